@@ -1,0 +1,120 @@
+# Everything a newcomer or CI needs.  It wants Python 3.11 or newer with venv, pip
+# and make; `make help` lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+VENV_OLDEST ?= .venv-oldest
+# The oldest distributed that is supported; pyproject.toml and the README name it too.
+OLDEST := 2025.11.0
+# More arguments for pytest: make test ARGS="tests/unit -k breakdown"
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP_FLAGS := --disable-pip-version-check --quiet
+# --no-deps and --no-index would break a fresh machine: pip takes what the user configured.
+PIP_INSTALL = -m pip install $(PIP_FLAGS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-oldest lint format bench browser clean
+
+help: ## show this list
+	@echo "make <target>, one of:"
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16 | sed 's/^/  /'
+	@echo
+	@echo "ARGS=\"…\" is handed to pytest (make test), to the demo (make demo) and to the"
+	@echo "benchmark (make bench); PYTHON=… chooses the interpreter, VENV=… the place."
+
+demo: $(VENV)/.demo ## set up, then run a rechunk out of memory and explain it
+	$(BIN)/dask memdash demo rechunk $(ARGS)
+
+# With ARGS only those tests run, in the main environment.  Otherwise the oldest version
+# goes first, so that the last line is the verdict of the whole suite, which runs
+# whatever the former said.
+test: $(VENV)/.dev browser ## set up, then run all tests (or those that ARGS names)
+ifeq ($(strip $(ARGS)),)
+	@status=0; \
+	$(MAKE) --no-print-directory test-oldest || status=1; \
+	$(BIN)/python -m pytest || status=1; \
+	if [ $$status = 0 ]; then exit 0; fi; \
+	echo "tests failed: above, here or on distributed $(OLDEST)" >&2; exit 1
+else
+	$(BIN)/python -m pytest $(ARGS)
+endif
+
+test-oldest: $(VENV_OLDEST)/.dev ## the tests marked "hooks", on the oldest supported distributed
+	$(VENV_OLDEST)/bin/python -m pytest -m hooks -p no:cacheprovider
+
+lint: $(VENV)/.dev ## ruff (lint and format) and mypy --strict on the package
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## tasks per second with MemDash against without
+	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+clean: ## remove environments, builds and caches
+	rm -rf $(VENV) $(VENV_OLDEST) build dist *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dask-scratch-space
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- environments -----------------------------------------------------------------
+# A stamp stands for "installed as pyproject.toml of that time says".
+
+define make-venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "dask_memdash needs Python 3.11 or newer, and $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12 …" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments: its venv or ensurepip module is" \
+	    "missing. On Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	  exit 1; }
+	@test -x $(1)/bin/python || { echo "making $(1)"; $(PYTHON) -m venv $(1); }
+	@$(1)/bin/python -c 'import pip, sys; sys.exit(int(pip.__version__.split(".")[0]) < 23)' \
+	  || $(1)/bin/python $(PIP_INSTALL) --upgrade "pip>=23"
+endef
+
+$(VENV)/.demo: pyproject.toml
+	$(call make-venv,$(VENV))
+	@echo "installing dask_memdash with the demo into $(VENV)"
+	@$(BIN)/python $(PIP_INSTALL) --editable ".[demo]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(call make-venv,$(VENV))
+	@echo "installing dask_memdash with demo, test and lint tools into $(VENV)"
+	@$(BIN)/python $(PIP_INSTALL) --editable ".[demo,test,lint]"
+	@touch $(VENV)/.demo $@
+
+$(VENV_OLDEST)/.dev: pyproject.toml Makefile
+	$(call make-venv,$(VENV_OLDEST))
+	@echo "installing dask_memdash with distributed $(OLDEST) into $(VENV_OLDEST)"
+	@$(VENV_OLDEST)/bin/python $(PIP_INSTALL) --editable ".[demo,test]" \
+	  "distributed==$(OLDEST)" "dask==$(OLDEST)"
+	@touch $@
+
+# --- the browser ------------------------------------------------------------------
+# The browser tests take MEMDASH_CHROMIUM, or a Chromium or Chrome on the PATH.  Without
+# one they are skipped, except in CI (the variable CI is set), where that is a failure.
+
+browser:
+	@if [ -n "$$MEMDASH_CHROMIUM" ]; then exit 0; fi; \
+	for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+	  if command -v $$name >/dev/null 2>&1; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	  echo "installing Chromium for the browser tests"; \
+	  if apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	  then exit 0; fi; \
+	fi; \
+	echo "No Chromium or Chrome found for the browser tests, and it could not be" \
+	  "installed from here (that takes apt-get and root). Install the package" \
+	  "\"chromium\", or set MEMDASH_CHROMIUM to the program's path." >&2; \
+	if [ -n "$$CI" ]; then exit 1; fi; \
+	echo "The browser tests will be skipped." >&2
