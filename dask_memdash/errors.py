@@ -1,0 +1,49 @@
+"""Every error that MemDash raises on purpose.
+
+They are raised inside MemDash and towards the person who calls it (client,
+command line).  Towards the host, none of them crosses the border: see
+:mod:`dask_memdash.plugins.border`.
+"""
+
+from __future__ import annotations
+
+
+class MemDashError(Exception):
+    """Base class of every error that MemDash raises on purpose."""
+
+
+class ConfigError(MemDashError):
+    """A configuration value that MemDash cannot use."""
+
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        self.key = key
+        self.value = value
+        self.expected = expected
+        super().__init__(f"memdash.{key} is {value!r}; it must be {expected}")
+
+
+class RecorderError(MemDashError):
+    """A flight recorder that cannot be created, or a file that is not one."""
+
+
+class EventError(MemDashError):
+    """A message that cannot be turned into an event."""
+
+
+class UnknownIncidentError(MemDashError, LookupError):
+    """No incident of this id is known (any more)."""
+
+    def __init__(self, incident_id: object) -> None:
+        self.incident_id = incident_id
+        super().__init__(
+            f"no incident {incident_id!r}: it never happened, or it is older than "
+            "the oldest one kept"
+        )
+
+
+class UnknownWorkerError(MemDashError, LookupError):
+    """No worker of this address is known (any more)."""
+
+    def __init__(self, address: object) -> None:
+        self.address = address
+        super().__init__(f"no worker {address!r} is known")

@@ -1,0 +1,208 @@
+"""The breakdown of a process's memory: pure arithmetic.
+
+A :class:`Reading` is what was read on the worker at one instant; :func:`break_down`
+turns it into parts that are never negative and sum exactly to the process.  The
+formulas are those of DESIGN, section "Breakdown".
+
+Imports the standard library only.  All sizes are integers in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+PARTS = ("managed", "transfer", "executing", "retained", "baseline")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read on a worker at one instant.  None means not known."""
+
+    #: Unix time in seconds.
+    time: float
+    #: Resident set size of the process.
+    rss: int
+    #: Outputs in RAM as Dask's sizeof says; may exceed what is resident.
+    managed_claimed: int = 0
+    #: Outputs being received, outputs being sent, and P2P shuffle buffers.
+    incoming: int = 0
+    outgoing: int = 0
+    shuffle: int = 0
+    #: Freed by the program and kept by the allocator (an upper bound).
+    free: int | None = None
+    #: Least that was left beside storage and transfer when nothing ran.
+    base: int | None = None
+    #: Sum of what running and pending tasks are thought to hold.
+    live: int = 0
+    #: Whether any task is running or pending.
+    busy: bool = False
+    #: Spilled: size in memory, size on disk.  None for a buffer that cannot say.
+    spilled: int | None = None
+    spilled_disk: int | None = None
+    #: Spilled, but still in RAM because a running task refers to it.
+    inputs: int | None = None
+    #: Bytes that shuffles have written to disk.
+    shuffle_disk: int | None = None
+    #: Dask's own split of what it does not manage.
+    unmanaged_old: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """Where a process's memory is; the `PARTS` sum exactly to `process`."""
+
+    process: int
+    managed: int
+    transfer: int
+    executing: int
+    retained: int
+    baseline: int
+    #: By how much `executing` may be wrong.
+    error: int
+    managed_claimed: int
+    unmanaged_old: int | None = None
+    inputs: int | None = None
+    spilled: int | None = None
+    spilled_disk: int | None = None
+    shuffle_disk: int | None = None
+
+    @property
+    def unmanaged(self) -> int:
+        """All that Dask does not manage."""
+        return self.process - self.managed
+
+    @property
+    def unmanaged_recent(self) -> int | None:
+        """Dask's ``unmanaged_recent``: unmanaged less its old part."""
+        if self.unmanaged_old is None:
+            return None
+        return max(0, self.unmanaged - self.unmanaged_old)
+
+    def to_dict(self) -> dict[str, int | None]:
+        """Give every figure under its public name."""
+        return {
+            "process": self.process,
+            "managed": self.managed,
+            "transfer": self.transfer,
+            "executing": self.executing,
+            "retained": self.retained,
+            "baseline": self.baseline,
+            "error": self.error,
+            "managed_claimed": self.managed_claimed,
+            "unmanaged": self.unmanaged,
+            "unmanaged_old": self.unmanaged_old,
+            "unmanaged_recent": self.unmanaged_recent,
+            "inputs": self.inputs,
+            "spilled": self.spilled,
+            "spilled_disk": self.spilled_disk,
+            "shuffle_disk": self.shuffle_disk,
+        }
+
+
+EMPTY = Breakdown(0, 0, 0, 0, 0, 0, 0, 0)
+
+#: The public shape before anything was read: every figure is None.
+UNKNOWN: dict[str, int | None] = dict.fromkeys(EMPTY.to_dict())
+
+
+def break_down(reading: Reading) -> Breakdown:
+    """Split the process's memory into its parts (formulas: DESIGN, "Breakdown")."""
+    rss = max(0, reading.rss)
+    claimed = max(0, reading.managed_claimed)
+    managed = min(claimed, rss)
+    in_transfer = reading.incoming + reading.outgoing + reading.shuffle
+    transfer = min(max(0, in_transfer), rss - managed)
+    rest = rss - managed - transfer
+    base = min(max(0, reading.base or 0), rest)
+    beyond = rest - base
+    live = max(0, reading.live)
+    free = max(0, reading.free or 0)
+    if reading.busy:
+        retained = min(free, beyond - min(live, beyond))
+        executing = beyond - retained
+        baseline = base
+        error = abs(executing - live)
+    else:
+        retained = min(free, rest)
+        executing = 0
+        baseline = rest - retained
+        error = 0
+    return Breakdown(
+        process=rss,
+        managed=managed,
+        transfer=transfer,
+        executing=executing,
+        retained=retained,
+        baseline=baseline,
+        error=error,
+        managed_claimed=claimed,
+        unmanaged_old=reading.unmanaged_old,
+        inputs=reading.inputs,
+        spilled=reading.spilled,
+        spilled_disk=reading.spilled_disk,
+        shuffle_disk=reading.shuffle_disk,
+    )
+
+
+def join_readings(readings: Sequence[Reading]) -> Reading:
+    """Join the readings of workers that share one process into the process's own.
+
+    The RSS, the allocator's free bytes and the baseline are the process's, taken
+    from the newest reading; what each worker holds is added up.
+    """
+    newest = max(readings, key=lambda reading: reading.time)
+    if len(readings) == 1:
+        return newest
+    return replace(
+        newest,
+        managed_claimed=sum(r.managed_claimed for r in readings),
+        incoming=sum(r.incoming for r in readings),
+        outgoing=sum(r.outgoing for r in readings),
+        shuffle=sum(r.shuffle for r in readings),
+        live=sum(r.live for r in readings),
+        busy=any(r.busy for r in readings),
+        spilled=_sum(r.spilled for r in readings),
+        spilled_disk=_sum(r.spilled_disk for r in readings),
+        inputs=_sum(r.inputs for r in readings),
+        shuffle_disk=_sum(r.shuffle_disk for r in readings),
+        unmanaged_old=newest.unmanaged_old,
+    )
+
+
+def add(total: Breakdown, other: Breakdown, sign: int = 1) -> Breakdown:
+    """Add a process to (``sign=-1``: take it from) a cluster's breakdown.
+
+    The error of a sum is the sum of the errors.  A figure that no process knows
+    stays unknown; one that some do not know counts as nothing for them.
+    """
+    sums: dict[str, int | None] = {}
+    for name in Breakdown.__dataclass_fields__:
+        left, right = getattr(total, name), getattr(other, name)
+        sums[name] = left if right is None else (left or 0) + sign * right
+    return Breakdown(**sums)  # type: ignore[arg-type]
+
+
+def scale(parts: dict[str, int], total: int) -> dict[str, int]:
+    """Scale parts so that they sum exactly to `total`, in proportion.
+
+    Rounds by largest remainder, ties by name, so that the result depends on
+    nothing but the arguments.  All zero if the parts are.
+    """
+    whole = sum(parts.values())
+    if whole == total:
+        return dict(parts)
+    if whole <= 0:
+        return dict.fromkeys(parts, 0)
+    scaled = {name: value * total // whole for name, value in parts.items()}
+    missing = total - sum(scaled.values())
+    if missing:
+        by_remainder = sorted(parts, key=lambda n: (-(parts[n] * total % whole), n))
+        for name in by_remainder[:missing]:
+            scaled[name] += 1
+    return scaled
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -1,0 +1,243 @@
+"""Incidents: what is kept of each, and the bounded log of them.
+
+The shapes are DESIGN's; what an incident says in words is
+:mod:`dask_memdash.analysis.describe`'s.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from dask_memdash.model.breakdown import Breakdown
+from dask_memdash.model.events import DeathReported, Executing, TaskInfo
+from dask_memdash.model.graphs import GraphIndex
+
+#: Kinds that are the death of a worker.
+DEATHS = frozenset({"terminated", "oom-killed", "killed", "crashed", "exited", "lost"})
+
+#: Assigned tasks that an incident names; the others are counted.
+NAMED_INNOCENT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRef:
+    """The worker that an incident is about."""
+
+    address: str
+    name: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: by a status or by a signal, and through whom."""
+
+    code: int | None
+    signal: int | None
+    #: 'nanny', 'kernel' or 'unknown'.
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A task that was executing (not merely assigned) at a death."""
+
+    key: str
+    prefix: str
+    #: What it held, and held at most, in bytes; None where not measured.
+    bytes: int | None
+    peak: int | None
+    #: `bytes` as a share of the worker's limit.
+    share: float | None
+    #: How long it had been running.
+    seconds: float
+    thread: int | None
+    priority: tuple[float, ...] | None
+    order_position: int | None
+    order_total: int | None
+    #: Earlier deaths at which the same task was executing, oldest first.
+    attempts: tuple[str, ...]
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAtDeath:
+    """Storage of one prefix on a worker when it died, in bytes."""
+
+    prefix: str
+    managed: int
+    spilled: int
+    count: int
+
+
+@dataclass(slots=True)
+class Incident:
+    """Something bad about memory, or the death of a worker.
+
+    It grows as evidence arrives: what the scheduler saw, then the nanny's report.
+    """
+
+    id: str
+    #: Unix time by the scheduler's clock.
+    time: float
+    kind: str
+    worker: WorkerRef
+    limit: int | None
+    breakdown: Breakdown | None
+    #: 'flight-recorder', 'heartbeat' or 'scheduler'.
+    evidence: str
+    exit: Exit | None = None
+    #: When it was over (paused: when the worker resumed).
+    until: float | None = None
+    suspects: tuple[Suspect, ...] = ()
+    #: Tasks assigned to the worker, by priority: the first of them, and how many.
+    assigned: tuple[TaskInfo, ...] = ()
+    n_assigned: int = 0
+    storage: tuple[StoredAtDeath, ...] = ()
+    keys_lost: int | None = None
+    bytes_lost: int | None = None
+    #: RSS in the last minute: (Unix time, bytes).
+    timeline: tuple[tuple[float, int], ...] = ()
+    #: Tasks that were given up (kind 'killed-worker'): the first ones, and how many.
+    tasks: tuple[TaskInfo, ...] = ()
+    n_tasks: int = 0
+    #: Deaths behind a 'killed-worker', oldest first.
+    attempts: tuple[str, ...] = ()
+    #: Why the worker said that it closes, if it did.
+    closing: str = ""
+    #: Hashes of the assigned keys, good within the scheduler's process.
+    hashes: frozenset[int] = field(default=frozenset(), repr=False)
+
+    @property
+    def innocent(self) -> tuple[TaskInfo, ...]:
+        """Tasks that were assigned and not executing, the first of them."""
+        guilty = {suspect.key for suspect in self.suspects}
+        return tuple(t for t in self.assigned if t.key not in guilty)[:NAMED_INNOCENT]
+
+    @property
+    def n_innocent(self) -> int:
+        """How many tasks were assigned and not executing."""
+        return max(0, self.n_assigned - len(self.suspects))
+
+
+class IncidentLog:
+    """The newest incidents, by id; ids count up from 1 and are never used twice."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._incidents: OrderedDict[str, Incident] = OrderedDict()
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._incidents)
+
+    def __iter__(self) -> Iterator[Incident]:
+        """Newest first."""
+        return reversed(self._incidents.values())
+
+    def get(self, incident_id: str | None) -> Incident | None:
+        """Give an incident, None if it is not (or no longer) known."""
+        return None if incident_id is None else self._incidents.get(incident_id)
+
+    def add(
+        self,
+        kind: str,
+        time: float,
+        worker: WorkerRef,
+        *,
+        limit: int | None,
+        breakdown: Breakdown | None,
+        evidence: str,
+    ) -> Incident:
+        """Open a new incident."""
+        self._last += 1
+        incident = Incident(
+            str(self._last), time, kind, worker, limit, breakdown, evidence
+        )
+        self._incidents[incident.id] = incident
+        while len(self._incidents) > self._keep:
+            self._incidents.popitem(last=False)
+        return incident
+
+    def withdraw(self, incident_id: str) -> None:
+        """Take back an incident that turned out to be none."""
+        self._incidents.pop(incident_id, None)
+        for other in self._incidents.values():
+            if incident_id in other.attempts:
+                other.attempts = tuple(a for a in other.attempts if a != incident_id)
+
+    def deaths_of(self, key_hash: int) -> list[str]:
+        """Give the deaths of workers that a key was assigned to, oldest first."""
+        return [
+            i.id
+            for i in self._incidents.values()
+            if i.kind in DEATHS and key_hash in i.hashes
+        ]
+
+    def executing_at(self, key: str, before: str) -> tuple[str, ...]:
+        """Give the deaths before one at which a key was executing, oldest first."""
+        found = []
+        for incident in self._incidents.values():
+            if incident.id == before:
+                break
+            if incident.kind in DEATHS and any(s.key == key for s in incident.suspects):
+                found.append(incident.id)
+        return tuple(found)
+
+
+def kind_of_death(report: DeathReported) -> str:
+    """Name a death from how the process ended (DESIGN, "Incident")."""
+    if report.by == "nanny":
+        return "terminated"
+    if report.by == "kernel":
+        return "oom-killed"
+    if report.signal in (9, 15):
+        return "killed"
+    if report.signal is not None:
+        return "crashed"
+    return "lost" if report.code is None else "exited"
+
+
+def rank_suspects(
+    executing: tuple[Executing, ...],
+    known: dict[str, TaskInfo],
+    limit: int | None,
+    graphs: GraphIndex,
+) -> tuple[Suspect, ...]:
+    """Turn the tasks that were executing into suspects, largest first."""
+    suspects = []
+    for task in executing:
+        info = known.get(task.key)
+        priority = info.priority if info else None
+        place = graphs.position(info.group, priority) if info else None
+        suspects.append(
+            Suspect(
+                key=task.key,
+                prefix=info.prefix if info else task.prefix,
+                bytes=task.bytes,
+                peak=task.peak,
+                share=task.bytes / limit if limit and task.bytes is not None else None,
+                seconds=task.seconds,
+                thread=task.thread,
+                priority=priority,
+                order_position=place[0] if place else None,
+                order_total=place[1] if place else None,
+                attempts=(),
+                method=task.method,
+            )
+        )
+    return tuple(sorted(suspects, key=lambda s: (-(s.bytes or 0), s.key)))
+
+
+def with_attempts(
+    suspects: tuple[Suspect, ...], log: IncidentLog, incident_id: str
+) -> tuple[Suspect, ...]:
+    """Add to each suspect the earlier deaths at which it was executing."""
+    return tuple(
+        replace(s, attempts=log.executing_at(s.key, incident_id)) for s in suspects
+    )

@@ -1,0 +1,140 @@
+"""Task prefixes: running totals of their storage and execution over the cluster.
+
+Imports the standard library only.  All sizes are integers in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from dask_memdash.model.events import Executing, Finished, Held, StorageRow
+from dask_memdash.model.quantiles import QuantileSketch
+
+#: Prefixes remembered at most; idle ones go first.
+MAX_PREFIXES = 10_000
+
+
+@dataclass(slots=True)
+class PrefixState:
+    """One task prefix."""
+
+    #: Keys stored on workers, copies counted each time.
+    count: int = 0
+    managed: int = 0
+    claimed: int = 0
+    spilled: int = 0
+    spilled_disk: int = 0
+    pinned: int = 0
+    awaited: int = 0
+    awaited_by: dict[str, int] = field(default_factory=dict)
+    #: Copies beyond the first: bytes, and number of keys.
+    replicas: int = 0
+    n_replicas: int = 0
+    #: Tasks running or pending now, those that are measured, and what they hold.
+    running: int = 0
+    measured: int = 0
+    executing: int = 0
+    executing_error: int = 0
+    finished: int = 0
+    method: str = "none"
+    peaks: QuantileSketch = field(default_factory=QuantileSketch)
+    errors: QuantileSketch = field(default_factory=QuantileSketch)
+    outputs: QuantileSketch = field(default_factory=QuantileSketch)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is stored or running."""
+        return not (
+            self.count
+            or self.running
+            or self.managed
+            or self.pinned
+            or self.awaited
+            or self.n_replicas
+        )
+
+    @property
+    def weight(self) -> int:
+        """Storage and execution together, to rank prefixes by."""
+        return self.managed + self.spilled + self.executing
+
+
+class Prefixes:
+    """All prefixes, each a sum over workers that is kept up to date."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, PrefixState] = {}
+
+    def of(self, name: str) -> PrefixState:
+        """Give a prefix, made if it is new."""
+        state = self.by_name.get(name)
+        if state is None:
+            if len(self.by_name) >= MAX_PREFIXES:
+                self._make_room()
+            state = self.by_name[name] = PrefixState()
+        return state
+
+    def move_managed(self, changes: Mapping[str, int]) -> None:
+        """Add changes of managed bytes."""
+        for name, change in changes.items():
+            self.of(name).managed += change
+
+    def replace_rows(
+        self, old: Mapping[str, StorageRow], new: Mapping[str, StorageRow]
+    ) -> None:
+        """Put a worker's new storage in the place of its old."""
+        for rows, sign in ((old, -1), (new, 1)):
+            for name, row in rows.items():
+                state = self.of(name)
+                state.count += sign * row.keys
+                state.claimed += sign * row.claimed
+                state.spilled += sign * row.spilled
+                state.spilled_disk += sign * row.spilled_disk
+
+    def replace_held(self, old: Mapping[str, Held], new: Mapping[str, Held]) -> None:
+        """Put why a worker's outputs are held in the place of what was known."""
+        for held, sign in ((old, -1), (new, 1)):
+            for name, why in held.items():
+                state = self.of(name)
+                state.pinned += sign * why.pinned
+                state.awaited += sign * why.awaited
+                state.replicas += sign * why.replicas
+                state.n_replicas += sign * why.n_replicas
+                for waiter, size in why.awaited_by.items():
+                    total = state.awaited_by.get(waiter, 0) + sign * size
+                    if total:
+                        state.awaited_by[waiter] = total
+                    else:
+                        state.awaited_by.pop(waiter, None)
+
+    def replace_executing(
+        self, old: Iterable[Executing], new: Iterable[Executing]
+    ) -> None:
+        """Put the tasks that a worker executes in the place of those it did."""
+        for tasks, sign in ((old, -1), (new, 1)):
+            for task in tasks:
+                state = self.of(task.prefix)
+                state.running += sign
+                if task.bytes is not None:
+                    state.measured += sign
+                    state.executing += sign * task.bytes
+                    state.executing_error += sign * (task.error or 0)
+                if sign > 0 and state.method in ("none", "unmeasured"):
+                    state.method = task.method
+
+    def finish(self, finished: Mapping[str, Finished]) -> None:
+        """Add tasks that have finished."""
+        for name, tasks in finished.items():
+            state = self.of(name)
+            state.finished += tasks.count
+            if tasks.peaks.count or state.method == "none":
+                state.method = tasks.method
+            state.peaks.merge(tasks.peaks)
+            state.errors.merge(tasks.errors)
+            state.outputs.merge(tasks.outputs)
+
+    def _make_room(self) -> None:
+        idle = next((n for n, s in self.by_name.items() if s.idle), None)
+        if idle is not None:
+            del self.by_name[idle]

@@ -1,0 +1,96 @@
+"""Time series with bounded memory: full resolution now, coarser before.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from itertools import pairwise
+
+#: Largest value that a column holds, of either sign; beyond it, it stands for it.
+LARGEST = 2**63 - 1
+
+
+class Series:
+    """Columns of integers over time; at most `capacity` points.
+
+    When it is full, every two neighbouring points of its older half become one: the
+    one with the larger first column, so that peaks stay.  Not thread-safe.
+
+    Parameters
+    ----------
+    columns
+        Names of the columns beside ``time``.
+    capacity
+        Points kept at most, in number.
+    spacing
+        Least time between two points, in seconds; a point that comes sooner
+        replaces the last one's place only if its first column is larger.
+    """
+
+    def __init__(self, columns: Sequence[str], capacity: int, spacing: float) -> None:
+        self.names = tuple(columns)
+        self.capacity = capacity
+        self.spacing = spacing
+        #: How many points have been appended since the beginning: a cursor.
+        self.appended = 0
+        self._time = array("d")
+        self._columns = [array("q") for _ in self.names]
+        self._opened = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._time)
+
+    def append(self, time: float, values: Sequence[int]) -> None:
+        """Add a point; an instant before the last one is put at the last one's."""
+        values = [max(-LARGEST, min(value, LARGEST)) for value in values]
+        if self._time and time < self._opened + self.spacing:
+            if values[0] > self._columns[0][-1]:
+                for column, value in zip(self._columns, values, strict=True):
+                    column[-1] = value
+            return
+        self._opened = time
+        self._time.append(time)
+        for column, value in zip(self._columns, values, strict=True):
+            column.append(value)
+        self.appended += 1
+        if len(self._time) > self.capacity:
+            self._coarsen()
+
+    def columns(
+        self, since: float | None = None, points: int | None = None
+    ) -> dict[str, list[float]]:
+        """Give the points after `since`, thinned out to at most `points`.
+
+        Thinning keeps, of each run of neighbours, the one with the largest first
+        column, and always the newest point.
+        """
+        chosen = [
+            i for i, time in enumerate(self._time) if since is None or time > since
+        ]
+        if points is not None and len(chosen) > points > 0:
+            chosen = self._thin(chosen, points)
+        result: dict[str, list[float]] = {"time": [self._time[i] for i in chosen]}
+        for name, column in zip(self.names, self._columns, strict=True):
+            result[name] = [column[i] for i in chosen]
+        return result
+
+    def _thin(self, chosen: list[int], points: int) -> list[int]:
+        first = self._columns[0]
+        *rest, last = chosen
+        step = len(rest) / max(1, points - 1)
+        bounds = [round(k * step) for k in range(points)]
+        runs = [rest[a:b] for a, b in pairwise(bounds) if a < b]
+        return [max(run, key=first.__getitem__) for run in runs] + [last]
+
+    def _coarsen(self) -> None:
+        half = len(self._time) // 2 // 2 * 2
+        first = self._columns[0]
+        keep = [i if first[i] >= first[i + 1] else i + 1 for i in range(0, half, 2)]
+        self._time = array("d", [self._time[i] for i in keep]) + self._time[half:]
+        self._columns = [
+            array("q", [column[i] for i in keep]) + column[half:]
+            for column in self._columns
+        ]
