@@ -1,0 +1,159 @@
+"""Readings from the kernel, one small function for each.
+
+Covers a process's RSS and start time, the allocator's free bytes and the kernel's
+count of OOM kills.  Each works on a fake tree (``root``) in tests, and says
+``None`` for what it cannot read; none of them raises.  Where there is no ``/proc``,
+psutil stands in for the RSS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import threading
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+class RssReader:
+    """Reads one process's resident set size, in bytes, again and again.
+
+    Keeps ``/proc/<pid>/statm`` open: a reading costs one system call, and a pid
+    that was given to another process is never read by mistake.  May be used from
+    any thread.
+    """
+
+    def __init__(self, pid: int, root: str = "/proc") -> None:
+        self.pid = pid
+        self._fd: int | None = None
+        self._process: psutil.Process | None = None
+        try:
+            self._fd = os.open(f"{root}/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            with contextlib.suppress(psutil.Error):
+                self._process = psutil.Process(pid)
+
+    def read(self) -> int | None:
+        """Read the RSS in bytes; None once the process is gone."""
+        fd = self._fd
+        if fd is not None:
+            try:
+                return int(os.pread(fd, 128, 0).split()[1]) * PAGE or None
+            except (OSError, ValueError, IndexError):
+                return None
+        if self._process is not None:
+            try:
+                return int(self._process.memory_info().rss)
+            except psutil.Error:
+                return None
+        return None
+
+    def close(self) -> None:
+        """Release the file; further reads give None."""
+        fd, self._fd, self._process = self._fd, None, None
+        if fd is not None:
+            os.close(fd)
+
+
+def start_ticks(pid: int, root: str = "/proc") -> int | None:
+    """Give when a process started, in clock ticks since boot.
+
+    With the pid it names a process for as long as the machine is up.
+    """
+    try:
+        stat = Path(f"{root}/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(stat.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return int(psutil.Process(pid).create_time() * 100)
+    except psutil.Error:
+        return None
+
+
+class _Mallinfo2(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
+
+
+_mallinfo_lock = threading.Lock()
+
+
+@cache
+def _mallinfo2() -> ctypes._NamedFuncPointer | None:
+    try:
+        function = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError, TypeError):
+        return None
+    function.restype = _Mallinfo2
+    return function
+
+
+def allocator_free() -> int | None:
+    """Give the bytes that the program freed and glibc's allocator keeps.
+
+    ``fordblks`` of mallinfo2(3): free chunks inside arenas.  Pages of them that a
+    trim gave back are still counted, so it is an upper bound of what is resident.
+    None where the C library has no ``mallinfo2`` (glibc before 2.33, musl, macOS).
+    """
+    function = _mallinfo2()
+    if function is None:
+        return None
+    with _mallinfo_lock:
+        return int(function().fordblks)
+
+
+def oom_kills(pid: int, root: str = "/") -> int | None:
+    """Give how many processes the kernel has killed for memory in a pid's cgroup.
+
+    Reads ``memory.events`` (cgroup v2) or ``memory.oom_control`` (v1); None where
+    neither can be read.
+    """
+    base = Path(root)
+    try:
+        lines = (base / f"proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        group = path.lstrip("/")
+        if not controllers:
+            files = [base / "sys/fs/cgroup" / group / "memory.events"]
+        elif "memory" in controllers.split(","):
+            files = [base / "sys/fs/cgroup/memory" / group / "memory.oom_control"]
+        else:
+            continue
+        count = _counter(files[0], "oom_kill")
+        if count is not None:
+            return count
+    return None
+
+
+def _counter(file: Path, name: str) -> int | None:
+    try:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    except (OSError, ValueError):
+        pass
+    return None
