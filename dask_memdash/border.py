@@ -1,0 +1,162 @@
+"""The border: what the host calls goes through here, and nothing gets out.
+
+Covers: every plugin hook, heartbeat, handler, callback and thread of MemDash's
+that code outside MemDash calls.  Each process has its own :data:`border`.  What
+fails is logged at a limited rate and remembered as a fault; faults travel with
+heartbeats and samples to the scheduler, where the page shows MemDash as degraded.
+
+Does not cover: errors that a person's own call should see (client, command line).
+
+This module imports the standard library only, and is safe to use from any thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+logger = logging.getLogger("dask_memdash")
+
+#: Least time between two log lines about the same entry point, in seconds.
+LOG_INTERVAL = 60.0
+
+#: Faults remembered at most; the oldest goes first.
+MAX_FAULTS = 50
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass(slots=True)
+class Fault:
+    """What went wrong at one entry point, so far."""
+
+    where: str
+    #: How often.
+    count: int
+    #: The newest error, as ``Type: message``.
+    error: str
+    #: Unix time of the first failure, in seconds.
+    since: float
+    #: Monotonic time of the last log line, in seconds.
+    logged: float
+
+    @property
+    def text(self) -> str:
+        """One sentence for a person."""
+        times = "once" if self.count == 1 else f"{self.count} times"
+        return f"MemDash failed in {self.where} {times}: {self.error}"
+
+
+class Border:
+    """Wraps functions so that they never raise, and remembers what failed.
+
+    Only :class:`Exception` is held back: ``SystemExit``, ``KeyboardInterrupt`` and
+    ``asyncio.CancelledError`` belong to the host.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._faults: dict[str, Fault] = {}
+        self._lock = threading.Lock()
+
+    def guarded(
+        self, function: Callable[..., Any], where: str, default: Any = None
+    ) -> Callable[..., Any]:
+        """Wrap a function or coroutine function so that it never raises.
+
+        Parameters
+        ----------
+        function
+            What the host will call.
+        where
+            Name of the entry point in words, for the log and the page.
+        default
+            Returned in place of a result when `function` raises; called first
+            if it is callable.
+        """
+
+        def fallback(error: Exception) -> Any:
+            self.note(where, error)
+            return default() if callable(default) else default
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def guard_async(*args: Any, **kwargs: Any) -> Any:
+                try:
+                    return await function(*args, **kwargs)
+                except Exception as error:
+                    return fallback(error)
+
+            return guard_async
+
+        @functools.wraps(function)
+        def guard(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                return fallback(error)
+
+        return guard
+
+    def note(self, where: str, error: BaseException | str) -> None:
+        """Remember a failure and log it, at most once in `LOG_INTERVAL`."""
+        text = error if isinstance(error, str) else _text(error)
+        now = time.monotonic()
+        with self._lock:
+            fault = self._faults.get(where)
+            if fault is None:
+                if len(self._faults) >= MAX_FAULTS:
+                    del self._faults[next(iter(self._faults))]
+                fault = Fault(where, 0, text, self._clock(), now - 2 * LOG_INTERVAL)
+                self._faults[where] = fault
+            fault.count += 1
+            fault.error = text[:500]
+            due = now - fault.logged >= LOG_INTERVAL
+            if due:
+                fault.logged = now
+        if due:
+            exc_info = error if isinstance(error, BaseException) else None
+            logger.warning("%s", fault.text, exc_info=exc_info)
+
+    def texts(self) -> tuple[str, ...]:
+        """Give every fault so far as a sentence."""
+        with self._lock:
+            return tuple(fault.text for fault in self._faults.values())
+
+    def clear(self) -> None:
+        """Forget all faults."""
+        with self._lock:
+            self._faults.clear()
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # an error of the user's own making
+        return f"{type(error).__name__}, which cannot be printed"
+
+
+#: The border of this process.
+border = Border()
+
+
+def guard_entry_points(cls: C) -> C:
+    """Put every public method that the class body defines behind the border.
+
+    The one mechanism for classes whose methods the host calls (plugins and
+    extensions).  Methods that start with an underscore are ours alone.  The class
+    may map method names to fall-back values in ``ON_FAILURE``.
+    """
+    fallbacks: dict[str, Any] = getattr(cls, "ON_FAILURE", {})
+    for name, member in list(vars(cls).items()):
+        if not name.startswith("_") and inspect.isfunction(member):
+            where = f"{cls.__name__}.{name}"
+            setattr(cls, name, border.guarded(member, where, fallbacks.get(name)))
+    return cls

@@ -1,0 +1,163 @@
+"""Configuration: the only reader of ``dask.config`` → frozen :class:`Settings`.
+
+The keys, their defaults and what they mean stand in ``memdash.yaml`` and
+``memdash-schema.yaml`` beside this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import yaml
+from dask.utils import parse_timedelta
+
+from dask_memdash.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How MemDash runs; one value per configuration key."""
+
+    #: Seconds between two samples of a worker's RSS.
+    sample_interval: float
+    #: Directory of the flight recorders, ``None`` to choose one.
+    recorder_directory: str | None
+    #: Tasks that a flight recorder holds at once, ``None`` to choose.
+    recorder_slots: int | None
+    #: Seconds between two updates of an open page.
+    page_refresh: float
+    #: Points of history for the cluster and for each worker.
+    history_points: int
+    #: Incidents kept.
+    incidents_keep: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the settings as a plain dict, to be sent to workers."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Rebuild settings from :meth:`to_dict`; unknown names are ignored."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{k: v for k, v in values.items() if k in known})
+
+
+def load(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the settings from Dask's configuration.
+
+    Parameters
+    ----------
+    overrides
+        Values that go before the configuration, by key with dots
+        (``{"page.refresh": "2s"}``).
+
+    Raises
+    ------
+    ConfigError
+        A value that cannot be used, or an unknown key.
+    """
+    values = {**_flat(dask.config.get("memdash", None) or {}), **(overrides or {})}
+    defaults = _defaults()
+    unknown = sorted(set(values) - set(defaults))
+    if unknown:
+        raise ConfigError(
+            unknown[0], values[unknown[0]], f"one of the keys {', '.join(defaults)}"
+        )
+    merged = {**defaults, **values}
+    return Settings(**{_name(key): check(merged[key]) for key, check in CHECKS.items()})
+
+
+def defaults() -> Settings:
+    """Give the settings that hold when nothing is configured."""
+    return Settings(
+        **{_name(key): check(_defaults()[key]) for key, check in CHECKS.items()}
+    )
+
+
+def terminate_fraction() -> float | None:
+    """Fraction of the limit at which a nanny terminates its worker; None if off."""
+    value = dask.config.get("distributed.worker.memory.terminate", None)
+    return None if value in (None, False) else float(value)
+
+
+def _name(key: str) -> str:
+    return key.replace(".", "_").replace("-", "_")
+
+
+def _flat(tree: object, path: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        raise ConfigError(path or "*", tree, "a mapping of keys to values")
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{path}.{key}" if path else str(key)
+        name = name.replace("_", "-")
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, name))
+        else:
+            flat[name] = value
+    return flat
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    text = Path(__file__).with_name("memdash.yaml").read_text(encoding="utf-8")
+    return _flat(yaml.safe_load(text)["memdash"])
+
+
+def _seconds(key: str, least: float, most: float) -> Callable[[Any], float]:
+    expected = f"a time between {least:g} s and {most:g} s, such as '{least * 2:g}s'"
+
+    def check(value: Any) -> float:
+        try:
+            seconds = float(parse_timedelta(value))
+        except (AttributeError, LookupError, TypeError, ValueError):
+            raise ConfigError(key, value, expected) from None
+        if not least <= seconds <= most:
+            raise ConfigError(key, value, expected)
+        return seconds
+
+    return check
+
+
+def _integer(
+    key: str, least: int, most: int, *, optional: bool = False
+) -> Callable[[Any], Any]:
+    expected = f"a whole number from {least} to {most}"
+    if optional:
+        expected += ", or null"
+
+    def check(value: Any) -> int | None:
+        if value is None and optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(key, value, expected)
+        if not least <= value <= most:
+            raise ConfigError(key, value, expected)
+        return value
+
+    return check
+
+
+def _directory(key: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if value is None or (isinstance(value, str) and value):
+            return value
+        raise ConfigError(key, value, "the path of a directory, or null")
+
+    return check
+
+
+#: Key → what turns its configured value into the setting, or raises.
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "sample-interval": _seconds("sample-interval", 0.005, 10),
+    "recorder.directory": _directory("recorder.directory"),
+    "recorder.slots": _integer("recorder.slots", 1, 4096, optional=True),
+    "page.refresh": _seconds("page.refresh", 0.1, 3600),
+    "history.points": _integer("history.points", 20, 100_000),
+    "incidents.keep": _integer("incidents.keep", 1, 1_000_000),
+}

@@ -1,0 +1,303 @@
+"""The scheduler plugin, :class:`MemDash`: what users register.
+
+Covers the hooks that the scheduler calls, each of which turns what it is told into
+an event for the model and nothing else.  What is installed on the scheduler,
+workers and nannies, and how it is removed, is :mod:`dask_memdash.plugins.install`'s;
+how the scheduler's state becomes events is :mod:`dask_memdash.plugins.translate`'s.
+
+Runs on the scheduler's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from dask_memdash import config
+from dask_memdash.border import border, guard_entry_points
+from dask_memdash.errors import ConfigError, EventError
+from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.events import (
+    Event,
+    Noticed,
+    Ticked,
+    WorkerClosing,
+    WorkersRestarting,
+    WorkerStatusChanged,
+)
+from dask_memdash.plugins import shims, translate
+from dask_memdash.plugins.held import HeldWalk
+from dask_memdash.plugins.install import Installation, SchedulerExtension
+from dask_memdash.plugins.worker import PROTOCOL
+from dask_memdash.store.live import LiveStore
+
+if TYPE_CHECKING:
+    from distributed.scheduler import Scheduler, WorkerState
+
+logger = logging.getLogger("dask_memdash")
+
+NAME = "memdash"
+
+
+@guard_entry_points
+class MemDash(SchedulerPlugin):
+    """Memory diagnostics for a Dask cluster, at ``/memdash`` on its dashboard.
+
+    ``client.register_plugin(MemDash())`` on a running cluster, or ``dask scheduler
+    --preload dask_memdash``.  Registering again changes nothing;
+    ``client.unregister_scheduler_plugin("memdash")`` takes everything away.
+
+    Parameters
+    ----------
+    **overrides
+        Settings that go before the scheduler's configuration, such as
+        ``sample_interval="100ms"`` (key ``memdash.sample-interval``; two
+        underscores stand for a dot: ``page__refresh="2s"``).
+
+    Raises
+    ------
+    ConfigError
+        An override that does not exist or cannot be used.
+    """
+
+    name: ClassVar[str] = NAME
+    idempotent = True
+
+    def __init__(self, **overrides: Any) -> None:
+        self._arguments = overrides
+        self._overrides = {
+            name.replace("__", ".").replace("_", "-"): value
+            for name, value in overrides.items()
+        }
+        if overrides:
+            config.load(self._overrides)
+        self._installation: Installation | None = None
+        self._removals: dict[str, Mapping[str, Any]] = {}
+        self._graphs = 0
+        self._heard_until: float | None = None
+        # What has been said of each place, beside what has failed there.
+        self._said: dict[str, list[str]] = {}
+        self._warned: set[str] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return shims.by_text(shims.SCHEDULER_SOURCE, {"overrides": self._arguments})
+
+    def __repr__(self) -> str:
+        state = "running" if self._installation is not None else "not started"
+        return f"<MemDash: {state}>"
+
+    # -- called by the scheduler -----------------------------------------------
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Attach to the scheduler and to all workers; again changes nothing."""
+        if self._installation is not None:
+            return
+        settings = self._settings()
+        self._scheduler = scheduler
+        self._model = ClusterModel(settings.history_points, settings.incidents_keep)
+        self.store = LiveStore(self._model)
+        self._walk = HeldWalk(scheduler)
+        for worker in scheduler.workers.values():
+            self._model.handle(translate.worker_added(worker, time.time()))
+        self._heard_until = time.time()
+        self._installation = Installation(scheduler, settings, self)
+        await self._installation.install()
+
+    async def close(self) -> None:
+        """Detach when the scheduler closes."""
+        installation, self._installation = self._installation, None
+        if installation is not None:
+            await installation.stop()
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Take note of a worker that has joined."""
+        self._handle(translate.worker_added(scheduler.workers[worker], time.time()))
+
+    def remove_worker(
+        self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any
+    ) -> None:
+        """Take note of a worker that has left."""
+        removal = self._removals.pop(worker, None)
+        self._handle(
+            translate.worker_removed(
+                scheduler, worker, stimulus_id, removal, time.time()
+            )
+        )
+
+    def transition(
+        self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Look out for tasks that are given up; on the hot path of every task."""
+        if finish != "erred" or self._installation is None:
+            return
+        killed = translate.task_killed(
+            self._scheduler,
+            key,
+            kwargs.get("exception"),
+            str(kwargs.get("worker")),
+            time.time(),
+        )
+        if killed is not None:
+            self._handle(killed)
+
+    def update_graph(self, scheduler: Scheduler, **kwargs: Any) -> None:
+        """Take note of a graph's order."""
+        self._graphs += 1
+        name = f"graph-{self._graphs}"
+        priorities = kwargs.get("priority") or {}
+        graph = translate.graph_arrived(scheduler, priorities, name, time.time())
+        if graph is not None:
+            self._handle(graph)
+
+    def restart(self, scheduler: Scheduler) -> None:
+        """Take note that all workers are restarted on purpose."""
+        self._handle(WorkersRestarting(time.time()))
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Listen to what the scheduler and its workers log."""
+        if not isinstance(msg, Mapping):
+            return
+        action = msg.get("action")
+        if topic == "all":
+            if action == "remove-worker":
+                self._removals[str(msg.get("worker"))] = msg
+        elif action == "closing-worker":
+            self._handle(WorkerClosing(time.time(), topic, str(msg.get("reason"))))
+        elif action == "worker-status-change":
+            self._handle(
+                WorkerStatusChanged(time.time(), topic, str(msg.get("status")))
+            )
+        elif topic == shims.TOPIC and action == "missing":
+            where = f"{msg.get('kind')} {msg.get('where')}"[:200]
+            self.notice(where, str(msg.get("text"))[:500])
+
+    # -- called by the installation --------------------------------------------
+
+    def detach(self) -> None:
+        """Take everything away, in the background, as the plugin is being removed."""
+        installation, self._installation = self._installation, None
+        extension = self._scheduler.extensions.get(NAME)
+        if isinstance(extension, SchedulerExtension):
+            extension.disconnect()
+        if installation is not None:
+            task = asyncio.ensure_future(installation.remove())
+            self._removing = task
+
+    # ----------------------------------------------------
+
+    def heartbeat(self, worker: WorkerState, data: Any) -> None:
+        """Take in what came with a worker's heartbeat."""
+        where = f"worker {worker.address}"
+        if not isinstance(data, Mapping) or data.get("protocol") != PROTOCOL:
+            raise EventError(f"{where} speaks another protocol: {str(data)[:80]}")
+        if "reading" not in data:
+            texts = tuple(str(text) for text in data.get("notices", ()))
+            self._handle(Noticed(time.time(), where, texts))
+            return
+        event = translate.worker_reported(worker, data, time.time())
+        self._handle(event)
+        if where in self._model.notices:
+            self._handle(Noticed(time.time(), where, ()))
+
+    def report(self, message: Any) -> dict[str, Any]:
+        """Take in a nanny's message; what it gets back acknowledges it."""
+        from distributed.scheduler import heartbeat_interval
+
+        try:
+            event = translate.nanny_reported(self._scheduler, message, time.time())
+        except EventError as error:
+            # Acknowledged all the same: sending it again would not mend it.
+            border.note("reading a nanny's report", error)
+        else:
+            self._handle(event)
+        return {
+            "ok": True,
+            "interval": heartbeat_interval(len(self._scheduler.workers)),
+        }
+
+    def tick(self) -> None:
+        """Let the model know the time, and what the hooks have missed.
+
+        While a plugin starts, the scheduler does not call its hooks yet.
+        """
+        now = time.time()
+        if self._heard_until is not None:
+            for heard, message in self._scheduler.get_events(shims.TOPIC):
+                if heard >= self._heard_until:
+                    self.log_event(shims.TOPIC, message)
+            registered = self._scheduler.plugins.get(NAME) is self
+            self._heard_until = None if registered else self._heard_until
+        known, real = self._model.processes.workers, self._scheduler.workers
+        if known.keys() != real.keys():
+            for address in real.keys() - known.keys():
+                self._handle(translate.worker_added(real[address], now))
+            for address in known.keys() - real.keys():
+                self._handle(
+                    translate.worker_removed(self._scheduler, address, "", None, now)
+                )
+        self._forget_places(now)
+        for event in self._walk.step(now):
+            self._handle(event)
+        self._show("scheduler", now)
+        self._handle(Ticked(now))
+
+    def notice(self, where: str, text: str) -> None:
+        """Show on the page, and tell connected clients, how MemDash is degraded."""
+        if self._installation is None:
+            return
+        said = self._said.setdefault(where, [])
+        if text in said:
+            return
+        said.append(text)
+        self._show(where, time.time())
+        if text not in self._warned:  # once, however many workers say the same
+            self._warned.add(text)
+            message = f"MemDash on {where}: {text}"
+            logger.warning(message)
+            self._scheduler.log_event("warn", message)
+
+    # -- helpers ---------------------------------------------------------------
+
+    def _show(self, where: str, now: float) -> None:
+        """Bring what the page says of a place up to date."""
+        faults = border.texts() if where == "scheduler" else ()
+        texts = (*self._said.get(where, ()), *faults)
+        if texts != self._model.notices.get(where, (0.0, ()))[1]:
+            self._handle(Noticed(now, where, texts))
+
+    def _forget_places(self, now: float) -> None:
+        """Take back what was said of workers and nannies that are gone."""
+        if self._said.keys() <= {"scheduler"}:
+            return
+        workers = self._scheduler.workers.values()
+        here = {f"worker {w.address}" for w in workers} | {"scheduler"}
+        here |= {f"nanny {w.nanny}" for w in workers}
+        for where in self._said.keys() - here:
+            del self._said[where]
+            self._show(where, now)
+
+    def _handle(self, event: Event) -> None:
+        if self._installation is not None:
+            self._model.handle(event)
+
+    def _settings(self) -> config.Settings:
+        try:
+            return config.load(self._overrides)
+        except ConfigError as error:
+            border.note("reading the configuration (its defaults are used)", error)
+            return config.defaults()
+
+
+def preload(server: Any) -> None:
+    """Register MemDash on a scheduler that is starting; elsewhere do nothing."""
+    from distributed.scheduler import Scheduler
+
+    if not isinstance(server, Scheduler):
+        logger.info("dask_memdash needs no preload on %s", type(server).__name__)
+        return
+    server.add_plugin(MemDash(), idempotent=True, name=NAME)

@@ -1,0 +1,66 @@
+"""Fixtures for real clusters; each is closed with its test and leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import Processes, Session, wait_for
+from distributed import Client, LocalCluster
+
+from dask_memdash.border import border
+from dask_memdash.recorder.flight import default_directory
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Session]]:
+    """Start a LocalCluster with MemDash registered (``register=False``: without)."""
+    with contextlib.ExitStack() as stack:
+
+        def start(register: bool = True, **options: Any) -> Session:
+            options = {
+                "n_workers": 2,
+                "threads_per_worker": 1,
+                "memory_limit": "400 MB",
+                "dashboard_address": "127.0.0.1:0",
+                "silence_logs": logging.CRITICAL,
+                **options,
+            }
+            cluster = stack.enter_context(LocalCluster(**options))
+            session = Session(cluster, stack.enter_context(Client(cluster)))
+            if register:
+                session.register()
+            return session
+
+        yield start
+    border.clear()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No test leaves a flight recorder or a thread of MemDash's behind."""
+    yield
+    directory = default_directory()
+
+    def clean() -> bool:
+        files = list(directory.glob(f"{os.getpid()}-*")) if directory.exists() else []
+        threads = [t for t in threading.enumerate() if "MemDash" in t.name]
+        return not files and not threads
+
+    wait_for(clean, "files and threads of MemDash's to go", 10)
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Start servers as processes of their own."""
+    servers = Processes(tmp_path)
+    try:
+        yield servers
+    finally:
+        servers.end()

@@ -1,0 +1,234 @@
+"""Every death of a worker becomes one incident, with what was really running."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from clusters import Api, wait_for
+from distributed.scheduler import KilledWorker
+
+from dask_memdash import MemDash
+
+pytestmark = [pytest.mark.cluster, pytest.mark.hooks]
+
+
+def hog(_: int) -> None:
+    """Take memory, block by block, until somebody ends it."""
+    blocks = []
+    while True:
+        blocks.append(np.ones(1_000_000))
+        time.sleep(0.01)
+
+
+def idle(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def leave(status: int) -> None:
+    os._exit(status)
+
+
+def crash() -> None:
+    ctypes.string_at(0)
+
+
+def close_soon(dask_worker) -> None:
+    dask_worker.loop.add_callback(dask_worker.close_gracefully)
+
+
+def pid_of(session, address):
+    return session.cluster.scheduler.workers[address].pid
+
+
+def test_four_deaths_make_a_killed_worker_whose_suspect_was_executing(start):
+    session = start()
+    waiting = session.client.map(idle, [0.5] * 6, pure=False)
+    future = session.client.submit(hog, 0, key="hog-of-this-test")
+    with pytest.raises(KilledWorker):
+        future.result(timeout=60)
+
+    killed = session.api.wait_for_death("killed-worker")
+    wait_for(lambda: len(session.api.deaths()) == 5, "four deaths and their sum")
+    assert killed["task"]["key"] == "hog-of-this-test"
+    assert len(killed["attempts"]) == 4
+    earlier = []
+    for number in killed["attempts"]:
+        wait_for(
+            lambda number=number: (
+                session.api(f"incidents/{number}")["evidence"] == "flight-recorder"
+            ),
+            "the nanny's report",
+        )
+        death = session.api(f"incidents/{number}")
+        assert death["kind"] == "terminated"
+        assert death["exit"] == {
+            "code": None,
+            "signal": signal.SIGTERM,
+            "by": "nanny",
+        }
+        assert [s["key"] for s in death["suspects"]] == ["hog-of-this-test"]
+        suspect = death["suspects"][0]
+        assert suspect["bytes"] > 100_000_000
+        assert len(suspect["priority"]) == 3
+        assert suspect["attempts"] == earlier
+        assert death["breakdown"]["executing"] > 100_000_000
+        assert len(death["timeline"]["time"]) > 5
+        assert "hog-of-this-test" in death["diagnosis"]["text"]
+        earlier.append(number)
+    session.client.gather(waiting)
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "kind", "exit_"),
+    [
+        (leave, (3,), "exited", {"code": 3, "signal": None, "by": "unknown"}),
+        (crash, (), "crashed", {"code": None, "signal": 11, "by": "unknown"}),
+    ],
+)
+def test_a_task_that_ends_its_worker_is_the_suspect(
+    start, task, arguments, kind, exit_
+):
+    session = start(n_workers=1)
+    session.cluster.scheduler.allowed_failures = 0
+    future = session.client.submit(task, *arguments, key="ender")
+    with pytest.raises(KilledWorker):
+        future.result(timeout=60)
+    death = session.api.wait_for_death(kind)
+    assert death["exit"] == exit_
+    assert [s["key"] for s in death["suspects"]] == ["ender"]
+    assert len(session.api.deaths()) == 2
+
+
+def test_an_idle_worker_killed_from_outside_has_no_suspects(start):
+    session = start()
+    address = session.addresses()[0]
+    os.kill(pid_of(session, address), signal.SIGKILL)
+    death = session.api.wait_for_death("killed")
+    assert death["worker"]["address"] == address
+    assert death["exit"] == {"code": None, "signal": 9, "by": "unknown"}
+    assert death["suspects"] == []
+    assert "no task was running" in death["diagnosis"]["text"]
+    assert len(session.api.deaths()) == 1
+
+
+def test_a_death_in_an_allocation_that_holds_the_gil_is_recorded(start):
+    session = start(n_workers=1, memory_limit="600 MB")
+    session.cluster.scheduler.allowed_failures = 0
+
+    def hold_the_gil() -> None:
+        block = bytearray(100_000_000)
+        while True:  # one call that never lets another thread run
+            block.count(b"x" * 10)
+            ctypes.PyDLL(None).usleep(200_000)
+
+    future = session.client.submit(hold_the_gil, key="holder")
+    wait_for(
+        lambda: session.api("workers")[0]["breakdown"]["process"] > 160_000_000,
+        "the worker to grow",
+    )
+    os.kill(pid_of(session, session.addresses()[0]), signal.SIGKILL)
+    with pytest.raises(KilledWorker):
+        future.result(timeout=60)
+    death = session.api.wait_for_death("killed")
+    assert [s["key"] for s in death["suspects"]] == ["holder"]
+    assert death["suspects"][0]["bytes"] > 80_000_000
+
+
+def test_innocent_tasks_are_listed_apart(start):
+    session = start(n_workers=1)
+    running = session.client.submit(idle, 60, key="running-one")
+    others = session.client.map(
+        idle, [0.0] * 5, key=[f"assigned-{i}" for i in range(5)]
+    )
+    wait_for(
+        lambda: session.api("workers")[0]["executing_tasks"], "the task to be seen"
+    )
+    os.kill(pid_of(session, session.addresses()[0]), signal.SIGKILL)
+    death = session.api.wait_for_death("killed")
+    assert [s["key"] for s in death["suspects"]] == ["running-one"]
+    assert death["innocent"]["count"] == len(death["innocent"]["keys"])
+    assert set(death["innocent"]["keys"]) <= {f"assigned-{i}" for i in range(5)}
+    assert death["innocent"]["count"] >= 1
+    assert death["suspects"][0]["order_position"] is None  # a graph of one task
+    running.release()
+    session.client.gather(others)
+
+
+def test_a_worker_without_a_nanny_is_lost_and_the_heartbeat_is_the_evidence(
+    processes,
+):
+    with processes.scheduler() as client:
+        worker = processes.worker("--no-nanny")
+        client.wait_for_workers(1, timeout=30)
+        client.register_plugin(MemDash())
+        api = Api(client.dashboard_link)
+        future = client.submit(idle, 60, key="on-the-lost-one")
+        wait_for(lambda: api("workers")[0]["executing_tasks"], "the task to be seen")
+        worker.kill()
+        death = api.wait_for_death("lost")
+        assert death["evidence"] == "heartbeat"
+        assert death["exit"] is None
+        assert [s["key"] for s in death["suspects"]] == ["on-the-lost-one"]
+        assert death["breakdown"]["process"] > 30_000_000
+        future.release()
+
+
+def test_restarting_retiring_and_scaling_are_no_incidents(start):
+    session = start()
+    futures = session.client.map(idle, [0.01] * 20, pure=False)
+    session.client.gather(futures)
+    session.client.restart(timeout=60)
+    session.wait_until_read()
+    session.client.restart_workers(session.addresses()[:1], timeout=60)
+    session.client.wait_for_workers(2, timeout=30)
+    session.client.retire_workers(session.addresses()[:1])
+    wait_for(lambda: len(session.api("workers")) == 1, "the retired worker to leave")
+    session.client.run(close_soon)
+    wait_for(lambda: not session.api("workers"), "the last worker to leave")
+    time.sleep(1.0)  # the time that an incident is allowed to take
+    assert session.api.deaths() == []
+
+
+def test_a_pause_is_marked_and_ends(start):
+    session = start(n_workers=1, memory_limit="300 MB")
+
+    def fill() -> None:
+        blocks = [np.ones(1_000_000) for _ in range(24)]
+        time.sleep(1.0)
+        del blocks
+
+    session.client.submit(fill, pure=False).result(timeout=30)
+    pause = wait_for(
+        lambda: [i for i in session.api("incidents") if i["until"] is not None],
+        "the pause to end",
+    )[0]
+    assert pause["kind"] == "paused"
+    assert pause["until"] > pause["time"]
+    assert pause["breakdown"]["process"] > 240_000_000
+    assert session.api.deaths() == []
+
+
+def test_a_graph_gives_each_suspect_its_place_in_the_order(start):
+    dask = pytest.importorskip("dask")
+    session = start(n_workers=1)
+    session.cluster.scheduler.allowed_failures = 0
+
+    @dask.delayed
+    def part(i: int) -> int:
+        if i == 3:
+            os._exit(1)
+        return i
+
+    total = dask.delayed(sum)([part(i, dask_key_name=f"part-{i}") for i in range(6)])
+    with pytest.raises(KilledWorker):
+        session.client.compute(total).result(timeout=60)
+    death = session.api.wait_for_death("exited")
+    suspect = death["suspects"][0]
+    assert suspect["key"] == "part-3"
+    assert suspect["order_total"] == 7
+    assert 1 <= suspect["order_position"] <= 7

@@ -1,0 +1,316 @@
+"""From the scheduler's words to events, with stand-ins for its objects."""
+
+import pickle
+from types import SimpleNamespace
+
+import pytest
+from builders import A, executing
+from distributed.scheduler import KilledWorker
+
+from dask_memdash.errors import EventError
+from dask_memdash.model.events import (
+    DeathReported,
+    TaskInfo,
+    TaskKilled,
+    WorkerSampled,
+    to_dict,
+)
+from dask_memdash.plugins import translate
+from dask_memdash.plugins.tasks import key_text
+from dask_memdash.recorder.format import KEY_CAPACITY, key_digest
+
+T = 1_760_000_000.0
+
+
+def task(key, priority=(0, 1, 5), nbytes=-1):
+    prefix = (key[0] if isinstance(key, tuple) else str(key)).partition("-")[0]
+    return SimpleNamespace(
+        key=key,
+        prefix=SimpleNamespace(name=prefix),
+        group=SimpleNamespace(name=f"{prefix}-group"),
+        priority=priority,
+        nbytes=nbytes,
+    )
+
+
+def scheduler(*tasks):
+    """Make a scheduler that knows some tasks; same names are the same groups."""
+    groups = {}
+    for made in tasks:
+        made.group = groups.setdefault(made.group.name, GroupStandIn(made.group.name))
+    return SimpleNamespace(tasks={made.key: made for made in tasks})
+
+
+class GroupStandIn:
+    def __init__(self, name):
+        self.name = name
+
+
+# -- tasks ---------------------------------------------------------------------
+
+
+def test_a_task_is_described_by_its_printed_key_and_numbers():
+    assert translate.task_info(task(("sum-1", 0, 2))) == TaskInfo(
+        "('sum-1', 0, 2)", "sum", "sum-group", (0.0, 1.0, 5.0)
+    )
+
+
+@pytest.mark.parametrize("priority", [None, (), (float("inf"), 1), (float("nan"),)])
+def test_a_priority_that_is_no_numbers_is_none(priority):
+    assert translate.priority_of(task("sum-1", priority)) is None
+
+
+def test_the_printed_key_of_a_task_is_of_bounded_length():
+    assert len(translate.task_info(task("k" * 5000)).key) == 1000
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["sum-1", ("sum-1", 0, 2), ("sum-1", ("nested", 1.5)), ("s'u\"m-1", 0), "('odd"],
+)
+def test_recorded_tasks_are_found_by_their_text(key):
+    known, names = translate.find_tasks(
+        scheduler(task(key), task("other-1")), [(key_text(key), "")]
+    )
+    assert [found.key for found in known] == [key_text(key)]
+    assert names == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["gone-1", "('gone', 1)", "(" * 5000, "([], {})", "(1", "('x', \x00)", ""]
+)
+def test_texts_that_name_no_task_find_none(text):
+    assert translate.find_tasks(scheduler(task("sum-1")), [(text, "")]) == ((), {})
+
+
+@pytest.mark.parametrize("key", ["k" * 2000, ("ü" * 300, 1), "☃" * 200])
+def test_tasks_whose_key_was_cut_are_found_by_its_digest(key):
+    text = key_text(key)
+    digest = key_digest(text).hex()
+    cut = text.encode()[:KEY_CAPACITY].decode(errors="ignore")
+    known, names = translate.find_tasks(
+        scheduler(task("sum-1"), task(key), task(5)), [(cut, digest)]
+    )
+    assert [found.key for found in known] == [text[:1000]]
+    assert names == {digest: text[:1000]}
+
+
+def test_a_digest_that_nothing_has_finds_nothing():
+    tasks = scheduler(task("k" * 2000))
+    assert translate.find_tasks(tasks, [("x", "00ff")]) == ((), {})
+
+
+# -- KilledWorker --------------------------------------------------------------
+
+
+def test_a_task_that_was_given_up_is_told_with_the_allowed_deaths():
+    key = ("sum-1", 0)
+    exception = pickle.dumps(KilledWorker(key, None, 3))
+    killed = translate.task_killed(scheduler(task(key)), key, exception, A, T)
+    assert killed == TaskKilled(
+        time=T,
+        task=TaskInfo("('sum-1', 0)", "sum", "sum-group", (0.0, 1.0, 5.0)),
+        hash=hash(key),
+        address=A,
+        allowed_failures=3,
+    )
+
+
+class Trap:
+    """Must never be unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("what comes from a worker was unpickled",)
+
+
+@pytest.mark.parametrize(
+    "exception",
+    [
+        None,
+        "text",
+        KilledWorker("sum-1", None, 3),
+        SimpleNamespace(data=pickle.dumps(Trap())),
+        bytearray(pickle.dumps(Trap())),
+        pickle.dumps(ValueError("another error")),
+    ],
+)
+def test_other_errors_are_no_killed_worker(exception):
+    tasks = scheduler(task("sum-1"))
+    assert translate.task_killed(tasks, "sum-1", exception, A, T) is None
+
+
+def test_a_task_that_is_gone_already_is_no_killed_worker():
+    exception = pickle.dumps(KilledWorker("gone-1", None, 3))
+    assert translate.task_killed(scheduler(), "gone-1", exception, A, T) is None
+
+
+# -- graphs --------------------------------------------------------------------
+
+
+def test_a_graph_arrives_with_its_priorities_by_head():
+    tasks = scheduler(task("sum-1"), task("sum-2"), task("open-1"))
+    graph = translate.graph_arrived(
+        tasks,
+        {"sum-1": (0, 1, 9), "sum-2": (0, 1, 3), "open-1": (-1, 2, 4)},
+        "g-1",
+        T,
+    )
+    assert (graph.time, graph.graph) == (T, "g-1")
+    assert sorted(graph.groups) == ["open-group", "sum-group"]
+    assert graph.priorities == {"0.0,1.0": (3.0, 9.0), "-1.0,2.0": (4.0,)}
+
+
+def test_a_graph_of_one_head_is_sorted_too():
+    graph = translate.graph_arrived(
+        scheduler(), {"a": (0, 1, 9), "b": (0, 1, 3)}, "g-1", T
+    )
+    assert (graph.groups, graph.priorities) == ((), {"0.0,1.0": (3.0, 9.0)})
+
+
+@pytest.mark.parametrize("priorities", [{}, {"sum-1": (0, 1, 2)}])
+def test_a_single_task_is_no_graph(priorities):
+    assert translate.graph_arrived(scheduler(), priorities, "g-1", T) is None
+
+
+# -- workers -------------------------------------------------------------------
+
+
+def test_a_worker_that_joins_is_described():
+    worker = SimpleNamespace(
+        address=A,
+        name=0,
+        host="10.0.0.1",
+        pid=17,
+        nthreads=2,
+        memory_limit=0,
+        nanny=None,
+        status=SimpleNamespace(name="running"),
+    )
+    event = translate.worker_added(worker, T)
+    assert (event.name, event.limit, event.nanny, event.status) == (
+        "0",
+        None,
+        False,
+        "running",
+    )
+
+
+def test_a_removal_counts_what_was_assigned_and_lost():
+    tasks = [task(f"sum-{n}", (0, 1, n)) for n in range(300)]
+    lost = [task("x-1", nbytes=10), task("x-2", nbytes=-1), task("y-1", nbytes=5)]
+    event = translate.worker_removed(
+        scheduler(*tasks, *lost),
+        A,
+        "stimulus",
+        {
+            "expected": True,
+            "processing-tasks": {t.key: 1.0 for t in reversed(tasks)},
+            "lost-computed-tasks": {"x-1", "x-2", "gone"},
+            "lost-scattered-tasks": {"y-1"},
+        },
+        T,
+    )
+    assert (event.expected, event.stimulus) == (True, "stimulus")
+    assert (event.n_assigned, len(event.assigned_hashes)) == (300, 300)
+    assert [info.key for info in event.assigned] == [f"sum-{n}" for n in range(256)]
+    assert (event.keys_lost, event.bytes_lost) == (4, 15)
+
+
+def test_a_removal_that_nothing_was_logged_of_knows_nothing_of_losses():
+    event = translate.worker_removed(scheduler(), A, "", None, T)
+    assert (event.expected, event.n_assigned, event.keys_lost) == (False, 0, None)
+
+
+# -- nannies -------------------------------------------------------------------
+
+DEATH = {
+    "kind": "death",
+    "protocol": 1,
+    "address": A,
+    "pid": 17,
+    "died": T,
+    "code": None,
+    "signal": 9,
+    "by": "unknown",
+    "asked": False,
+    "closing": False,
+    "reading": None,
+    "executing": [],
+    "samples": [[T, 5]],
+    "recorded": True,
+}
+
+
+def test_a_death_is_told_with_what_the_scheduler_knows_of_its_tasks():
+    long = "sum-" + "k" * 2000
+    digest = key_digest(long).hex()
+    recorded = (
+        executing("('open-1', 0)"),
+        executing(long[:400], digest=digest),
+        executing("gone-1"),
+    )
+    message = {**DEATH, "executing": to_dict(recorded)}
+    event = translate.nanny_reported(
+        scheduler(task(("open-1", 0)), task(long)), message, T + 1
+    )
+    assert isinstance(event, DeathReported)
+    assert (event.time, event.died, event.samples) == (T + 1, T, ((T, 5),))
+    assert [info.key for info in event.known] == ["('open-1', 0)", long[:1000]]
+    assert [t.key for t in event.executing] == ["('open-1', 0)", long[:1000], "gone-1"]
+
+
+def test_a_nanny_cannot_say_what_the_scheduler_knows():
+    message = {**DEATH, "known": "nonsense", "time": "nonsense"}
+    assert translate.nanny_reported(scheduler(), message, T).known == ()
+
+
+def test_a_sample_is_told():
+    message = {
+        "kind": "sample",
+        "address": A,
+        "pid": 17,
+        "rss": 5,
+        "reading": None,
+        "executing": [],
+        "notices": ["one"],
+    }
+    event = translate.nanny_reported(scheduler(), message, T)
+    assert event == WorkerSampled(T, A, 17, 5, None, (), ("one",))
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (None, "must be a mapping"),
+        ([], "must be a mapping"),
+        ({}, "is of kind 'None'"),
+        ({"kind": "x" * 1000}, "is of kind 'xxxx"),
+        ({"kind": ["death"]}, "is of kind"),
+        ({"kind": "death"}, "DeathReported.address is missing"),
+        ({**DEATH, "signal": "9"}, "DeathReported.signal is '9'"),
+    ],
+)
+def test_a_malformed_message_is_refused(message, error):
+    with pytest.raises(EventError, match=error) as caught:
+        translate.nanny_reported(scheduler(), message, T)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_heartbeat_gets_dasks_own_split_from_the_scheduler():
+    worker = SimpleNamespace(address=A, memory=SimpleNamespace(unmanaged_old=77))
+    data = {
+        "protocol": 1,
+        "pid": 17,
+        "reading": {"time": T, "rss": 100},
+        "rows": {"sum": [1, 2, 3, 4]},
+        "executing": [],
+        "finished": {},
+        "thresholds": {},
+        "method": "estimated",
+        "address": "somebody else's",
+    }
+    event = translate.worker_reported(worker, data, T + 1)
+    assert (event.time, event.address) == (T + 1, A)
+    assert (event.reading.rss, event.reading.unmanaged_old) == (100, 77)
+    with pytest.raises(EventError, match=r"WorkerReported\.pid is missing"):
+        translate.worker_reported(worker, {"reading": {}}, T)
