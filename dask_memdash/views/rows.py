@@ -1,0 +1,100 @@
+"""A chart of horizontal bars, one row for each worker or prefix.
+
+Names stand on the left axis, figures on the right one, both read from columns of the
+chart's source by ``static/memdash.js``, as plain text: neither HTML nor TeX in a name
+is ever interpreted.  Rows are numbered from 0 at the top.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bokeh.models import (
+    ColumnDataSource,
+    CustomJSTickFormatter,
+    FixedTicker,
+    GlyphRenderer,
+    HBar,
+    LinearAxis,
+    Range1d,
+)
+
+from dask_memdash.views import theme
+
+#: Height of a row and of what is beneath the rows, in CSS pixels.
+ROW = 30
+FOOT = 34
+
+#: Width kept free for names and for figures, so that nothing jumps, in CSS pixels.
+LEFT = 172
+RIGHT = 176
+
+
+class RowChart:
+    """Bars in rows, without bars yet.
+
+    Parameters
+    ----------
+    source
+        Has the columns ``label`` and ``figures``, one entry for each row.
+    """
+
+    def __init__(self, source: ColumnDataSource) -> None:
+        self._x = Range1d(0, 2**30)
+        self._y = Range1d(0.5, -0.5)
+        plot = theme.chart(ROW + FOOT, x_range=self._x, y_range=self._y)
+        plot.ygrid.visible = False
+        plot.xaxis.ticker = theme.bytes_ticker()
+        plot.xaxis.formatter = theme.bytes_formatter()
+        plot.xgrid.ticker = plot.xaxis[0].ticker
+        plot.min_border_left = LEFT
+        plot.min_border_right = RIGHT
+        names = plot.yaxis[0]
+        figures = LinearAxis(
+            axis_line_alpha=0,
+            major_tick_line_alpha=0,
+            minor_tick_line_alpha=0,
+            major_label_text_color=theme.NEUTRAL,
+            major_label_text_font="ui-monospace, monospace",
+            major_label_text_font_size="12px",
+        )
+        plot.add_layout(figures, "right")
+        self._ticker = FixedTicker(ticks=[0], minor_ticks=[])
+        for axis, column in ((names, "label"), (figures, "figures")):
+            axis.ticker = self._ticker
+            axis.formatter = CustomJSTickFormatter(
+                args={"source": source, "column": column},
+                code="return memdash.label(source, column, tick)",
+            )
+        self.figure = plot
+
+    def fit(self, rows: int, widest: float) -> None:
+        """Set the size for a number of rows and the longest bar, in bytes."""
+        rows = max(rows, 1)
+        ticks = list(range(rows))
+        if self._ticker.ticks != ticks:
+            self._ticker.ticks = ticks
+            self._y.start = rows - 0.5
+            self.figure.height = rows * ROW + FOOT
+        self._x.end = theme.nice_ceiling(widest * 1.02)
+
+    def bars(
+        self, source: ColumnDataSource, part: theme.Part, **options: Any
+    ) -> GlyphRenderer:
+        """Add the bars of a part; give their renderer.
+
+        The source has the columns ``from_<part>`` and ``to_<part>``.
+        """
+        bar = HBar(
+            left=f"from_{part.name}",
+            right=f"to_{part.name}",
+            fill_color=part.colour,
+            line_alpha=0,
+            hatch_pattern=part.hatch,
+            hatch_color="#ffffff" if part.name != "spilled" else part.colour,
+            hatch_alpha=0.4 if part.name != "spilled" else 0.8,
+            hatch_scale=8,
+            fill_alpha=0.3 if part.name == "spilled" else 1.0,
+            **options,
+        )
+        return self.figure.add_glyph(source, bar)

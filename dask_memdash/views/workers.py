@@ -1,0 +1,329 @@
+"""Workers as stacked bars against their limit, with their thresholds as lines.
+
+One row is one process: workers that share a process share a row, for nothing tells
+whose memory is whose.  Beyond `MOST` rows the fullest are shown and the rest is
+summed in a row of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import panel as pn
+from bokeh.models import ColumnDataSource, HBar, HoverTool, Segment
+
+from dask_memdash.store.base import Store, Worker
+from dask_memdash.views import theme
+from dask_memdash.views.base import Text, View, tooltip
+from dask_memdash.views.rows import RowChart
+
+#: Rows at most, the rest's not counted.
+MOST = 40
+
+#: Height of a bar, in rows.
+BAR = 0.66
+
+#: Tasks named in a tooltip at most.
+TASKS_NAMED = 4
+
+#: Threshold → (colour, dash, what happens there).
+THRESHOLDS = {
+    "target": (theme.NEUTRAL, "dotted", "the worker starts to spill managed data"),
+    "spill": (theme.NEUTRAL, "dashed", "the worker spills by the process's memory"),
+    "pause": (theme.CAUTION, "solid", "the worker starts no new task"),
+    "terminate": (theme.ALARM, "solid", "the nanny kills the worker"),
+}
+
+
+@dataclass(slots=True)
+class Row:
+    """One process, or the sum of the processes that have no row."""
+
+    label: str
+    workers: list[Worker]
+    #: Smallest limit of its workers, in bytes; a sum in the row of the rest.
+    limit: int | None
+    #: Part → bytes; 0 for what is not known.
+    parts: dict[str, int]
+    #: Bytes; ``None`` before the first reading.
+    process: int | None
+    spilled: int | None
+    thresholds: dict[str, int | None] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def fullness(self) -> float:
+        """How full it is: share of the limit, or bytes where there is none."""
+        return (self.process or 0) / (self.limit or 1)
+
+
+def rows(workers: list[Worker], most: int = MOST) -> list[Row]:
+    """Group workers by process; the fullest get rows, by name, then the rest."""
+    groups: dict[tuple[str, int], list[Worker]] = {}
+    for worker in workers:
+        groups.setdefault((worker["host"], worker["pid"]), []).append(worker)
+    known = list(groups.values())
+    if len(known) <= most:
+        return [_row(group) for group in known]
+    fullest = sorted(known, key=lambda group: -_fullness(group))[:most]
+    chosen = {id(group) for group in fullest}
+    shown = [_row(group) for group in known if id(group) in chosen]
+    return [*shown, _rest([group for group in known if id(group) not in chosen])]
+
+
+def _fullness(group: list[Worker]) -> float:
+    worker = group[0]
+    return (worker["breakdown"]["process"] or 0) / (_least_limit(group) or 2**60)
+
+
+def _least_limit(group: Iterable[Worker]) -> int | None:
+    return min((w["limit"] for w in group if w["limit"] is not None), default=None)
+
+
+def _parts(worker: Worker) -> dict[str, int]:
+    breakdown = worker["breakdown"]
+    return {part.name: breakdown[part.name] or 0 for part in theme.PARTS}  # type: ignore[literal-required]
+
+
+def _row(group: list[Worker]) -> Row:
+    first = group[0]
+    name = first["name"]
+    label = theme.shorten(f"worker {name}" if name.isdigit() else name, 22)
+    note = ""
+    if len(group) > 1:
+        label = f"{len(group)} in one process"
+        note = (
+            f"{len(group)} workers share process {first['pid']}. Each of them "
+            "compares the memory of the whole process with its own limit."
+        )
+    states = sorted({w["status"] for w in group} - {"running"})
+    if states:
+        state = theme.shorten(", ".join(states), 9)
+        label = f"{theme.shorten(label, 18 - len(state) + 3)} ({state})"
+    return Row(
+        label=label,
+        workers=group,
+        limit=_least_limit(group),
+        parts=_parts(first),
+        process=first["breakdown"]["process"],
+        spilled=_sum(worker["breakdown"]["spilled"] for worker in group),
+        thresholds=dict(first["thresholds"]),  # type: ignore[arg-type]
+        note=note,
+    )
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _rest(groups: list[list[Worker]]) -> Row:
+    parts = [_parts(group[0]) for group in groups]
+    limits = [_least_limit(group) for group in groups]
+    return Row(
+        label=f"{len(groups):,} less full",
+        workers=[worker for group in groups for worker in group],
+        limit=None if None in limits else _sum(limits),
+        parts={p.name: sum(known[p.name] for known in parts) for p in theme.PARTS},
+        process=_sum(group[0]["breakdown"]["process"] for group in groups),
+        spilled=_sum(w["breakdown"]["spilled"] for group in groups for w in group),
+        note="The sum of all workers that have no row of their own.",
+    )
+
+
+def _running(row: Row) -> str:
+    tasks = [task for worker in row.workers for task in worker["executing_tasks"]]
+    if not tasks:
+        return "no task is running"
+    named = [
+        f"{theme.shorten(task['key'], 44)} "
+        f"({theme.size(task['bytes'])}, {theme.duration(task['seconds'])})"
+        for task in tasks[:TASKS_NAMED]
+    ]
+    if len(tasks) > TASKS_NAMED:
+        named.append(f"and {len(tasks) - TASKS_NAMED} more")
+    return "; ".join(named)
+
+
+def columns(shown: list[Row]) -> dict[str, list[Any]]:
+    """Turn rows into the columns of the bars.
+
+    A row that sums many processes is drawn in shares of its limit, scaled to the
+    largest limit of the others, for its bytes would dwarf them.
+    """
+    scale = max((row.limit or row.process or 0 for row in shown[:-1]), default=0)
+    data: dict[str, list[Any]] = {
+        "row": list(range(len(shown))),
+        "label": [row.label for row in shown],
+        "figures": [_figures(row) for row in shown],
+        "name": [", ".join(w["name"] for w in row.workers[:3]) for row in shown],
+        "address": [", ".join(w["address"] for w in row.workers[:3]) for row in shown],
+        "status": [
+            ", ".join(sorted({w["status"] for w in row.workers})) for row in shown
+        ],
+        "threads": [sum(w["nthreads"] for w in row.workers) for row in shown],
+        "process": [theme.size(row.process) for row in shown],
+        "limit": [theme.size(row.limit) for row in shown],
+        "spilled": [theme.size(row.spilled) for row in shown],
+        "running": [_running(row) for row in shown],
+        "note": [row.note for row in shown],
+        "end": [],
+    }
+    for part in theme.PARTS:
+        for column in ("from", "to", "size"):
+            data[f"{column}_{part.name}"] = []
+    for row in shown:
+        whole = row.limit or row.process or 0
+        summed = len(row.workers) > 1 and not row.thresholds
+        factor = scale / whole if summed and whole and scale else 1
+        data["end"].append(whole * factor)
+        level = 0.0
+        for part in theme.PARTS:
+            value = row.parts[part.name]
+            data[f"from_{part.name}"].append(level)
+            level += value * factor
+            data[f"to_{part.name}"].append(level)
+            text = f"{theme.size(value)}, {theme.percent(value, row.process)}"
+            data[f"size_{part.name}"].append(
+                text if row.process is not None else theme.UNKNOWN
+            )
+    return data
+
+
+def _figures(row: Row) -> str:
+    share = theme.percent(row.process, row.limit) if row.limit else ""
+    return f"{theme.size(row.process):>11} {share:>6}"
+
+
+def lines(shown: list[Row]) -> dict[str, list[Any]]:
+    """Turn the rows' thresholds into the columns of the lines."""
+    data: dict[str, list[Any]] = {
+        name: [] for name in ("at", "top", "bottom", "colour", "dash", "what", "means")
+    }
+    for number, row in enumerate(shown):
+        for name, (colour, dash, means) in THRESHOLDS.items():
+            at = row.thresholds.get(name)
+            if at is not None:
+                data["at"].append(at)
+                data["top"].append(number - 0.42)
+                data["bottom"].append(number + 0.42)
+                data["colour"].append(colour)
+                data["dash"].append(dash)
+                share = theme.percent(at, row.limit)
+                data["what"].append(f"{name}: {theme.size(at)} ({share} of the limit)")
+                data["means"].append(f"From here {means}.")
+    return data
+
+
+class WorkersView(View):
+    """Bars of the workers' breakdowns, and the same as a table while it is open.
+
+    Parameters
+    ----------
+    store
+        What it shows.
+    stylesheet
+        URL of the page's stylesheet.
+    """
+
+    def __init__(self, store: Store, stylesheet: str) -> None:
+        super().__init__(store)
+        self.table_open = False
+        self.empty = Text("workers_empty.html", stylesheet, ["md-empty"])
+        self.table = Text("workers_table.html", stylesheet)
+        self.source = ColumnDataSource(columns([]))
+        self.lines = ColumnDataSource(lines([]))
+        self.chart = RowChart(self.source)
+        self._draw_bars()
+        self.root = pn.Column(
+            self.empty.pane,
+            pn.pane.Bokeh(self.chart.figure, sizing_mode="stretch_width", margin=0),
+            sizing_mode="stretch_width",
+            margin=0,
+        )
+
+    def _draw_bars(self) -> None:
+        plot = self.chart.figure
+        plot.add_glyph(
+            self.source,
+            HBar(
+                y="row",
+                left=0,
+                right="end",
+                height=BAR,
+                fill_color=theme.NEUTRAL,
+                fill_alpha=0.12,
+                line_color=theme.NEUTRAL,
+                line_alpha=0.55,
+            ),
+        )
+        free = plot.add_glyph(
+            self.source,
+            HBar(
+                y="row",
+                left=f"to_{theme.PARTS[-1].name}",
+                right="end",
+                height=BAR,
+                fill_alpha=0,
+                line_alpha=0,
+            ),
+        )
+        about = [("address", "@{address}"), ("status", "@{status}")]
+        usage = [("process", "@{process} of @{limit}"), ("spilled", "@{spilled}")]
+        running = [("threads", "@{threads}"), ("running", "@{running}")]
+        plot.add_tools(
+            HoverTool(
+                renderers=[free],
+                tooltips=tooltip(
+                    [*about, *usage, *running], head="@{name}", words="@{note}"
+                ),
+                attachment="above",
+            )
+        )
+        for part in theme.PARTS:
+            bars = self.chart.bars(self.source, part, y="row", height=BAR)
+            rows = [(part.label, f"@{{size_{part.name}}} of the process"), *usage]
+            if part.family == "execution":
+                rows += running
+            plot.add_tools(
+                HoverTool(
+                    renderers=[bars],
+                    tooltips=tooltip(
+                        rows, head="@{name}", words=part.words, swatch=part.colour
+                    ),
+                    attachment="below",
+                )
+            )
+        thresholds = plot.add_glyph(
+            self.lines,
+            Segment(
+                x0="at",
+                x1="at",
+                y0="top",
+                y1="bottom",
+                line_color="colour",
+                line_dash="dash",
+                line_width=2,
+            ),
+        )
+        plot.add_tools(
+            HoverTool(
+                renderers=[thresholds],
+                tooltips=tooltip([], head="@{what}", words="@{means}"),
+                attachment="above",
+            )
+        )
+
+    def draw(self) -> None:
+        """Replace the columns; the table only where somebody has it open."""
+        shown = self.once("rows of workers", lambda: rows(self.store.workers()))
+        self.empty.write(empty=not shown)
+        self.chart.figure.visible = bool(shown)
+        data = self.once("columns of workers", lambda: columns(shown))
+        ends = [*data["end"], *data[f"to_{theme.PARTS[-1].name}"]]
+        self.chart.fit(len(shown), max(ends, default=0))
+        self.source.data = data
+        self.lines.data = self.once("lines of workers", lambda: lines(shown))
+        self.table.write(rows=shown if self.table_open else [])

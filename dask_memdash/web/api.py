@@ -1,0 +1,197 @@
+"""The JSON API: handlers that parse, ask the store and write what it says.
+
+Read-only, under ``<prefix>/memdash/api/``.  Every answer is strict JSON (no NaN)
+with ``Cache-Control: no-store``; every error, whatever its status, is
+``{"error": "one sentence"}``, written by :meth:`JSONHandler.write_error` alone.  The
+shapes are those of :mod:`dask_memdash.store.base`; nothing is worked out here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from tornado import web
+
+from dask_memdash.border import Border
+from dask_memdash.errors import UnknownIncidentError, UnknownWorkerError
+from dask_memdash.store.base import Store
+
+#: Most points of a history that one request may ask for.
+MAX_POINTS = 10_000
+
+#: Digits of the largest integer that a query may hold; all larger ones mean it.
+_MAX_DIGITS = 15
+
+
+class _BadRequestError(Exception):
+    """A query that cannot be read; its text is for the person who sent it."""
+
+
+class Query:
+    """The arguments of one request, read with complaints that say what is wrong."""
+
+    def __init__(self, arguments: Mapping[str, str]) -> None:
+        self._arguments = arguments
+
+    def text(self, name: str) -> str | None:
+        """Give the argument as it is, ``None`` where it is missing."""
+        return self._arguments.get(name)
+
+    def natural(self, name: str, default: int | None = None) -> int | None:
+        """Give the argument as an integer of at least 0."""
+        text = self._arguments.get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit()):
+            raise _BadRequestError(
+                f"{name} must be an integer of 0 or more, not {text[:40]!r}"
+            )
+        return int(text) if len(text) < _MAX_DIGITS else 10**_MAX_DIGITS
+
+    def instant(self, name: str) -> float | None:
+        """Give the argument as seconds since the epoch."""
+        text = self._arguments.get(name)
+        if text is None:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise _BadRequestError(
+                f"{name} must be seconds since the epoch, not {text[:40]!r}"
+            )
+        return value
+
+
+Answer = Callable[..., Any]
+
+
+def cluster(store: Store, query: Query) -> Any:
+    """Answer ``cluster``."""
+    return store.cluster()
+
+
+def workers(store: Store, query: Query) -> Any:
+    """Answer ``workers``."""
+    return store.workers(query.natural("limit"), query.natural("offset", 0) or 0)
+
+
+def prefixes(store: Store, query: Query) -> Any:
+    """Answer ``prefixes``."""
+    return store.prefixes(query.natural("limit"), query.natural("offset", 0) or 0)
+
+
+def history(store: Store, query: Query) -> Any:
+    """Answer ``history``: of the cluster, or of the worker that the query names."""
+    points = query.natural("points", 300)
+    if not points or points > MAX_POINTS:
+        raise _BadRequestError(f"points must be from 1 to {MAX_POINTS}")
+    return store.history(query.text("worker"), query.instant("since"), points)
+
+
+def incidents(store: Store, query: Query) -> Any:
+    """Answer ``incidents``, newest first."""
+    return store.incidents(query.natural("limit"), query.natural("offset", 0) or 0)
+
+
+def incident(store: Store, query: Query, incident_id: str) -> Any:
+    """Answer ``incidents/<id>``."""
+    return store.incident(incident_id)
+
+
+def _finite(value: Any) -> Any:
+    """Copy a value with ``None`` for what JSON has no number for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def encode(value: Any) -> str:
+    """Write a value as strict JSON; numbers that JSON lacks become ``null``."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def respond(
+    store: Store, answer: Answer, arguments: Mapping[str, str], path: tuple[str, ...]
+) -> tuple[int, str]:
+    """Ask the store; give the status and the body in JSON, or what is wrong."""
+    try:
+        return HTTPStatus.OK, encode(answer(store, Query(arguments), *path))
+    except _BadRequestError as error:
+        return HTTPStatus.BAD_REQUEST, str(error)
+    except (UnknownIncidentError, UnknownWorkerError) as error:
+        return HTTPStatus.NOT_FOUND, str(error)
+
+
+class JSONHandler(web.RequestHandler):
+    """Any request beneath ``api/``; by itself it knows no path."""
+
+    def set_default_headers(self) -> None:
+        """Say JSON, and that no answer may be kept."""
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def prepare(self) -> None:
+        """Refuse: no handler knows this path."""
+        self.send_error(HTTPStatus.NOT_FOUND, text="there is nothing at this path")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Write the one form that every error has."""
+        text = kwargs.get("text") or HTTPStatus(status_code).phrase.lower()
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", "GET")
+            text = f"{self.request.method} is not allowed: this API is read-only"
+        self.finish(json.dumps({"error": text}))
+
+    def log_exception(self, *args: Any) -> None:
+        """Keep a client's mistakes out of the scheduler's log."""
+
+
+class StoreHandler(JSONHandler):
+    """A request that one of the functions above answers."""
+
+    def initialize(self, store: Store, border: Border, answer: Answer) -> None:
+        """Take what the route was made with."""
+        self.store = store
+        self.answer = answer
+        self.border = border
+
+    def prepare(self) -> None:
+        """Let the request through."""
+
+    def get(self, *path: str) -> None:
+        """Answer with what the store says."""
+        arguments = {name: self.get_argument(name) for name in self.request.arguments}
+        status, body = self.border.guarded(
+            respond,
+            f"GET api/{self.answer.__name__}",
+            (HTTPStatus.INTERNAL_SERVER_ERROR, "MemDash failed to answer this"),
+        )(self.store, self.answer, arguments, path)
+        if status == HTTPStatus.OK:
+            self.finish(body)
+        else:
+            self.send_error(status, text=body)
+
+
+#: Path beneath ``api/`` and what answers it; anything else is a 404.
+routes: list[tuple[str, Answer]] = [
+    (r"cluster", cluster),
+    (r"workers", workers),
+    (r"prefixes", prefixes),
+    (r"history", history),
+    (r"incidents", incidents),
+    (r"incidents/([^/]+)", incident),
+]

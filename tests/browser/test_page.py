@@ -1,0 +1,257 @@
+"""The page as a person sees it, in a real browser."""
+
+import operator
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from urllib.parse import urlsplit
+
+import dask
+import fake_store
+import pytest
+from distributed import KilledWorker
+from fake_store import HOSTILE, MiB
+from reverse_proxy import reverse_proxy
+
+pytestmark = pytest.mark.browser
+
+
+def tooltip(page, section, across, down):
+    """Hover over a chart; give what the tooltips say.
+
+    Parameters
+    ----------
+    across, down
+        Where, as shares of the chart's width and height.
+    """
+    chart = page.locator(f"section[aria-labelledby={section}] [role=img]")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * across, box["y"] + box["height"] * down)
+    shown = page.locator(".bk-Tooltip .bk-tooltip-content").first
+    shown.wait_for()
+    return shown.inner_text()
+
+
+# --- real clusters -------------------------------------------------------------------
+
+
+def test_cluster_without_workers_says_how_to_start_one(look, cluster):
+    _, url = cluster(n_workers=0)
+    page = look(url)
+    page.get_by_text("No workers are connected.").wait_for()
+    page.get_by_text("dask worker <scheduler address>").wait_for()
+    page.get_by_text("No tasks yet.").wait_for()
+    page.get_by_text("No incidents.").wait_for()
+    assert page.title() == "MemDash"
+
+
+def test_busy_cluster_shows_what_is_stored_and_where(look, cluster):
+    client, url = cluster(n_workers=2, memory_limit="1GiB")
+    kept = client.submit(operator.mul, b"x", 100 * MiB, key="kept-1")
+    page = look(url.replace("/memdash", "/status"), ready=False)
+    page.get_by_role("link", name="Memdash").click()
+    page.wait_for_selector("html[data-memdash=ready]")
+    page.get_by_text("in 2 workers").wait_for()
+    page.get_by_text("As a table").first.click()
+    rows = page.locator("table tbody tr")
+    rows.nth(1).wait_for()
+    assert rows.count() == 2
+    page.get_by_text("As a table").nth(1).click()
+    page.locator("tr", has_text="kept").get_by_text("100.00 MiB").first.wait_for()
+    managed = page.locator(".md-part", has_text="outputs kept in memory")
+    managed.get_by_text("100.00 MiB").wait_for()
+    del kept
+    managed.get_by_text(re.compile(r"^0 B$")).wait_for()
+
+
+def fill_memory(seconds):
+    """Take more and more memory until somebody puts an end to it."""
+    taken = []
+    for _ in range(int(seconds / 0.1)):
+        taken.append(bytearray(os.urandom(1)) * (30 * MiB))
+        time.sleep(0.1)
+    return len(taken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (800, "dark")])
+def test_death_of_a_worker_is_read_off_the_page(look, cluster, width, scheme):
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        client, url = cluster(n_workers=2, memory_limit="400MiB")
+    page = look(url, width, scheme)
+    page.get_by_text("No incidents.").wait_for()
+    culprit = client.submit(fill_memory, 60, key="fill-memory-1", pure=False)
+    with pytest.raises(KilledWorker):
+        culprit.result(timeout=60)
+
+    page.get_by_role("link", name="terminated by its nanny").first.wait_for()
+    given_up = page.get_by_role("link", name="task given up: KilledWorker")
+    given_up.focus()
+    page.keyboard.press("Enter")
+    story = page.get_by_role("article")
+    story.get_by_text("fill-memory-1").first.wait_for()
+    assert "#incident-" in page.url
+    story.get_by_role("link", name=re.compile(r"incident \d")).first.click()
+    page.get_by_text("Tasks that were running").wait_for()
+    suspect = story.locator("tbody tr")
+    assert suspect.count() == 1
+    assert "fill-memory-1" in suspect.inner_text()
+    assert "MiB" in suspect.inner_text()
+    page.get_by_role("link", name="Close").click()
+    story.wait_for(state="detached")
+
+
+# --- made-up stores ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [800, 1400, 2500])
+def test_page_fits_its_window_and_is_readable(look, show, width, scheme):
+    page = look(f"{show(fake_store.after_incident())}#incident-4", width, scheme)
+    page.get_by_text("Tasks that were running").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for part in (".md-big", ".md-brief", ".md-hint", ".md-dim", "tbody th", "h2"):
+        assert contrast(page, part) >= 4.5, part
+
+
+def contrast(page, part):
+    """Give the contrast of a text against the card it is on (WCAG 2)."""
+    ink = page.locator(part).first.evaluate("e => getComputedStyle(e).color")
+    ground = page.locator(".md-card").first.evaluate(
+        "e => getComputedStyle(e).backgroundColor"
+    )
+
+    def luminance(colour):
+        channels = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
+        linear = [
+            c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
+            for c in channels
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(ink), luminance(ground)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_hovering_explains_each_part_in_words(look, show):
+    page = look(show(fake_store.busy()))
+    assert "a worker keeps in memory" in tooltip(page, "workers", 0.25, 0.15)
+    page.mouse.move(0, 0)
+    said = tooltip(page, "history", 0.5, 0.5)
+    for part in ("managed", "in transfer", "executing", "retained", "baseline"):
+        assert part in said
+    assert "MiB" in said
+
+
+def test_hostile_names_appear_as_text_in_tooltips_and_tables(look, show):
+    page = look(f"{show(fake_store.hostile())}#incident-4")
+    page.get_by_text("Tasks that were running").wait_for()
+    assert HOSTILE in tooltip(page, "workers", 0.25, 0.15)
+    page.mouse.move(0, 0)
+    assert HOSTILE in tooltip(page, "prefixes", 0.25, 0.2)
+    for table in page.get_by_text("As a table").all():
+        table.click()
+    page.locator("tr", has_text="<img").first.wait_for()
+    assert page.title() == "MemDash"
+    assert page.locator("img").count() == 1, "our icon"
+    assert page.locator("mjx-container").count() == 0
+
+
+def test_open_page_follows_the_store_without_growing(look, show):
+    store = fake_store.after_incident()
+    page = look(show(store))
+    models = page.evaluate("Bokeh.documents[0].all_models.size")
+    assert models > 100
+    elements = count_elements(page)
+    for step in range(1, 31):
+        for worker in store.all_workers:
+            worker["breakdown"] = fake_store.breakdown(step * MiB, 0, 0, 0, 10 * MiB)
+        store.points.append(store.points[step])
+        store.change()
+        page.get_by_text(f"{4 * step}.00 MiB", exact=True).first.wait_for()
+    assert page.evaluate("Bokeh.documents[0].all_models.size") == models
+    assert abs(count_elements(page) - elements) <= 20
+
+
+def count_elements(page):
+    return page.evaluate(
+        """() => { const count = (node) => { let n = 0;
+             for (const e of node.querySelectorAll("*")) {
+               n += 1 + (e.shadowRoot ? count(e.shadowRoot) : 0); }
+             return n; };
+           return count(document); }"""
+    )
+
+
+def test_store_is_left_alone_when_nobody_looks(look, show):
+    options = {"unused_session_lifetime_milliseconds": 100}
+    options["check_unused_sessions_milliseconds"] = 100
+    key = "distributed.scheduler.dashboard.bokeh-application"
+    store = fake_store.busy()
+    with dask.config.set({key: {**dask.config.get(key), **options}}):
+        page = look(show(store))
+    store.change()
+    page.get_by_text("in 4 workers").wait_for()
+    page.context.close()
+    asked, since = -1, 0.0
+    deadline = time.monotonic() + 30
+    while time.monotonic() < since + 1 or asked != len(store.asked):
+        assert time.monotonic() < deadline, "the store is still being read"
+        if asked != len(store.asked):
+            asked, since = len(store.asked), time.monotonic()
+        store.change()
+        threading.Event().wait(0.05)
+
+
+def test_incident_has_an_address_that_can_be_shared(look, show):
+    url = show(fake_store.after_incident())
+    page = look(f"{url}#incident-2")
+    page.get_by_role("heading", name="Incident 2: killed by the kernel").wait_for()
+    page.evaluate("location.hash = '#incident-99'")
+    page.get_by_text("Incident 99 is not known.").wait_for()
+    page.go_back()
+    page.get_by_role("heading", name="Incident 2").wait_for()
+
+
+# --- where it is served --------------------------------------------------------------
+
+
+def test_prefix_of_the_dashboard_is_honoured(look, show):
+    url = show(fake_store.busy(), http_prefix="/some/where")
+    assert urlsplit(url).path == "/some/where/memdash"
+    page = look(url)
+    page.get_by_text("in 4 workers").wait_for()
+    page.get_by_role("link", name="Status").click()
+    page.wait_for_url("**/some/where/status")
+
+
+@pytest.mark.parametrize("prefix", ["", "/inner"])
+def test_reverse_proxy_under_a_path_needs_no_setting(look, show, prefix):
+    url = urlsplit(show(fake_store.after_incident(), http_prefix=prefix or "/"))
+    with reverse_proxy(url.port, "/user/proxy") as proxy:
+        page = look(f"{proxy}/user/proxy{url.path}")
+        page.get_by_text("in 4 workers").wait_for()
+        page.get_by_role("link", name="terminated by its nanny").first.click()
+        page.get_by_text("Tasks that were running").wait_for()
+        assert "a worker keeps in memory" in tooltip(page, "workers", 0.25, 0.15)
+        page.context.close()
+
+
+def test_dashboard_behind_tls(look, show, tmp_path):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    command = [*command.split(), "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    tls = "distributed.scheduler.dashboard.tls"
+    with dask.config.set({f"{tls}.key": str(key), f"{tls}.cert": str(certificate)}):
+        url = show(fake_store.busy())
+    assert url.startswith("https://")
+    page = look(url)
+    page.get_by_text("in 4 workers").wait_for()

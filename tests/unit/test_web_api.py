@@ -1,0 +1,235 @@
+"""The JSON API over HTTP: its contract, its errors, its limits."""
+
+import asyncio
+import json
+import math
+import urllib.error
+import urllib.request
+
+import fake_store
+import pytest
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+
+from dask_memdash.border import Border
+from dask_memdash.web import api
+from dask_memdash.web.mount import files_application
+
+BREAKDOWN = {
+    *("process", "managed", "transfer", "executing", "retained", "baseline", "error"),
+    *("managed_claimed", "unmanaged", "unmanaged_old", "unmanaged_recent"),
+    *("inputs", "spilled", "spilled_disk", "shuffle_disk"),
+}
+
+
+class Served:
+    """A store behind a real HTTP server on a free port."""
+
+    def __init__(self, store, prefix="", notice=None):
+        self.border = Border()
+        self.server = HTTPServer(files_application(prefix, notice, store, self.border))
+        socket, self.port = bind_unused_port()
+        self.server.add_socket(socket)
+
+    async def __call__(self, path, method="GET"):
+        """Give the status, the headers and the body (parsed where it is JSON)."""
+        return await asyncio.to_thread(self._ask, path, method)
+
+    def _ask(self, path, method):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return self._read(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return self._read(error)
+
+    @staticmethod
+    def _read(answer):
+        body = answer.read().decode()
+        if answer.headers["Content-Type"].startswith("application/json") and body:
+            body = json.loads(body, parse_constant=pytest.fail)
+        return answer.status, answer.headers, body
+
+    async def get(self, path):
+        """Give the body of an answer that must be right."""
+        status, headers, body = await self(f"/memdash/api/{path}")
+        assert status == 200, body
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["Content-Type"] == "application/json; charset=utf-8"
+        return body
+
+
+@pytest.fixture
+async def served():
+    """Serve stores; all servers are closed at the end."""
+    servers = []
+
+    def serve(store, **options):
+        servers.append(Served(store, **options))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.server.stop()
+        await server.server.close_all_connections()
+
+
+async def test_cluster_has_the_shape_of_the_contract(served):
+    body = await served(fake_store.busy()).get("cluster")
+    assert set(body) == {
+        *("schema_version", "time", "n_workers", "n_processes", "n_incidents"),
+        *("limit", "breakdown", "self_cost", "degraded"),
+    }
+    assert set(body["breakdown"]) == BREAKDOWN
+    assert body["n_workers"] == 4
+
+
+async def test_workers_have_the_shape_of_the_contract(served):
+    worker = (await served(fake_store.busy()).get("workers"))[0]
+    assert set(worker) == {
+        *("address", "name", "host", "pid", "nthreads", "status", "last_seen"),
+        *("limit", "thresholds", "breakdown", "shares_process_with", "transfer"),
+        *("executing_tasks", "method", "degraded"),
+    }
+    assert set(worker["thresholds"]) == {"target", "spill", "pause", "terminate"}
+    assert set(worker["transfer"]) == {"incoming", "outgoing", "shuffle"}
+    assert set(worker["executing_tasks"][0]) == {
+        *("key", "prefix", "thread", "seconds", "bytes", "peak", "method", "error"),
+    }
+
+
+async def test_prefixes_have_the_shape_of_the_contract(served):
+    prefix = (await served(fake_store.busy()).get("prefixes"))[0]
+    assert set(prefix) == {"prefix", "storage", "execution"}
+    assert set(prefix["storage"]) == {
+        *("managed", "managed_claimed", "replicas", "spilled", "spilled_disk"),
+        *("pinned", "awaited", "count", "output_bytes", "awaited_by"),
+    }
+    assert set(prefix["execution"]) == {
+        *("executing", "running", "finished", "peak", "method", "error"),
+    }
+
+
+async def test_history_is_columns_of_equal_length(served):
+    body = await served(fake_store.busy()).get("history?points=7")
+    assert {len(column) for column in body.values()} == {7}
+    assert set(body) == {
+        *("time", "process", "managed", "transfer", "executing", "retained"),
+        *("baseline", "spilled"),
+    }
+
+
+async def test_incidents_are_listed_newest_first_and_open_by_id(served):
+    ask = served(fake_store.after_incident())
+    listed = await ask.get("incidents")
+    assert [incident["id"] for incident in listed] == ["5", "4", "3", "2", "1"]
+    assert "suspects" not in listed[0]
+    story = await ask.get("incidents/4")
+    assert story["suspects"][0]["order_position"] == 37
+    assert set(listed[1]) < set(story)
+
+
+@pytest.mark.parametrize("name", ["workers", "prefixes", "incidents"])
+async def test_lists_take_limit_and_offset(served, name):
+    ask = served(fake_store.after_incident())
+    everything = await ask.get(name)
+    assert await ask.get(f"{name}?limit=2") == everything[:2]
+    assert await ask.get(f"{name}?offset=1&limit=1") == everything[1:2]
+    assert await ask.get(f"{name}?limit=0") == []
+    assert await ask.get(f"{name}?offset=99999999999999999") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("workers?limit=-1", "workers?offset=x", "prefixes?limit=1.5"),
+        *("incidents?limit=", "workers?limit=%C2%B2", "history?points=0"),
+        *("history?points=99999999", "history?since=nan", "history?since=yesterday"),
+    ],
+)
+async def test_query_that_cannot_be_read_is_a_400_that_says_why(served, query):
+    status, headers, body = await served(fake_store.busy())(f"/memdash/api/{query}")
+    assert status == 400
+    assert list(body) == ["error"]
+    assert "must be" in body["error"]
+    assert headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("incidents/99", "incidents/%3Cimg%3E", "history?worker=tcp://nowhere:1"),
+        *("nothing", "", "cluster/", "incidents/4/more", "Workers"),
+    ],
+)
+async def test_unknown_id_or_path_is_a_404_in_json(served, path):
+    ask = served(fake_store.after_incident())
+    status, _, body = await ask(f"/memdash/api/{path}")
+    assert status == 404
+    assert list(body) == ["error"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_other_methods_are_a_405(served, method):
+    status, headers, body = await served(fake_store.busy())(
+        "/memdash/api/cluster", method
+    )
+    assert status == 405
+    assert headers["Allow"] == "GET"
+    assert list(body) == ["error"]
+
+
+async def test_store_that_fails_is_a_500_in_json_and_a_fault_at_the_border(served):
+    store = fake_store.busy()
+    store.workers = lambda *args: {}["a secret of ours"]
+    ask = served(store)
+    status, _, body = await ask("/memdash/api/workers")
+    assert status == 500
+    assert body == {"error": "MemDash failed to answer this"}
+    (fault,) = ask.border.texts()
+    assert "GET api/workers" in fault
+
+
+async def test_numbers_that_json_lacks_become_null(served):
+    store = fake_store.busy()
+    store.cluster = lambda: {"time": math.nan, "all": [math.inf, 1.5], 3: (-math.inf,)}
+    body = await served(store).get("cluster")
+    assert body == {"time": None, "all": [None, 1.5], "3": [None]}
+
+
+async def test_hostile_names_are_json_strings_that_browsers_do_not_sniff(served):
+    ask = served(fake_store.hostile())
+    _, headers, body = await ask("/memdash/api/workers")
+    assert body[0]["name"] == fake_store.HOSTILE
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_prefix_is_honoured_and_is_no_pattern(served):
+    ask = served(fake_store.busy(), prefix="/a.b")
+    assert (await ask("/a.b/memdash/api/cluster"))[0] == 200
+    assert (await ask("/axb/memdash/api/cluster"))[0] == 404
+
+
+async def test_static_files_are_served_and_nothing_beside_them(served):
+    ask = served(fake_store.busy())
+    status, headers, body = await ask("/memdash/static/memdash.css")
+    assert status == 200
+    assert headers["Content-Type"] == "text/css"
+    assert "--md-managed" in body
+    assert (await ask("/memdash/static/..%2fpyproject.toml"))[0] in (403, 404)
+    assert (await ask("/memdash/static/nothing.css"))[0] == 404
+
+
+async def test_page_with_a_slash_leads_to_the_page_without(served):
+    _, _, body = await served(fake_store.busy(), notice="No <page> here.")("/memdash/")
+    assert "No &lt;page&gt; here." in body
+
+
+def test_every_route_answers_and_is_one_of_the_contract():
+    assert [path for path, _ in api.routes] == [
+        *("cluster", "workers", "prefixes", "history", "incidents"),
+        "incidents/([^/]+)",
+    ]
