@@ -1,0 +1,139 @@
+"""``dask memdash demo rechunk`` as a person runs it: a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.cluster
+
+#: How long processes may take to go once the command has ended, in seconds; the
+#: resource tracker of multiprocessing outlives it by a moment.
+GRACE = 15
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def session(leader: int) -> list[psutil.Process]:
+    """The processes of the session that a process leads."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != "zombie":
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def nothing_left(leader: int) -> bool:
+    deadline = time.monotonic() + GRACE
+    while session(leader):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts the demo in a session of its own; what is left of it dies at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "dask", "memdash", "demo", "rechunk"]
+        process = subprocess.Popen(
+            [*command, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        for left in session(process.pid):
+            left.kill()
+        process.communicate(timeout=10)
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return line
+    raise AssertionError(f"{text!r} was never printed")
+
+
+@pytest.mark.hooks
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_demo_runs_out_of_memory_and_explains_it(start: Start) -> None:
+    sizes = "--sizes=96,112,128,144,160"
+    process = start("--workers=2", "--memory-limit=500MB", sizes)
+    output, errors = process.communicate(timeout=280)
+
+    assert process.returncode == 0, output + errors
+    assert errors == ""
+    assert re.search(r"^Watch it live: http://127\.0\.0\.1:\d+/memdash$", output, re.M)
+
+    # the last row of the table: a task was given up after at least four deaths
+    row = re.compile(
+        r"^ *[\d,]+ × [\d,]+  +[\d.]+ [MG]iB  +\d+ MiB  +\S.* s  KilledWorker  +(\d+)$",
+        re.M,
+    )
+    (deaths,) = row.findall(output)
+    assert int(deaths) >= 4
+
+    # the incidents in words: the deaths behind it, with tasks that were executing
+    told = output[output.index("Dask gave up on") :]
+    assert len(re.findall(r"^#\d+  \d\d:\d\d:\d\d  terminated$", told, re.M)) >= 4
+    flat = " ".join(told.split())
+    assert re.search(r"At its death, 1 task was running: \('rechunk-", flat)
+    assert re.search(r"task \d[\d,]* of \d[\d,]* in order", flat)
+
+    assert nothing_left(process.pid)
+
+
+@pytest.mark.timeout(120)
+def test_held_page_stays_until_ctrl_c(start: Start) -> None:
+    process = start("--workers=1", "--memory-limit=1GB", "--sizes=16", "--hold")
+    page = read_until(process, "Watch it live").split(": ", 1)[1].strip()
+    read_until(process, "The page stays up until Ctrl-C.")
+
+    with urllib.request.urlopen(page, timeout=20) as response:
+        assert response.status == 200
+    with urllib.request.urlopen(f"{page}/api/cluster", timeout=20) as response:
+        assert json.load(response)["n_workers"] == 1
+
+    # a terminal sends Ctrl-C to every process of the command
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert errors == ""
+    assert process.returncode == 1  # so small an array kills no worker
+    assert nothing_left(process.pid)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_interrupted_demo_leaves_nothing_behind(start: Start, name: str) -> None:
+    process = start("--workers=1", "--memory-limit=1GB", "--sizes=160")
+    read_until(process, "Watch it live")
+    process.send_signal(signal.Signals[name])
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, output + errors
+    assert errors == "\nInterrupted.\n"
+    assert nothing_left(process.pid)
