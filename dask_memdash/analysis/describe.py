@@ -92,9 +92,10 @@ def _paused(incident: Incident) -> str:
         until = "It is still paused."
     else:
         until = f"It went on after {incident.until - incident.time:.1f} s."
+    times = "" if incident.n_pauses == 1 else f" {incident.n_pauses} times"
     return (
-        f"Worker {incident.worker.name} was paused, above its pause threshold: it "
-        f"used {_usage(incident)}. {until}"
+        f"Worker {incident.worker.name} was paused{times}, above its pause threshold: "
+        f"it used up to {_usage(incident)}. {until}"
     )
 
 
@@ -102,16 +103,22 @@ def _killed_worker(incident: Incident) -> str:
     first = incident.tasks[0].key if incident.tasks else "a task"
     more = incident.n_tasks - 1
     others = f" and {_count(more, 'other task')}" if more else ""
+    deaths = len(incident.attempts)
+    if not deaths:
+        return f"Dask gave up on {first}{others} (KilledWorker)."
     return (
         f"Dask gave up on {first}{others} (KilledWorker), because "
-        f"{_count(len(incident.attempts), 'worker')} died while it was assigned to "
-        "them."
+        f"{_count(deaths, 'worker')} died while it was assigned to "
+        f"{'it' if deaths == 1 else 'them'}."
     )
 
 
 def _attempts(incident: Incident) -> str:
+    if not incident.attempts:
+        return "The deaths behind it are not known any more."
     listed = ", ".join(f"#{i}" for i in incident.attempts)
-    return f"What was really running there stands in incidents {listed}."
+    word = "incident" if len(incident.attempts) == 1 else "incidents"
+    return f"What was really running there stands in {word} {listed}."
 
 
 def _usage(incident: Incident) -> str:
@@ -171,7 +178,7 @@ def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
-def _short(key: str, length: int = 120) -> str:
+def _short(key: str, length: int = 70) -> str:
     return key if len(key) <= length else f"{key[: length - 1]}…"
 
 

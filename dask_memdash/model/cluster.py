@@ -55,6 +55,9 @@ SPACING = 0.5
 #: not agree with the last one is used instead, in seconds.
 PATIENCE = 1.5
 
+#: Pauses of a worker that follow each other within so many seconds are one incident.
+REST = 10.0
+
 #: Difference in stored bytes for which no report is waited for.
 TRIFLE = 2**21
 
@@ -92,8 +95,10 @@ class ClusterModel:
         self.version = 0
         # (address, pid) → incident of its death, or None where it was asked to end.
         self._settled: OrderedDict[tuple[str, int], str | None] = OrderedDict()
+        # (address, pid) → a report that waits for the removal.
+        self._waiting: OrderedDict[tuple[str, int], DeathReported] = OrderedDict()
         # Death of a worker → the incident of the tasks that it made Dask give up.
-        self._killed: dict[str, str] = {}
+        self._killed: OrderedDict[str, str] = OrderedDict()
 
     def handle(self, event: Event) -> None:
         """Take in what has happened: the only way to change the model."""
@@ -159,7 +164,7 @@ class ClusterModel:
             return
         worker.status = event.status
         if event.status == "paused":
-            worker.pause = self._open("paused", worker, event.time).id
+            worker.pause = self._pause(worker, event.time).id
         else:
             self._resume(worker, event.time)
 
@@ -185,23 +190,28 @@ class ClusterModel:
         incident = self._death_of(worker, event.time)
         if incident is not None:
             self._add_removal(incident, event)
+        report = self._waiting.pop(key, None)
+        if incident is not None and report is not None:
+            self._add_report(incident, report)
         self._let_go(event.address, event.time)
 
     # -- deaths ----------------------------------------------------------------
 
     def _death_reported(self, event: DeathReported) -> None:
         key = (event.address, event.pid)
-        if event.asked:
+        worker = self._known(event.address, event.pid)
+        restarting = worker is not None and worker.restarting
+        if event.asked or (restarting and key not in self._settled):
             provisional = self._settled.get(key)
             if provisional is not None:
                 self.incidents.withdraw(provisional)
             self._settle(key, None)
         if event.closing and key not in self._settled:
-            return  # the removal, which knows the reason, settles it
+            self._remember(self._waiting, key, event)  # the removal knows the reason
+            return
         if key in self._settled:
             incident = self.incidents.get(self._settled[key])
         else:
-            worker = self._known(event.address, event.pid)
             incident = (
                 self._death_of(worker, event.time)
                 if worker is not None
@@ -227,9 +237,7 @@ class ClusterModel:
                 breakdown=death.breakdown,
                 evidence=death.evidence,
             )
-            self._killed[death.id] = killed.id
-            if len(self._killed) > MAX_SETTLED:
-                del self._killed[next(iter(self._killed))]
+            self._remember(self._killed, death.id, killed.id)
             earlier = self.incidents.deaths_of(event.hash)
             behind = [d for d in earlier if d != death.id][-event.allowed_failures :]
             killed.attempts = (*behind, death.id)
@@ -355,6 +363,17 @@ class ClusterModel:
         self.prefixes.move_managed(self.processes.refresh(worker.key, time))
         self._follow_pause(worker)
 
+    def _pause(self, worker: WorkerState, time: float) -> Incident:
+        """Open the incident of a pause, or go on with one that ended just now."""
+        earlier = self.incidents.get(worker.last_pause)
+        if earlier is not None and (earlier.until or time) > time - REST:
+            earlier.until = None
+            earlier.n_pauses += 1
+        else:
+            earlier = self._open("paused", worker, time)
+        worker.last_pause = earlier.id
+        return earlier
+
     def _follow_pause(self, worker: WorkerState) -> None:
         """Keep the largest breakdown of a pause: it begins before it is read."""
         incident = self.incidents.get(worker.pause)
@@ -402,9 +421,13 @@ class ClusterModel:
         worker.pause = None
 
     def _settle(self, key: tuple[str, int], incident_id: str | None) -> None:
-        self._settled[key] = incident_id
-        while len(self._settled) > MAX_SETTLED:
-            self._settled.popitem(last=False)
+        self._remember(self._settled, key, incident_id)
+
+    @staticmethod
+    def _remember(book: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+        book[key] = value
+        while len(book) > MAX_SETTLED:
+            book.popitem(last=False)
 
 
 def _tail(columns: dict[str, list[float]]) -> tuple[tuple[float, int], ...]:

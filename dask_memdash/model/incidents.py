@@ -94,6 +94,8 @@ class Incident:
     exit: Exit | None = None
     #: When it was over (paused: when the worker resumed).
     until: float | None = None
+    #: How often the worker was paused within it.
+    n_pauses: int = 1
     suspects: tuple[Suspect, ...] = ()
     #: Tasks assigned to the worker, by priority: the first of them, and how many.
     assigned: tuple[TaskInfo, ...] = ()
@@ -167,9 +169,11 @@ class IncidentLog:
     def withdraw(self, incident_id: str) -> None:
         """Take back an incident that turned out to be none."""
         self._incidents.pop(incident_id, None)
-        for other in self._incidents.values():
+        for other in list(self._incidents.values()):
             if incident_id in other.attempts:
                 other.attempts = tuple(a for a in other.attempts if a != incident_id)
+                if not other.attempts:
+                    del self._incidents[other.id]
 
     def deaths_of(self, key_hash: int) -> list[str]:
         """Give the deaths of workers that a key was assigned to, oldest first."""

@@ -66,8 +66,9 @@ class WorkerState:
     closing: str = ""
     #: Whether it is being restarted on purpose.
     restarting: bool = False
-    #: The incident of its being paused.
+    #: The incident of its being paused now, and of its last pause.
     pause: str | None = None
+    last_pause: str | None = None
 
     @property
     def key(self) -> ProcessKey:

@@ -119,7 +119,8 @@ class NannyProbe:
         worker_process = self._nanny.process
         process = worker_process.process if worker_process is not None else None
         if watched is None:
-            if process is not None and process.pid is not None:
+            alive = process is not None and process.exitcode is None
+            if process is not None and alive and process.pid is not None:
                 self._watched = self._start(process, process.pid)
             return
         if not watched.watch.recorders:

@@ -198,7 +198,8 @@ class WorkerProbe:
         """Put a plain dict back as soon as no task would miss its entry."""
         worker, marks = self._worker, self._marks
         with worker.active_threads_lock:
-            if worker.active_threads is not marks:
+            current: object = worker.active_threads
+            if current is not marks:
                 return  # somebody else's by now, who shows what is left in ours
             if not marks:
                 worker.active_threads = {}

@@ -15,7 +15,7 @@ Tick = Callable[[float], None]
 
 
 class Sampler:
-    """Calls every watch's tick at its interval.  Thread-safe.
+    """Calls all ticks at the least of their intervals.  Thread-safe.
 
     A tick gets the Unix time in seconds and must not raise (put it behind the
     border).  After :meth:`remove` returns, the tick is not running and will not be

@@ -41,7 +41,7 @@ class Notice(TypedDict):
     """One way in which MemDash itself is degraded, in words for a person."""
 
     where: str
-    """'scheduler', 'worker tcp://…' or 'nanny tcp://…'."""
+    """'scheduler', 'worker tcp://…', 'nanny tcp://…' or 'nanny of tcp://…'."""
     text: str
     """One sentence."""
     since: float

@@ -18,7 +18,7 @@ from dask_memdash.views import theme
 from dask_memdash.views.base import Text, View, tooltip
 
 #: Incidents listed at most, the newest.
-MOST = 50
+MOST = 25
 
 
 class IncidentsView(View):

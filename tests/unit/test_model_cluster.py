@@ -2,10 +2,10 @@
 
 import pytest
 from builders import (
-    MiB,
     A,
     B,
     C,
+    MiB,
     added,
     check_invariants,
     died,
@@ -155,9 +155,7 @@ class Cluster(RuleBasedStateMachine):
         tasks=tasks,
     )
     def die(self, address, pid, asked, closing, tasks):
-        self.handle(
-            died, address, pid, asked=asked, closing=closing, executing=tasks
-        )
+        self.handle(died, address, pid, asked=asked, closing=closing, executing=tasks)
 
     @rule(address=addresses)
     def kill(self, address):
@@ -189,7 +187,9 @@ class Cluster(RuleBasedStateMachine):
             self.handle(removed, address)
         check_invariants(self.model)
         for state in self.model.prefixes.by_name.values():
-            assert (state.managed, state.claimed, state.spilled, state.count) == (0,) * 4
+            assert (state.managed, state.claimed, state.spilled, state.count) == (
+                0,
+            ) * 4
             assert (state.running, state.executing, state.awaited_by) == (0, 0, {})
         assert self.model.processes.by_key == {}
 

@@ -2,9 +2,9 @@
 
 import pytest
 from builders import (
-    MiB,
     A,
     B,
+    MiB,
     added,
     died,
     executing,
@@ -195,6 +195,24 @@ def test_a_closing_workers_report_waits_for_the_removal_that_knows_why(model):
     assert kinds(model) == []
     feed(model, WorkerClosing(T + 11, A, "nanny-close"), removed(time=T + 12))
     assert kinds(model) == []
+
+
+def test_a_restarting_workers_report_that_comes_first_is_no_incident(model):
+    feed(model, *busy(), WorkersRestarting(T + 5), died(signal=15), removed())
+    assert kinds(model) == []
+
+
+def test_a_failed_workers_report_that_comes_first_is_not_lost(model):
+    feed(
+        model,
+        *busy(executing=()),
+        died(code=1, signal=None, closing=True, executing=(TASK,)),
+        WorkerClosing(T + 11, A, "worker-execute-fail-hard"),
+        removed(time=T + 12),
+    )
+    incident = only(model)
+    assert (incident.kind, incident.evidence) == ("exited", "flight-recorder")
+    assert [s.key for s in incident.suspects] == ["sum-1"]
 
 
 # -- kinds and exits -----------------------------------------------------------
@@ -447,12 +465,31 @@ def test_a_pause_ends_with_its_worker(model):
     assert [i.until for i in model.incidents] == [None, T + 7]
 
 
-def test_every_pause_is_an_incident_of_its_own(model):
+def test_pauses_that_are_far_apart_are_incidents_of_their_own(model):
     feed(model, *busy())
     for n in range(3):
-        feed(model, WorkerStatusChanged(T + 10 * n, A, "paused"))
-        feed(model, WorkerStatusChanged(T + 10 * n + 5, A, "running"))
+        feed(model, WorkerStatusChanged(T + 20 * n, A, "paused"))
+        feed(model, WorkerStatusChanged(T + 20 * n + 5, A, "running"))
     assert kinds(model) == ["paused"] * 3
+    assert [i.n_pauses for i in model.incidents] == [1, 1, 1]
+
+
+def test_pauses_that_follow_each_other_are_one_incident(model):
+    feed(model, *busy(rss=100), WorkerStatusChanged(T + 5, A, "paused"))
+    for n in range(3):
+        feed(model, WorkerStatusChanged(T + 10 * n + 6, A, "running"))
+        assert only(model).until == T + 10 * n + 6
+        feed(model, WorkerStatusChanged(T + 10 * n + 15, A, "paused"))
+        assert (only(model).until, only(model).time) == (None, T + 5)
+    feed(model, reported(time=T + 36, rss=900))
+    assert (only(model).n_pauses, only(model).breakdown.process) == (4, 900)
+
+
+def test_a_pause_of_a_workers_successor_is_another_incident(model):
+    feed(model, *busy(A, 1), WorkerStatusChanged(T + 5, A, "paused"))
+    feed(model, removed(A, T + 6, expected=True), added(A, 2, T + 7))
+    feed(model, WorkerStatusChanged(T + 8, A, "paused"))
+    assert [(i.worker.pid, i.until) for i in model.incidents] == [(2, None), (1, T + 6)]
 
 
 # -- bounds --------------------------------------------------------------------

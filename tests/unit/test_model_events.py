@@ -266,9 +266,10 @@ def try_to_build(cls, data):
     try:
         built = from_dict(cls, data)
     except EventError as error:
-        assert cls.__name__ in str(error)
+        message = str(error)
     else:
-        json.dumps(to_dict(built), allow_nan=False)
+        message = cls.__name__ + json.dumps(to_dict(built), allow_nan=False)
+    assert message.startswith(cls.__name__)
 
 
 @given(st.sampled_from(EVENTS), json_like)

@@ -54,7 +54,9 @@ def run_without_package(data, code):
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("source", ["WORKER_SOURCE", "NANNY_SOURCE", "SCHEDULER_SOURCE"])
+@pytest.mark.parametrize(
+    "source", ["WORKER_SOURCE", "NANNY_SOURCE", "SCHEDULER_SOURCE"]
+)
 def test_the_source_is_python(source):
     compile(getattr(shims, source), source, "exec")
 

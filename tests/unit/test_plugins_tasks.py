@@ -23,7 +23,8 @@ class Process:
 
     def recorded(self):
         return {
-            slot.key: slot.state for slot in RecorderReader(self.recorder.buffer).tasks()
+            slot.key: slot.state
+            for slot in RecorderReader(self.recorder.buffer).tasks()
         }
 
     def run(self, key, growth=0, ident=7, *, stored=True):
@@ -41,7 +42,12 @@ def process(process_border):
 
 
 def quantities(finished):
-    return (finished.count, finished.peaks.max, finished.errors.max, finished.outputs.max)
+    return (
+        finished.count,
+        finished.peaks.max,
+        finished.errors.max,
+        finished.outputs.max,
+    )
 
 
 def test_a_task_is_running_then_pending_then_finished(process):
@@ -138,17 +144,10 @@ def test_a_task_that_was_running_already_is_not_measured(process):
     process.tasks.adopt(7, "sum-1", begin=1.5e9)
     (task,) = process.tasks.executing(1.5e9 + 60)
     assert (task.seconds, task.bytes, task.thread) == (60, None, 7)
-    process.tasks.end(7, stored=lambda _: True)
     process.tasks.leave("sum-1", 5)
+    assert process.recorded() == {}
     done = process.tasks.take_finished()["sum"]
     assert (done.count, done.peaks.count, done.outputs.count) == (1, 0, 1)
-
-
-def test_a_task_that_ended_before_it_was_taken_in_does_not_hide_its_successor(process):
-    process.tasks.begin(7, "sum-2")
-    process.tasks.adopt(7, "sum-1", begin=1.5e9)
-    assert process.recorded() == {"sum-2": layout.RUNNING}
-    assert [task.key for task in process.tasks.executing(time.time())] == ["sum-2"]
 
 
 def test_tasks_without_a_slot_are_counted_and_not_measured(process):
@@ -165,7 +164,7 @@ def test_tasks_without_a_slot_are_counted_and_not_measured(process):
 
 def test_without_an_rss_nothing_is_measured(process):
     process.rss = None
-    process.run("sum-1")
+    process.tasks.begin(7, "sum-1")
     (task,) = process.tasks.executing(time.time())
     assert (task.bytes, task.method) == (None, "unmeasured")
 

@@ -156,9 +156,9 @@ def test_the_layout_is_that_of_the_docstring(field, offset, size):
     layout.write_counters(buffer, 1, 2**50, 2**50, 0)
     start = 4096 + 512 + offset
     found = int.from_bytes(buffer[start : start + size], "little")
-    assert found == {"now": 2**50, "key's length": 3, "rss": 2**33, "thread": 2**40}[
-        field
-    ]
+    assert (
+        found == {"now": 2**50, "key's length": 3, "rss": 2**33, "thread": 2**40}[field]
+    )
     assert bytes(buffer[:12]) == b"MEMDASH\n" + struct.pack("<I", 1)
 
 
@@ -344,7 +344,7 @@ def test_flipped_bits_raise_nothing_else_and_invent_no_tasks():
     for index in (1, 4):
         write(buffer, index, f"sum-{index}")
     good = bytes(buffer)
-    written = [*range(0, 400), *range(512, 650)]
+    written = [*range(400), *range(512, 650)]
     written += [
         layout.slot_offset(index) + byte for index in (0, 1, 4) for byte in range(100)
     ]
@@ -364,7 +364,7 @@ def test_truncated_files_raise_nothing_else_and_invent_no_tasks():
     buffer = recorder()
     for index in range(SLOTS):
         write(buffer, index, f"sum-{index}")
-    sizes = [*range(0, 200), *(chance.randrange(len(buffer)) for _ in range(2500))]
+    sizes = [*range(200), *(chance.randrange(len(buffer)) for _ in range(2500))]
     for size in sizes:
         found = read_everything(buffer[:size])
         assert [slot.key for slot in found] == [

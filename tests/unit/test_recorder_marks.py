@@ -154,7 +154,7 @@ def test_somebody_who_looks_at_it_all_the_time_never_fails(log, layers, hasty_sw
                 len(marks)
                 bool(marks)
                 marks.get(3)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             failures.append(error)
 
     def run(place, ident):
@@ -189,7 +189,7 @@ def test_disarming_while_tasks_begin_and_end_never_fails(log, hasty_switches):
                 for n in range(20):
                     marks[1] = n
                     del marks[1]
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 failures.append(error)
 
         thread = threading.Thread(target=run)

@@ -57,9 +57,7 @@ def test_a_process_that_is_gone_has_no_rss(gone, tmp_path):
 
 
 def test_a_process_that_ends_while_it_is_read_has_no_rss_any_more():
-    process = subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     reader = RssReader(process.pid)
     assert reader.read() > 0
     process.kill()

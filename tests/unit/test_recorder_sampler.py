@@ -162,7 +162,7 @@ def test_two_threads_may_add_and_remove_at_once(sampler):
                 sampler.add(tick, 0.001)
                 sampler.remove(tick)
                 assert not tick.running
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             failures.append(error)
 
     runners = [threading.Thread(target=run) for _ in range(3)]

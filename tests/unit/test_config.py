@@ -1,0 +1,207 @@
+"""Settings: defaults, the schema beside them, and values that cannot be used."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import dask.config
+import pytest
+import yaml
+
+import dask_memdash
+from dask_memdash import config
+from dask_memdash.config import CHECKS, Settings, defaults, load
+from dask_memdash.errors import ConfigError, MemDashError
+
+PACKAGE = Path(dask_memdash.__file__).parent
+DEFAULTS = yaml.safe_load((PACKAGE / "memdash.yaml").read_text())
+SCHEMA = yaml.safe_load((PACKAGE / "memdash-schema.yaml").read_text())
+
+KEYS = {
+    "sample-interval": 0.05,
+    "recorder.directory": None,
+    "recorder.slots": None,
+    "page.refresh": 1.0,
+    "history.points": 600,
+    "incidents.keep": 1000,
+}
+
+TYPES = {"string": str, "integer": int, "null": type(None), "object": dict}
+
+
+@pytest.fixture(autouse=True)
+def no_configuration():
+    """Run each test as if nobody had configured anything."""
+    with dask.config.set({"memdash": {}}):
+        yield
+
+
+def leaves(tree, path=""):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def schema_leaves(tree, path=""):
+    for name, entry in tree["properties"].items():
+        if entry["type"] == "object":
+            assert entry["additionalProperties"] is False
+            yield from schema_leaves(entry, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", entry
+
+
+SCHEMA_LEAVES = dict(schema_leaves(SCHEMA["properties"]["memdash"]))
+
+
+def test_every_setting_has_a_key_a_default_and_a_schema_entry():
+    settings = {field.name for field in fields(Settings)}
+    assert {key.replace(".", "_").replace("-", "_") for key in KEYS} == settings
+    assert set(KEYS) == set(CHECKS)
+    assert set(KEYS) == set(dict(leaves(DEFAULTS["memdash"])))
+    assert set(KEYS) == set(SCHEMA_LEAVES)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_default_is_of_the_schemas_type_and_the_entry_says_what_it_means(key):
+    entry = SCHEMA_LEAVES[key]
+    types = entry["type"] if isinstance(entry["type"], list) else [entry["type"]]
+    default = dict(leaves(DEFAULTS["memdash"]))[key]
+    assert isinstance(default, tuple(TYPES[name] for name in types))
+    assert len(entry["description"]) > 30
+
+
+def test_without_configuration_the_defaults_hold():
+    expected = {k.replace(".", "_").replace("-", "_"): v for k, v in KEYS.items()}
+    assert defaults().to_dict() == expected
+    assert load() == defaults()
+
+
+def test_settings_are_sent_as_plain_data_and_newer_ones_ignored():
+    settings = load({"page.refresh": "2s"})
+    data = {**settings.to_dict(), "invented_later": 1}
+    assert Settings.from_dict(data) == settings
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("sample-interval", "20ms", 0.02),
+        ("sample-interval", "5ms", 0.005),
+        ("sample-interval", 10, 10.0),
+        ("page.refresh", "1 minute", 60.0),
+        ("page.refresh", 0.5, 0.5),
+        ("recorder.directory", "/scratch", "/scratch"),
+        ("recorder.slots", 1, 1),
+        ("recorder.slots", 4096, 4096),
+        ("history.points", 20, 20),
+        ("incidents.keep", 1, 1),
+    ],
+)
+def test_a_configured_value_holds(key, value, expected):
+    name = key.replace(".", "_").replace("-", "_")
+    with dask.config.set({f"memdash.{key}": value}):
+        assert getattr(load(), name) == expected
+
+
+WRONG = [
+    ("sample-interval", value, "a time between 0.005 s and 10 s, such as '0.01s'")
+    for value in ("soon", "4ms", "11s", "-1s", 0, None, "", " ", [], True, "nan", "1x")
+]
+WRONG += [
+    ("page.refresh", value, "a time between 0.1 s and 3600 s, such as '0.2s'")
+    for value in ("50ms", "2h", float("nan"), float("inf"), ["1s"])
+]
+WRONG += [
+    ("recorder.slots", value, "a whole number from 1 to 4096, or null")
+    for value in (0, 4097, "8", 2.0, True, [])
+]
+WRONG += [
+    ("history.points", value, "a whole number from 20 to 100000")
+    for value in (19, 100_001, None, "600", 20.5, False)
+]
+WRONG += [
+    ("incidents.keep", value, "a whole number from 1 to 1000000")
+    for value in (0, -1, 1_000_001, None)
+]
+WRONG += [
+    ("recorder.directory", value, "the path of a directory, or null")
+    for value in ("", 5, False, ["/x"])
+]
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), WRONG)
+def test_a_wrong_value_is_named_with_its_key_and_what_is_expected(key, value, expected):
+    with (
+        dask.config.set({f"memdash.{key}": value}),
+        pytest.raises(ConfigError) as caught,
+    ):
+        load()
+    assert str(caught.value) == f"memdash.{key} is {value!r}; it must be {expected}"
+    assert (caught.value.key, caught.value.expected) == (key, expected)
+    assert isinstance(caught.value, MemDashError)
+
+
+@pytest.mark.parametrize(
+    ("tree", "key"),
+    [
+        ({"page": {"refrsh": "1s"}}, "page.refrsh"),
+        ({"nonsense": 1}, "nonsense"),
+        ({"page": "1s"}, "page"),
+        ({"sample-interval": {"a": 1}}, "sample-interval.a"),
+        ({5: 1}, "5"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_known_ones(tree, key):
+    known = ", ".join(KEYS)
+    with dask.config.set({"memdash": tree}), pytest.raises(ConfigError) as caught:
+        load()
+    assert str(caught.value).startswith(f"memdash.{key} is ")
+    assert str(caught.value).endswith(f"; it must be one of the keys {known}")
+
+
+@pytest.mark.parametrize("tree", [5, "text", [1]])
+def test_a_configuration_that_is_no_mapping_is_refused(tree):
+    with (
+        dask.config.set({"memdash": tree}),
+        pytest.raises(ConfigError, match=re.escape("a mapping of keys to values")),
+    ):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name", "expected"),
+    [
+        ("DASK_MEMDASH__PAGE__REFRESH", "2s", "page_refresh", 2.0),
+        ("DASK_MEMDASH__PAGE__REFRESH", "3", "page_refresh", 3.0),
+        ("DASK_MEMDASH__SAMPLE_INTERVAL", "20ms", "sample_interval", 0.02),
+        ("DASK_MEMDASH__RECORDER__SLOTS", "64", "recorder_slots", 64),
+        ("DASK_MEMDASH__RECORDER__DIRECTORY", "/x", "recorder_directory", "/x"),
+    ],
+)
+def test_environment_variables_set_keys(variable, value, name, expected):
+    with dask.config.set(dask.config.collect_env({variable: value})):
+        assert getattr(load(), name) == expected
+
+
+def test_overrides_go_before_the_configuration():
+    with dask.config.set({"memdash.page.refresh": "2s", "memdash.incidents.keep": 7}):
+        settings = load({"page.refresh": "3s"})
+    assert (settings.page_refresh, settings.incidents_keep) == (3.0, 7)
+
+
+def test_an_override_is_checked_like_a_configured_value():
+    with pytest.raises(ConfigError, match=r"memdash\.page\.refresh is 'soon'"):
+        load({"page.refresh": "soon"})
+    with pytest.raises(ConfigError, match=r"memdash\.nonsense is 1"):
+        load({"nonsense": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.95, 0.95), ("0.9", 0.9), (False, None), (None, None)]
+)
+def test_the_hosts_own_terminate_threshold_is_read(value, expected):
+    with dask.config.set({"distributed.worker.memory.terminate": value}):
+        assert config.terminate_fraction() == expected

@@ -1,0 +1,488 @@
+"""The live store: the shapes of store/base.py in every state, ready for JSON."""
+
+import json
+import types
+import typing
+
+import pytest
+from builders import (
+    A,
+    B,
+    C,
+    MiB,
+    added,
+    died,
+    executing,
+    finished,
+    info,
+    killed,
+    removed,
+    reported,
+    row,
+    sampled,
+)
+
+from dask_memdash.errors import UnknownIncidentError, UnknownWorkerError
+from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.events import (
+    GraphArrived,
+    Held,
+    Noticed,
+    StorageHeld,
+    Thresholds,
+    WorkerStatusChanged,
+)
+from dask_memdash.store import base
+from dask_memdash.store.live import LiveStore
+
+T = 1_760_000_000.0
+
+INCIDENT = {
+    "id",
+    "time",
+    "until",
+    "kind",
+    "worker",
+    "exit",
+    "limit",
+    "breakdown",
+    "diagnosis",
+    "evidence",
+}
+DETAILS = INCIDENT | {
+    "suspects",
+    "innocent",
+    "storage",
+    "findings",
+    "cost",
+    "timeline",
+}
+KILLED = {"tasks", "n_tasks", "task", "attempts"}
+SUSPECT = {
+    "key",
+    "prefix",
+    "bytes",
+    "peak",
+    "share",
+    "seconds",
+    "thread",
+    "priority",
+    "order_position",
+    "order_total",
+    "attempts",
+    "method",
+}
+
+
+def feed(model, *events):
+    for event in events:
+        model.handle(event)
+
+
+def busy(address=A, pid=100, **more):
+    values = {
+        "rss": 400 * MiB,
+        "rows": {"open": row(90 * MiB, 10 * MiB, keys=3)},
+        "executing": (executing(), executing("async-1", None, thread=None)),
+        "finished": {"open": finished(MiB, outputs=[5], errors=[1])},
+        "thresholds": Thresholds(spill=700 * MiB),
+        "notices": ("no idle moment yet",),
+        "reading": {
+            "busy": True,
+            "live": 100 * MiB,
+            "incoming": 1,
+            "outgoing": 2,
+            "shuffle": 3,
+            "spilled": 10 * MiB,
+            "spilled_disk": 5 * MiB,
+        },
+        **more,
+    }
+    return added(address, pid), reported(address, pid, **values)
+
+
+STATES = {
+    "empty": [],
+    "joined": [added(A, 1, limit=None), added(B, 2)],
+    "busy": [
+        GraphArrived(T, "g", ("sum",), {"0.0,1.0": (1.0, 5.0)}),
+        *busy(A, 1),
+        *busy(B, 2),
+        StorageHeld(T, A, {"open": Held(5, 7, {"sum": 7}, 9, 1)}),
+        sampled(A, 1, notices=("the recorder cannot be opened",)),
+        Noticed(T, "scheduler", ("one", "two")),
+    ],
+    "after a death": [
+        *busy(A, 1),
+        *busy(B, 2),
+        WorkerStatusChanged(T + 3, B, "paused"),
+        killed("sum-1", A),
+        removed(A, n_assigned=2, assigned=(info(), info("x-1", None))),
+        died(
+            A,
+            1,
+            reading=Reading(T, 500 * MiB),
+            executing=(executing(),),
+            samples=((T, 5),),
+            known=(info(),),
+        ),
+        died(C, 9),
+    ],
+    "shared": [*busy(A, 1), *busy(B, 1), added(C, 1)],
+}
+
+
+@pytest.fixture(params=STATES)
+def store(request, model):
+    feed(model, *STATES[request.param])
+    return LiveStore(model)
+
+
+@pytest.fixture
+def store_of(model):
+    """Make a store of some events."""
+
+    def make(*events):
+        feed(model, *events)
+        return LiveStore(model)
+
+    return make
+
+
+def conforms(value, kind, where="it"):
+    """Check a value against a type of store/base.py, its keys exactly."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if typing.is_typeddict(kind):
+        hints = typing.get_type_hints(kind)
+        assert set(value) == set(hints), where
+        for name, hint in hints.items():
+            conforms(value[name], hint, f"{where}.{name}")
+    elif origin is list:
+        assert isinstance(value, list), where
+        for item in value:
+            conforms(item, args[0], where)
+    elif origin is dict:
+        assert isinstance(value, dict), where
+        for name, item in value.items():
+            conforms(name, args[0], where)
+            conforms(item, args[1], f"{where}.{name}")
+    elif origin in (typing.Union, types.UnionType):
+        if value is not None:
+            (inner,) = (a for a in args if a is not type(None))
+            conforms(value, inner, where)
+    elif kind is float:
+        assert isinstance(value, int | float), where
+        assert not isinstance(value, bool), where
+    elif kind is not typing.Any:
+        assert type(value) is kind, f"{where} is {value!r}"
+
+
+def check_json(value):
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+
+
+# -- shapes --------------------------------------------------------------------
+
+
+def test_the_cluster_has_its_shape(store):
+    conforms(store.cluster(), base.Cluster)
+    check_json(store.cluster())
+
+
+def test_workers_have_their_shape(store):
+    conforms(store.workers(), list[base.Worker])
+    for worker in store.workers():
+        assert set(worker["transfer"]) == {"incoming", "outgoing", "shuffle"}
+    check_json(store.workers())
+
+
+def test_prefixes_have_their_shape(store):
+    conforms(store.prefixes(), list[base.Prefix])
+    check_json(store.prefixes())
+
+
+def test_histories_have_their_shape(store):
+    for worker in (None, *(w["address"] for w in store.workers())):
+        history = store.history(worker)
+        conforms(history, base.History)
+        assert len({len(column) for column in history.values()}) == 1
+        check_json(history)
+
+
+def test_incidents_have_their_shape(store):
+    for incident in store.incidents():
+        assert set(incident) == INCIDENT
+        conforms(incident["breakdown"], base.Breakdown)
+        details = store.incident(incident["id"])
+        more = KILLED if incident["kind"] == "killed-worker" else set()
+        assert set(details) == DETAILS | more
+        assert {name: details[name] for name in INCIDENT} == incident
+        for suspect in details["suspects"]:
+            assert set(suspect) == SUSPECT
+        for stored in details["storage"]:
+            assert set(stored) == {"prefix", "managed", "spilled", "count", "because"}
+        assert set(details["timeline"]) == {"time", "process"}
+        check_json(details)
+
+
+def test_a_breakdown_sums_exactly_wherever_it_is_shown(store):
+    shown = [store.cluster(), *store.workers(), *store.incidents()]
+    for breakdown in (item["breakdown"] for item in shown):
+        parts = [breakdown[n] for n in ("managed", "transfer", "executing", "retained")]
+        if breakdown["process"] is None:
+            assert set(breakdown.values()) == {None}
+        else:
+            assert sum(parts) + breakdown["baseline"] == breakdown["process"]
+
+
+# -- values --------------------------------------------------------------------
+
+
+def test_an_empty_cluster_knows_nothing_rather_than_zero(store_of):
+    cluster = store_of().cluster()
+    assert (cluster["n_workers"], cluster["limit"]) == (0, None)
+    assert set(cluster["breakdown"].values()) == {None}
+
+
+def test_the_cluster_at_a_glance(store_of):
+    cluster = store_of(*busy(A, 1), *busy(B, 2), *busy(C, 2)).cluster()
+    assert (cluster["schema_version"], cluster["time"]) == (1, T + 1)
+    assert (cluster["n_workers"], cluster["n_processes"]) == (3, 2)
+    assert cluster["limit"] == 2000 * MiB
+    assert cluster["breakdown"]["process"] == 800 * MiB
+
+
+def test_workers_that_share_a_process_share_the_least_of_their_limits(store_of):
+    shared = added(A, 1, limit=300), added(B, 1, limit=200), added(C, 2, limit=50)
+    assert store_of(*shared).cluster()["limit"] == 250
+
+
+def test_a_cluster_with_a_worker_without_limit_has_none(store_of):
+    assert store_of(added(A, 1, limit=None), added(B, 2)).cluster()["limit"] is None
+
+
+def test_degradations_are_listed_with_where_and_since(store_of):
+    cluster = store_of(*STATES["busy"]).cluster()
+    assert cluster["degraded"] == [
+        {"where": "scheduler", "text": "one", "since": T},
+        {"where": "scheduler", "text": "two", "since": T},
+        {"where": f"worker {A}", "text": "no idle moment yet", "since": T},
+        {
+            "where": f"nanny of {A}",
+            "text": "the recorder cannot be opened",
+            "since": T,
+        },
+        {"where": f"worker {B}", "text": "no idle moment yet", "since": T},
+    ]
+
+
+def test_a_worker_is_shown_with_its_tasks_and_thresholds(store_of):
+    (worker,) = store_of(*busy(A, 1)).workers()
+    assert (worker["address"], worker["pid"], worker["status"]) == (A, 1, "running")
+    assert worker["thresholds"] == {
+        "target": None,
+        "spill": 700 * MiB,
+        "pause": None,
+        "terminate": None,
+    }
+    assert worker["transfer"] == {"incoming": 1, "outgoing": 2, "shuffle": 3}
+    assert worker["executing_tasks"] == [
+        {
+            "key": "sum-1",
+            "prefix": "sum",
+            "thread": 7,
+            "seconds": 2.0,
+            "bytes": 100 * MiB,
+            "peak": 100 * MiB,
+            "method": "estimated",
+            "error": 0,
+        },
+        {
+            "key": "async-1",
+            "prefix": "async",
+            "thread": None,
+            "seconds": 2.0,
+            "bytes": None,
+            "peak": None,
+            "method": "unmeasured",
+            "error": None,
+        },
+    ]
+    assert (worker["method"], worker["degraded"]) == (
+        "estimated",
+        ["no idle moment yet"],
+    )
+
+
+def test_a_worker_before_its_first_report_is_not_known(store_of):
+    (worker,) = store_of(added(A, 1)).workers()
+    assert (worker["method"], worker["executing_tasks"]) == ("none", [])
+    assert set(worker["breakdown"].values()) == {None}
+    assert set(worker["transfer"].values()) == {None}
+
+
+def test_workers_that_share_a_process_show_the_whole_process(store_of):
+    workers = store_of(*STATES["shared"]).workers()
+    assert [w["shares_process_with"] for w in workers] == [2, 2, 2]
+    assert [w["breakdown"]["process"] for w in workers] == [400 * MiB] * 3
+
+
+def test_workers_come_by_name_and_numbers_by_value(store_of):
+    names = ["10", "b", "2", "a", "1"]
+    store = store_of(
+        *(added(f"tcp://x:{n}", n, name=name) for n, name in enumerate(names))
+    )
+    assert [w["name"] for w in store.workers()] == ["1", "2", "10", "a", "b"]
+
+
+def test_prefixes_come_largest_first_with_storage_and_execution(store_of):
+    prefixes = store_of(*STATES["busy"]).prefixes()
+    assert [p["prefix"] for p in prefixes] == ["open", "sum", "async"]
+    assert prefixes[0] == {
+        "prefix": "open",
+        "storage": {
+            "managed": 180 * MiB,
+            "managed_claimed": 180 * MiB,
+            "replicas": 9,
+            "spilled": 20 * MiB,
+            "spilled_disk": 10 * MiB,
+            "pinned": 5,
+            "awaited": 7,
+            "count": 5,
+            "output_bytes": {"min": 5, "p50": 5, "p95": 5, "max": 5},
+            "awaited_by": [{"prefix": "sum", "bytes": 7}],
+        },
+        "execution": {
+            "executing": 0,
+            "running": 0,
+            "finished": 2,
+            "peak": {"p50": MiB, "p95": MiB, "max": MiB},
+            "method": "estimated",
+            "error": 1,
+        },
+    }
+    assert prefixes[2]["execution"]["executing"] is None, "not measured is not 0"
+
+
+def test_spilled_bytes_that_no_worker_can_tell_are_none(store_of):
+    (prefix,) = store_of(
+        added(), reported(rows={"open": row(90)}, reading={"spilled": None})
+    ).prefixes()
+    assert prefix["storage"]["spilled"] is None
+    assert prefix["storage"]["spilled_disk"] is None
+
+
+def test_a_death_is_told_with_its_suspects_and_its_cost(store_of):
+    store = store_of(*STATES["after a death"])
+    found = [(i["id"], i["kind"]) for i in store.incidents()]
+    assert found == [
+        ("4", "killed"),
+        ("3", "killed-worker"),
+        ("2", "killed"),
+        ("1", "paused"),
+    ]
+    death = store.incident("2")
+    assert death["exit"] == {"code": None, "signal": 9, "by": "unknown"}
+    assert death["worker"] == {
+        "address": A,
+        "name": "0",
+        "host": "10.0.0.1",
+        "pid": 1,
+    }
+    assert [s["key"] for s in death["suspects"]] == ["sum-1"]
+    assert death["suspects"][0]["priority"] == [0.0, 1.0, 5.0]
+    assert death["innocent"] == {"count": 1, "keys": ["x-1"]}
+    assert death["storage"] == [
+        {
+            "prefix": "open",
+            "managed": 90 * MiB,
+            "spilled": 10 * MiB,
+            "count": 3,
+            "because": None,
+        }
+    ]
+    assert death["cost"] == {
+        "keys_lost": 0,
+        "bytes_lost": 0,
+        "seconds_recomputed": None,
+    }
+    assert death["timeline"] == {"time": [T], "process": [5]}
+    assert death["diagnosis"]["cause"] == "unknown"
+    assert "1 task was running: sum-1" in death["diagnosis"]["text"]
+
+
+def test_a_killed_worker_is_told_with_its_tasks_and_attempts(store_of):
+    store = store_of(
+        GraphArrived(T, "g", ("sum",), {"0.0,1.0": (1.0, 5.0)}),
+        *busy(A, 1),
+        killed("sum-1", A),
+    )
+    details = store.incident("2")
+    task = {
+        "key": "sum-1",
+        "prefix": "sum",
+        "priority": [0.0, 1.0, 5.0],
+        "order_position": 2,
+        "order_total": 2,
+    }
+    assert (details["tasks"], details["n_tasks"], details["task"]) == ([task], 1, task)
+    assert details["attempts"] == ["1"]
+
+
+# -- paging, versions, errors --------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["workers", "prefixes", "incidents"])
+def test_lists_are_given_in_pages(store_of, method):
+    addresses = [f"tcp://x:{n}" for n in range(5)]
+    store = store_of(
+        *(added(a, n, name=str(n)) for n, a in enumerate(addresses)),
+        *(reported(a, n, rows={f"p{n}": row(n + 1)}) for n, a in enumerate(addresses)),
+        *(WorkerStatusChanged(T + 5, a, "paused") for a in addresses),
+    )
+    page = getattr(store, method)
+    whole = page()
+    assert len(whole) == 5
+    assert page(2) == whole[:2]
+    assert page(2, 3) == whole[3:]
+    assert page(limit=None, offset=4) == whole[4:]
+    assert page(0) == []
+    assert page(10, 99) == []
+
+
+def test_what_is_not_known_is_an_error(store):
+    for unknown in ("nonsense", "", "99"):
+        with pytest.raises(UnknownIncidentError, match=f"no incident '{unknown}'"):
+            store.incident(unknown)
+        with pytest.raises(UnknownWorkerError, match=f"no worker '{unknown}'"):
+            store.history(unknown)
+
+
+def test_the_version_grows_with_every_event_and_stands_otherwise(store_of, model):
+    store = store_of(added(A, 1))
+    version = store.version
+    store.workers()
+    assert store.version == version
+    before = store.workers()
+    feed(model, *busy(B, 2))
+    assert store.version > version
+    assert len(before) == 1
+    assert len(store.workers()) == 2
+
+
+def test_a_callers_page_is_its_own(store_of):
+    store = store_of(*busy(A, 1))
+    store.workers().clear()
+    store.prefixes().clear()
+    assert len(store.workers()) == 1
+    assert store.prefixes() != []
+
+
+def test_history_is_given_since_an_instant_and_thinned_out(store_of):
+    events = [reported(A, 1, time=T + n, rss=n * MiB) for n in range(1, 15)]
+    store = store_of(added(A, 1), *events)
+    assert store.history(since=T + 12)["time"] == [T + 13, T + 14]
+    assert store.history(A, since=T + 14)["time"] == []
+    thin = store.history(points=4)
+    assert len(thin["time"]) == 4
+    assert (thin["time"][-1], thin["process"][-1]) == (T + 14, 14 * MiB)
