@@ -25,6 +25,8 @@ class Settings:
 
     #: Seconds between two samples of a worker's RSS.
     sample_interval: float
+    #: Whether tasks are measured by the tally where it can be used.
+    tally: bool
     #: Directory of the flight recorders, ``None`` to choose one.
     recorder_directory: str | None
     #: Tasks that a flight recorder holds at once, ``None`` to choose.
@@ -143,6 +145,15 @@ def _integer(
     return check
 
 
+def _truth(key: str) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ConfigError(key, value, "true or false")
+        return value
+
+    return check
+
+
 def _directory(key: str) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         if value is None or (isinstance(value, str) and value):
@@ -155,6 +166,7 @@ def _directory(key: str) -> Callable[[Any], str | None]:
 #: Key → what turns its configured value into the setting, or raises.
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "sample-interval": _seconds("sample-interval", 0.005, 10),
+    "tally": _truth("tally"),
     "recorder.directory": _directory("recorder.directory"),
     "recorder.slots": _integer("recorder.slots", 1, 4096, optional=True),
     "page.refresh": _seconds("page.refresh", 0.1, 3600),

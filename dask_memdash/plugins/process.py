@@ -11,9 +11,10 @@ import threading
 from typing import Protocol
 
 from dask_memdash.border import border
-from dask_memdash.plugins.tasks import Mark, RunningTasks
+from dask_memdash.plugins.tasks import RunningTasks
 from dask_memdash.recorder.baseline import Baseline
 from dask_memdash.recorder.flight import FlightRecorder, RecorderReader
+from dask_memdash.recorder.meter import Mark
 from dask_memdash.recorder.proc import RssReader
 from dask_memdash.recorder.sampler import sampler
 from dask_memdash.recorder.watch import WorkerWatch

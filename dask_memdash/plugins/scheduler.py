@@ -172,6 +172,8 @@ class MemDash(SchedulerPlugin):
             self._handle(
                 WorkerStatusChanged(time.time(), topic, str(msg.get("status")))
             )
+        elif topic == shims.TOPIC and action == "lacks":
+            self._warn(str(msg.get("text"))[:500])
         elif topic == shims.TOPIC and action == "missing":
             where = f"{msg.get('kind')} {msg.get('where')}"[:200]
             self.notice(where, str(msg.get("text"))[:500])
@@ -255,11 +257,7 @@ class MemDash(SchedulerPlugin):
             return
         said.append(text)
         self._show(where, time.time())
-        if text not in self._warned:  # once, however many workers say the same
-            self._warned.add(text)
-            message = f"MemDash on {where}: {text}"
-            logger.warning(message)
-            self._scheduler.log_event("warn", message)
+        self._warn(text, where)
 
     # -- helpers ---------------------------------------------------------------
 
@@ -269,6 +267,14 @@ class MemDash(SchedulerPlugin):
         texts = (*self._said.get(where, ()), *faults)
         if texts != self._model.notices.get(where, (0.0, ()))[1]:
             self._handle(Noticed(now, where, texts))
+
+    def _warn(self, text: str, where: str = "some workers") -> None:
+        """Tell connected clients, once however many workers say the same."""
+        if text not in self._warned:
+            self._warned.add(text)
+            message = f"MemDash on {where}: {text}"
+            logger.warning(message)
+            self._scheduler.log_event("warn", message)
 
     def _forget_places(self, now: float) -> None:
         """Take back what was said of workers and nannies that are gone."""

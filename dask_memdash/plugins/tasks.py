@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dask.utils import key_split
@@ -19,12 +18,16 @@ from dask_memdash.model.events import Executing, Finished
 from dask_memdash.model.quantiles import QuantileSketch
 from dask_memdash.recorder.attribution import (
     ESTIMATED,
+    EXACT,
     UNMEASURED,
     error_of_finished,
-    share_out,
 )
 from dask_memdash.recorder.flight import FlightRecorder
 from dask_memdash.recorder.format import is_cut, key_digest
+from dask_memdash.recorder.meter import Mark, Meter
+
+#: Methods, the most exact first.
+METHODS = (EXACT, ESTIMATED, UNMEASURED)
 
 #: Characters of a key that travel with heartbeats.
 KEY_SHOWN = 1000
@@ -45,26 +48,11 @@ _printed = border.guarded(str, "printing a key", "<a key that cannot be printed>
 _split = border.guarded(key_split, "splitting a key", "Other")
 
 
-@dataclass(slots=True)
-class Mark:
-    """A task between its begin and the moment its output is stored."""
-
-    key: Any
-    text: str
-    prefix: str
-    #: Slot in the flight recorder; None when all were taken.
-    slot: int | None
-    #: Unix time in seconds, and RSS of the process in bytes.
-    begin: float
-    rss: int
-    thread: int
-    measured: bool
-
-
 class _Done(NamedTuple):
     """A task that has finished, as it is noted down: its meaning comes later."""
 
     prefix: str
+    method: str
     #: None where it was not measured.
     peak: int | None
     error: int
@@ -79,6 +67,8 @@ class RunningTasks:
     ----------
     recorder
         Where each of them gets a slot.
+    meter
+        What measures them.
     read_rss
         Gives the RSS of this process in bytes, or None.
     neighbours
@@ -89,10 +79,12 @@ class RunningTasks:
     def __init__(
         self,
         recorder: FlightRecorder,
+        meter: Meter,
         read_rss: Callable[[], int | None],
         neighbours: Callable[[], list[Mark]],
     ) -> None:
         self._recorder = recorder
+        self._meter = meter
         self._read_rss = read_rss
         self._neighbours = neighbours
         #: Running in a thread of their own, by thread.
@@ -115,7 +107,12 @@ class RunningTasks:
 
     def begin(self, ident: int, key: Any) -> None:
         """Mark that a task begins in thread `ident`, which is the current one."""
-        self.by_thread[ident] = self._mark(key, ident, time.time(), measured=True)
+        mark = self._mark(key, ident, time.time(), self._meter.method)
+        for other in self._neighbours():
+            other.alone = mark.alone = False
+        self.by_thread[ident] = mark
+        if mark.slot is not None and mark.measured:
+            self._meter.begin(mark, mark.slot)
 
     def end(self, ident: int, *, stored: Callable[[Any], bool]) -> None:
         """Mark that the task in thread `ident` has ended.
@@ -128,7 +125,9 @@ class RunningTasks:
             return
         try:
             if mark.slot is not None and mark.measured:
-                self._measure_end(mark, mark.slot)
+                running = self._neighbours()
+                rss = self._read_rss() or mark.rss
+                self._meter.end(mark, mark.slot, rss, running)
             pending = stored(mark.key)
             if pending:
                 if mark.slot is not None:
@@ -139,27 +138,15 @@ class RunningTasks:
         if not pending:
             self._finish(mark, None)
 
-    def _measure_end(self, mark: Mark, slot: int) -> None:
-        rss = self._read_rss()
-        if rss is None:
-            return
-        neighbours = self._neighbours()
-        shares = share_out(rss, [other.rss for other in neighbours])
-        share = shares[next(i for i, m in enumerate(neighbours) if m is mark)]
-        _, peak, error = self._recorder.counters(slot)
-        self._recorder.write_counters(
-            slot, share.now, max(peak, share.now), max(error, share.error)
-        )
-
     # -- on the event loop -----------------------------------------------------
 
     def adopt(self, ident: int, key: Any, begin: float) -> None:
         """Take in a task that was running already: it cannot be measured any more."""
-        self.elsewhere[key] = self._mark(key, ident, begin, measured=False)
+        self.elsewhere[key] = self._mark(key, ident, begin, UNMEASURED)
 
     def begin_elsewhere(self, key: Any) -> None:
         """Mark a task that runs without a thread of its own: it is not measured."""
-        self.elsewhere[key] = self._mark(key, 0, time.time(), measured=False)
+        self.elsewhere[key] = self._mark(key, 0, time.time(), UNMEASURED)
 
     def leave(self, key: Any, output: int | None) -> None:
         """Take note that a task is no longer executing.
@@ -212,11 +199,14 @@ class RunningTasks:
         }
         return iter(marks.values())
 
-    def _mark(self, key: Any, ident: int, begin: float, *, measured: bool) -> Mark:
+    def _mark(self, key: Any, ident: int, begin: float, method: str) -> Mark:
         text = key_text(key)
         rss = self._read_rss()
-        measured = measured and rss is not None
-        slot = self._recorder.begin(text, ident, begin, rss or 0, measured=measured)
+        if rss is None:
+            method = UNMEASURED
+        slot = self._recorder.begin(
+            text, ident, begin, rss or 0, measured=method != UNMEASURED
+        )
         if slot is None:
             self.without_slot += 1
         return Mark(
@@ -227,17 +217,21 @@ class RunningTasks:
             begin=begin,
             rss=rss or 0,
             thread=ident,
-            measured=measured and slot is not None,
+            method=method if slot is not None else UNMEASURED,
         )
 
     def _finish(self, mark: Mark, output: int | None) -> None:
         peak, error = None, 0
         if mark.slot is not None:
             if mark.measured:
-                held, peak, shared = self._recorder.counters(mark.slot)
-                error = error_of_finished(held, output or 0, shared)
+                held, peak, error = self._recorder.counters(mark.slot)
+                if mark.method == ESTIMATED:
+                    # A task held at least its own output, even where that went into
+                    # memory that the allocator had kept.
+                    peak = max(peak, output or 0)
+                    error = error_of_finished(held, output or 0, error)
             self._recorder.release(mark.slot)
-        self._done.append(_Done(mark.prefix, peak, error, output))
+        self._done.append(_Done(mark.prefix, mark.method, peak, error, output))
 
     def _executing(self, mark: Mark, now: float) -> Executing:
         held: int | None = None
@@ -254,7 +248,7 @@ class RunningTasks:
             bytes=held,
             peak=peak,
             error=error,
-            method=ESTIMATED if mark.measured else UNMEASURED,
+            method=mark.method,
         )
 
 
@@ -263,10 +257,9 @@ def _summary(tasks: list[_Done]) -> Finished:
     measured = [task for task in tasks if task.peak is not None]
     return Finished(
         count=len(tasks),
-        method=ESTIMATED if measured else UNMEASURED,
-        # A task held at least its own output, even where that went into memory
-        # that the allocator had kept.
-        peaks=QuantileSketch.of(max(t.peak or 0, t.output or 0) for t in measured),
+        # The least exact of them: a figure must not look better than it is.
+        method=max((t.method for t in measured), key=METHODS.index, default=UNMEASURED),
+        peaks=QuantileSketch.of(t.peak or 0 for t in measured),
         errors=QuantileSketch.of(t.error for t in measured),
         outputs=QuantileSketch.of(t.output for t in tasks if t.output is not None),
     )

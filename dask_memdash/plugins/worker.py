@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dask_memdash.border import border, guard_entry_points
 from dask_memdash.config import Settings, terminate_fraction
 from dask_memdash.errors import RecorderError
-from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.breakdown import Reading, break_down
 from dask_memdash.model.events import Thresholds, to_dict
 from dask_memdash.plugins.process import process
 from dask_memdash.plugins.tasks import RunningTasks, prefix_of
+from dask_memdash.recorder.attribution import ESTIMATED, EXACT
 from dask_memdash.recorder.flight import FlightRecorder, sweep
 from dask_memdash.recorder.ledger import StorageLedger
 from dask_memdash.recorder.marks import MarkedThreads
+from dask_memdash.recorder.meter import Meter, RssMeter, TallyMeter
 from dask_memdash.recorder.proc import allocator_free
+from dask_memdash.recorder.tally import Tally, load, why_not
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -66,6 +69,7 @@ class WorkerProbe:
         self._address = str(worker.contact_address or worker.address)
         self._ledger = StorageLedger()
         self._rows_sent = -1
+        self._remainder = 0
         self._claimed_written = 0
         self._settled = 0.0
         self._notices: list[str] = []
@@ -73,19 +77,11 @@ class WorkerProbe:
         self._has_nanny = bool(worker.nanny)
         if self._has_nanny:
             sweep(self._settings.recorder_directory)
-        try:
-            self._recorder = FlightRecorder(
-                slots,
-                self._address,
-                self._settings.recorder_directory,
-                private=not self._has_nanny,
-            )
-        except RecorderError as error:
-            self._notices.append(f"{error}: a death leaves no record")
-            self._recorder = FlightRecorder(slots, self._address, private=True)
-        if self._recorder.degraded:
-            self._notices.append(self._recorder.degraded)
-        self.tasks = RunningTasks(self._recorder, process.read_rss, process.running)
+        self._tally = self._acquire_tally()
+        self._recorder = self._make_recorder(slots)
+        self.tasks = RunningTasks(
+            self._recorder, self._make_meter(), process.read_rss, process.running
+        )
         process.join(self)
         self._up = True
         for key in list(worker.data):
@@ -109,6 +105,8 @@ class WorkerProbe:
         self._restore_threads()
         process.stop_sampling(self._recorder)
         process.leave(self)
+        if self._tally is not None:
+            self._tally.release()
         self._recorder.close()
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
@@ -137,6 +135,7 @@ class WorkerProbe:
         now = time.time()
         executing = self.tasks.executing(now)
         reading = self._read(spills=spills, now=now)
+        self._remainder = break_down(reading).error
         self._write_reading(reading)
         rows = None
         if self._rows_sent != self._ledger.version:
@@ -150,7 +149,7 @@ class WorkerProbe:
             "executing": to_dict(tuple(executing)),
             "finished": to_dict(self.tasks.take_finished()),
             "thresholds": to_dict(self._thresholds()),
-            "method": "estimated",
+            "method": EXACT if self._tally is not None else ESTIMATED,
             "notices": self._all_notices(),
         }
 
@@ -170,6 +169,44 @@ class WorkerProbe:
             or self._worker.transfer_outgoing_count
             or self._shuffles()
         )
+
+    # -- parts ---
+
+    def _acquire_tally(self) -> Tally | None:
+        """Give the tally with its hooks installed; None, and say why, without."""
+        tally = load() if self._settings.tally else None
+        if tally is not None and tally.acquire():
+            return tally
+        if self._settings.tally:
+            why = tally.refused if tally is not None else why_not()
+            text = f"{why}; in-execution memory is estimated from the RSS instead"
+            self._notices.append(text)
+            self._worker.log_event("memdash", {"action": "lacks", "text": text})
+        return None
+
+    def _make_recorder(self, slots: int) -> FlightRecorder:
+        map_slots = None if self._tally is None else self._tally.map_slots
+        try:
+            recorder = FlightRecorder(
+                slots,
+                self._address,
+                self._settings.recorder_directory,
+                private=not self._has_nanny,
+                map_slots=map_slots,
+            )
+        except RecorderError as error:
+            self._notices.append(f"{error}: a death leaves no record")
+            recorder = FlightRecorder(
+                slots, self._address, private=True, map_slots=map_slots
+            )
+        if recorder.degraded:
+            self._notices.append(recorder.degraded)
+        return recorder
+
+    def _make_meter(self) -> Meter:
+        if self._tally is None:
+            return RssMeter(self._recorder)
+        return TallyMeter(self._tally, self._recorder, lambda: self._remainder)
 
     # -- task marks ------------------------------------------------------------
 
@@ -356,6 +393,8 @@ class WorkerProbe:
 
     def _all_notices(self) -> list[str]:
         notices = [*self._notices, *border.texts()]
+        if self._tally is not None:
+            notices += self._tally.check()
         if not process.baseline.certain:
             notices.append(
                 "no idle moment has been seen yet: the baseline still contains memory "

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+EXACT = "exact"
 ESTIMATED = "estimated"
 UNMEASURED = "unmeasured"
 

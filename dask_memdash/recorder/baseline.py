@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 #: Quiet instants that count, and the least time between two, in seconds.
-WINDOW = 32
+WINDOW = 8
 SPACING = 0.5
 
 

@@ -19,8 +19,9 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from dask_memdash.errors import RecorderError
 from dask_memdash.recorder import format as layout
@@ -62,6 +63,9 @@ class FlightRecorder:
         Where to make the file; ``None`` to choose.
     private
         Whether no other process will read it: then no file is made.
+    map_slots
+        ``(fd, size) -> (mapping, buffer)`` of the native code that will write the
+        slots' counters; ``None`` where they are sampled.
 
     Raises
     ------
@@ -76,6 +80,7 @@ class FlightRecorder:
         directory: str | None = None,
         *,
         private: bool = False,
+        map_slots: Callable[[int, int], tuple[Any, memoryview]] | None = None,
     ) -> None:
         self.path: Path | None = None
         #: Why the recorder is in anonymous memory; empty when it is a file.
@@ -91,8 +96,13 @@ class FlightRecorder:
                     f"({error})"
                 )
                 self._fd = _create_memory(size, error)
-        self._map = mmap.mmap(self._fd, size)
-        self.buffer = memoryview(self._map)
+        #: What native code knows the recorder by; None where none writes it.
+        self.mapping: Any = None
+        if map_slots is None:
+            self._map = mmap.mmap(self._fd, size)
+            self.buffer = memoryview(self._map)
+        else:
+            self.mapping, self.buffer = map_slots(self._fd, size)
         self._free = deque(range(slots))
         self.pid = os.getpid()
         layout.write_header(
@@ -101,6 +111,7 @@ class FlightRecorder:
             pid=self.pid,
             created=time.time(),
             address=address,
+            tallied=map_slots is not None,
         )
 
     def begin(

@@ -137,11 +137,18 @@ def _clip(text: str, capacity: int) -> bytes:
 
 
 def write_header(
-    buffer: memoryview, *, slots: int, pid: int, created: float, address: str
+    buffer: memoryview,
+    *,
+    slots: int,
+    pid: int,
+    created: float,
+    address: str,
+    tallied: bool = False,
 ) -> None:
     """Lay out an empty recorder; the magic goes last, as it is what publishes it."""
+    source = COUNTERS_FROM_TALLY if tallied else COUNTERS_FROM_RSS
     header = _HEADER.pack(
-        b"", VERSION, HEADER_SIZE, slots, SLOT_SIZE, pid, created, 0, 0
+        b"", VERSION, HEADER_SIZE, slots, SLOT_SIZE, pid, created, source, 0
     )
     buffer[len(MAGIC) : _HEADER.size] = header[len(MAGIC) :]
     _write_text(buffer, _ADDRESS, address)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 import dask
@@ -13,6 +15,7 @@ from clusters import Api, wait_for
 from distributed import WorkerPlugin, get_client, secede
 
 from dask_memdash import MemDash
+from dask_memdash.recorder.tally import load, why_not
 
 pytestmark = [pytest.mark.cluster, pytest.mark.hooks]
 
@@ -37,17 +40,70 @@ def finished(api: Api, name: str, n: int) -> dict:
     return wait_for(found, f"{n} finished tasks of {name}")
 
 
-def test_a_task_alone_is_measured_to_a_few_percent(start):
+@pytest.fixture(params=["exact", "estimated"])
+def method(request) -> Iterator[str]:
+    """Each way to measure, as it is registered."""
+    if request.param == "exact" and load() is None:
+        pytest.skip(why_not())
+    with dask.config.set({"memdash.tally": request.param == "exact"}):
+        yield request.param
+
+
+#: By how much a peak may be off, as a share of it.
+TOLERANCE = {"exact": 0.011, "estimated": 0.1}
+
+
+def test_a_task_alone_is_measured(start, method):
     session = start(n_workers=1)
     session.client.gather(
         [session.client.submit(hold, 100, 0.4, pure=False) for _ in range(4)]
     )
     execution = finished(session.api, "hold", 4)["execution"]
-    assert execution["method"] == "estimated"
-    assert execution["peak"]["p50"] == pytest.approx(100 * MB, rel=0.1)
+    assert execution["method"] == method
+    tolerance = TOLERANCE[method]
+    assert execution["peak"]["p50"] == pytest.approx(100 * MB, rel=tolerance)
+    assert session.api("workers")[0]["method"] == method
 
 
-def test_a_running_task_is_shown_with_what_it_holds(start):
+@pytest.mark.skipif(load() is None, reason=why_not())
+def test_several_threads_are_told_apart_by_the_tally(start):
+    session = start(n_workers=1, threads_per_worker=4, memory_limit="900 MB")
+    futures = [
+        session.client.submit(hold, size, 0.4, key=f"hold_{size}-{i}")
+        for size in (20, 60, 100)
+        for i in range(3)
+    ]
+    session.client.gather(futures)
+    for size in (20, 60, 100):
+        execution = finished(session.api, f"hold_{size}", 3)["execution"]
+        assert execution["method"] == "exact"
+        assert execution["peak"]["p50"] == pytest.approx(size * MB, rel=0.011)
+
+
+def test_without_the_tally_the_page_and_whoever_registers_are_told(start, monkeypatch):
+    session = start(n_workers=1, register=False)
+    session.client.run(hide_the_tally)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        session.client.register_plugin(MemDash())
+        wait_for(lambda: caught, "the warning")
+    assert "estimated from the RSS instead" in str(caught[0].message)
+    worker = wait_for(lambda: session.api("workers")[0], "the worker")
+    assert "the tally was not built" in worker["degraded"][0]
+    assert worker["method"] == "estimated"
+
+
+def hide_the_tally() -> None:
+    """Make this process believe that the tally was never built."""
+    import sys
+
+    from dask_memdash.recorder import tally
+
+    sys.modules["dask_memdash.recorder._tally"] = None
+    tally._load.cache_clear()
+
+
+def test_a_running_task_is_shown_with_what_it_holds(start, method):
     session = start(n_workers=1)
     future = session.client.submit(hold, 100, 3, key="seen-while-running")
 
@@ -60,7 +116,7 @@ def test_a_running_task_is_shown_with_what_it_holds(start):
     (task,) = worker["executing_tasks"]
     assert task["key"] == "seen-while-running"
     assert task["prefix"] == "seen-while-running"
-    assert task["method"] == "estimated"
+    assert task["method"] == method
     assert isinstance(task["thread"], int)
     assert worker["breakdown"]["executing"] == pytest.approx(100 * MB, rel=0.25)
     assert session.api("cluster")["breakdown"]["executing"] >= 70 * MB
@@ -68,7 +124,8 @@ def test_a_running_task_is_shown_with_what_it_holds(start):
 
 
 def test_several_threads_share_the_growth_and_say_how_wrong_that_may_be(start):
-    session = start(n_workers=1, threads_per_worker=4, memory_limit="600 MB")
+    with dask.config.set({"memdash.tally": False}):
+        session = start(n_workers=1, threads_per_worker=4, memory_limit="600 MB")
     session.client.gather(
         [session.client.submit(hold, 50, 0.5, pure=False) for _ in range(8)]
     )

@@ -19,6 +19,7 @@ SCHEMA = yaml.safe_load((PACKAGE / "memdash-schema.yaml").read_text())
 
 KEYS = {
     "sample-interval": 0.05,
+    "tally": True,
     "recorder.directory": None,
     "recorder.slots": None,
     "page.refresh": 1.0,
@@ -26,7 +27,13 @@ KEYS = {
     "incidents.keep": 1000,
 }
 
-TYPES = {"string": str, "integer": int, "null": type(None), "object": dict}
+TYPES = {
+    "string": str,
+    "integer": int,
+    "boolean": bool,
+    "null": type(None),
+    "object": dict,
+}
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_defaults_in_the_settings_table_are_the_real_ones() -> None:
                 yield f"{path}.{key}", value
 
     for key, value in walk(yaml.safe_load(text)["memdash"], "memdash"):
-        shown = "null" if value is None else str(value)
+        shown = value if isinstance(value, str) else json.dumps(value)
         assert has_line_with(f"`{key}`", f"`{shown}`"), key
 
 

@@ -8,6 +8,7 @@ from builders import MiB
 from dask_memdash.plugins.tasks import RunningTasks, key_text, prefix_of
 from dask_memdash.recorder import format as layout
 from dask_memdash.recorder.flight import FlightRecorder, RecorderReader
+from dask_memdash.recorder.meter import RssMeter
 
 
 class Process:
@@ -16,7 +17,9 @@ class Process:
     def __init__(self, slots=4):
         self.rss = 100 * MiB
         self.recorder = FlightRecorder(slots, "tcp://a:1", private=True)
-        self.tasks = RunningTasks(self.recorder, lambda: self.rss, self.measured)
+        self.tasks = RunningTasks(
+            self.recorder, RssMeter(self.recorder), lambda: self.rss, self.measured
+        )
 
     def measured(self):
         return [mark for mark in self.tasks.by_thread.values() if mark.measured]
