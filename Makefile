@@ -63,7 +63,8 @@ clean: ## remove environments, builds and caches
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments -----------------------------------------------------------------
-# A stamp stands for "installed as pyproject.toml of that time says".
+# A stamp stands for "installed as these files of that time say".
+BUILT_FROM := pyproject.toml setup.py dask_memdash/recorder/_tally.c
 
 define make-venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -79,19 +80,19 @@ define make-venv
 	  || $(1)/bin/python $(PIP_INSTALL) --upgrade "pip>=23"
 endef
 
-$(VENV)/.demo: pyproject.toml
+$(VENV)/.demo: $(BUILT_FROM)
 	$(call make-venv,$(VENV))
 	@echo "installing dask_memdash with the demo into $(VENV)"
 	@$(BIN)/python $(PIP_INSTALL) --editable ".[demo]"
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml
+$(VENV)/.dev: $(BUILT_FROM)
 	$(call make-venv,$(VENV))
 	@echo "installing dask_memdash with demo, test and lint tools into $(VENV)"
 	@$(BIN)/python $(PIP_INSTALL) --editable ".[demo,test,lint]"
 	@touch $(VENV)/.demo $@
 
-$(VENV_OLDEST)/.dev: pyproject.toml Makefile
+$(VENV_OLDEST)/.dev: $(BUILT_FROM) Makefile
 	$(call make-venv,$(VENV_OLDEST))
 	@echo "installing dask_memdash with distributed $(OLDEST) into $(VENV_OLDEST)"
 	@$(VENV_OLDEST)/bin/python $(PIP_INSTALL) --editable ".[demo,test]" \

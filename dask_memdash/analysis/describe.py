@@ -91,7 +91,8 @@ def _paused(incident: Incident) -> str:
     if incident.until is None:
         until = "It is still paused."
     else:
-        until = f"It went on after {incident.until - incident.time:.1f} s."
+        how = "It died" if incident.ended_by_death else "It went on"
+        until = f"{how} after {incident.until - incident.time:.1f} s."
     times = "" if incident.n_pauses == 1 else f" {incident.n_pauses} times"
     return (
         f"Worker {incident.worker.name} was paused{times}, above its pause threshold: "
@@ -123,7 +124,7 @@ def _attempts(incident: Incident) -> str:
 
 def _usage(incident: Incident) -> str:
     if incident.breakdown is None:
-        return "an amount of memory that nobody had read yet"
+        return "an unknown amount of memory"
     process = incident.breakdown.process
     if not incident.limit:
         return f"{format_bytes(process)}, without a limit"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dask_memdash.model.breakdown import break_down
+from dask_memdash.model.breakdown import Breakdown, break_down
 from dask_memdash.model.events import (
     DeathReported,
     Event,
@@ -252,6 +252,7 @@ class ClusterModel:
             return self.incidents.get(self._settled[key])
         incident = self._open("exited" if worker.closing else "lost", worker, time)
         incident.closing = worker.closing
+        incident.pause = worker.pause
         incident.suspects = rank_suspects(
             worker.executing, {}, worker.info.limit, self.graphs
         )
@@ -293,6 +294,7 @@ class ClusterModel:
         incident.exit = Exit(event.code, event.signal, event.by)
         if event.reading is not None:
             incident.breakdown = break_down(event.reading)
+            self._enlarge(self.incidents.get(incident.pause), incident.breakdown)
         if event.samples:
             incident.timeline = event.samples
         if event.recorded:
@@ -376,12 +378,15 @@ class ClusterModel:
 
     def _follow_pause(self, worker: WorkerState) -> None:
         """Keep the largest breakdown of a pause: it begins before it is read."""
-        incident = self.incidents.get(worker.pause)
-        now = self.processes.by_key[worker.key].breakdown
-        if incident is None or now is None:
+        pause = self.incidents.get(worker.pause)
+        self._enlarge(pause, self.processes.by_key[worker.key].breakdown)
+
+    @staticmethod
+    def _enlarge(pause: Incident | None, now: Breakdown | None) -> None:
+        if pause is None or now is None:
             return
-        if incident.breakdown is None or now.process > incident.breakdown.process:
-            incident.breakdown = now
+        if pause.breakdown is None or now.process > pause.breakdown.process:
+            pause.breakdown = now
 
     def _named(
         self, executing: tuple[Executing, ...], worker: WorkerState
@@ -395,6 +400,9 @@ class ClusterModel:
 
     def _let_go(self, address: str, time: float) -> None:
         worker = self.processes.workers[address]
+        pause = self.incidents.get(worker.pause)
+        if pause is not None:
+            pause.ended_by_death = True
         self._resume(worker, time)
         self.prefixes.replace_executing(worker.executing, ())
         self.prefixes.replace_rows(worker.rows, {})

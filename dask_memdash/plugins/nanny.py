@@ -22,7 +22,7 @@ from dask_memdash.model.events import Executing, to_dict
 from dask_memdash.plugins.tasks import prefix_of
 from dask_memdash.plugins.worker import PROTOCOL
 from dask_memdash.recorder import format as layout
-from dask_memdash.recorder.attribution import ESTIMATED, UNMEASURED
+from dask_memdash.recorder.attribution import ESTIMATED, EXACT, UNMEASURED
 from dask_memdash.recorder.proc import oom_kills
 from dask_memdash.recorder.sampler import sampler
 from dask_memdash.recorder.watch import Glance, RecorderSearch, WorkerWatch
@@ -168,7 +168,7 @@ class NannyProbe:
             **self._identity(watched),
             "rss": glance.rss,
             "reading": self._reading(watched, glance.rss, glance.time),
-            "executing": to_dict(_executing(glance.tasks, glance.time)),
+            "executing": self._executing(watched, glance.tasks, glance.time),
             "notices": [*border.texts(), *filter(None, [watched.search.trouble])],
         }
         self._nanny.loop.add_callback(
@@ -193,7 +193,7 @@ class NannyProbe:
             "asked": watched.asked,
             "closing": bool(header and header.closing),
             "reading": self._reading(watched, rss, now) if rss else None,
-            "executing": to_dict(_executing(tasks, now)),
+            "executing": self._executing(watched, tasks, now),
             "samples": _thin(samples, MAX_TIMELINE),
             "recorded": header is not None,
         }
@@ -223,6 +223,13 @@ class NannyProbe:
             "pid": watched.pid,
             "nanny": str(self._nanny.address_safe),
         }
+
+    def _executing(
+        self, watched: _Watched, tasks: Iterable[layout.Slot], now: float
+    ) -> Any:
+        recorders = watched.watch.recorders
+        method = EXACT if recorders and recorders[0].tallied else ESTIMATED
+        return to_dict(tuple(_as_executing(task, method, now) for task in tasks))
 
     def _reading(
         self, watched: _Watched, rss: int, now: float
@@ -293,20 +300,17 @@ def _exit_of(status: int | None) -> tuple[int | None, int | None]:
     return (status, None) if status >= 0 else (None, -status)
 
 
-def _executing(tasks: Iterable[layout.Slot], now: float) -> tuple[Executing, ...]:
-    return tuple(
-        Executing(
-            key=task.key,
-            digest=task.digest,
-            prefix=prefix_of(task.key),
-            thread=task.thread or None,
-            seconds=max(0.0, now - task.begin),
-            bytes=task.now if task.measured else None,
-            peak=task.peak if task.measured else None,
-            error=task.error if task.measured else None,
-            method=ESTIMATED if task.measured else UNMEASURED,
-        )
-        for task in tasks
+def _as_executing(task: layout.Slot, method: str, now: float) -> Executing:
+    return Executing(
+        key=task.key,
+        digest=task.digest,
+        prefix=prefix_of(task.key),
+        thread=task.thread or None,
+        seconds=max(0.0, now - task.begin),
+        bytes=task.now if task.measured else None,
+        peak=task.peak if task.measured else None,
+        error=task.error if task.measured else None,
+        method=method if task.measured else UNMEASURED,
     )
 
 

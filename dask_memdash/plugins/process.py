@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import Protocol
 
 from dask_memdash.border import border
@@ -18,6 +19,9 @@ from dask_memdash.recorder.meter import Mark
 from dask_memdash.recorder.proc import RssReader
 from dask_memdash.recorder.sampler import sampler
 from dask_memdash.recorder.watch import WorkerWatch
+
+#: How long a reading of the RSS serves for tasks that are counted, in seconds.
+RECENT = 0.001
 
 
 class Member(Protocol):
@@ -41,6 +45,8 @@ class SharedProcess:
         self._readers: dict[int, RecorderReader] = {}
         self._watch: WorkerWatch | None = None
         self._rss: RssReader | None = None
+        self._recent: int | None = None
+        self._recent_at = 0.0
         self._lock = threading.Lock()
 
     def join(self, member: Member) -> None:
@@ -48,6 +54,7 @@ class SharedProcess:
         with self._lock:
             if not self._members:
                 self.baseline = Baseline()
+                self._recent_at = 0.0
                 self._rss = RssReader(os.getpid())
             self._members = [*self._members, member]
 
@@ -64,6 +71,18 @@ class SharedProcess:
         """Read this process's RSS in bytes; may be called from any thread."""
         rss = self._rss
         return None if rss is None else rss.read()
+
+    def recent_rss(self) -> int | None:
+        """Give the RSS in bytes as it was at most `RECENT` ago.
+
+        A reading costs more than a tiny task does; for a task that is over before
+        the next one, its growth is nothing to speak of.
+        """
+        now = time.monotonic()
+        if now - self._recent_at > RECENT:
+            self._recent = self.read_rss()
+            self._recent_at = now
+        return self._recent
 
     def running(self) -> list[Mark]:
         """Give the tasks that run and are measured in this process."""

@@ -79,8 +79,9 @@ class WorkerProbe:
             sweep(self._settings.recorder_directory)
         self._tally = self._acquire_tally()
         self._recorder = self._make_recorder(slots)
+        read_rss = process.read_rss if self._tally is None else process.recent_rss
         self.tasks = RunningTasks(
-            self._recorder, self._make_meter(), process.read_rss, process.running
+            self._recorder, self._make_meter(), read_rss, process.running
         )
         process.join(self)
         self._up = True

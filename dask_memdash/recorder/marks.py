@@ -28,7 +28,7 @@ class MarkedThreads(MutableMapping[int, Any]):
         that never said its end) is preceded by its end.
     """
 
-    __slots__ = ("_before", "_begin", "_end", "_own")
+    __slots__ = ("_before", "_begin", "_end", "_open", "_own")
 
     def __init__(
         self,
@@ -39,28 +39,36 @@ class MarkedThreads(MutableMapping[int, Any]):
         self._own: dict[int, Any] = {}
         self._before = before
         self._begin: Callable[[int, Any], None] | None = begin
-        self._end: Callable[[int], None] | None = end
+        self._end = end
+        #: Threads whose task's begin has been marked, and not its end.
+        self._open: set[int] = set()
 
     def disarm(self) -> None:
-        """Mark nothing any more; the mapping goes on working as a mapping."""
-        self._begin = self._end = None
+        """Mark no further begin; the mapping goes on working as a mapping.
+
+        The ends of tasks that have begun are still marked, in their threads.
+        """
+        self._begin = None
 
     def __setitem__(self, ident: int, key: Any) -> None:
-        begin, end = self._begin, self._end  # may be disarmed at any moment
-        if end is not None and ident in self._own:
-            end(ident)
+        begin = self._begin  # may be disarmed at any moment
+        self._close(ident)
         self._own[ident] = key
         if begin is not None:
+            self._open.add(ident)
             begin(ident, key)
 
     def __delitem__(self, ident: int) -> None:
         if ident not in self._own:
             del self._before[ident]
             return
-        end = self._end
         del self._own[ident]
-        if end is not None:
-            end(ident)
+        self._close(ident)
+
+    def _close(self, ident: int) -> None:
+        if ident in self._open:
+            self._open.discard(ident)
+            self._end(ident)
 
     def __getitem__(self, ident: int) -> Any:
         try:

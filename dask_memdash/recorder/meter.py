@@ -113,15 +113,17 @@ class TallyMeter:
         self._recorder = recorder
         self._mapping = recorder.mapping
         self._remainder = remainder
+        self._otherwise = RssMeter(recorder)
 
     def begin(self, mark: Mark, slot: int) -> None:
-        """Start counting."""
+        """Start counting, or leave the task to the other meter where that fails."""
         if not self._tally.begin(self._mapping, slot_offset(slot)):
-            mark.method = UNMEASURED
+            mark.method = ESTIMATED
 
     def end(self, mark: Mark, slot: int, rss: int, running: Sequence[Mark]) -> None:
         """Stop counting; say by how much the count may be wrong."""
-        if mark.method == UNMEASURED:
+        if mark.method != EXACT:
+            self._otherwise.end(mark, slot, rss, running)
             return
         missed = self._tally.end()
         held, peak, _ = self._recorder.counters(slot)

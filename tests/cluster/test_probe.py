@@ -88,7 +88,9 @@ def test_without_the_tally_the_page_and_whoever_registers_are_told(start, monkey
         session.client.register_plugin(MemDash())
         wait_for(lambda: caught, "the warning")
     assert "estimated from the RSS instead" in str(caught[0].message)
-    worker = wait_for(lambda: session.api("workers")[0], "the worker")
+    worker = wait_for(
+        lambda: (w := session.api("workers")[0])["degraded"] and w, "the notice"
+    )
     assert "the tally was not built" in worker["degraded"][0]
     assert worker["method"] == "estimated"
 

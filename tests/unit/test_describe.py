@@ -87,7 +87,7 @@ def assigned(n):
             "lost",
             {"breakdown": None, "evidence": "scheduler"},
             "Worker 2 was lost, and how it ended is not known; when last heard of it "
-            "used an amount of memory that nobody had read yet. As far as the "
+            "used an unknown amount of memory. As far as the "
             "scheduler knows, nothing says which tasks were running.",
         ),
         (

@@ -97,14 +97,14 @@ def test_what_is_not_there_cannot_be_deleted_or_read(log):
     assert marks.get(1) is None
 
 
-def test_a_disarmed_mapping_marks_nothing_and_goes_on_as_a_mapping(log):
+def test_a_disarmed_mapping_ends_what_has_begun_and_goes_on_as_a_mapping(log):
     marks = marked(log)
     marks[1] = "sum-1"
     marks.disarm()
     del marks[1]
     marks[2] = "sum-2"
     marks[2] = "sum-3"
-    assert [entry[:2] for entry in log] == [("begin", 1)]
+    assert [entry[:2] for entry in log] == [("begin", 1), ("end", 1)]
     assert dict(marks) == {2: "sum-3"}
     assert len(marks) == 1
 

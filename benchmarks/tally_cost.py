@@ -1,0 +1,155 @@
+"""What the tally costs the code that it counts, as ratios of medians of one run.
+
+Each workload runs bare (no hooks), with the hooks in but no task begun, and inside a
+task, in an order that moves on from round to round; bare runs twice, which shows
+what the noise alone does (A/A).  A ratio is bare time through time with the tally:
+0.95 is five per cent slower.  Times are the processor's, so that others on the
+machine count less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from dask_memdash.recorder import tally as face
+from dask_memdash.recorder.tally import Tally
+
+BARE, AGAIN, IDLE, TASK = "bare", "bare, again", "installed", "in a task"
+
+Work = Callable[[], object]
+
+
+def small_objects() -> None:
+    """Make and drop small objects, which come from arenas."""
+    for i in range(30_000):
+        [float(i)]
+
+
+def kept_objects() -> None:
+    """Make many small objects and keep them: new arenas."""
+    [[i] for i in range(60_000)]
+
+
+def large_objects() -> None:
+    """Allocate 1 kB through the raw domain, and nothing else."""
+    for _ in range(60_000):
+        bytes(1000)
+
+
+def growing_list() -> None:
+    """Let a list grow, which reallocates it again and again."""
+    for _ in range(100):
+        grown = []
+        for i in range(500):
+            grown.append(i)  # noqa: PERF402
+
+
+def small_arrays() -> None:
+    """Make arrays of 80 bytes, and nothing else."""
+    for _ in range(50_000):
+        np.empty(10)
+
+
+def medium_arrays() -> None:
+    """Make arrays of 80 kB and fill them."""
+    for _ in range(2_000):
+        np.ones(10_000)
+
+
+def large_arrays() -> None:
+    """Make arrays of 64 MB and fill them."""
+    for _ in range(3):
+        np.ones(8_000_000)
+
+
+WORKLOADS: list[Work] = [
+    small_objects,
+    kept_objects,
+    large_objects,
+    growing_list,
+    small_arrays,
+    medium_arrays,
+    large_arrays,
+]
+
+
+def seconds(work: Work) -> float:
+    """Give the processor time of a function, once."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def measure(tally: Tally, mapping: object, work: Work, variant: str) -> float:
+    """Time a workload in one of the variants."""
+    if variant in (BARE, AGAIN):
+        return seconds(work)
+    if not tally.acquire():
+        raise SystemExit(tally.refused)
+    try:
+        if variant == TASK and not tally.begin(mapping, 0):  # type: ignore[arg-type]
+            raise SystemExit("the tally does not begin")
+        taken = seconds(work)
+        if variant == TASK:
+            tally.end()
+    finally:
+        tally.release()
+    return taken
+
+
+def per_call(tally: Tally, mapping: object) -> float:
+    """Give the time of a begin and its end, in nanoseconds."""
+    begin, end = tally.begin, tally.end
+    rounds = 20_000
+
+    def calls() -> None:
+        for _ in range(rounds):
+            begin(mapping, 0)  # type: ignore[arg-type]
+            end()
+
+    def empty() -> None:
+        for _ in range(rounds):
+            pass
+
+    if not tally.acquire():
+        raise SystemExit(tally.refused)
+    try:
+        both = [(seconds(calls), seconds(empty)) for _ in range(15)]
+    finally:
+        tally.release()
+    return statistics.median(a - b for a, b in both) / rounds * 1e9
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=21, help="(default 21)")
+    options = parser.parse_args()
+    tally = face.load()
+    if tally is None:
+        raise SystemExit(face.why_not())
+    mapping, _ = tally.map_slots(-1, 4096)
+    print(
+        f"NumPy {np.__version__}; begin and end: {per_call(tally, mapping):,.0f} ns\n"
+    )
+    variants = [BARE, IDLE, TASK, AGAIN]
+    print(f"{'bare / …':<18}{'ms':>8}" + "".join(f"{v:>14}" for v in variants[1:]))
+    for work in WORKLOADS:
+        times: dict[str, list[float]] = {variant: [] for variant in variants}
+        work()
+        for number in range(options.rounds):
+            shift = number % len(variants)
+            for variant in variants[shift:] + variants[:shift]:
+                times[variant].append(measure(tally, mapping, work, variant))
+        median = {v: statistics.median(t) for v, t in times.items()}
+        row = f"{work.__name__:<18}{median[BARE] * 1000:>8.1f}"
+        print(row + "".join(f"{median[BARE] / median[v]:>14.3f}" for v in variants[1:]))
+
+
+if __name__ == "__main__":
+    main()
