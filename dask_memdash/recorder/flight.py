@@ -263,6 +263,10 @@ class RecorderReader:
         """Set a slot's counters from outside (where no native code does)."""
         layout.write_counters(self.buffer, index, now, peak, error)
 
+    def write_error(self, index: int, error: int) -> None:
+        """Set a slot's error from outside, beside native code's counters."""
+        layout.write_error(self.buffer, index, error)
+
     def remove(self) -> None:
         """Remove the file of a worker that is dead."""
         path, self.path = self.path, None

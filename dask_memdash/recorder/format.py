@@ -72,6 +72,7 @@ _READING = 512
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
+_I64 = struct.Struct("<q")
 _F64 = struct.Struct("<d")
 _COUNTERS = struct.Struct("<qqq")
 _PAYLOAD = struct.Struct("<IIQdq16sH")
@@ -222,6 +223,12 @@ def write_counters(
     """Set what the task in a slot holds now and held at most, and the error."""
     start = slot_offset(index)
     buffer[start : start + _COUNTERS.size] = _COUNTERS.pack(now, peak, error)
+
+
+def write_error(buffer: memoryview, index: int, error: int) -> None:
+    """Set a slot's error alone, where native code writes the other counters."""
+    start = slot_offset(index) + 16
+    buffer[start : start + 8] = _I64.pack(error)
 
 
 def read_counters(buffer: memoryview, index: int) -> tuple[int, int, int]:

@@ -126,10 +126,10 @@ class TallyMeter:
             self._otherwise.end(mark, slot, rss, running)
             return
         missed = self._tally.end()
-        held, peak, _ = self._recorder.counters(slot)
+        held, peak, seen = self._recorder.counters(slot)
         grown = rss - mark.rss
         if mark.alone:
-            error = abs(grown - held)
+            error = max(seen, abs(grown - held))  # `seen` by the sampler meanwhile
         else:
             error = self._remainder() // max(1, len(running))
         if missed:

@@ -54,6 +54,8 @@ class WorkerWatch:
         self.samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)
         self.recorders = list(recorders)
         self._rss = RssReader(pid)
+        # What a counted task that runs alone held at the last sample: (begin, bytes).
+        self._held = (0.0, 0)
 
     def tick(self, now: float) -> Glance | None:
         """Take a sample; None when the process is gone."""
@@ -78,13 +80,18 @@ class WorkerWatch:
     def _attribute(self, rss: int) -> list[layout.Slot]:
         tasks = []
         sampled: list[tuple[RecorderReader, layout.Slot]] = []
+        counted: list[tuple[RecorderReader, layout.Slot]] = []
         for recorder in list(self.recorders):
             for task in recorder.tasks():
                 running = task.state == layout.RUNNING and task.measured
                 if running and not recorder.tallied:
                     sampled.append((recorder, task))
-                else:
-                    tasks.append(task)
+                    continue
+                tasks.append(task)
+                if running:
+                    counted.append((recorder, task))
+        if len(counted) == len(tasks) == 1:
+            self._look_at_remainder(rss, *counted[0])
         shares = share_out(rss, [task.rss for _, task in sampled])
         for (recorder, task), share in zip(sampled, shares, strict=True):
             peak = max(task.peak, share.now)
@@ -92,6 +99,20 @@ class WorkerWatch:
             recorder.write_counters(task.index, share.now, peak, error)
             tasks.append(replace(task, now=share.now, peak=peak, error=error))
         return tasks
+
+    def _look_at_remainder(
+        self, rss: int, recorder: RecorderReader, task: layout.Slot
+    ) -> None:
+        """Widen the error of a counted task alone by what its count does not explain.
+
+        Only while its count stands still: pages that have been allocated and not been
+        touched yet are no error.
+        """
+        held, self._held = self._held, (task.begin, task.now)
+        if held == self._held:
+            remainder = abs(rss - task.rss - task.now)
+            if remainder > task.error:
+                recorder.write_error(task.index, remainder)
 
 
 class RecorderSearch:
