@@ -102,11 +102,14 @@ def test_replicas_are_counted_once_as_data(start):
 
     def agrees():
         row = storage(session, "block")
-        return row and row["replicas"] == pytest.approx(40 * MB, rel=0.001) and row
+        return (
+            row is not None
+            and row["replicas"] == pytest.approx(40 * MB, rel=0.001)
+            and row["count"] == 4
+            and row["managed"] + row["spilled"] == pytest.approx(80 * MB, rel=0.001)
+        )
 
-    row = wait_for(agrees, "the replicas to be seen")
-    assert row["count"] == 4
-    assert row["managed"] + row["spilled"] == pytest.approx(80 * MB, rel=0.001)
+    wait_for(agrees, "four blocks of data and four copies to be seen")
 
 
 def test_pinned_and_awaited_outputs_are_told_apart(start):
