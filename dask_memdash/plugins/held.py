@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, TaskState, WorkerState
 
 #: Time spent in one go, in seconds, and tasks looked at between two looks at the clock.
-BUDGET = 0.005
+BUDGET = 0.002
 CHUNK = 200
 
 #: Waiting tasks looked at for each output; they are nearly always of one prefix.
