@@ -31,6 +31,11 @@ def dask_setup(server: Any) -> None:
     ``distributed.scheduler.preload``.  On a worker or a nanny it does nothing: the
     scheduler sets those up.
     """
-    from dask_memdash.plugins.scheduler import preload
+    from dask_memdash.border import border
 
-    preload(server)
+    def register() -> None:
+        from dask_memdash.plugins.scheduler import preload
+
+        preload(server)
+
+    border.guarded(register, "preloading dask_memdash")()

@@ -35,7 +35,6 @@ class PrefixState:
     running: int = 0
     measured: int = 0
     executing: int = 0
-    executing_error: int = 0
     finished: int = 0
     method: str = "none"
     peaks: QuantileSketch = field(default_factory=QuantileSketch)
@@ -119,7 +118,6 @@ class Prefixes:
                 if task.bytes is not None:
                     state.measured += sign
                     state.executing += sign * task.bytes
-                    state.executing_error += sign * (task.error or 0)
                 if sign > 0 and state.method in ("none", "unmeasured"):
                     state.method = task.method
 

@@ -157,7 +157,8 @@ class Installation:
 
         def remove(name: str | None = None) -> None:
             if name == self._plugin.name and name in scheduler.plugins:
-                del scheduler.remove_plugin  # the instance's, which hides the class's
+                if vars(scheduler).get("remove_plugin") is remove:
+                    del scheduler.remove_plugin  # so that the class's shows again
                 self._plugin.detach()
             remove_plugin(name)
 

@@ -243,7 +243,6 @@ class NannyProbe:
         whole = {k: None if v is None else int(v) for k, v in values.items()}
         for name in ("managed_claimed", "incoming", "outgoing", "shuffle"):
             whole[name] = whole.get(name) or 0
-        whole.pop("limit", None)
         return {
             **whole,
             "time": now,

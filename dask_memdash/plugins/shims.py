@@ -41,7 +41,11 @@ class {name}({base}):
             return self._say({kind}, f"dask_memdash is {{dask_memdash.__version__}} "
                 f"here and {{self.version}} on the scheduler, which do not understand "
                 "each other; install the same version to measure this {kind}")
-        self.probe = {probe}(Settings.from_dict(self.settings))
+        try:
+            self.probe = {probe}(Settings.from_dict(self.settings))
+        except Exception as error:
+            return self._say({kind}, f"MemDash cannot be set up ({{error}}); install "
+                "the scheduler's version of dask_memdash there")
         self.probe.setup({kind})
         if hasattr(self.probe, "transition"):
             self.transition = self.probe.transition

@@ -149,10 +149,7 @@ def graph_arrived(
     name: str,
     time: float,
 ) -> GraphArrived | None:
-    """Describe a graph by the priorities of its tasks; None for a single task.
-
-    Costs some 0.3 µs a task.
-    """
+    """Describe a graph by the priorities of its tasks; None for a single task."""
     if len(priorities) < 2:
         return None
     values = priorities.values()

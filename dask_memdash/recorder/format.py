@@ -93,7 +93,6 @@ READING_FIELDS = (
     "base",
     "spilled",
     "spilled_disk",
-    "limit",
 )
 _READING_VALUES = struct.Struct("<16d")
 

@@ -104,7 +104,7 @@ class Tally:
     def check(self) -> list[str]:
         """Look whether the hooks are still there, and set them again if they are not.
 
-        To be called with every heartbeat; costs a microsecond.
+        To be called with every heartbeat.
 
         Returns
         -------

@@ -133,7 +133,7 @@ def test_registering_twice_is_harmless(start):
     first = session.cluster.scheduler.plugins["memdash"]
     session.client.register_plugin(MemDash())
     assert session.cluster.scheduler.plugins["memdash"] is first
-    applications = session.cluster.scheduler.http_application.applications
+    applications = list(session.cluster.scheduler.http_application.applications)
     session.client.register_plugin(MemDash())
     assert len(session.cluster.scheduler.http_application.applications) == len(
         applications

@@ -122,7 +122,6 @@ def test_a_reading_comes_back_and_what_is_not_known_is_none():
         "base": None,
         "spilled": None,
         "spilled_disk": None,
-        "limit": None,
     }
 
 
