@@ -152,11 +152,13 @@ def guard_entry_points(cls: C) -> C:
 
     The one mechanism for classes whose methods the host calls (plugins and
     extensions).  Methods that start with an underscore are ours alone.  The class
-    may map method names to fall-back values in ``ON_FAILURE``.
+    may map method names to fall-back values in ``ON_FAILURE``, and name in ``BARE``
+    those that are called so often that they guard themselves.
     """
     fallbacks: dict[str, Any] = getattr(cls, "ON_FAILURE", {})
+    bare: tuple[str, ...] = getattr(cls, "BARE", ())
     for name, member in list(vars(cls).items()):
-        if not name.startswith("_") and inspect.isfunction(member):
+        if not name.startswith("_") and name not in bare and inspect.isfunction(member):
             where = f"{cls.__name__}.{name}"
             setattr(cls, name, border.guarded(member, where, fallbacks.get(name)))
     return cls

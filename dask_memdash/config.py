@@ -6,6 +6,7 @@ The keys, their defaults and what they mean stand in ``memdash.yaml`` and
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -27,6 +28,8 @@ class Settings:
     sample_interval: float
     #: Whether tasks are measured by the tally where it can be used.
     tally: bool
+    #: Share of a core that MemDash may cost on a worker, nanny or scheduler.
+    budget: float
     #: Directory of the flight recorders, ``None`` to choose one.
     recorder_directory: str | None
     #: Tasks that a flight recorder holds at once, ``None`` to choose.
@@ -87,6 +90,11 @@ def terminate_fraction() -> float | None:
     return None if value in (None, False) else float(value)
 
 
+def scratch_directory() -> str:
+    """Give the directory that workers spill to unless they are told otherwise."""
+    return str(dask.config.get("temporary-directory", None) or tempfile.gettempdir())
+
+
 def _name(key: str) -> str:
     return key.replace(".", "_").replace("-", "_")
 
@@ -145,6 +153,16 @@ def _integer(
     return check
 
 
+def _fraction(key: str) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value <= 1:
+            raise ConfigError(key, value, "a fraction above 0 up to 1, such as 0.02")
+        return float(value)
+
+    return check
+
+
 def _truth(key: str) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
         if not isinstance(value, bool):
@@ -167,6 +185,7 @@ def _directory(key: str) -> Callable[[Any], str | None]:
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "sample-interval": _seconds("sample-interval", 0.005, 10),
     "tally": _truth("tally"),
+    "budget": _fraction("budget"),
     "recorder.directory": _directory("recorder.directory"),
     "recorder.slots": _integer("recorder.slots", 1, 4096, optional=True),
     "page.refresh": _seconds("page.refresh", 0.1, 3600),

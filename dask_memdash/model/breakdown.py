@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 PARTS = ("managed", "transfer", "executing", "retained", "baseline")
 
@@ -100,6 +101,8 @@ class Breakdown:
         }
 
 
+_figures = attrgetter(*Breakdown.__dataclass_fields__)
+
 EMPTY = Breakdown(0, 0, 0, 0, 0, 0, 0, 0)
 
 #: The public shape before anything was read: every figure is None.
@@ -151,9 +154,9 @@ def join_readings(readings: Sequence[Reading]) -> Reading:
     The RSS, the allocator's free bytes and the baseline are the process's, taken
     from the newest reading; what each worker holds is added up.
     """
-    newest = max(readings, key=lambda reading: reading.time)
     if len(readings) == 1:
-        return newest
+        return readings[0]
+    newest = max(readings, key=lambda reading: reading.time)
     return replace(
         newest,
         managed_claimed=sum(r.managed_claimed for r in readings),
@@ -170,17 +173,22 @@ def join_readings(readings: Sequence[Reading]) -> Reading:
     )
 
 
-def add(total: Breakdown, other: Breakdown, sign: int = 1) -> Breakdown:
-    """Add a process to (``sign=-1``: take it from) a cluster's breakdown.
+def exchange(total: Breakdown, old: Breakdown, new: Breakdown) -> Breakdown:
+    """Put a process's new breakdown in the place of its old in a cluster's.
 
     The error of a sum is the sum of the errors.  A figure that no process knows
     stays unknown; one that some do not know counts as nothing for them.
     """
-    sums: dict[str, int | None] = {}
-    for name in Breakdown.__dataclass_fields__:
-        left, right = getattr(total, name), getattr(other, name)
-        sums[name] = left if right is None else (left or 0) + sign * right
-    return Breakdown(**sums)  # type: ignore[arg-type]
+    sums = []
+    for figure, gone, come in zip(
+        _figures(total), _figures(old), _figures(new), strict=True
+    ):
+        if gone is not None:
+            figure = (figure or 0) - gone
+        if come is not None:
+            figure = (figure or 0) + come
+        sums.append(figure)
+    return Breakdown(*sums)
 
 
 def scale(parts: dict[str, int], total: int) -> dict[str, int]:

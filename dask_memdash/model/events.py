@@ -11,17 +11,21 @@ Imports the standard library only.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, TypeVar, Union
 
 from dask_memdash.errors import EventError
 from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.columns import GraphColumns, RootGroup
+from dask_memdash.model.limits import LimitReport
 from dask_memdash.model.quantiles import QuantileSketch
 
 T = TypeVar("T")
@@ -60,6 +64,33 @@ class Executing:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighed:
+    """What counted tasks left behind, against what Dask believes of their outputs."""
+
+    #: Tasks that were counted and stored an output.
+    count: int = 0
+    #: Sum of their outputs' sizes as Dask's sizeof says, in bytes.
+    believed: int = 0
+    #: Sum of what each had allocated and not freed when it ended, in bytes.
+    left: int = 0
+    #: What outputs are that weigh much less than believed ('memory maps'), or empty.
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """The most that one task, looked at while it ran alone, had beside its count."""
+
+    #: Resident and not counted, and what of it Arrow's pool held at its end, in bytes.
+    native: int = 0
+    arrow: int = 0
+    #: Counted and never resident: reserved and not touched.
+    untouched: int = 0
+    #: Small objects in the place of others that had gone.
+    small: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Tasks of one prefix that finished on a worker since its last report."""
 
@@ -70,6 +101,8 @@ class Finished:
     peaks: QuantileSketch
     errors: QuantileSketch
     outputs: QuantileSketch
+    weighed: Weighed = Weighed()
+    unseen: Unseen = Unseen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +138,26 @@ class Held:
     #: Copies of what another worker holds too: bytes, and number of keys.
     replicas: int = 0
     n_replicas: int = 0
+    #: Every byte once, by the first of these that holds it: 'replica' (another worker
+    #: has it too), 'awaited', 'pinned' (wanted by a client and awaited by nobody),
+    #: 'other'.
+    because: dict[str, int] = field(default_factory=dict)
+    #: Types of the outputs, the first few names, as Dask prints them.
+    types: tuple[str, ...] = ()
+    #: Client → the 'pinned' bytes that it wants, perhaps with others.
+    clients: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCost:
+    """What MemDash itself costs at one place; None where not known (yet)."""
+
+    #: Share of a core.
+    cpu: float | None = None
+    #: Memory, in bytes, estimated.
+    bytes: int | None = None
+    #: How far it holds back to keep within its budget; 0: not at all.
+    held_back: int = 0
 
 
 # -- events --------------------------------------------------------------------
@@ -124,6 +177,8 @@ class WorkerAdded:
     limit: int | None
     nanny: bool
     status: str
+    #: What stays the same when it is restarted: its nanny's address, else its name.
+    home: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +198,11 @@ class WorkerReported:
     method: str
     #: How MemDash is degraded on this worker, in sentences.
     notices: tuple[str, ...] = ()
+    #: What it costs on this worker, and on its nanny.
+    cost: SelfCost = field(default_factory=SelfCost)
+    nanny_cost: SelfCost = field(default_factory=SelfCost)
+    #: What limits the worker's memory; None when nothing has changed.
+    limits: LimitReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +263,9 @@ class WorkerRemoved:
     #: Keys whose only copy was lost, and their bytes; None where not known.
     keys_lost: int | None
     bytes_lost: int | None
+    #: Seconds of work to repeat for what was lost and is still wanted, as tasks of
+    #: the same prefixes have taken; None where not known.
+    seconds_lost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +296,9 @@ class DeathReported:
     recorded: bool
     #: What the scheduler knows of the executing tasks.
     known: tuple[TaskInfo, ...] = ()
+    #: Seconds by which the nanny's clock was behind the scheduler's; they have been
+    #: added to every instant here.  0 where the clocks agree, or nothing is known.
+    clock_offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +316,35 @@ class TaskKilled:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryErrorRaised:
+    """A task has raised ``MemoryError``; its worker lives on."""
+
+    time: float
+    address: str
+    task: TaskInfo
+    #: The error as Python prints it.
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpillFailed:
+    """A worker could not spill an output, which stays in memory."""
+
+    time: float
+    address: str
+    key: str
+    prefix: str
+    #: 'max-spill', 'disk-full', 'disk-error' or 'unpicklable'.
+    reason: str
+    #: Size of the output in bytes, None where not known.
+    size: int | None
+    #: What the system said.
+    text: str
+    #: How often it has failed for this reason since the last such event.
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class GraphArrived:
     """A graph has reached the scheduler."""
 
@@ -257,8 +352,41 @@ class GraphArrived:
     graph: str
     #: Task groups that it touches.
     groups: tuple[str, ...]
-    #: Priority without its last number → the last numbers, sorted.
+    #: Priority without its last number → the last numbers, sorted.  Empty where
+    #: `columns` say it.
     priorities: dict[str, tuple[float, ...]] = field(repr=False)
+    #: What it is called, and how many tasks are to run for it.
+    name: str = ""
+    tasks: int = 0
+    #: Its tasks; None where it is not covered, and then `uncovered` says why.
+    columns: GraphColumns | None = None
+    uncovered: str = ""
+    #: How the scheduler takes the tasks at its roots.
+    roots: tuple[RootGroup, ...] = ()
+    #: Outputs of its tasks that have moved meanwhile, as in :class:`OutputsMoved`.
+    moved: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphChecked:
+    """A look at how the scheduler sees a graph now."""
+
+    time: float
+    graph: str
+    roots: tuple[RootGroup, ...]
+    #: Whether the scheduler has forgotten all its tasks.
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsMoved:
+    """Outputs of tasks have been stored, or have left, in this order."""
+
+    time: float
+    #: Hash of a key and size of its output in bytes, or `LEFT`, by turns (``q``).
+    moves: bytes = field(repr=False)
+    #: The graph that alone has to know of them: the others do already; empty for all.
+    graph: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +412,8 @@ class Ticked:
     """Time has passed."""
 
     time: float
+    #: What MemDash costs on the scheduler; None when nothing new is known.
+    cost: SelfCost | None = None
 
 
 Event = (
@@ -296,7 +426,11 @@ Event = (
     | WorkerRemoved
     | DeathReported
     | TaskKilled
+    | MemoryErrorRaised
+    | SpillFailed
     | GraphArrived
+    | GraphChecked
+    | OutputsMoved
     | StorageHeld
     | Noticed
     | Ticked
@@ -307,20 +441,49 @@ EVENTS: tuple[type, ...] = typing.get_args(Event)
 
 # -- plain data ----------------------------------------------------------------
 
+#: Turns plain data into a value of one type, or raises EventError.
+Reader = Callable[[Any], Any]
+
+#: Types that are plain data already.
+_PLAIN = frozenset({int, float, str, bool, type(None)})
+
+_LISTS = (tuple, list)
+
+#: Whole numbers are at least the one, and less than the other.
+_LEAST, _BEYOND = -(2**63), 2**63
+
+_MISSING: Any = object()
+
 
 def to_dict(value: Any) -> Any:
     """Turn an event, or a part of one, into dicts, lists, numbers and strings."""
-    if isinstance(value, QuantileSketch):
+    kind: Any = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is QuantileSketch:
         return value.to_dict()
-    if dataclasses.is_dataclass(value):
+    names = _names_of(kind)
+    if names:
         return {
-            f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)
+            name: part if type(part) in _PLAIN else to_dict(part)
+            for name in names
+            for part in (getattr(value, name),)
         }
     if isinstance(value, Mapping):
         return {key: to_dict(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
+    if isinstance(value, _LISTS):
         return [to_dict(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     return value
+
+
+@cache
+def _names_of(kind: type) -> tuple[str, ...]:
+    """Give the names of a dataclass's fields; none of another type."""
+    if not dataclasses.is_dataclass(kind):
+        return ()
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def from_dict(cls: type[T], data: object) -> T:
@@ -340,58 +503,140 @@ def from_dict(cls: type[T], data: object) -> T:
         raise EventError(f"{cls.__name__} is nested too deeply") from None
 
 
-@cache
-def _fields_of(cls: type) -> tuple[tuple[str, Any, bool], ...]:
-    hints = typing.get_type_hints(cls)
-    return tuple(
-        (
-            f.name,
-            hints[f.name],
-            f.default is dataclasses.MISSING
-            and f.default_factory is dataclasses.MISSING,
-        )
-        for f in dataclasses.fields(cls)
-    )
-
-
 def _rebuild(kind: Any, data: object, where: str) -> Any:
-    builder = _SIMPLE.get(kind)
-    if builder is not None:
-        return builder(data, where)
+    return _reader(kind, where)(data)
+
+
+@cache
+def _reader(kind: Any, where: str) -> Reader:
+    """Make what reads values of a type, once for each place that they occur in.
+
+    Type hints are walked here only: a scheduler reads hundreds of heartbeats a second.
+
+    Parameters
+    ----------
+    kind
+        The type, or a type hint.
+    where
+        The place as errors name it, such as ``WorkerReported.reading.rss``.
+    """
+    if kind in _SIMPLE:
+        return _simple_reader(kind, where)
     if dataclasses.is_dataclass(kind):
-        if not isinstance(data, Mapping):
-            raise _wrong(where, data, "a mapping")
-        values = {}
-        for name, hint, required in _fields_of(typing.cast(type, kind)):
-            if name in data:
-                values[name] = _rebuild(hint, data[name], f"{where}.{name}")
-            elif required:
-                raise EventError(f"{where}.{name} is missing")
-        return typing.cast(Any, kind)(**values)
+        return _dataclass_reader(typing.cast(type, kind), where)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, Union):
-        if data is None:
-            return None
         (inner,) = (arg for arg in args if arg is not type(None))
-        return _rebuild(inner, data, where)
+        return _optional_reader(inner, where)
     if origin is dict:
-        if not isinstance(data, Mapping):
-            raise _wrong(where, data, "a mapping")
-        return {
-            _text(key, where): _rebuild(args[1], item, where)
-            for key, item in data.items()
-        }
+        return _dict_reader(args[1], where)
+    if origin is tuple and args[-1] is Ellipsis:
+        return _list_reader(args[0], where)
     if origin is tuple:
-        if not isinstance(data, tuple | list):
-            raise _wrong(where, data, "a list")
-        if args[-1] is Ellipsis:
-            return tuple(_rebuild(args[0], item, where) for item in data)
-        if len(data) != len(args):
-            raise _wrong(where, data, f"{len(args)} values")
-        return tuple(
-            _rebuild(a, item, where) for a, item in zip(args, data, strict=True)
-        )
+        return _tuple_reader(args, where)
     raise EventError(f"{where} cannot be of type {kind!r}")  # pragma: no cover
+
+
+def _simple_reader(kind: Any, where: str) -> Reader:
+    """Read numbers and texts, the most of all, with one look at the usual ones."""
+    check = _SIMPLE[kind]
+
+    def read(data: Any) -> Any:
+        return check(data, where)
+
+    def read_integer(data: Any) -> Any:
+        usual = type(data) is int and _LEAST <= data < _BEYOND
+        return data if usual else check(data, where)
+
+    def read_same(data: Any) -> Any:
+        return data if type(data) is kind else check(data, where)
+
+    if kind is int:
+        return read_integer
+    return read_same if kind in (str, bool) else read
+
+
+def _dataclass_reader(kind: type, where: str) -> Reader:
+    hints = typing.get_type_hints(kind)
+    fields = [
+        (f.name, _reader(hints[f.name], f"{where}.{f.name}"), _default_of(f))
+        for f in dataclasses.fields(kind)
+    ]
+
+    def read(data: Any) -> Any:
+        if type(data) is not dict and not isinstance(data, Mapping):
+            raise _wrong(where, data, "a mapping")
+        values = []
+        for name, inner, default in fields:
+            value = data.get(name, _MISSING)
+            if value is not _MISSING:
+                values.append(inner(value))
+            elif default is not None:
+                values.append(default())
+            else:
+                raise EventError(f"{where}.{name} is missing")
+        return kind(*values)
+
+    return read
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
+    """Give what makes a field's default, None if it has none."""
+    if field.default is not dataclasses.MISSING:
+        value = field.default
+        return lambda: value
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory
+    return None
+
+
+def _optional_reader(kind: Any, where: str) -> Reader:
+    inner = _reader(kind, where)
+
+    def read(data: Any) -> Any:
+        return None if data is None else inner(data)
+
+    def read_integer(data: Any) -> Any:
+        if data is None or (type(data) is int and _LEAST <= data < _BEYOND):
+            return data
+        return inner(data)
+
+    return read_integer if kind is int else read
+
+
+def _dict_reader(kind: Any, where: str) -> Reader:
+    inner = _reader(kind, where)
+
+    def read(data: Any) -> Any:
+        if type(data) is not dict and not isinstance(data, Mapping):
+            raise _wrong(where, data, "a mapping")
+        return {_text(key, where): inner(item) for key, item in data.items()}
+
+    return read
+
+
+def _list_reader(kind: Any, where: str) -> Reader:
+    inner = _reader(kind, where)
+
+    def read(data: Any) -> Any:
+        if not isinstance(data, _LISTS):
+            raise _wrong(where, data, "a list")
+        return tuple([inner(item) for item in data])
+
+    return read
+
+
+def _tuple_reader(kinds: tuple[Any, ...], where: str) -> Reader:
+    inners = [_reader(kind, where) for kind in kinds]
+
+    def read(data: Any) -> Any:
+        if not isinstance(data, _LISTS):
+            raise _wrong(where, data, "a list")
+        if len(data) != len(inners):
+            raise _wrong(where, data, f"{len(inners)} values")
+        return tuple([inner(item) for inner, item in zip(inners, data, strict=True)])
+
+    return read
 
 
 def _wrong(where: str, data: object, expected: str) -> EventError:
@@ -401,12 +646,14 @@ def _wrong(where: str, data: object, expected: str) -> EventError:
 def _integer(data: object, where: str) -> int:
     if isinstance(data, bool) or not isinstance(data, int):
         raise _wrong(where, data, "a whole number")
-    if not -(2**63) <= data < 2**63:
+    if not _LEAST <= data < _BEYOND:
         raise EventError(f"{where} is beyond what 64 bits hold")
     return data
 
 
 def _number(data: object, where: str) -> float:
+    if type(data) is float and math.isfinite(data):
+        return data
     if isinstance(data, bool) or not isinstance(data, int | float):
         raise _wrong(where, data, "a number")
     if isinstance(data, int):
@@ -428,17 +675,26 @@ def _truth(data: object, where: str) -> bool:
     return data
 
 
+def _bytes(data: object, where: str) -> bytes:
+    try:
+        return base64.b64decode(_text(data, where), validate=True)
+    except (binascii.Error, ValueError):
+        raise _wrong(where, data, "bytes in base64") from None
+
+
 def _row(data: object, where: str) -> StorageRow:
-    if not isinstance(data, tuple | list) or len(data) != len(StorageRow._fields):
+    if not isinstance(data, _LISTS) or len(data) != len(StorageRow._fields):
         raise _wrong(where, data, f"{len(StorageRow._fields)} whole numbers")
-    row = StorageRow(*(_integer(value, where) for value in data))
-    if min(row) < 0:
-        raise _wrong(where, data, "whole numbers of at least 0")
-    return row
+    for value in data:
+        if type(value) is not int or not 0 <= value < _BEYOND:
+            _integer(value, where)
+            if value < 0:
+                raise _wrong(where, data, "whole numbers of at least 0")
+    return StorageRow._make(data)
 
 
 def _sketch(data: object, where: str) -> QuantileSketch:
-    if not isinstance(data, Mapping):
+    if type(data) is not dict and not isinstance(data, Mapping):
         raise _wrong(where, data, "a quantile sketch")
     try:
         return QuantileSketch.from_dict(data)
@@ -457,6 +713,7 @@ _SIMPLE: dict[Any, Any] = {
     float: _number,
     str: _text,
     bool: _truth,
+    bytes: _bytes,
     StorageRow: _row,
     QuantileSketch: _sketch,
 }

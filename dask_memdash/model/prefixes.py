@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dask_memdash.model.events import Executing, Finished, Held, StorageRow
+from dask_memdash.model.events import (
+    Executing,
+    Finished,
+    Held,
+    StorageRow,
+    Unseen,
+    Weighed,
+)
 from dask_memdash.model.quantiles import QuantileSketch
 
 #: Prefixes remembered at most; idle ones go first.
 MAX_PREFIXES = 10_000
+
+NOT_WEIGHED, NOT_SEEN = Weighed(), Unseen()
 
 
 @dataclass(slots=True)
@@ -40,6 +49,9 @@ class PrefixState:
     peaks: QuantileSketch = field(default_factory=QuantileSketch)
     errors: QuantileSketch = field(default_factory=QuantileSketch)
     outputs: QuantileSketch = field(default_factory=QuantileSketch)
+    #: Sums over all counted tasks, and the most that one of them had beside its count.
+    weighed: Weighed = field(default_factory=Weighed)
+    unseen: Unseen = field(default_factory=Unseen)
 
     @property
     def idle(self) -> bool:
@@ -131,8 +143,30 @@ class Prefixes:
             state.peaks.merge(tasks.peaks)
             state.errors.merge(tasks.errors)
             state.outputs.merge(tasks.outputs)
+            if tasks.weighed != NOT_WEIGHED:
+                state.weighed = _add(state.weighed, tasks.weighed)
+            if tasks.unseen != NOT_SEEN:
+                state.unseen = _most(state.unseen, tasks.unseen)
 
     def _make_room(self) -> None:
         idle = next((n for n, s in self.by_name.items() if s.idle), None)
         if idle is not None:
             del self.by_name[idle]
+
+
+def _add(total: Weighed, more: Weighed) -> Weighed:
+    return Weighed(
+        count=total.count + more.count,
+        believed=total.believed + more.believed,
+        left=total.left + more.left,
+        because=more.because or total.because,
+    )
+
+
+def _most(so_far: Unseen, now: Unseen) -> Unseen:
+    return Unseen(
+        native=max(so_far.native, now.native),
+        arrow=max(so_far.arrow, now.arrow),
+        untouched=max(so_far.untouched, now.untouched),
+        small=max(so_far.small, now.small),
+    )

@@ -11,25 +11,30 @@ Imports the standard library only.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter, is_
 
 from dask_memdash.model.breakdown import (
     EMPTY,
     Breakdown,
     Reading,
-    add,
     break_down,
+    exchange,
     join_readings,
     scale,
 )
 from dask_memdash.model.events import (
     Executing,
     Held,
+    SelfCost,
     StorageRow,
     Thresholds,
     WorkerAdded,
 )
+from dask_memdash.model.limits import LimitFacts, LimitReport, LiveFigures
+from dask_memdash.model.ran import RanLog
 from dask_memdash.model.series import Series
 
 #: Columns of every history; the first decides which points survive thinning.
@@ -43,6 +48,16 @@ HISTORY = (
     "spilled",
 )
 
+_history_figures = attrgetter(*HISTORY)
+
+#: Points of all workers' histories, about: a worker that joins many others has fewer.
+#: (A point takes 64 bytes.)
+MAX_POINTS = 240_000
+LEAST_POINTS = 120
+
+#: Workers that have left whose history is kept, the newest.
+MAX_DEPARTED = 50
+
 ProcessKey = tuple[str, int]
 
 
@@ -54,8 +69,17 @@ class WorkerState:
     status: str
     last_seen: float
     reading: Reading | None = None
+    #: What MemDash costs there, and on its nanny.
+    cost: SelfCost = field(default_factory=SelfCost)
+    nanny_cost: SelfCost = field(default_factory=SelfCost)
+    #: Baseline of its first report that had one, in bytes.
+    first_base: int | None = None
     rows: dict[str, StorageRow] = field(default_factory=dict)
+    #: Sum over `rows` of what is stored in RAM, in bytes.
+    claimed: int = 0
     executing: tuple[Executing, ...] = ()
+    #: What it was seen to run lately.
+    ran: RanLog = field(default_factory=RanLog)
     held: dict[str, Held] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
     method: str = "none"
@@ -69,6 +93,11 @@ class WorkerState:
     #: The incident of its being paused now, and of its last pause.
     pause: str | None = None
     last_pause: str | None = None
+    #: What limits its memory: read at first, and as it is now.
+    facts: LimitFacts | None = None
+    live: LiveFigures = field(default_factory=LiveFigures)
+    #: RSS of this machine's worker processes when the facts were read, by process.
+    beside: dict[ProcessKey, int] = field(default_factory=dict)
 
     @property
     def key(self) -> ProcessKey:
@@ -85,6 +114,8 @@ class ProcessState:
     breakdown: Breakdown | None = None
     #: Managed bytes by prefix, scaled so that they sum to ``breakdown.managed``.
     managed: dict[str, int] = field(default_factory=dict)
+    #: The storage that `managed` was scaled from, of each worker.
+    scaled: list[dict[str, StorageRow]] = field(default_factory=list)
 
     @property
     def limit(self) -> int | None:
@@ -99,11 +130,33 @@ class ProcessState:
         if not readings:
             return None, {}
         breakdown = break_down(join_readings(readings))
+        rows = [m.rows for m in self.members.values()]
+        if (
+            self.breakdown is not None
+            and self.breakdown.managed == breakdown.managed
+            and len(rows) == len(self.scaled)
+            and all(map(is_, rows, self.scaled))
+        ):
+            return breakdown, self.managed
+        self.scaled = rows
         claimed: dict[str, int] = {}
-        for member in self.members.values():
-            for prefix, row in member.rows.items():
+        for stored in rows:
+            for prefix, row in stored.items():
                 claimed[prefix] = claimed.get(prefix, 0) + row.claimed
         return breakdown, scale(claimed, breakdown.managed)
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """A worker that has left: what stays readable of it."""
+
+    worker: WorkerState
+    #: Its process's breakdown over time, up to its end.
+    history: Series
+    #: Last breakdown of its process; None where it never reported.
+    breakdown: Breakdown | None
+    #: When it left, as Unix time.
+    left: float
 
 
 class Processes:
@@ -112,18 +165,27 @@ class Processes:
     def __init__(self, points: int, spacing: float) -> None:
         self.workers: dict[str, WorkerState] = {}
         self.by_key: dict[ProcessKey, ProcessState] = {}
+        #: Address → what stays of a worker that has left, oldest first.
+        self.departed: OrderedDict[str, Departed] = OrderedDict()
         self.total: Breakdown = EMPTY
         self.history = Series(HISTORY, points, spacing)
         self._points = points
         self._spacing = spacing
+        # Processes whose breakdown is known.
+        self._read = 0
 
     def add(self, info: WorkerAdded) -> WorkerState:
         """Take a worker in; one of the same address has been removed before."""
         worker = WorkerState(info, info.status, info.time)
         self.workers[info.address] = worker
+        self.departed.pop(info.address, None)
         process = self.by_key.get(worker.key)
         if process is None:
-            history = Series(HISTORY, self._points, self._spacing)
+            points = max(
+                min(self._points, LEAST_POINTS),
+                min(self._points, MAX_POINTS // (len(self.by_key) + 1)),
+            )
+            history = Series(HISTORY, points, self._spacing)
             process = self.by_key[worker.key] = ProcessState({}, history)
         process.members[info.address] = worker
         return worker
@@ -138,6 +200,11 @@ class Processes:
         """
         worker = self.workers.pop(address)
         process = self.by_key[worker.key]
+        self.departed[address] = Departed(
+            worker, process.history, process.breakdown, worker.last_seen
+        )
+        while len(self.departed) > MAX_DEPARTED:
+            self.departed.popitem(last=False)
         del process.members[address]
         changes = self.refresh(worker.key, worker.last_seen)
         if not process.members:
@@ -154,25 +221,60 @@ class Processes:
         """
         process = self.by_key[key]
         breakdown, managed = process.work_out()
-        changes = _difference(process.managed, managed)
-        if process.breakdown is not None:
-            self.total = add(self.total, process.breakdown, -1)
+        old = process.breakdown
+        changes = (
+            {} if managed is process.managed else _difference(process.managed, managed)
+        )
+        if breakdown != old:
+            self.total = exchange(self.total, old or EMPTY, breakdown or EMPTY)
         if breakdown is not None:
-            self.total = add(self.total, breakdown)
             process.history.append(time, history_row(breakdown))
+        self._read += (breakdown is not None) - (old is not None)
         process.breakdown, process.managed = breakdown, managed
-        if any(p.breakdown is not None for p in self.by_key.values()):
+        if self._read:
             self.history.append(time, history_row(self.total))
         return changes
+
+    def take_limits(self, worker: WorkerState, report: LimitReport) -> None:
+        """Keep what a worker says about its limit."""
+        worker.live = report.live
+        if report.facts is None:
+            return
+        worker.facts = report.facts
+        worker.beside = {
+            other.key: other.reading.rss
+            for other in self.workers.values()
+            if other.reading is not None and same_machine(other, worker)
+        }
+
+    def idle_growth(self) -> int:
+        """Sum by how much processes have grown from idle to idle, first to last.
+
+        In bytes; processes that have shrunk count as nothing.
+        """
+        grown: dict[ProcessKey, int] = {}
+        for worker in self.workers.values():
+            now = None if worker.reading is None else worker.reading.base
+            if now is not None and worker.first_base is not None:
+                grown[worker.key] = max(0, now - worker.first_base)
+        return sum(grown.values())
 
     def breakdown_of(self, address: str) -> Breakdown | None:
         """Give the breakdown of the process that a worker lives in."""
         return self.by_key[self.workers[address].key].breakdown
 
 
+def same_machine(one: WorkerState, other: WorkerState) -> bool:
+    """Whether two workers run on one machine, be it in containers of their own."""
+    names = [w.facts.machine for w in (one, other) if w.facts is not None]
+    if len(names) == 2 and None not in names:
+        return names[0] == names[1]
+    return one.info.host == other.info.host
+
+
 def history_row(breakdown: Breakdown) -> tuple[int, ...]:
-    """Give a breakdown as a point of a history."""
-    return tuple(getattr(breakdown, name) or 0 for name in HISTORY)
+    """Give a breakdown as a point of a history: its figures that `HISTORY` names."""
+    return tuple([figure or 0 for figure in _history_figures(breakdown)])
 
 
 def _difference(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:

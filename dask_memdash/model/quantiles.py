@@ -45,13 +45,15 @@ class QuantileSketch:
 
     def merge(self, other: QuantileSketch) -> None:
         """Count all that `other` has counted."""
+        buckets = self.buckets
         for bucket, count in other.buckets.items():
-            self.buckets[bucket] = self.buckets.get(bucket, 0) + count
+            buckets[bucket] = buckets.get(bucket, 0) + count
         self.count += other.count
-        for value in (other.min, other.max):
-            if value is not None:
-                self.min = value if self.min is None else min(self.min, value)
-                self.max = value if self.max is None else max(self.max, value)
+        least, largest = other.min, other.max
+        if least is not None and (self.min is None or least < self.min):
+            self.min = least
+        if largest is not None and (self.max is None or largest > self.max):
+            self.max = largest
 
     def quantile(self, q: float) -> int | None:
         """Give the `q`-quantile (0 to 1) in bytes; None when nothing was counted."""
@@ -65,6 +67,31 @@ class QuantileSketch:
                 middle = 2 * _GAMMA**bucket / (_GAMMA + 1) if bucket else 0
                 return min(max(round(middle), self.min), self.max)
         return self.max
+
+    def bins(self, most: int) -> list[tuple[int, int, int]]:
+        """Give the distribution as at most `most` bins beside that of empty outputs.
+
+        Returns
+        -------
+        list of (int, int, int)
+            Least and largest size in bytes and how many were counted from the one to
+            the other, smallest first, without gaps: a bin may be empty.  Bounds grow
+            by one factor.  What is at most 1 byte has a bin of its own, ``(0, 1, n)``.
+        """
+        found = sorted(bucket for bucket in self.buckets if bucket)
+        result = [(0, 1, self.buckets[0])] if self.buckets.get(0) else []
+        if not found:
+            return result
+        first, last = found[0], found[-1]
+        width = -(-(last - first + 1) // most)
+        counts = [0] * ((last - first) // width + 1)
+        for bucket in found:
+            counts[(bucket - first) // width] += self.buckets[bucket]
+        for number, count in enumerate(counts):
+            low = first + number * width
+            bounds = round(_GAMMA ** (low - 1)), round(_GAMMA ** (low + width - 1))
+            result.append((*bounds, count))
+        return result
 
     def to_dict(self) -> dict[str, Any]:
         """Give the sketch as plain data."""

@@ -6,6 +6,7 @@ Imports the standard library only.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -45,11 +46,14 @@ class Series:
 
     def append(self, time: float, values: Sequence[int]) -> None:
         """Add a point; an instant before the last one is put at the last one's."""
-        values = [max(-LARGEST, min(value, LARGEST)) for value in values]
-        if self._time and time < self._opened + self.spacing:
-            if values[0] > self._columns[0][-1]:
-                for column, value in zip(self._columns, values, strict=True):
-                    column[-1] = value
+        soon = self._time and time < self._opened + self.spacing
+        if soon and values[0] <= self._columns[0][-1]:
+            return
+        if max(values) > LARGEST or min(values) < -LARGEST:
+            values = [max(-LARGEST, min(value, LARGEST)) for value in values]
+        if soon:
+            for column, value in zip(self._columns, values, strict=True):
+                column[-1] = value
             return
         self._opened = time
         self._time.append(time)
@@ -67,9 +71,8 @@ class Series:
         Thinning keeps, of each run of neighbours, the one with the largest first
         column, and always the newest point.
         """
-        chosen = [
-            i for i, time in enumerate(self._time) if since is None or time > since
-        ]
+        start = 0 if since is None else bisect_right(self._time, since)
+        chosen: Sequence[int] = range(start, len(self._time))
         if points is not None and len(chosen) > points > 0:
             chosen = self._thin(chosen, points)
         result: dict[str, list[float]] = {"time": [self._time[i] for i in chosen]}
@@ -77,7 +80,17 @@ class Series:
             result[name] = [column[i] for i in chosen]
         return result
 
-    def _thin(self, chosen: list[int], points: int) -> list[int]:
+    def recent(self, since: float) -> list[tuple[float, int]]:
+        """Give time and first column of the points from an instant on."""
+        first = bisect_left(self._time, since)
+        return list(zip(self._time[first:], self._columns[0][first:], strict=True))
+
+    def at(self, time: float) -> int | None:
+        """Give the first column as it stood at an instant, None before the first."""
+        index = bisect_right(self._time, time) - 1
+        return self._columns[0][index] if index >= 0 else None
+
+    def _thin(self, chosen: Sequence[int], points: int) -> list[int]:
         first = self._columns[0]
         *rest, last = chosen
         step = len(rest) / max(1, points - 1)

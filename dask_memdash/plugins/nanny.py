@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from dask_memdash.border import border, guard_entry_points
 from dask_memdash.config import Settings
+from dask_memdash.cost import Backoff, CostMeter
 from dask_memdash.model.events import Executing, to_dict
 from dask_memdash.plugins.tasks import prefix_of
 from dask_memdash.plugins.worker import PROTOCOL
 from dask_memdash.recorder import format as layout
 from dask_memdash.recorder.attribution import ESTIMATED, EXACT, UNMEASURED
-from dask_memdash.recorder.proc import oom_kills
+from dask_memdash.recorder.oom import OomWatch
 from dask_memdash.recorder.sampler import sampler
 from dask_memdash.recorder.watch import Glance, RecorderSearch, WorkerWatch
 
@@ -38,6 +39,11 @@ OPERATION = "memdash_report"
 
 #: A worker that has not written a reading for so long, in seconds, is spoken for.
 SILENCE = 1.5
+
+#: What tasks hold more or less, in bytes, that is not left to the next heartbeat, and
+#: the least time between two such samples, in seconds.
+MUCH = 2**25
+HURRY = 0.2
 
 #: Reports kept while the scheduler cannot be reached, and for how long, in seconds.
 MAX_REPORTS = 20
@@ -61,14 +67,18 @@ class _Watched:
     pid: int
     watch: WorkerWatch
     search: RecorderSearch
-    #: OOM kills counted before in the nanny's cgroup, which is the worker's too; a
-    #: dead worker's own cannot be looked up any more.
-    oom_kills: int | None
+    #: Looks at the nanny's cgroup, which is the worker's too; a dead worker's own
+    #: cannot be looked up any more.
+    oom: OomWatch
     address: str = ""
     #: Whether somebody had asked it to end before it did.
     asked: bool = False
     #: Monotonic time of the last sample sent, in seconds.
     sent: float = field(default_factory=time.monotonic)
+    #: When the worker itself last spoke, and what the scheduler has been told since
+    #: then that its tasks hold, in bytes.
+    heard: float | None = None
+    told: int = 0
 
 
 @guard_entry_points
@@ -78,6 +88,9 @@ class NannyProbe:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._up = False
+        self._cost = CostMeter()
+        self._backoff = Backoff(settings.budget, most=5)
+        self._ticks = 0
 
     def setup(self, nanny: Nanny) -> None:
         """Attach to a nanny; one that is attached already hands over."""
@@ -86,7 +99,9 @@ class NannyProbe:
         self._reports: deque[tuple[float, dict[str, Any]]] = deque(maxlen=MAX_REPORTS)
         self._sending = self._reporting = False
         self._interval = SILENCE
-        self._tick = border.guarded(self._look, "the nanny's sampler")
+        self._tick = border.guarded(
+            self._cost.metered(self._look), "the nanny's sampler"
+        )
         earlier = getattr(nanny, "_memdash_probe", None)
         if isinstance(earlier, NannyProbe):
             earlier.teardown(nanny)
@@ -116,12 +131,18 @@ class NannyProbe:
                 self._watched = None
                 self._report_death(watched, now)
                 watched = None
+            else:
+                watched.oom.look(time.monotonic())
         worker_process = self._nanny.process
         process = worker_process.process if worker_process is not None else None
         if watched is None:
             alive = process is not None and process.exitcode is None
             if process is not None and alive and process.pid is not None:
                 self._watched = self._start(process, process.pid)
+            return
+        # Each level of holding back samples half as often.
+        self._ticks += 1
+        if self._ticks % (1 << self._hold_back(watched)):
             return
         if not watched.watch.recorders:
             found = watched.search.look(now)
@@ -131,13 +152,23 @@ class NannyProbe:
         if glance is not None:
             self._speak_for(watched, glance)
 
+    def _hold_back(self, watched: _Watched) -> int:
+        """Give how far to hold back, and leave what sampling costs in the recorder."""
+        rate = self._cost.rate()
+        level = self._backoff.judge(rate)
+        if rate is not None:
+            interval = self._settings.sample_interval * (1 << level)
+            for recorder in watched.watch.recorders:
+                recorder.write_sampler(rate, interval)
+        return level
+
     def _start(self, process: AsyncProcess, pid: int) -> _Watched:
         return _Watched(
             process=process,
             pid=pid,
-            watch=WorkerWatch(pid),
+            watch=WorkerWatch(pid, prefix_of=prefix_of),
             search=RecorderSearch(pid, self._settings.recorder_directory),
-            oom_kills=oom_kills(os.getpid()),
+            oom=OomWatch(os.getpid()),
         )
 
     def _follow(self, watched: _Watched) -> None:
@@ -152,16 +183,27 @@ class NannyProbe:
             watched.asked = True
 
     def _speak_for(self, watched: _Watched, glance: Glance) -> None:
-        """Send a sample when the worker itself has been silent for too long."""
+        """Send a sample when the worker is silent, or its tasks hold much more or less.
+
+        It speaks for itself with every heartbeat: what its tasks held then is known.
+        """
         if not watched.watch.recorders or self._sending:
             return
         now = time.monotonic()
         reading = watched.watch.recorders[0].reading()
         last = (reading or {}).get("time")
+        held = sum(task.now for task in glance.tasks)
+        if last != watched.heard:
+            watched.heard, watched.told = last, held
         silent = last is None or glance.time - last > max(SILENCE, 1.5 * self._interval)
-        if not silent or now - watched.sent < self._interval:
+        if silent:
+            due = now - watched.sent >= self._interval
+        else:
+            due = now - watched.sent >= max(HURRY, self._interval / 2)
+            due = due and abs(held - watched.told) >= MUCH
+        if not due:
             return
-        watched.sent = now
+        watched.sent, watched.told = now, held
         self._sending = True
         message = {
             "kind": "sample",
@@ -211,10 +253,7 @@ class NannyProbe:
         """Say who ended a process, as far as that can be known."""
         if self._nanny.memory_manager._last_terminated_pid == watched.pid:
             return "nanny"
-        before, after = watched.oom_kills, oom_kills(os.getpid())
-        if signal == 9 and before is not None and after is not None and after > before:
-            return "kernel"
-        return "unknown"
+        return "kernel" if signal == 9 and watched.oom.killed() else "unknown"
 
     def _identity(self, watched: _Watched) -> dict[str, Any]:
         return {
@@ -270,7 +309,8 @@ class NannyProbe:
         try:
             while self._reports:
                 made, message = self._reports[0]
-                answer = await self._send(message)
+                # By this the scheduler sees how its clock differs from this one.
+                answer = await self._send({**message, "sent": time.time()})
                 if answer is not None or time.monotonic() - made > PATIENCE:
                     self._reports.remove((made, message))
                     continue

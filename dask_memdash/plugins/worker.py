@@ -7,23 +7,27 @@ pandas.  Everything here but task marks runs on the worker's event loop.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_memdash.border import border, guard_entry_points
 from dask_memdash.config import Settings, terminate_fraction
+from dask_memdash.cost import Backoff, CostMeter, metered_methods, weigh
 from dask_memdash.errors import RecorderError
-from dask_memdash.model.breakdown import Reading, break_down
-from dask_memdash.model.events import Thresholds, to_dict
+from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.events import SelfCost, Thresholds, to_dict
+from dask_memdash.plugins.holdings import Holdings
+from dask_memdash.plugins.limits import LimitReporter
 from dask_memdash.plugins.process import process
-from dask_memdash.plugins.tasks import RunningTasks, prefix_of
-from dask_memdash.recorder.attribution import ESTIMATED, EXACT
+from dask_memdash.plugins.tasks import RunningTasks
+from dask_memdash.plugins.troubles import TroubleWatch
+from dask_memdash.recorder.attribution import ESTIMATED, EXACT, HWM
 from dask_memdash.recorder.flight import FlightRecorder, sweep
-from dask_memdash.recorder.ledger import StorageLedger
+from dask_memdash.recorder.format import READING_FIELDS
 from dask_memdash.recorder.marks import MarkedThreads
-from dask_memdash.recorder.meter import Meter, RssMeter, TallyMeter
-from dask_memdash.recorder.proc import allocator_free
+from dask_memdash.recorder.meter import Mark, Meter, RssMeter, TallyMeter
+from dask_memdash.recorder.regression import PrefixRegression
 from dask_memdash.recorder.tally import Tally, load, why_not
 
 if TYPE_CHECKING:
@@ -35,19 +39,36 @@ PROTOCOL = 1
 #: States of a task in which it is still executing.
 EXECUTING = frozenset({"executing", "long-running", "cancelled", "resumed"})
 
-#: Spilled inputs looked at in one heartbeat; with more, their sum is not known.
-MAX_INPUTS = 2_000
+#: States that matter when a task enters or leaves them.
+FOLLOWED = EXECUTING | {"memory", "error"}
 
 #: Change of the stored bytes that the flight recorder need not hear of at once.
 TRIFLE = 2**20
 
+#: Seconds between two looks at what our own data weighs.
+WEIGHED_EVERY = 10.0
+
 #: Least time between two looks at the baseline beside heartbeats, in seconds.
 SETTLE_INTERVAL = 0.1
+
+#: What is said where the kernel keeps no high-water mark that can be set back.
+NO_HIGH_WATER = (
+    "the kernel does not let the high-water mark of the RSS be set back (clear_refs); "
+    "what native libraries use in a task that runs alone is not measured"
+)
+
+#: What is said where there is no /proc.
+NO_PROC = (
+    f"this system ({sys.platform}) has no /proc: the RSS is read through psutil; what "
+    "native libraries use, what was reserved and never touched, and what the kernel "
+    "killed are not measured"
+)
 
 #: Seconds between two looks for a chance to take a thread dict out again.
 RESTORE_INTERVAL = 0.1
 
 
+@metered_methods("heartbeat")
 @guard_entry_points
 class WorkerProbe:
     """All of MemDash on one worker: plugin hooks and heartbeat extension."""
@@ -57,9 +78,16 @@ class WorkerProbe:
         "heartbeat": lambda: {"protocol": PROTOCOL, "notices": border.texts()}
     }
 
+    BARE = ("transition",)
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._up = False
+        self.cost = CostMeter()
+        self._backoff = Backoff(settings.budget, most=2)
+        self._follow = self.cost.metered(
+            border.guarded(self._follow_task, "following a task's state")
+        )
 
     # -- called by the host ----------------------------------------------------
 
@@ -67,26 +95,32 @@ class WorkerProbe:
         """Attach to a worker."""
         self._worker = worker
         self._address = str(worker.contact_address or worker.address)
-        self._ledger = StorageLedger()
-        self._rows_sent = -1
-        self._remainder = 0
+        self._holdings = Holdings(worker)
         self._claimed_written = 0
         self._settled = 0.0
         self._notices: list[str] = []
+        self._weighed_at = 0.0
+        self._weight = 0
         slots = self._settings.recorder_slots or 16 + 4 * worker.state.nthreads
         self._has_nanny = bool(worker.nanny)
         if self._has_nanny:
             sweep(self._settings.recorder_directory)
         self._tally = self._acquire_tally()
         self._recorder = self._make_recorder(slots)
-        read_rss = process.read_rss if self._tally is None else process.recent_rss
+        shares = PrefixRegression()
         self.tasks = RunningTasks(
-            self._recorder, self._make_meter(), read_rss, process.running
+            self._recorder, self._make_meter(shares), process, shares
         )
+        reporter = border.guarded(LimitReporter, "reading what limits the memory")
+        self._limits: LimitReporter | None = reporter(worker)
         process.join(self)
+        if not sys.platform.startswith("linux"):
+            self._notices.append(NO_PROC)
+        elif not process.high_water:
+            self._notices.append(NO_HIGH_WATER)
+        watch = border.guarded(TroubleWatch, "listening for troubles")
+        self._troubles: TroubleWatch | None = watch(worker)
         self._up = True
-        for key in list(worker.data):
-            self._store(key)
         self._mark_threads()
         if not self._has_nanny:
             process.sample(self._recorder, self._settings.sample_interval)
@@ -103,6 +137,8 @@ class WorkerProbe:
         if worker.status.name.startswith("clos"):
             self._recorder.mark_closing(worker.status.name)
         self._marks.disarm()
+        if self._troubles is not None:
+            self._troubles.remove()
         self._restore_threads()
         process.stop_sampling(self._recorder)
         process.leave(self)
@@ -111,16 +147,23 @@ class WorkerProbe:
         self._recorder.close()
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
-        """Follow a task's state on the worker."""
-        if not self._up:
-            return
+        """Follow a task's state on the worker; half of what it hears is of no use."""
+        if self._up and (finish in FOLLOWED or start in FOLLOWED):
+            self._follow(key, start, finish)
+
+    def _follow_task(self, key: Any, start: str, finish: str) -> None:
+        if finish == "error" and self._troubles is not None:
+            self._troubles.task_erred(key)
         if finish == "memory":
-            size = self._store(key)
+            size = self._holdings.store(key)
+            self._write_claimed()
             if start in EXECUTING:
-                self.tasks.leave(key, size)
+                mark = self.tasks.leave(key, size)
+                if mark is not None and mark.left is not None:
+                    self._explain(mark, mark.left, size)
             self._settle()
         elif start == "memory":
-            self._ledger.release(key)
+            self._holdings.release(key)
             self._write_claimed()
         elif start in EXECUTING:
             if finish not in EXECUTING:
@@ -130,35 +173,37 @@ class WorkerProbe:
 
     def heartbeat(self) -> dict[str, Any]:
         """Give what travels with the worker's next heartbeat."""
-        spills = self._look_at_spilled()
+        spills = self._holdings.look_at_spilled()
         known = self._worker.state.tasks.__contains__
         self.tasks.drop_forgotten(known)
         now = time.time()
         executing = self.tasks.executing(now)
         reading = self._read(spills=spills, now=now)
-        self._remainder = break_down(reading).error
         self._write_reading(reading)
-        rows = None
-        if self._rows_sent != self._ledger.version:
-            rows = {prefix: list(row) for prefix, row in self._ledger.rows().items()}
-            self._rows_sent = self._ledger.version
         return {
             "protocol": PROTOCOL,
             "pid": self._recorder.pid,
             "reading": to_dict(reading),
-            "rows": rows,
+            "rows": self._holdings.new_rows(),
             "executing": to_dict(tuple(executing)),
             "finished": to_dict(self.tasks.take_finished()),
             "thresholds": to_dict(self._thresholds()),
-            "method": EXACT if self._tally is not None else ESTIMATED,
+            "method": self._method(),
+            "cost": to_dict(self._own_cost(now)),
             "notices": self._all_notices(),
+            "nanny_cost": to_dict(self._nanny_cost()),
+            "limits": to_dict(self._limits.report()) if self._limits else None,
         }
 
     # -- what other workers of this process see --------------------------------
 
-    def stored_and_moving(self) -> int:
-        """Bytes of storage in RAM and of transfers."""
-        return self._claimed() + sum(self._moving())
+    def stored(self) -> int:
+        """Bytes of storage in RAM; may be called from any thread."""
+        return self._holdings.stored()
+
+    def moving(self) -> int:
+        """Bytes of transfers."""
+        return sum(self._holdings.moving())
 
     def quiet(self) -> bool:
         """Whether no task, output, transfer or shuffle is under way."""
@@ -168,8 +213,27 @@ class WorkerProbe:
             or state.executing
             or state.transfer_incoming_count
             or self._worker.transfer_outgoing_count
-            or self._shuffles()
+            or self._holdings.shuffles()
         )
+
+    # -- what MemDash itself costs ---------------------------------------------
+
+    def _own_cost(self, now: float) -> SelfCost:
+        """Say what it costs here, and hold back where that is too much."""
+        rate = self.cost.rate()
+        self.tasks.held_back = self._backoff.judge(rate)
+        if now > self._weighed_at + WEIGHED_EVERY:
+            self._weighed_at = now
+            self._weight = len(self._recorder.buffer) + weigh(self._holdings.ledger)
+        return SelfCost(rate, self._weight, self._backoff.level)
+
+    def _nanny_cost(self) -> SelfCost:
+        """Say what sampling costs, as the sampler has left it in the recorder."""
+        if not self._has_nanny:
+            return SelfCost(process.cost.rate())
+        cost, interval = self._recorder.sampler()
+        stretched = interval is not None and interval > self._settings.sample_interval
+        return SelfCost(cost, held_back=int(stretched))
 
     # -- parts ---
 
@@ -204,10 +268,18 @@ class WorkerProbe:
             self._notices.append(recorder.degraded)
         return recorder
 
-    def _make_meter(self) -> Meter:
+    def _make_meter(self, shares: PrefixRegression) -> Meter:
+        shared_out = RssMeter(self._recorder, process.beyond, shares.of)
         if self._tally is None:
-            return RssMeter(self._recorder)
-        return TallyMeter(self._tally, self._recorder, lambda: self._remainder)
+            return shared_out
+        return TallyMeter(self._tally, self._recorder, shared_out)
+
+    def _method(self) -> str:
+        """Name the best method that tasks are measured by here."""
+        if self._tally is not None:
+            return EXACT
+        alone = self._worker.state.nthreads == 1 and process.high_water
+        return HWM if alone else ESTIMATED
 
     # -- task marks ------------------------------------------------------------
 
@@ -215,8 +287,10 @@ class WorkerProbe:
         worker = self._worker
         self._marks = MarkedThreads(
             worker.active_threads,
-            border.guarded(self.tasks.begin, "the mark of a task's begin"),
-            border.guarded(self._end, "the mark of a task's end"),
+            self.cost.metered(
+                border.guarded(self.tasks.begin, "the mark of a task's begin")
+            ),
+            self.cost.metered(border.guarded(self._end, "the mark of a task's end")),
         )
         with worker.active_threads_lock:
             running = dict(worker.active_threads)
@@ -255,53 +329,10 @@ class WorkerProbe:
             return False
         if getattr(task.run_spec, "is_coro", False):
             return True
-        name = (task.annotations or {}).get("executor", "default")
+        annotations = task.annotations
+        name = annotations.get("executor", "default") if annotations else "default"
         executor = self._worker.executors.get(name)
-        return "ThreadPoolExecutor" not in str(type(executor))
-
-    # -- storage ---------------------------------------------------------------
-
-    def _store(self, key: Any) -> int:
-        task = self._worker.state.tasks.get(key)
-        size = int(getattr(task, "nbytes", None) or 0)
-        prefix = getattr(task, "prefix", None) or prefix_of(key)
-        self._ledger.store(key, str(prefix), size)
-        self._write_claimed()
-        return size
-
-    def _claimed(self) -> int:
-        return max(0, self._ledger.total - self._ledger.spilled[0])
-
-    def _write_claimed(self) -> None:
-        """Keep the recorder's figure true between two readings, but for trifles."""
-        claimed = self._claimed()
-        if abs(claimed - self._claimed_written) > TRIFLE:
-            self._claimed_written = claimed
-            self._recorder.write_claimed(claimed)
-
-    def _look_at_spilled(self) -> bool:
-        """Bring the spilled bytes up to date; False if they cannot be told."""
-        data = self._worker.data
-        if isinstance(data, dict):
-            return True
-        sizes = _spilled_sizes(data)
-        if sizes is None:
-            return False
-        total = tuple(getattr(data, "spilled_total", ()))
-        if total != self._ledger.spilled or self._ledger.looking:
-            self._ledger.look_at_spilled(sizes)
-        return True
-
-    def _inputs(self) -> int | None:
-        """Spilled bytes that are in RAM all the same, as somebody refers to them."""
-        data = self._worker.data
-        if isinstance(data, dict):
-            return 0
-        cache = getattr(getattr(data, "slow", None), "cache", None)
-        sizes = _spilled_sizes(data)
-        if cache is None or sizes is None or len(cache) > MAX_INPUTS:
-            return None
-        return sum(int(sizes[key][0]) for key in list(cache) if key in sizes)
+        return "ThreadPoolExecutor" not in type(executor).__name__
 
     # -- reading ---------------------------------------------------------------
 
@@ -309,23 +340,24 @@ class WorkerProbe:
         now = time.time() if now is None else now
         rss = process.read_rss() or 0
         process.observe(time.monotonic(), rss)
-        incoming, outgoing, shuffle = self._moving()
-        spilled, spilled_disk = self._ledger.spilled
+        holdings = self._holdings
+        moving = holdings.moving()
+        spilled, spilled_disk = holdings.ledger.spilled
         return Reading(
             time=now,
             rss=rss,
-            managed_claimed=self._claimed(),
-            incoming=incoming,
-            outgoing=outgoing,
-            shuffle=shuffle,
-            free=allocator_free(),
+            managed_claimed=holdings.stored(),
+            incoming=moving.incoming,
+            outgoing=moving.outgoing,
+            shuffle=moving.shuffle,
+            free=process.free,
             base=process.baseline.bytes,
             live=self.tasks.live(),
             busy=self.tasks.busy,
             spilled=spilled if spills else None,
             spilled_disk=spilled_disk if spills else None,
-            inputs=self._inputs() if spills else None,
-            shuffle_disk=self._shuffle_disk(),
+            inputs=holdings.inputs() if spills else None,
+            shuffle_disk=holdings.shuffle_disk(),
         )
 
     def _settle(self) -> None:
@@ -338,45 +370,23 @@ class WorkerProbe:
         if rss is not None:
             process.observe(now, rss)
 
-    def _moving(self) -> tuple[int, int, int]:
-        incoming = int(self._worker.state.transfer_incoming_bytes)
-        outgoing = int(self._worker.transfer_outgoing_bytes)
-        shuffle = sum(
-            int(run[side].get("memory", 0))
-            for run in self._shuffles().values()
-            for side in ("disk", "comm")
-        )
-        return incoming, outgoing, shuffle
+    def _write_claimed(self) -> None:
+        """Keep the recorder's figure true between two readings, but for trifles."""
+        claimed = self._holdings.stored()
+        if abs(claimed - self._claimed_written) > TRIFLE:
+            self._claimed_written = claimed
+            self._recorder.write_claimed(claimed)
 
-    def _shuffle_disk(self) -> int:
-        return sum(
-            max(0, int(run["disk"].get("written", 0)) - int(run["disk"].get("read", 0)))
-            for run in self._shuffles().values()
-        )
-
-    def _shuffles(self) -> dict[Any, Any]:
-        extension = self._worker.extensions.get("shuffle")
-        return {} if extension is None else extension.heartbeat()
+    def _explain(self, mark: Mark, left: int, size: int) -> None:
+        """Find out why an output weighs much less than Dask believes, once a prefix."""
+        because = self.tasks.because
+        if size > 2 * max(left, 0) + TRIFLE and mark.prefix not in because:
+            because[mark.prefix] = self._holdings.borrowed(mark.key)
 
     def _write_reading(self, reading: Reading) -> None:
         self._claimed_written = reading.managed_claimed
-        self._recorder.write_reading(
-            {
-                name: getattr(reading, name)
-                for name in (
-                    "time",
-                    "rss",
-                    "managed_claimed",
-                    "incoming",
-                    "outgoing",
-                    "shuffle",
-                    "free",
-                    "base",
-                    "spilled",
-                    "spilled_disk",
-                )
-            }
-        )
+        values = {name: getattr(reading, name, None) for name in READING_FIELDS}
+        self._recorder.write_reading({**values, "last_rest": process.left()})
 
     def _thresholds(self) -> Thresholds:
         manager = self._worker.memory_manager
@@ -396,6 +406,11 @@ class WorkerProbe:
         notices = [*self._notices, *border.texts()]
         if self._tally is not None:
             notices += self._tally.check()
+        if self._backoff.level:
+            notices.append(
+                f"MemDash cost more than {self._settings.budget:.2%} of a core here "
+                "and measures more coarsely until it does not (memdash.budget)"
+            )
         if not process.baseline.certain:
             notices.append(
                 "no idle moment has been seen yet: the baseline still contains memory "
@@ -407,13 +422,3 @@ class WorkerProbe:
                 "recorder and were not measured; raise memdash.recorder.slots"
             )
         return notices
-
-
-def _spilled_sizes(data: object) -> Mapping[Any, tuple[int, int]] | None:
-    """Give ``{key: (bytes in memory, bytes on disk)}`` of Dask's own spill buffer.
-
-    None for a ``data`` of another kind, which cannot say.
-    """
-    slow = getattr(getattr(data, "slow", None), "data", None)
-    sizes = getattr(slow, "weight_by_key", None)
-    return sizes if isinstance(sizes, Mapping) else None

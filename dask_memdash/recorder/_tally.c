@@ -33,6 +33,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #ifdef __APPLE__
 #include <malloc/malloc.h>
 #define usable_size malloc_size
@@ -181,15 +182,19 @@ static int debug_hooks_on(const PyMemAllocatorEx *allocator) {
 /* ---- arenas of small objects --------------------------------------------------- */
 
 static PyObjectArenaAllocator arena_next;
+static int64_t arena_bytes; /* by how much all arenas have grown since they are hooked */
 
 static void *arena_alloc(void *Py_UNUSED(ctx), size_t size) {
     void *arena = arena_next.alloc(arena_next.ctx, size);
-    add(arena != NULL ? (int64_t)size : 0);
+    int64_t more = arena != NULL ? (int64_t)size : 0;
+    add(more);
+    __atomic_add_fetch(&arena_bytes, more, __ATOMIC_RELAXED);
     return arena;
 }
 
 static void arena_free(void *Py_UNUSED(ctx), void *arena, size_t size) {
     add(-(int64_t)size);
+    __atomic_sub_fetch(&arena_bytes, (int64_t)size, __ATOMIC_RELAXED);
     arena_next.free(arena_next.ctx, arena, size);
 }
 
@@ -575,6 +580,34 @@ static PyObject *tally_hooks(NO_ARGUMENTS) {
         set && domain_ours(PYMEM_DOMAIN_OBJ) ? "ours" : "none", "numpy", numpy);
 }
 
+static PyObject *tally_arenas(NO_ARGUMENTS) {
+    return PyLong_FromLongLong(__atomic_load_n(&arena_bytes, __ATOMIC_RELAXED));
+}
+
+/* ---- the RSS --------------------------------------------------------------------- */
+
+/* The second number of an open /proc/<pid>/statm, in bytes.  Keeps the GIL: the kernel
+ * answers in a microsecond, and a task's thread that lets the GIL go for that may wait
+ * some milliseconds until it gets it back. */
+static PyObject *tally_rss(PyObject *Py_UNUSED(module), PyObject *number) {
+    char text[128];
+    long fd = PyLong_AsLong(number);
+    if (fd == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    ssize_t n = pread((int)fd, text, sizeof text - 1, 0);
+    if (n <= 0) {
+        Py_RETURN_NONE;
+    }
+    text[n] = 0;
+    const char *second = strchr(text, ' ');
+    long pages = second != NULL ? strtol(second, NULL, 10) : 0;
+    if (pages <= 0) {
+        Py_RETURN_NONE;
+    }
+    return PyLong_FromLongLong((long long)pages * sysconf(_SC_PAGESIZE));
+}
+
 /* ---- the module ---------------------------------------------------------------- */
 
 static PyMethodDef METHODS[] = {
@@ -588,6 +621,10 @@ static PyMethodDef METHODS[] = {
      "install() -> None, or why not.  Sets what is not (or no more) set, and arms."},
     {"uninstall", tally_uninstall, METH_NOARGS,
      "uninstall() -> whether no hook is left.  Running tasks count on to their end."},
+    {"arenas", tally_arenas, METH_NOARGS,
+     "arenas() -> by how many bytes arenas have grown since they were hooked."},
+    {"rss", tally_rss, METH_O,
+     "rss(fd) -> bytes resident, from an open /proc/<pid>/statm; None if that fails."},
     {"hooks", tally_hooks, METH_NOARGS, "hooks() -> the state of each hook."},
     {NULL, NULL, 0, NULL}};
 

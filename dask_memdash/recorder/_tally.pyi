@@ -41,6 +41,12 @@ def begin(mapping: Mapping, offset: int, /) -> bool:
 def end() -> int:
     """End the last `begin` of this thread; give a sum of ``tally.MISSED_…``."""
 
+def arenas() -> int:
+    """Give by how many bytes arenas have grown since they were hooked."""
+
+def rss(fd: int, /) -> int | None:
+    """Read an open ``/proc/<pid>/statm`` without letting the GIL go; RSS in bytes."""
+
 def install() -> str | None:
     """Set the hooks that are not set, or not any more; give why that cannot be."""
 

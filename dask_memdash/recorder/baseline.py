@@ -25,6 +25,10 @@ class Baseline:
     def __init__(self) -> None:
         self._quiet: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._least: int | None = None
+        #: What was left at the last quiet instant, and what of it the allocator had
+        #: free, in bytes: with all that earlier tasks have left behind.
+        self.last: int | None = None
+        self.last_free = 0
 
     @property
     def certain(self) -> bool:
@@ -36,16 +40,18 @@ class Baseline:
         """The baseline in bytes; None before anything was seen."""
         return min((rest for _, rest in self._quiet), default=self._least)
 
-    def see(self, time: float, rest: int, *, quiet: bool) -> None:
+    def see(self, time: float, rest: int, *, quiet: bool, free: int = 0) -> None:
         """Take in an instant.
 
         Parameters
         ----------
         time
             In seconds, on any clock that only goes forward.
-        rest
+        rest, free
             In bytes.
         """
+        if quiet:
+            self.last, self.last_free = rest, free
         if not quiet:
             self._least = rest if self._least is None else min(self._least, rest)
         elif not self._quiet or time - self._quiet[-1][0] >= SPACING:

@@ -157,6 +157,10 @@ class FlightRecorder:
         """Give what a slot's task holds now, held at most, and the error, in bytes."""
         return layout.read_counters(self.buffer, index)
 
+    def raw_counters(self, index: int) -> tuple[int, int, int]:
+        """Give the counters as they stand: what a task holds now may be negative."""
+        return layout.raw_counters(self.buffer, index)
+
     def write_counters(self, index: int, now: int, peak: int, error: int) -> None:
         """Set a slot's counters (where no native code does)."""
         layout.write_counters(self.buffer, index, now, peak, error)
@@ -168,6 +172,10 @@ class FlightRecorder:
     def write_claimed(self, size: int) -> None:
         """Bring the reading's managed bytes up to date, between two readings."""
         layout.write_claimed(self.buffer, size)
+
+    def sampler(self) -> tuple[float | None, float | None]:
+        """Read what the sampler costs, as a share of a core, and its interval."""
+        return layout.read_sampler(self.buffer)
 
     def mark_closing(self, reason: str) -> None:
         """Mark that the worker closes in good order."""
@@ -262,6 +270,10 @@ class RecorderReader:
     def write_counters(self, index: int, now: int, peak: int, error: int) -> None:
         """Set a slot's counters from outside (where no native code does)."""
         layout.write_counters(self.buffer, index, now, peak, error)
+
+    def write_sampler(self, cost: float, interval: float) -> None:
+        """Say what the sampler costs, as a share of a core, and its interval."""
+        layout.write_sampler(self.buffer, cost, interval)
 
     def write_error(self, index: int, error: int) -> None:
         """Set a slot's error from outside, beside native code's counters."""

@@ -16,6 +16,8 @@ Layout, version 1, little-endian::
       32   f64  Unix time of creation, in seconds
       40   u32  who writes the slots' counters: 0 samples of the RSS, 1 the tally
       44   u32  flags: 1 the worker is closing in good order
+      48   f64  share of a core that the sampler costs (0: not known)
+      56   f64  seconds between two samples now (0: not known)
       64   u16  length of the worker's address, then 250 bytes of it (UTF-8)
      320   u16  length of the reason for closing, then 190 bytes of it (UTF-8)
      512   u64  sequence of the reading (odd while it is being written)
@@ -93,8 +95,12 @@ READING_FIELDS = (
     "base",
     "spilled",
     "spilled_disk",
+    "last_rest",
 )
 _READING_VALUES = struct.Struct("<16d")
+
+#: No size in bytes and no time is as large: whoever wrote it was going mad.
+_NONSENSE = 2.0**60
 
 
 def file_size(slots: int) -> int:
@@ -164,6 +170,19 @@ def write_closing(buffer: memoryview, reason: str) -> None:
     buffer[44:48] = _U32.pack(FLAG_CLOSING)
 
 
+def write_sampler(buffer: memoryview, cost: float, interval: float) -> None:
+    """Store what the sampler costs, as a share of a core, and its interval."""
+    buffer[48:56] = _F64.pack(cost)
+    buffer[56:64] = _F64.pack(interval)
+
+
+def read_sampler(buffer: memoryview) -> tuple[float | None, float | None]:
+    """Read what the sampler costs and its interval; None where not known (yet)."""
+    numbers = (_F64.unpack_from(buffer, place)[0] for place in (48, 56))
+    cost, interval = (n if math.isfinite(n) and n > 0 else None for n in numbers)
+    return cost, interval
+
+
 def write_reading(buffer: memoryview, values: dict[str, float | None]) -> None:
     """Store the worker's latest reading (`READING_FIELDS`; ``None``: not known)."""
     numbers = [values.get(name) for name in READING_FIELDS]
@@ -230,9 +249,14 @@ def write_error(buffer: memoryview, index: int, error: int) -> None:
     buffer[start : start + 8] = _I64.pack(error)
 
 
+def raw_counters(buffer: memoryview, index: int) -> tuple[int, int, int]:
+    """Give a slot's bytes now (negative: freed more), at most, and their error."""
+    return _COUNTERS.unpack_from(buffer, slot_offset(index))
+
+
 def read_counters(buffer: memoryview, index: int) -> tuple[int, int, int]:
     """Give a slot's bytes now, at most, and their error; each at least 0."""
-    now, peak, error = _COUNTERS.unpack_from(buffer, slot_offset(index))
+    now, peak, error = raw_counters(buffer, index)
     return max(now, 0), max(peak, now, 0), max(error, 0)
 
 
@@ -333,7 +357,7 @@ def read_reading(buffer: memoryview) -> dict[str, float | None] | None:
     (after,) = _U64.unpack_from(buffer, _READING)
     if before != after or before & 1 or before == 0:
         return None
-    numbers = [v if math.isfinite(v) else None for v in values]
+    numbers = [v if 0 <= v < _NONSENSE else None for v in values]
     return dict(zip(READING_FIELDS, numbers, strict=False))
 
 
@@ -359,6 +383,7 @@ def _parse_slot(index: int, raw: bytes) -> Slot | None:
     state, flags, thread, begin, rss, digest, length = _PAYLOAD.unpack_from(raw, _STATE)
     if (
         state not in (RUNNING, PENDING)
+        or flags not in (0, FLAG_UNMEASURED)
         or not 0 < length <= KEY_CAPACITY
         or not math.isfinite(begin)
         or begin <= 0

@@ -2,13 +2,14 @@
 
 A meter is told of begin and end in the task's own thread and leaves what it found in
 the task's slot of the flight recorder.  :class:`TallyMeter` counts (``exact``),
-:class:`RssMeter` shares the process's growth out (``estimated``).
+:class:`RssMeter` shares the process's growth out (``estimated``).  A task that ran
+alone is looked at more closely by :mod:`dask_memdash.recorder.alone` (``hwm``).
 
-Every figure has an error.  For a task that ran alone in its process it is the
-*remainder*: by how much the process grew and the tally did not count it, or the
-other way round (native libraries, memory that was reserved and never touched, small
-objects in arenas already there, what the allocator kept).  For a task that had
-company the remainder is the process's, and its error is its share of that.
+Every figure has an error, which rests on the *remainder*: by how much the process
+grew and the tally did not count it, or the other way round (native libraries, memory
+that was reserved and never touched, small objects in arenas already there, what the
+allocator kept).  For a task alone that is its own; what tasks that run together have
+of it is worked out over prefixes (:mod:`dask_memdash.recorder.regression`).
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dask_memdash.recorder.alone import Before, Found
 from dask_memdash.recorder.attribution import (
     ESTIMATED,
     EXACT,
     UNMEASURED,
+    Begun,
     share_out,
 )
 from dask_memdash.recorder.flight import FlightRecorder
 from dask_memdash.recorder.format import slot_offset
+from dask_memdash.recorder.regression import Share
 from dask_memdash.recorder.tally import Tally
 
 
@@ -46,6 +50,13 @@ class Mark:
     method: str
     #: Whether no other task has run in this process since it began.
     alone: bool = True
+    #: What was read at its begin for a close look at its end, and what that found.
+    before: Before | None = None
+    found: Found | None = None
+    #: How many small objects the process had more at its end, if it was alone.
+    blocks: int = 0
+    #: What its thread had allocated and not freed at its end; None where not counted.
+    left: int | None = None
 
     @property
     def measured(self) -> bool:
@@ -75,24 +86,44 @@ class Meter(Protocol):
 
 
 class RssMeter:
-    """Shares the growth of the process's RSS out (see ``attribution``)."""
+    """Shares what the process has out (see ``attribution``).
+
+    Parameters
+    ----------
+    beyond
+        Gives from the RSS what the process has beyond storage and baseline, in bytes;
+        None while the baseline is not known.
+    expected
+        Gives what tasks of a prefix are known to use, None while that is not known.
+    """
 
     method = ESTIMATED
 
-    def __init__(self, recorder: FlightRecorder) -> None:
+    def __init__(
+        self,
+        recorder: FlightRecorder,
+        beyond: Callable[[int], int | None],
+        expected: Callable[[str], Share | None],
+    ) -> None:
         self._recorder = recorder
+        self._beyond = beyond
+        self._expected = expected
 
     def begin(self, mark: Mark, slot: int) -> None:
         """Start measuring: nothing to do, as the sampler looks at the slots."""
 
     def end(self, mark: Mark, slot: int, rss: int, running: Sequence[Mark]) -> None:
         """Stop measuring."""
-        shares = share_out(rss, [other.rss for other in running])
+        begun = [
+            Begun(other.rss, other.prefix, self._expected(other.prefix))
+            for other in running
+        ]
+        shares = share_out(rss, begun, self._beyond(rss))
         share = next(s for s, m in zip(shares, running, strict=True) if m is mark)
         _, peak, error = self._recorder.counters(slot)
-        self._recorder.write_counters(
-            slot, share.now, max(peak, share.now), max(error, share.error)
-        )
+        if share.bytes >= peak:
+            peak, error = share
+        self._recorder.write_counters(slot, share.bytes, peak, error)
 
 
 class TallyMeter:
@@ -100,20 +131,19 @@ class TallyMeter:
 
     Parameters
     ----------
-    remainder
-        Gives the process's remainder as last read, in bytes.
+    otherwise
+        What measures tasks that cannot be counted.
     """
 
     method = EXACT
 
     def __init__(
-        self, tally: Tally, recorder: FlightRecorder, remainder: Callable[[], int]
+        self, tally: Tally, recorder: FlightRecorder, otherwise: RssMeter
     ) -> None:
         self._tally = tally
         self._recorder = recorder
         self._mapping = recorder.mapping
-        self._remainder = remainder
-        self._otherwise = RssMeter(recorder)
+        self._otherwise = otherwise
 
     def begin(self, mark: Mark, slot: int) -> None:
         """Start counting, or leave the task to the other meter where that fails."""
@@ -126,14 +156,15 @@ class TallyMeter:
             self._otherwise.end(mark, slot, rss, running)
             return
         missed = self._tally.end()
-        held, peak, seen = self._recorder.counters(slot)
+        left, peak, error = self._recorder.raw_counters(slot)
+        held = max(left, 0)
         grown = rss - mark.rss
-        if mark.alone:
-            error = max(seen, abs(grown - held))  # `seen` by the sampler meanwhile
-        else:
-            error = self._remainder() // max(1, len(running))
         if missed:
             mark.method = ESTIMATED
             held = max(held, grown, 0)
             error = max(error, held)
+        else:
+            mark.left = left
+            if mark.alone:
+                error = max(error, abs(grown - held))
         self._recorder.write_counters(slot, held, max(peak, held), error)

@@ -1,9 +1,9 @@
 """Readings from the kernel, one small function for each.
 
-Covers a process's RSS and start time, the allocator's free bytes and the kernel's
-count of OOM kills.  Each works on a fake tree (``root``) in tests, and says
-``None`` for what it cannot read; none of them raises.  Where there is no ``/proc``,
-psutil stands in for the RSS.
+Covers a process's RSS, its high-water mark and start time, the allocator's free bytes
+and the kernel's count of OOM kills.  Each works on a fake tree (``root``) in tests,
+and says ``None`` for what it cannot read; none of them raises.  Where there is no
+``/proc``, psutil stands in for the RSS.
 """
 
 from __future__ import annotations
@@ -12,10 +12,19 @@ import contextlib
 import ctypes
 import os
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import psutil
+
+#: Reads an open ``statm`` and keeps the GIL, which a task's thread may have to wait
+#: long for to get back; None without the extension.
+_native_rss: Callable[[int], int | None] | None
+try:
+    from dask_memdash.recorder._tally import rss as _native_rss
+except ImportError:
+    _native_rss = None
 
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -42,6 +51,8 @@ class RssReader:
         """Read the RSS in bytes; None once the process is gone."""
         fd = self._fd
         if fd is not None:
+            if _native_rss is not None:
+                return _native_rss(fd)
             try:
                 return int(os.pread(fd, 128, 0).split()[1]) * PAGE or None
             except (OSError, ValueError, IndexError):
@@ -58,6 +69,68 @@ class RssReader:
         fd, self._fd, self._process = self._fd, None, None
         if fd is not None:
             os.close(fd)
+
+
+class HighWater:
+    """The most that this process's RSS has been since a moment of one's choice.
+
+    Writing ``5`` to ``/proc/self/clear_refs`` sets the kernel's high-water mark back
+    to the RSS; ``VmHWM`` of ``/proc/self/status`` gives it (both: proc(5)).  Setting it
+    back shows in the process's ``ru_maxrss`` too.  May be used from any thread.
+    """
+
+    def __init__(self, root: str = "/proc") -> None:
+        self._files: tuple[int, int] | None = None
+        # A number that is closed may be somebody else's file a moment later.
+        self._lock = threading.Lock()
+        clear = status = -1
+        try:
+            clear = os.open(f"{root}/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+            status = os.open(f"{root}/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            if clear >= 0:
+                os.close(clear)
+            return
+        self._files = clear, status
+        if not self.reset() or self.read() is None:
+            self.close()
+
+    @property
+    def available(self) -> bool:
+        """Whether this kernel and container allow it."""
+        return self._files is not None
+
+    def reset(self) -> bool:
+        """Set the mark back to the RSS of now; False where that is not allowed."""
+        with self._lock:
+            if self._files is None:
+                return False
+            try:
+                return os.write(self._files[0], b"5") == 1
+            except OSError:
+                return False
+
+    def read(self) -> int | None:
+        """Read the mark, in bytes; None where it cannot be read."""
+        with self._lock:
+            if self._files is None:
+                return None
+            try:
+                text = os.pread(self._files[1], 4096, 0)
+            except OSError:
+                return None
+        _, found, rest = text.partition(b"VmHWM:")
+        try:
+            return int(rest.split(None, 1)[0]) * 1024 if found else None
+        except (ValueError, IndexError):
+            return None
+
+    def close(self) -> None:
+        """Release the files; not available any more."""
+        with self._lock:
+            files, self._files = self._files, None
+            for fd in files or ():
+                os.close(fd)
 
 
 def start_ticks(pid: int, root: str = "/proc") -> int | None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 TEST_SIZE = 2**20
 TEST_TOLERANCE = 0.01
 
+#: What a small Python object takes on the average, in bytes, on the small side.
+MEAN_SMALL = 64
+
 #: What a task's counts may lack, as a sum: all of them, as there was no begin …
 MISSED_TASK = 1
 #: … Python's own memory, as the hooks had been dropped at its begin or its end …
@@ -73,6 +76,8 @@ class Tally:
         #: How often somebody had dropped the hooks, so that they were set again.
         self.dropped = 0
         self._users = 0
+        # Python's objects when the hooks were set: arenas were about full of them.
+        self._blocks = 0
         self._lock = threading.Lock()
         self._scratch: tuple[Mapping, memoryview] | None = None
         os.register_at_fork(after_in_child=self._forget)
@@ -81,6 +86,7 @@ class Tally:
         """Install the hooks for one more worker; False (see `refused`) if in vain."""
         with self._lock:
             if self._users == 0:
+                self._blocks = sys.getallocatedblocks()
                 self.refused = self._install()
                 if self.refused:
                     return False
@@ -138,6 +144,15 @@ class Tally:
                 "and set again; tasks that ran meanwhile were not counted in full"
             )
         return texts
+
+    def arena_room(self) -> int:
+        """Give the room for small objects in arenas that are there, in bytes.
+
+        By how much arenas have grown since the hooks were set, less what the objects
+        that have come since take at `MEAN_SMALL` each: an estimate, at least 0.
+        """
+        more = sys.getallocatedblocks() - self._blocks
+        return max(0, int(self._native.arenas()) - more * MEAN_SMALL)
 
     def hooks(self) -> Hooks:
         """Give the state of each hook as it is now."""

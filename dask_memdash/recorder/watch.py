@@ -9,19 +9,22 @@ each with its recorder.  Not thread-safe: it belongs to the sampler's thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dask_memdash.errors import RecorderError
 from dask_memdash.recorder import format as layout
-from dask_memdash.recorder.attribution import share_out
+from dask_memdash.recorder.attribution import Begun, share_out
 from dask_memdash.recorder.flight import RecorderReader
 from dask_memdash.recorder.proc import RssReader
+from dask_memdash.recorder.regression import PrefixRegression, Share
 
 #: Seconds of RSS kept.
 SPAN = 60.0
 #: Samples kept at most, whatever the rate.
 MAX_SAMPLES = 2400
+#: Seconds between two solutions of what tasks of each prefix use.
+SOLVE_INTERVAL = 0.25
 #: Seconds between two looks for a recorder that is not there yet.
 SEARCH_INTERVAL = 0.5
 
@@ -46,9 +49,16 @@ class WorkerWatch:
         The worker's process.
     recorders
         Its flight recorders; may be added to and taken from by whoever made them.
+    prefix_of
+        Gives the prefix of a key's text.
     """
 
-    def __init__(self, pid: int, recorders: Sequence[RecorderReader] = ()) -> None:
+    def __init__(
+        self,
+        pid: int,
+        recorders: Sequence[RecorderReader] = (),
+        prefix_of: Callable[[str], str] = str,
+    ) -> None:
         self.pid = pid
         #: (Unix time in seconds, RSS in bytes) of the last minute, oldest first.
         self.samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)
@@ -56,6 +66,9 @@ class WorkerWatch:
         self._rss = RssReader(pid)
         # What a counted task that runs alone held at the last sample: (begin, bytes).
         self._held = (0.0, 0)
+        self._prefix_of = prefix_of
+        self._use = PrefixRegression()
+        self._solved = 0.0
 
     def tick(self, now: float) -> Glance | None:
         """Take a sample; None when the process is gone."""
@@ -65,7 +78,7 @@ class WorkerWatch:
         self.samples.append((now, rss))
         while self.samples[0][0] < now - SPAN:
             self.samples.popleft()
-        return Glance(now, rss, tuple(self._attribute(rss)))
+        return Glance(now, rss, tuple(self._attribute(rss, now)))
 
     def last_tasks(self) -> list[layout.Slot]:
         """Read the tasks in the recorders as they are now, or were at the death."""
@@ -77,7 +90,7 @@ class WorkerWatch:
         while self.recorders:
             self.recorders.pop().close()
 
-    def _attribute(self, rss: int) -> list[layout.Slot]:
+    def _attribute(self, rss: int, now: float) -> list[layout.Slot]:
         tasks = []
         sampled: list[tuple[RecorderReader, layout.Slot]] = []
         counted: list[tuple[RecorderReader, layout.Slot]] = []
@@ -92,13 +105,71 @@ class WorkerWatch:
                     counted.append((recorder, task))
         if len(counted) == len(tasks) == 1:
             self._look_at_remainder(rss, *counted[0])
-        shares = share_out(rss, [task.rss for _, task in sampled])
-        for (recorder, task), share in zip(sampled, shares, strict=True):
-            peak = max(task.peak, share.now)
-            error = max(task.error, share.error)
-            recorder.write_counters(task.index, share.now, peak, error)
-            tasks.append(replace(task, now=share.now, peak=peak, error=error))
+        elif len(counted) > 1:
+            held = sum(task.now for task in tasks)
+            self._share_remainder(rss, now, held, counted)
+        if sampled:
+            pending = sum(task.now for task in tasks)
+            shares = self._share_out(rss, now, pending, [task for _, task in sampled])
+            for (recorder, task), share in zip(sampled, shares, strict=True):
+                peak, error = task.peak, task.error
+                if share.bytes >= peak:
+                    peak, error = share
+                recorder.write_counters(task.index, share.bytes, peak, error)
+                tasks.append(replace(task, now=share.bytes, peak=peak, error=error))
         return tasks
+
+    def _share_remainder(
+        self,
+        rss: int,
+        now: float,
+        held: int,
+        counted: list[tuple[RecorderReader, layout.Slot]],
+    ) -> None:
+        """Widen the errors of counted tasks by their share of what is not counted."""
+        remainder = self._beyond(rss)
+        if remainder is None:
+            return
+        names = [self._prefix_of(task.key) for _, task in counted]
+        self._learn(remainder - held, names, now)
+        for (recorder, task), name in zip(counted, names, strict=True):
+            share = self._use.of(name)
+            if share is not None:
+                error = abs(share.bytes) + share.error
+                if error > task.error:
+                    recorder.write_error(task.index, error)
+
+    def _learn(self, total: int, names: list[str], now: float) -> None:
+        self._use.observe(total, names)
+        if now > self._solved + SOLVE_INTERVAL:
+            self._solved = now
+            self._use.solve()
+
+    def _share_out(
+        self, rss: int, now: float, pending: int, tasks: list[layout.Slot]
+    ) -> list[Share]:
+        """Share out what the process has beyond storage, baseline and pending tasks."""
+        total = self._beyond(rss)
+        if total is not None:
+            total -= pending
+        names = [self._prefix_of(task.key) for task in tasks]
+        if total is not None and len(tasks) > 1:
+            self._learn(total, names, now)
+        begun = [
+            Begun(task.rss, name, self._use.of(name))
+            for task, name in zip(tasks, names, strict=True)
+        ]
+        return share_out(rss, begun, total)
+
+    def _beyond(self, rss: int) -> int | None:
+        """Give what the process has beyond storage and what was left when idle last."""
+        beyond, base = rss, None
+        for recorder in self.recorders:
+            reading = recorder.reading() or {}
+            base = reading.get("last_rest") if base is None else base
+            for name in ("managed_claimed", "incoming", "outgoing", "shuffle"):
+                beyond -= int(reading.get(name) or 0)
+        return None if base is None else beyond - int(base)
 
     def _look_at_remainder(
         self, rss: int, recorder: RecorderReader, task: layout.Slot

@@ -49,8 +49,11 @@ def method(request) -> Iterator[str]:
         yield request.param
 
 
-#: By how much a peak may be off, as a share of it.
-TOLERANCE = {"exact": 0.011, "estimated": 0.1}
+#: What a task that had the process to itself is measured by in the end.
+ALONE = {"exact": "exact", "estimated": "hwm"}
+
+#: By how much its peak may be off, as a share of it.
+TOLERANCE = {"exact": 0.011, "estimated": 0.02}
 
 
 def test_a_task_alone_is_measured(start, method):
@@ -59,10 +62,10 @@ def test_a_task_alone_is_measured(start, method):
         [session.client.submit(hold, 100, 0.4, pure=False) for _ in range(4)]
     )
     execution = finished(session.api, "hold", 4)["execution"]
-    assert execution["method"] == method
+    assert execution["method"] == ALONE[method]
     tolerance = TOLERANCE[method]
     assert execution["peak"]["p50"] == pytest.approx(100 * MB, rel=tolerance)
-    assert session.api("workers")[0]["method"] == method
+    assert session.api("workers")[0]["method"] == ALONE[method]
 
 
 @pytest.mark.skipif(load() is None, reason=why_not())
@@ -92,7 +95,7 @@ def test_without_the_tally_the_page_and_whoever_registers_are_told(start, monkey
         lambda: (w := session.api("workers")[0])["degraded"] and w, "the notice"
     )
     assert "the tally was not built" in worker["degraded"][0]
-    assert worker["method"] == "estimated"
+    assert worker["method"] == "hwm"
 
 
 def hide_the_tally() -> None:
@@ -112,7 +115,10 @@ def test_a_running_task_is_shown_with_what_it_holds(start, method):
     def grown():
         worker = session.api("workers")[0]
         tasks = worker["executing_tasks"]
-        return worker if tasks and (tasks[0]["bytes"] or 0) > 90 * MB else None
+        if not tasks or (tasks[0]["bytes"] or 0) < 90 * MB:
+            return None
+        # What is counted already may still have to be touched.
+        return worker if worker["breakdown"]["executing"] > 75 * MB else None
 
     worker = wait_for(grown, "the running task to be measured")
     (task,) = worker["executing_tasks"]

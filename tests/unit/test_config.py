@@ -20,6 +20,7 @@ SCHEMA = yaml.safe_load((PACKAGE / "memdash-schema.yaml").read_text())
 KEYS = {
     "sample-interval": 0.05,
     "tally": True,
+    "budget": 0.02,
     "recorder.directory": None,
     "recorder.slots": None,
     "page.refresh": 1.0,
@@ -30,6 +31,7 @@ KEYS = {
 TYPES = {
     "string": str,
     "integer": int,
+    "number": float,
     "boolean": bool,
     "null": type(None),
     "object": dict,

@@ -13,8 +13,8 @@ from dask_memdash.model.breakdown import (
     UNKNOWN,
     Breakdown,
     Reading,
-    add,
     break_down,
+    exchange,
     join_readings,
     scale,
 )
@@ -268,7 +268,7 @@ breakdowns = st.builds(
 
 @given(breakdowns, breakdowns)
 def test_what_is_added_and_taken_away_again_leaves_no_trace(total, other):
-    after = add(add(total, other), other, -1)
+    after = exchange(exchange(total, EMPTY, other), other, EMPTY)
     for name in Breakdown.__slots__:
         assert (getattr(after, name) or 0) == (getattr(total, name) or 0)
 
@@ -276,15 +276,23 @@ def test_what_is_added_and_taken_away_again_leaves_no_trace(total, other):
 def test_adding_sums_every_figure_and_its_error():
     one = Breakdown(100, 50, 10, 20, 5, 15, 4, 60, spilled=7)
     two = Breakdown(30, 10, 0, 10, 0, 10, 2, 10, inputs=1)
-    assert add(one, two) == Breakdown(
-        130, 60, 10, 30, 5, 25, 6, 70, spilled=7, inputs=1
+    both = Breakdown(130, 60, 10, 30, 5, 25, 6, 70, spilled=7, inputs=1)
+    assert exchange(one, EMPTY, two) == both
+
+
+def test_a_process_takes_the_place_of_what_it_was():
+    total = Breakdown(130, 60, 10, 30, 5, 25, 6, 70, spilled=7, inputs=1)
+    old = Breakdown(30, 10, 0, 10, 0, 10, 2, 10, inputs=1)
+    new = Breakdown(50, 20, 5, 12, 1, 12, 3, 20, spilled=2)
+    assert exchange(total, old, new) == Breakdown(
+        150, 70, 15, 32, 6, 27, 7, 80, spilled=9, inputs=0
     )
 
 
 def test_a_figure_that_no_process_knows_stays_unknown():
     one = Breakdown(100, 50, 10, 20, 5, 15, 4, 60)
-    assert add(EMPTY, one).spilled is None
-    assert add(EMPTY, one).unmanaged_recent is None
+    assert exchange(EMPTY, EMPTY, one).spilled is None
+    assert exchange(EMPTY, EMPTY, one).unmanaged_recent is None
 
 
 # -- scaling -------------------------------------------------------------------

@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 from dask_memdash.errors import EventError
 from dask_memdash.model import events
 from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.columns import GraphColumns, RootGroup
 from dask_memdash.model.events import (
     EVENTS,
     DeathReported,
     GraphArrived,
+    GraphChecked,
     Held,
+    MemoryErrorRaised,
     Noticed,
+    OutputsMoved,
+    SpillFailed,
     StorageHeld,
     TaskKilled,
     Thresholds,
@@ -52,6 +57,7 @@ READING = Reading(
     shuffle_disk=9,
     unmanaged_old=None,
 )
+ROOT = RootGroup("random", 400, 8, True, False, None, 0, 0)
 TASKS = (executing("sum-1"), executing("open-2", None, thread=None, error=None))
 
 EXAMPLES = {
@@ -102,7 +108,33 @@ EXAMPLES = {
         known=(info(),),
     ),
     TaskKilled: TaskKilled(1.0, info("☃-1"), -5, "tcp://a:1", 3),
-    GraphArrived: GraphArrived(1.0, "g", ("sum",), {"0.0,1.0": (1.0, 2.5)}),
+    MemoryErrorRaised: MemoryErrorRaised(1.0, "tcp://a:1", info(), "MemoryError()"),
+    SpillFailed: SpillFailed(
+        1.0, "tcp://a:1", "sum-1", "sum", "disk-full", None, "no space", count=4
+    ),
+    GraphArrived: GraphArrived(
+        1.0,
+        "g",
+        ("sum",),
+        {"0.0,1.0": (1.0, 2.5)},
+        name="sum",
+        tasks=2,
+        columns=GraphColumns(
+            hashes=b"\x01" * 16,
+            ranks=b"\x00" * 8,
+            prefixes=("sum", "☃"),
+            prefix=b"\x00\x00\x01\x00",
+            offsets=b"\x00" * 12,
+            dependencies=b"",
+            flags=b"\x00\x03",
+            heads={"0.0,1.0": 2},
+            orders=b"",
+        ),
+        roots=(ROOT,),
+        moved=b"\xff" * 16,
+    ),
+    GraphChecked: GraphChecked(1.0, "g", (ROOT,), True),
+    OutputsMoved: OutputsMoved(1.0, b"\x00\xff" * 8, "g"),
     StorageHeld: StorageHeld(1.0, "tcp://a:1", {"sum": Held(1, 2, {"open": 2}, 3, 4)}),
     Noticed: Noticed(1.0, "worker tcp://a:1", ()),
     Ticked: Ticked(1.0),
@@ -156,6 +188,9 @@ def test_a_missing_field_is_named(event):
         del data[field.name]
         if field.default is not dataclasses.MISSING:
             assert getattr(from_dict(type(event), data), field.name) == field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            rebuilt = getattr(from_dict(type(event), data), field.name)
+            assert rebuilt == field.default_factory()
         else:
             name = f"{type(event).__name__}.{field.name} is missing"
             with pytest.raises(EventError, match=name):
@@ -167,6 +202,7 @@ WRONG = {
     float: [False, "1", None, float("nan"), float("inf"), [], 10**400],
     str: [1, None, b"x", ["x"]],
     bool: [0, 1, None, "true"],
+    bytes: [1, None, "no base64", "☃", []],
 }
 
 

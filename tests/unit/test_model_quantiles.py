@@ -1,5 +1,6 @@
 """The quantile sketch: how far off it may be, merging, and data that is no sketch."""
 
+import itertools
 import json
 import math
 from fractions import Fraction
@@ -109,3 +110,36 @@ def test_a_sketch_stays_small_whatever_it_counts():
 def test_what_is_no_sketch_is_rejected(data):
     with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
         QuantileSketch.from_dict(data)
+
+
+# --- the distribution ----------------------------------------------------------------
+
+
+def test_empty_outputs_have_a_bin_of_their_own():
+    bins = QuantileSketch.of([0, 0, 1, 9_000_000]).bins(10)
+    assert bins[0] == (0, 1, 3)
+    ((low, high, count),) = bins[1:]
+    assert count == 1
+    assert low <= 9_000_000 <= high
+    assert high < 1.05 * low
+
+
+def test_bins_are_no_more_than_asked_and_lose_nothing():
+    sizes = [2**power for power in range(2, 40) for _ in range(power)]
+    bins = QuantileSketch.of(sizes).bins(12)
+    assert len(bins) <= 12
+    assert sum(count for _, _, count in bins) == len(sizes)
+    for (_, high, _), (low, _, _) in itertools.pairwise(bins):
+        assert high == low, "without gaps"
+    for size in (4, 1024, 2**39):
+        assert any(low <= size <= high and count for low, high, count in bins)
+
+
+def test_bins_between_two_sizes_are_there_and_empty():
+    bins = QuantileSketch.of([1000, 1_000_000]).bins(20)
+    assert len(bins) > 10
+    assert [count for _, _, count in bins if count] == [1, 1]
+
+
+def test_nothing_counted_has_no_bins():
+    assert QuantileSketch().bins(10) == []

@@ -1,13 +1,21 @@
 """How the probe sits on a worker, with a stand-in for the worker."""
 
+import os
 import threading
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from dask_memdash import config
+from dask_memdash.plugins import process as shared
+from dask_memdash.plugins import worker as module
 from dask_memdash.plugins.worker import WorkerProbe
+from dask_memdash.recorder import tally
 from dask_memdash.recorder.marks import MarkedThreads
+from dask_memdash.recorder.proc import HighWater, RssReader
+
+MB = 1_000_000
 
 
 class Loop:
@@ -26,7 +34,7 @@ class Loop:
 
 
 @pytest.fixture
-def worker(process_border):
+def worker(process_border, tmp_path):
     state = SimpleNamespace(
         nthreads=2,
         tasks={},
@@ -40,6 +48,14 @@ def worker(process_border):
         nanny=None,
         state=state,
         data={},
+        local_directory=str(tmp_path),
+        memory_manager=SimpleNamespace(
+            memory_limit=400 * MB,
+            memory_target_fraction=0.6,
+            memory_spill_fraction=0.7,
+            memory_pause_fraction=False,
+        ),
+        log_event=lambda topic, message: None,
         extensions={},
         active_threads={},
         active_threads_lock=threading.Lock(),
@@ -52,8 +68,8 @@ def worker(process_border):
     assert process_border.texts() == ()
 
 
-def probe_on(worker):
-    probe = WorkerProbe(config.defaults())
+def probe_on(worker, **overrides):
+    probe = WorkerProbe(config.load(overrides) if overrides else config.defaults())
     probe.setup(worker)
     return probe
 
@@ -95,3 +111,198 @@ def test_a_probe_that_goes_late_leaves_its_successors_thread_dict_alone(worker):
     assert worker.active_threads is second._marks
     second.teardown(worker)
     assert type(worker.active_threads) is dict
+
+
+def test_a_heartbeat_says_everything_at_once(worker):
+    worker.data["sum-1"] = b""
+    worker.state.tasks["sum-1"] = SimpleNamespace(nbytes=5 * MB, prefix="sum")
+    probe = probe_on(worker)
+    message = probe.heartbeat()
+    assert message["pid"] == os.getpid()
+    assert message["rows"] == {"sum": [1, 5 * MB, 0, 0]}
+    assert message["reading"]["managed_claimed"] == 5 * MB
+    assert message["thresholds"] == {
+        "target": 240 * MB,
+        "spill": 280 * MB,
+        "pause": None,
+        "terminate": None,
+    }
+    assert message["cost"]["held_back"] == 0
+    assert message["cost"]["cpu"] is None, "not known before some seconds have passed"
+    assert message["cost"]["bytes"] > 4096, "the flight recorder at least"
+    assert probe.heartbeat()["rows"] is None, "nothing has changed"
+    probe.teardown(worker)
+
+
+# -- what cannot be measured ---------------------------------------------------
+
+
+def notices(probe):
+    return " | ".join(probe.heartbeat()["notices"])
+
+
+def test_a_worker_that_measures_everything_says_nothing_of_it(worker):
+    probe = probe_on(worker)
+    if not shared.process.high_water or tally.load() is None:
+        probe.teardown(worker)
+        pytest.skip("something cannot be measured on this machine")
+    assert "not measured" not in notices(probe)
+    assert probe.heartbeat()["method"] == "exact"
+    probe.teardown(worker)
+
+
+def test_a_kernel_without_clear_refs_is_told_of_plainly(worker, monkeypatch, tmp_path):
+    monkeypatch.setattr(shared, "HighWater", lambda: HighWater(str(tmp_path)))
+    monkeypatch.setattr(module.sys, "platform", "linux")
+    probe = probe_on(worker, tally=False)
+    assert (
+        "the kernel does not let the high-water mark of the RSS be set back "
+        "(clear_refs); what native libraries use in a task that runs alone is not "
+        "measured" in notices(probe)
+    )
+    assert probe.heartbeat()["method"] == "estimated"
+    probe.teardown(worker)
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_a_system_without_proc_is_told_of_plainly(
+    worker, monkeypatch, tmp_path, platform
+):
+    """Everything of the kernel's is looked for in an empty tree."""
+    monkeypatch.setattr(shared, "HighWater", lambda: HighWater(str(tmp_path)))
+    monkeypatch.setattr(shared, "RssReader", lambda pid: RssReader(pid, str(tmp_path)))
+    monkeypatch.setattr(shared, "allocator_free", lambda: None)
+    monkeypatch.setattr(module.sys, "platform", platform)
+    probe = probe_on(worker, tally=False)
+    said = notices(probe)
+    assert "has no /proc: the RSS is read through psutil" in said
+    assert "never touched" in said
+    assert "what the kernel killed are not measured" in said
+    assert "clear_refs" not in said, "one plain statement, not two"
+    message = probe.heartbeat()
+    assert message["method"] == "estimated"
+    expected = psutil.Process().memory_info().rss
+    assert message["reading"]["rss"] == pytest.approx(expected, rel=0.05)
+    assert message["reading"]["free"] is None, "not known is not 0"
+    # …and tasks are measured all the same
+    worker.active_threads[threading.get_ident()] = "sum-1"
+    del worker.active_threads[threading.get_ident()]
+    done = probe.heartbeat()["finished"]["sum"]
+    assert (done["count"], done["method"]) == (1, "estimated")
+    probe.teardown(worker)
+
+
+def test_without_the_tally_the_loss_is_told_once_to_whoever_registers(
+    worker, monkeypatch
+):
+    told = []
+    worker.log_event = lambda topic, message: told.append((topic, message))
+    monkeypatch.setattr(module, "load", lambda: None)
+    monkeypatch.setattr(module, "why_not", lambda: "the tally was not built")
+    probe = probe_on(worker)
+    text = (
+        "the tally was not built; in-execution memory is estimated from the RSS instead"
+    )
+    assert text in notices(probe)
+    assert told == [("memdash", {"action": "lacks", "text": text})]
+    probe.teardown(worker)
+
+
+def test_who_turns_the_tally_off_is_not_told(worker):
+    probe = probe_on(worker, tally=False)
+    assert "estimated from the RSS" not in notices(probe)
+    probe.teardown(worker)
+
+
+@pytest.mark.parametrize(
+    ("threads", "high_water", "expected"),
+    [(1, True, "hwm"), (2, True, "estimated"), (1, False, "estimated")],
+)
+def test_the_method_without_the_tally_is_the_best_that_there_can_be(
+    worker, monkeypatch, threads, high_water, expected
+):
+    made = SimpleNamespace(available=high_water, close=lambda: None)
+    monkeypatch.setattr(shared, "HighWater", lambda: made)
+    worker.state.nthreads = threads
+    probe = probe_on(worker, tally=False)
+    assert probe.heartbeat()["method"] == expected
+    probe.teardown(worker)
+
+
+# -- what it costs -------------------------------------------------------------
+
+
+def test_a_probe_that_costs_too_much_holds_back_and_says_so(worker):
+    probe = probe_on(worker, budget=0.0001)
+    rates = iter([None, 0.05, 0.06])
+    probe.cost.rate = lambda: next(rates, 0.06)
+    assert (probe.heartbeat()["cost"]["held_back"], probe.tasks.held_back) == (0, 0)
+    assert (probe.heartbeat()["cost"]["held_back"], probe.tasks.held_back) == (1, 1)
+    message = probe.heartbeat()
+    assert message["cost"]["held_back"] == probe.tasks.held_back == 2
+    assert (
+        "MemDash cost more than 0.01% of a core here and measures more coarsely until "
+        "it does not (memdash.budget)" in message["notices"]
+    )
+    probe.teardown(worker)
+
+
+# -- transitions ---------------------------------------------------------------
+
+
+def test_following_a_task_never_raises_into_the_worker(worker, process_border):
+    probe = probe_on(worker)
+    probe.tasks = None
+    probe.transition("sum-1", "executing", "memory")
+    (text,) = process_border.texts()
+    assert text.startswith("MemDash failed in following a task's state once: ")
+    probe.teardown(worker)
+    process_border.clear()
+
+
+def test_only_transitions_that_matter_are_followed(worker):
+    probe = probe_on(worker)
+    followed = []
+    probe._follow = lambda *args: followed.append(args)
+    probe.transition("x", "released", "waiting")
+    probe.transition("x", "waiting", "ready")
+    probe.transition("x", "released", "fetch", stimulus_id="s")
+    assert followed == []
+    for start, finish in (
+        ("ready", "executing"),
+        ("executing", "memory"),
+        ("flight", "memory"),
+        ("memory", "released"),
+        ("executing", "error"),
+        ("long-running", "released"),
+    ):
+        probe.transition("x", start, finish, stimulus_id="s")
+        assert followed.pop() == ("x", start, finish)
+    probe.teardown(worker)
+    probe.transition("x", "executing", "memory")
+    assert followed == [], "nothing is followed after the end"
+
+
+def run_here(worker, key, function):
+    """Run a task in this thread as a worker does, and store its output."""
+    ident = threading.get_ident()
+    worker.state.tasks[key] = SimpleNamespace(nbytes=None, prefix=None)
+    worker.active_threads[ident] = key
+    worker.data[key] = function()
+    del worker.active_threads[ident]
+
+
+@pytest.mark.skipif(tally.load() is None, reason=tally.why_not())
+def test_outputs_that_weigh_less_than_believed_are_explained(worker):
+    numpy = pytest.importorskip("numpy")
+    whole = numpy.ones(4 * MB)
+    probe = probe_on(worker)
+    for n in range(2):  # the first of a prefix is not weighed
+        run_here(worker, f"view-{n}", lambda: whole[1:])
+        worker.state.tasks[f"view-{n}"] = SimpleNamespace(nbytes=32 * MB, prefix="view")
+        probe.transition(f"view-{n}", "executing", "memory")
+    weighed = probe.heartbeat()["finished"]["view"]["weighed"]
+    assert weighed["because"] == "views of other arrays"
+    assert (weighed["count"], weighed["believed"]) == (1, 32 * MB)
+    assert abs(weighed["left"]) < 2**16
+    probe.teardown(worker)

@@ -122,6 +122,7 @@ def test_a_reading_comes_back_and_what_is_not_known_is_none():
         "base": None,
         "spilled": None,
         "spilled_disk": None,
+        "last_rest": None,
     }
 
 
@@ -131,6 +132,57 @@ def test_managed_bytes_are_brought_up_to_date_alone():
     layout.write_claimed(buffer, 12345)
     reading = layout.read_reading(buffer)
     assert (reading["rss"], reading["managed_claimed"]) == (7, 12345)
+
+
+def test_what_the_sampler_costs_comes_back_and_is_not_known_at_first():
+    buffer = recorder()
+    assert layout.read_sampler(buffer) == (None, None)
+    layout.write_sampler(buffer, 0.0125, 0.05)
+    assert layout.read_sampler(buffer) == (0.0125, 0.05)
+    assert bytes(buffer[48:56]) == bytes.fromhex("9a9999999999893f")
+    header = layout.read_header(buffer)
+    assert (header.slots, header.address) == (8, "tcp://a:1")
+
+
+@pytest.mark.parametrize(
+    "value", [0.0, -0.0, -1.0, float("nan"), float("inf"), float("-inf")]
+)
+def test_nonsense_about_the_sampler_is_not_known(value):
+    buffer = recorder()
+    layout.write_sampler(buffer, value, value)
+    assert layout.read_sampler(buffer) == (None, None)
+    layout.write_sampler(buffer, 0.01, value)
+    assert layout.read_sampler(buffer) == (0.01, None)
+
+
+@pytest.mark.parametrize(
+    "value", [-1.0, 2.0**60, 1e300, float("nan"), float("inf"), float("-inf")]
+)
+def test_a_reading_holds_no_nonsense(value):
+    """A recorder may be torn, or written by a worker that is going mad."""
+    buffer = recorder()
+    layout.write_reading(buffer, {"time": 1.5e9, "rss": value, "last_rest": value})
+    reading = layout.read_reading(buffer)
+    assert (reading["time"], reading["rss"], reading["last_rest"]) == (
+        1.5e9,
+        None,
+        None,
+    )
+
+
+def test_the_rest_when_last_idle_comes_back():
+    buffer = recorder()
+    layout.write_reading(buffer, {"time": 1.5e9, "rss": 7, "last_rest": 3})
+    assert layout.read_reading(buffer)["last_rest"] == 3
+    assert struct.unpack("<d", buffer[520 + 80 : 520 + 88]) == (3.0,)
+
+
+def test_raw_counters_may_be_negative_where_others_are_not():
+    buffer = recorder()
+    write(buffer)
+    layout.write_counters(buffer, 0, -5, 7, -9)
+    assert layout.raw_counters(buffer, 0) == (-5, 7, -9)
+    assert layout.read_counters(buffer, 0) == (0, 7, 0)
 
 
 def test_closing_comes_with_its_reason():

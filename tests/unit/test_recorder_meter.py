@@ -8,6 +8,7 @@ from dask_memdash.recorder import tally
 from dask_memdash.recorder.flight import FlightRecorder, RecorderReader
 from dask_memdash.recorder.meter import Mark, RssMeter, TallyMeter
 from dask_memdash.recorder.proc import RssReader
+from dask_memdash.recorder.regression import Share
 from dask_memdash.recorder.watch import WorkerWatch
 
 MB = 1_000_000
@@ -15,7 +16,13 @@ MB = 1_000_000
 
 def mark(recorder, name="sum-1", rss=100 * MB, method="exact"):
     slot = recorder.begin(name, 1, 1.0, rss)
-    return Mark(name, name, "sum", slot, 1.0, rss, 1, method)
+    prefix = name.partition("-")[0]
+    return Mark(name, name, prefix, slot, 1.0, rss, 1, method)
+
+
+def rss_meter(recorder, beyond=None, expected=None):
+    """Make one for a process that has `beyond`, and prefixes that use `expected`."""
+    return RssMeter(recorder, lambda rss: beyond, (expected or {}).get)
 
 
 class FakeTally:
@@ -35,6 +42,11 @@ class FakeTally:
         return self.missed
 
 
+def tally_meter(recorder, *args, **kwargs):
+    native = FakeTally(recorder, *args, **kwargs)
+    return TallyMeter(native, recorder, rss_meter(recorder, 999 * MB))
+
+
 @pytest.fixture
 def recorder():
     made = FlightRecorder(4, "tcp://127.0.0.1:1", private=True)
@@ -44,7 +56,7 @@ def recorder():
 
 def test_the_rss_meter_gives_a_task_alone_all_the_growth(recorder):
     task = mark(recorder, method="estimated")
-    meter = RssMeter(recorder)
+    meter = rss_meter(recorder, 999 * MB)
     meter.begin(task, task.slot)
     recorder.write_counters(task.slot, 0, 70 * MB, 0)  # as the sampler saw it
     meter.end(task, task.slot, 140 * MB, [task])
@@ -52,52 +64,83 @@ def test_the_rss_meter_gives_a_task_alone_all_the_growth(recorder):
 
 
 def test_the_rss_meter_shares_out_and_says_how_wrong_that_may_be(recorder):
-    first = mark(recorder, "sum-1", 100 * MB, "estimated")
+    first = mark(recorder, "open-1", 100 * MB, "estimated")
     second = mark(recorder, "sum-2", 120 * MB, "estimated")
-    RssMeter(recorder).end(second, second.slot, 160 * MB, [first, second])
+    meter = rss_meter(recorder)
+    meter.end(second, second.slot, 160 * MB, [first, second])
     assert recorder.counters(second.slot) == (24 * MB, 24 * MB, 36 * MB)
 
 
+def test_the_rss_meter_shares_out_what_is_beyond_storage_and_baseline(recorder):
+    first = mark(recorder, "open-1", 100 * MB, "estimated")
+    second = mark(recorder, "sum-2", 120 * MB, "estimated")
+    meter = rss_meter(recorder, beyond=100 * MB)
+    meter.end(second, second.slot, 160 * MB, [first, second])
+    assert recorder.counters(second.slot) == (40 * MB, 40 * MB, 60 * MB)
+
+
+def test_the_rss_meter_goes_by_what_prefixes_are_known_to_use(recorder):
+    first = mark(recorder, "open-1", 100 * MB, "estimated")
+    second = mark(recorder, "sum-2", 120 * MB, "estimated")
+    known = {"open": Share(90 * MB, 2 * MB), "sum": Share(10 * MB, 1 * MB)}
+    meter = rss_meter(recorder, 100 * MB, known)
+    meter.end(second, second.slot, 160 * MB, [first, second])
+    assert recorder.counters(second.slot) == (10 * MB, 10 * MB, 1 * MB)
+
+
+def test_a_peak_that_was_sampled_keeps_the_error_it_was_sampled_with(recorder):
+    first = mark(recorder, "open-1", 100 * MB, "estimated")
+    second = mark(recorder, "sum-2", 120 * MB, "estimated")
+    recorder.write_counters(second.slot, 0, 70 * MB, 5 * MB)
+    rss_meter(recorder).end(second, second.slot, 160 * MB, [first, second])
+    assert recorder.counters(second.slot) == (24 * MB, 70 * MB, 5 * MB)
+
+
 def test_the_tally_meter_leaves_the_count_and_the_remainder_of_a_task_alone(recorder):
-    native = FakeTally(recorder, counts=(30 * MB, 80 * MB))
-    meter = TallyMeter(native, recorder, lambda: 999 * MB)
+    meter = tally_meter(recorder, counts=(30 * MB, 80 * MB))
     task = mark(recorder)
     meter.begin(task, task.slot)
-    assert native.slots == [4096]
+    assert meter._tally.slots == [4096]
     meter.end(task, task.slot, 135 * MB, [task])
-    assert task.method == "exact"
+    assert (task.method, task.left) == ("exact", 30 * MB)
     assert recorder.counters(task.slot) == (30 * MB, 80 * MB, 5 * MB)
 
 
-def test_with_company_the_error_is_a_share_of_the_processs_remainder(recorder):
-    meter = TallyMeter(
-        FakeTally(recorder, (30 * MB, 80 * MB)), recorder, lambda: 9 * MB
-    )
+def test_a_task_that_frees_more_than_it_allocates_holds_nothing(recorder):
+    meter = tally_meter(recorder, (-40 * MB, 0))
+    task = mark(recorder)
+    meter.begin(task, task.slot)
+    meter.end(task, task.slot, 101 * MB, [task])
+    assert task.left == -40 * MB, "what it left behind may be less than nothing"
+    assert recorder.raw_counters(task.slot) == (0, 0, 1 * MB)
+
+
+def test_with_company_the_growth_of_the_process_says_nothing_of_one_task(recorder):
+    meter = tally_meter(recorder, (30 * MB, 80 * MB))
     task, other = mark(recorder), mark(recorder, "sum-2")
     task.alone = other.alone = False
     meter.begin(task, task.slot)
     meter.end(task, task.slot, 500 * MB, [task, other, other])
-    assert recorder.counters(task.slot) == (30 * MB, 80 * MB, 3 * MB)
+    assert (task.method, task.left) == ("exact", 30 * MB)
+    assert recorder.counters(task.slot) == (30 * MB, 80 * MB, 0)
 
 
 @pytest.mark.parametrize("missed", [tally.MISSED_PYTHON, tally.MISSED_NUMPY])
 def test_a_count_that_lacks_something_is_called_an_estimate(recorder, missed):
-    native = FakeTally(recorder, (1 * MB, 2 * MB), missed)
-    meter = TallyMeter(native, recorder, lambda: 0)
+    meter = tally_meter(recorder, (1 * MB, 2 * MB), missed)
     task = mark(recorder)
     meter.begin(task, task.slot)
     meter.end(task, task.slot, 150 * MB, [task])
-    assert task.method == "estimated"
+    assert (task.method, task.left) == ("estimated", None)
     assert recorder.counters(task.slot) == (50 * MB, 50 * MB, 50 * MB)
 
 
 def test_a_task_that_the_tally_does_not_take_is_left_to_the_other_meter(recorder):
-    native = FakeTally(recorder, begins=False)
-    meter = TallyMeter(native, recorder, lambda: 0)
+    meter = tally_meter(recorder, begins=False)
     task = mark(recorder)
     meter.begin(task, task.slot)
     meter.end(task, task.slot, 140 * MB, [task])
-    assert task.method == "estimated"
+    assert (task.method, task.left) == ("estimated", None)
     assert recorder.counters(task.slot) == (40 * MB, 40 * MB, 0)
 
 
@@ -110,7 +153,7 @@ def test_the_real_tally_counts_into_the_recorder_of_a_worker():
             2, "tcp://127.0.0.1:1", private=True, map_slots=native.map_slots
         )
         task = mark(recorder, rss=0)
-        meter = TallyMeter(native, recorder, lambda: 0)
+        meter = TallyMeter(native, recorder, rss_meter(recorder))
         meter.begin(task, task.slot)
         block = bytearray(50 * MB)
         del block

@@ -36,6 +36,41 @@ def test_rss_is_read_in_pages_from_statm():
     reader.close()
 
 
+@pytest.mark.parametrize(
+    "text", ["", "\n", "5", "5 ", "5 x 1", "5 0 1", " ", "x" * 5000]
+)
+@pytest.mark.parametrize("way", ["native", "python"])
+def test_a_statm_that_makes_no_sense_is_no_rss(tmp_path, monkeypatch, text, way):
+    if way == "python":
+        monkeypatch.setattr(proc, "_native_rss", None)
+    (tmp_path / "17").mkdir()
+    (tmp_path / "17" / "statm").write_text(text)
+    reader = RssReader(17, str(tmp_path))
+    assert reader.read() is None
+    reader.close()
+
+
+def test_rss_is_the_same_with_and_without_native_code(monkeypatch):
+    if proc._native_rss is None:
+        pytest.skip("the extension was not built")
+    reader = RssReader(17, str(DATA / "proc"))
+    native = reader.read()
+    monkeypatch.setattr(proc, "_native_rss", None)
+    assert reader.read() == native == 25_600 * PAGE
+    reader.close()
+
+
+def test_native_code_refuses_what_is_no_file():
+    if proc._native_rss is None:
+        pytest.skip("the extension was not built")
+    assert proc._native_rss(-1) is None
+    assert proc._native_rss(10**6) is None
+    with pytest.raises(TypeError):
+        proc._native_rss("5")
+    with pytest.raises(OverflowError):
+        proc._native_rss(2**80)
+
+
 def test_rss_agrees_with_psutil():
     reader = RssReader(os.getpid())
     expected = psutil.Process().memory_info().rss

@@ -1,6 +1,7 @@
 """Watching a process: its RSS, the shares of its tasks, and what a death leaves."""
 
 import os
+import struct
 
 import pytest
 
@@ -11,6 +12,7 @@ from dask_memdash.recorder.flight import FlightRecorder, RecorderReader
 from dask_memdash.recorder.watch import RecorderSearch, WorkerWatch
 
 T = 1_760_000_000.0
+MB = 1_000_000
 
 
 class Rss:
@@ -81,17 +83,127 @@ def test_a_task_alone_has_the_growth_and_its_peak_stays(watch, recorder):
     assert recorder.counters(slot) == (1000, 4000, 0)
 
 
-def test_tasks_beside_each_other_share_the_growth_and_keep_the_largest_error(
-    watch, recorder
-):
+def test_tasks_beside_each_other_share_and_a_peak_keeps_its_own_error(watch, recorder):
     recorder.begin("sum-1", 7, T, 1000)
     other = recorder.begin("sum-2", 8, T, 1000)
     first, second = look(watch, T, 5000).tasks
-    assert (first.now, first.error) == (2000, 2000)
-    assert (second.now, second.error) == (2000, 2000)
+    assert (first.now, first.peak, first.error) == (2000, 2000, 2000)
+    assert (second.now, second.peak, second.error) == (2000, 2000, 2000)
     recorder.release(other)
+    (first,) = look(watch, T, 2500).tasks
+    assert (first.now, first.peak, first.error) == (1500, 2000, 2000)
+    # a larger one that it had alone is certain
     (first,) = look(watch, T, 5000).tasks
-    assert (first.now, first.error) == (4000, 2000)
+    assert (first.now, first.peak, first.error) == (4000, 4000, 0)
+
+
+def test_what_is_stored_is_nobodys_share(watch, recorder):
+    """Storage and what was left when idle last go before the growth since begin."""
+    reading = {"time": T, "rss": 0, "managed_claimed": 3000, "last_rest": 500}
+    recorder.write_reading({**reading, "incoming": 100, "shuffle": 200})
+    recorder.begin("sum-1", 7, T, 1000)
+    recorder.begin("open-1", 8, T, 1000)
+    pending = recorder.begin("open-2", 8, T, 1000)
+    recorder.write_counters(pending, 200, 300, 0)
+    recorder.pend(pending)
+    tasks = {task.key: task for task in look(watch, T, 5000).tasks}
+    # 5000 - 3000 - 300 - 500 are beyond, of which the pending task holds 200
+    assert (tasks["sum-1"].now, tasks["sum-1"].error) == (500, 500)
+    assert tasks["open-1"].now == 500
+    assert tasks["open-2"].now == 200
+
+
+def by_prefix(watch):
+    watch._prefix_of = lambda key: key.partition("-")[0]
+    return watch
+
+
+def together(watch, recorder, time, rss, *keys):
+    """Let tasks run together for one sample, and give them."""
+    slots = [recorder.begin(key, n, time, 0) for n, key in enumerate(keys)]
+    glance = look(watch, time, rss)
+    for slot in slots:
+        recorder.release(slot)
+    return glance.tasks
+
+
+def test_what_prefixes_use_is_learnt_from_ever_other_mixes(watch, recorder):
+    by_prefix(watch)
+    reading = {"time": T, "rss": 0, "managed_claimed": 900 * MB}
+    recorder.write_reading({**reading, "last_rest": 100 * MB})
+    # a task of `open` uses 300 MB, one of `sum` 100
+    for n in range(8):
+        together(watch, recorder, T + 2 * n, 1400 * MB, "open-1", "sum-1")
+        together(watch, recorder, T + 2 * n + 1, 1600 * MB, "open-1", "open-2")
+    opened, summed = together(watch, recorder, T + 100, 1400 * MB, "open-1", "sum-1")
+    assert opened.now == pytest.approx(300 * MB, rel=0.01)
+    assert summed.now == pytest.approx(100 * MB, rel=0.02)
+    assert max(opened.error, summed.error) < 4 * MB
+
+
+def test_without_a_quiet_instant_nothing_is_learnt(watch, recorder):
+    by_prefix(watch)
+    recorder.write_reading({"time": T, "rss": 0, "managed_claimed": 900 * MB})
+    for n in range(8):
+        together(watch, recorder, T + 2 * n, 1400 * MB, "open-1", "sum-1")
+        together(watch, recorder, T + 2 * n + 1, 1600 * MB, "open-1", "open-2")
+    assert watch._use.of("open") is None
+
+
+def test_counted_tasks_that_run_together_have_what_is_not_counted_in_their_errors(
+    watch, recorder
+):
+    recorder.buffer[40] = layout.COUNTERS_FROM_TALLY
+    watch.recorders = [RecorderReader(recorder.buffer)]
+    by_prefix(watch)
+    recorder.write_reading({"time": T, "rss": 0, "last_rest": 100 * MB})
+    # `native` has 40 MB that are not counted, `open` nothing
+    for n in range(8):
+        for keys, uncounted in (
+            (("native-1", "open-1"), 40),
+            (("open-1", "open-2"), 0),
+        ):
+            slots = [recorder.begin(key, i, T, 0) for i, key in enumerate(keys)]
+            for slot in slots:
+                recorder.write_counters(slot, 10 * MB, 10 * MB, 1 * MB)
+            look(watch, T + 2 * n + (uncounted == 0), (120 + uncounted) * MB)
+            errors = {s.key: s.error for s in watch.last_tasks()}
+            for slot in slots:
+                recorder.release(slot)
+            if keys[0] == "native-1":
+                of_native = errors
+            else:
+                of_open = errors
+    assert of_native["native-1"] == pytest.approx(40 * MB, rel=0.05)
+    assert of_native["open-1"] < 3 * MB
+    assert of_open == {"open-1": of_open["open-2"], "open-2": of_open["open-2"]}
+    assert of_open["open-2"] < 3 * MB
+
+
+def test_the_count_of_tasks_that_run_together_is_left_alone(watch, recorder):
+    recorder.buffer[40] = layout.COUNTERS_FROM_TALLY
+    watch.recorders = [RecorderReader(recorder.buffer)]
+    for n in range(2):
+        recorder.write_counters(recorder.begin(f"sum-{n}", n, T, 0), 10, 20, 1)
+    for n in range(20):
+        tasks = look(watch, T + n, 900 * MB).tasks
+    assert [(t.now, t.peak, t.error) for t in tasks] == [(10, 20, 1)] * 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e300, 1e300])
+def test_a_reading_of_nonsense_gives_no_nonsense(watch, recorder, value):
+    """A recorder may be torn, or written by a worker that is going mad."""
+    recorder.write_reading({"time": T, "rss": 1, "managed_claimed": 5})
+    names = ("managed_claimed", "incoming", "last_rest")
+    for name in names:
+        at = 520 + 8 * layout.READING_FIELDS.index(name)
+        recorder.buffer[at : at + 8] = struct.pack("<d", value)
+    recorder.begin("sum-1", 7, T, 1000)
+    recorder.begin("open-1", 8, T, 1000)
+    for n in range(20):
+        tasks = look(watch, T + n, 5000).tasks
+    assert len(tasks) == 2
+    assert all(task.now >= 0 and task.error >= 0 for task in tasks)
 
 
 def test_pending_and_unmeasured_tasks_get_no_share(watch, recorder):

@@ -1,0 +1,264 @@
+"""A nanny's report: who ended the worker, sent until it is acknowledged, once."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from dask_memdash import config
+from dask_memdash.model.events import DeathReported
+from dask_memdash.plugins import nanny as module
+from dask_memdash.plugins import translate
+from dask_memdash.plugins.nanny import NannyProbe
+
+T = 1_760_000_000.0
+
+
+class Loop:
+    """Keeps what a nanny's loop is asked to call."""
+
+    def __init__(self):
+        self.asked = []
+
+    def add_callback(self, function, *arguments):
+        self.asked.append((function, arguments))
+
+
+class Scheduler:
+    """Answers as told, one answer after the other, and keeps what it was sent."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.sent = []
+
+    async def memdash_report(self, message):
+        self.sent.append(message)
+        answer = self.answers.pop(0) if self.answers else {"ok": True}
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class Counter:
+    """The kernel's count of OOM kills, as a test sets it."""
+
+    def __init__(self):
+        self.count = 4
+
+    def __call__(self, pid):
+        return self.count
+
+
+@pytest.fixture
+def oom(monkeypatch):
+    counter = Counter()
+    watch = module.OomWatch
+    monkeypatch.setattr(module, "OomWatch", lambda pid: watch(pid, counter))
+    return counter
+
+
+@pytest.fixture
+def nanny(monkeypatch, oom):
+    monkeypatch.setattr(module.sampler, "add", lambda *arguments: None)
+    monkeypatch.setattr(module.sampler, "remove", lambda *arguments: None)
+    process = SimpleNamespace(pid=2**22 + 7, exitcode=None)
+    return SimpleNamespace(
+        process=SimpleNamespace(
+            process=process,
+            worker_address="tcp://a:1",
+            status=SimpleNamespace(name="running"),
+        ),
+        status=SimpleNamespace(name="running"),
+        memory_manager=SimpleNamespace(_last_terminated_pid=-1),
+        address_safe="tcp://nanny:1",
+        scheduler=Scheduler(),
+        loop=Loop(),
+    )
+
+
+@pytest.fixture
+def probe(nanny):
+    probe = NannyProbe(config.defaults())
+    probe.setup(nanny)
+    probe._look(T)
+    return probe
+
+
+def death(probe, nanny, status):
+    """End the worker with a status as multiprocessing has it; give the report."""
+    nanny.process.process.exitcode = status
+    probe._look(T + 1)
+    ((_, message),) = probe._reports
+    return message
+
+
+def send(probe):
+    """Run what sends reports, without waiting between attempts."""
+
+    async def no_wait(seconds):
+        pass
+
+    async def run():
+        await asyncio.wait_for(probe._send_reports(), 30)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.asyncio, "sleep", no_wait)
+        asyncio.run(run())
+
+
+# -- who did it ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "signal"),
+    [
+        (0, 0, None),
+        (3, 3, None),
+        (-9, None, 9),
+        (-11, None, 11),
+        (-15, None, 15),
+        (255, None, None),
+    ],
+)
+def test_the_exit_status_is_split_into_code_and_signal(
+    probe, nanny, status, code, signal
+):
+    message = death(probe, nanny, status)
+    assert (message["code"], message["signal"]) == (code, signal)
+    assert message["by"] == "unknown"
+    assert (message["address"], message["pid"]) == ("tcp://a:1", 2**22 + 7)
+
+
+def test_a_worker_that_the_nanny_terminated_was_ended_by_it(probe, nanny, oom):
+    nanny.memory_manager._last_terminated_pid = nanny.process.process.pid
+    oom.count += 1
+    assert death(probe, nanny, -15)["by"] == "nanny"
+
+
+def test_a_kill_that_the_kernel_has_counted_was_its_own(probe, nanny, oom):
+    oom.count += 1
+    assert death(probe, nanny, -9)["by"] == "kernel"
+
+
+def test_a_kill_that_the_kernel_has_not_counted_is_not_its_own(probe, nanny, oom):
+    assert death(probe, nanny, -9)["by"] == "unknown"
+
+
+def test_another_signal_is_never_the_kernels_for_memory(probe, nanny, oom):
+    oom.count += 1
+    assert death(probe, nanny, -11)["by"] == "unknown"
+
+
+def test_without_a_count_nobody_is_blamed(probe, nanny, oom):
+    oom.count = None
+    assert death(probe, nanny, -9)["by"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "asked"),
+    [
+        ("nanny", "closing", True),
+        ("nanny", "closing_gracefully", True),
+        ("process", "stopping", True),
+        ("process", "running", False),
+    ],
+)
+def test_an_end_that_was_asked_for_says_so(probe, nanny, where, status, asked):
+    place = nanny if where == "nanny" else nanny.process
+    place.status = SimpleNamespace(name=status)
+    assert death(probe, nanny, 0)["asked"] is asked
+
+
+def test_a_process_without_a_recorder_is_reported_all_the_same(probe, nanny):
+    message = death(probe, nanny, -9)
+    event = translate.nanny_reported(SimpleNamespace(tasks={}), message, T + 2)
+    assert isinstance(event, DeathReported)
+    assert (event.recorded, event.executing, event.reading) == (False, (), None)
+
+
+# -- sending -------------------------------------------------------------------
+
+
+def test_a_report_is_sent_until_it_is_acknowledged(probe, nanny):
+    nanny.scheduler.answers = [OSError("gone"), None, {"ok": False}, TimeoutError()]
+    message = death(probe, nanny, -9)
+    send(probe)
+    assert len(nanny.scheduler.sent) == 5
+    for sent in nanny.scheduler.sent:
+        assert {k: v for k, v in sent.items() if k != "sent"} == message
+    assert not probe._reports
+
+
+def test_a_report_is_not_sent_for_ever(probe, nanny, monkeypatch):
+    death(probe, nanny, -9)
+    nanny.scheduler.answers = [None] * 1000
+    monkeypatch.setattr(module, "PATIENCE", -1.0)
+    send(probe)
+    assert len(nanny.scheduler.sent) == 1
+    assert not probe._reports
+
+
+def test_a_nanny_that_closes_gives_up(probe, nanny):
+    death(probe, nanny, -9)
+    nanny.scheduler.answers = [None] * 1000
+    nanny.status = SimpleNamespace(name="closing")
+    send(probe)
+    assert len(nanny.scheduler.sent) == 1
+
+
+def test_reports_that_cannot_be_sent_are_bounded(probe, nanny):
+    for number in range(module.MAX_REPORTS + 5):
+        nanny.process.process.exitcode = -9
+        probe._look(T)
+        nanny.process.process = SimpleNamespace(pid=2**22 + number, exitcode=None)
+        probe._look(T + 1)
+    nanny.process.process.exitcode = -9
+    probe._look(T + 2)
+    assert len(probe._reports) == module.MAX_REPORTS
+    assert probe._reports[-1][1]["pid"] == 2**22 + module.MAX_REPORTS + 4
+
+
+# -- clocks --------------------------------------------------------------------
+
+
+def reported(offset, probe, nanny):
+    """Give the report of a nanny whose clock is behind by so many seconds."""
+    message = death(probe, nanny, -9)
+    message |= {"died": T, "samples": [[T - 2.0, 5], [T, 9]], "sent": T + 0.1}
+    scheduler = SimpleNamespace(tasks={})
+    return translate.nanny_reported(scheduler, message, T + 0.1 + offset)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.4, 1.9, -1.9])
+def test_a_message_that_takes_its_time_moves_no_clock(probe, nanny, offset):
+    event = reported(offset, probe, nanny)
+    assert (event.died, event.clock_offset) == (T, 0.0)
+
+
+@pytest.mark.parametrize("offset", [3600.0, -7200.0])
+def test_times_of_a_nanny_whose_clock_differs_are_corrected(probe, nanny, offset):
+    event = reported(offset, probe, nanny)
+    assert event.clock_offset == pytest.approx(offset)
+    assert event.died == pytest.approx(T + offset)
+    assert [size for _, size in event.samples] == [5, 9]
+    assert [at for at, _ in event.samples] == pytest.approx(
+        [T - 2 + offset, T + offset]
+    )
+
+
+@pytest.mark.parametrize(
+    "sent", [None, "now", float("nan"), float("inf"), True, [], 10**400]
+)
+def test_a_senders_time_that_is_none_moves_no_clock(probe, nanny, sent):
+    message = {**death(probe, nanny, -9), "sent": sent}
+    event = translate.nanny_reported(SimpleNamespace(tasks={}), message, T + 2)
+    assert (event.died, event.clock_offset) == (T + 1, 0.0)
+
+
+def test_a_nanny_says_what_its_clock_shows_whenever_it_sends(probe, nanny, monkeypatch):
+    times = iter([T + 5, T + 65])
+    monkeypatch.setattr(module.time, "time", lambda: next(times))
+    death(probe, nanny, -9)
+    nanny.scheduler.answers = [None]
+    send(probe)
+    assert [sent["sent"] for sent in nanny.scheduler.sent] == [T + 5, T + 65]
