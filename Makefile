@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_OLDEST ?= .venv-oldest
+VENV_BENCH ?= .venv-bench
 # The oldest distributed that is supported; pyproject.toml and the README name it too.
 OLDEST := 2025.11.0
 # More arguments for pytest: make test ARGS="tests/unit -k breakdown"
@@ -23,7 +24,8 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16 | sed 's/^/  /'
 	@echo
 	@echo "ARGS=\"…\" is handed to pytest (make test), to the demo (make demo) and to the"
-	@echo "benchmark (make bench); PYTHON=… chooses the interpreter, VENV=… the place."
+	@echo "benchmarks (make bench ARGS=\"overhead --pairs 40\"); PYTHON=… chooses the"
+	@echo "interpreter, VENV=… the place."
 
 demo: $(VENV)/.demo ## set up, then run a rechunk out of memory and explain it
 	$(BIN)/dask memdash demo rechunk $(ARGS)
@@ -54,11 +56,11 @@ format: $(VENV)/.dev ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## tasks per second with MemDash against without
-	$(BIN)/python benchmarks/throughput.py $(ARGS)
+bench: $(VENV_BENCH)/.bench ## all benchmarks (or those that ARGS names): an hour and more
+	$(VENV_BENCH)/bin/python benchmarks $(ARGS)
 
 clean: ## remove environments, builds and caches
-	rm -rf $(VENV) $(VENV_OLDEST) build dist *.egg-info
+	rm -rf $(VENV) $(VENV_OLDEST) $(VENV_BENCH) build dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dask-scratch-space
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -97,6 +99,17 @@ $(VENV_OLDEST)/.dev: $(BUILT_FROM) Makefile
 	@echo "installing dask_memdash with distributed $(OLDEST) into $(VENV_OLDEST)"
 	@$(VENV_OLDEST)/bin/python $(PIP_INSTALL) --editable ".[demo,test]" \
 	  "distributed==$(OLDEST)" "dask==$(OLDEST)"
+	@touch $@
+
+# An environment of its own: with pyarrow, pandas stores strings in another way.
+# What cannot be installed here is left out of the tables, which then say so.
+$(VENV_BENCH)/.bench: $(BUILT_FROM)
+	$(call make-venv,$(VENV_BENCH))
+	@echo "installing dask_memdash and what it is compared with into $(VENV_BENCH)"
+	@$(VENV_BENCH)/bin/python $(PIP_INSTALL) --editable ".[demo]"
+	@for package in pandas pyarrow dask-memusage==1.1 memray; do \
+	  $(VENV_BENCH)/bin/python $(PIP_INSTALL) $$package \
+	    || echo "$$package could not be installed" >&2; done
 	@touch $@
 
 # --- the browser ------------------------------------------------------------------

@@ -9,11 +9,11 @@ machine count less.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
 
+import common
 import numpy as np
 
 from dask_memdash.recorder import tally as face
@@ -127,9 +127,10 @@ def per_call(tally: Tally, mapping: object) -> float:
 
 def main() -> None:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=21, help="(default 21)")
+    parser = common.parser(__doc__)
+    parser.add_argument("--rounds", type=int, help="(default 21)")
     options = parser.parse_args()
+    rounds = options.rounds or common.sized(options, 21, 7, 1)
     tally = face.load()
     if tally is None:
         raise SystemExit(face.why_not())
@@ -138,17 +139,20 @@ def main() -> None:
         f"NumPy {np.__version__}; begin and end: {per_call(tally, mapping):,.0f} ns\n"
     )
     variants = [BARE, IDLE, TASK, AGAIN]
-    print(f"{'bare / …':<18}{'ms':>8}" + "".join(f"{v:>14}" for v in variants[1:]))
+    common.header("workload", "bare, ms", *(f"bare / {v}" for v in variants[1:]))
     for work in WORKLOADS:
         times: dict[str, list[float]] = {variant: [] for variant in variants}
         work()
-        for number in range(options.rounds):
+        for number in range(rounds):
             shift = number % len(variants)
             for variant in variants[shift:] + variants[:shift]:
                 times[variant].append(measure(tally, mapping, work, variant))
         median = {v: statistics.median(t) for v, t in times.items()}
-        row = f"{work.__name__:<18}{median[BARE] * 1000:>8.1f}"
-        print(row + "".join(f"{median[BARE] / median[v]:>14.3f}" for v in variants[1:]))
+        common.row(
+            work.__name__,
+            f"{median[BARE] * 1000:.1f}",
+            *(f"{median[BARE] / median[v]:.3f}" for v in variants[1:]),
+        )
 
 
 if __name__ == "__main__":

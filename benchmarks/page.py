@@ -1,0 +1,335 @@
+"""What the page costs the scheduler's loop and the browser, at 1,000 workers.
+
+A real scheduler in this process with MemDash on it; simulated workers
+(``simulated.py``) send a real worker's heartbeats at the rate that real ones would.
+Prefixes and incidents beyond what those tell are put into the model.  A real Chromium,
+in a process of its own, opens the page as often as is asked, on each tab.
+
+Refreshes are timed in the loop, in its own processor time: what the views do and what
+Bokeh does at once to send it, without collections of garbage that happen to fall into
+them, which depend on all that this process holds.  The loop's load is the processor
+time of its thread, with no page, one and five open.  Bytes are those of the web socket
+towards one browser.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import random
+import shutil
+import statistics
+import sys
+import time
+from typing import Any
+from unittest import mock
+from weakref import WeakKeyDictionary
+
+import common
+import simulated
+from common import progress
+from distributed import Scheduler
+from distributed.scheduler import heartbeat_interval
+
+from dask_memdash import MemDash
+from dask_memdash.model.incidents import WorkerRef
+from dask_memdash.model.quantiles import QuantileSketch
+from dask_memdash.plugins import herald
+from dask_memdash.views import layout
+
+#: Budgets: seconds of the loop for a refresh, seconds to first paint.
+REFRESH_BUDGET = 0.050
+PAINT_BUDGET = 2.0
+
+TABS = ("overview", "workers", "tasks", "incidents", "order", "limits")
+
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--enable-precise-memory-info"),
+]
+
+
+class Refreshes:
+    """Times every refresh of every open page, in seconds of processor time."""
+
+    def __init__(self) -> None:
+        self.opened: list[float] = []
+        self.taken: list[float] = []
+        #: Time that collections of garbage took so far.
+        self.collected = 0.0
+        self._collecting = 0.0
+        self._seen: WeakKeyDictionary[layout.OpenPage, int] = WeakKeyDictionary()
+        self._update = layout.OpenPage.update
+        self._fill = layout.Page._fill
+
+    def collecting(self, phase: str, info: dict[str, int]) -> None:
+        """Take in that a collection of garbage begins or ends."""
+        if phase == "start":
+            self._collecting = time.thread_time()
+        else:
+            self.collected += time.thread_time() - self._collecting
+
+    def installed(self) -> Any:
+        """Time them from now on; undone when the context is left."""
+        timer = self
+
+        def update(page: layout.OpenPage) -> None:
+            start, collected = time.thread_time(), timer.collected
+            timer._update(page)
+            spent = time.thread_time() - start - (timer.collected - collected)
+            version = page.store.version
+            if timer._seen.get(page) != version:  # else it has only looked
+                timer._seen[page] = version
+                timer.taken.append(spent)
+
+        def fill(page: layout.Page, doc: Any) -> bool:
+            start = time.thread_time()
+            filled = timer._fill(page, doc)
+            timer.opened.append(time.thread_time() - start)
+            return filled
+
+        return mock.patch.multiple(layout.OpenPage, update=update), mock.patch.multiple(
+            layout.Page, _fill=fill
+        )
+
+
+# -- the browser's process -------------------------------------------------------------
+
+
+def browse(url: str, pages: int, seconds: float) -> None:
+    """Open the page, stay for a while, and print what was seen as JSON."""
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = os.environ.get("MEMDASH_CHROMIUM") or next(
+        filter(None, map(shutil.which, names)), None
+    )
+    received = [0]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        opened = []
+        for number in range(pages):
+            page = browser.new_page(viewport={"width": 1400, "height": 1000})
+            if number == 0:
+                page.on("websocket", lambda socket: _count(socket, received))
+            start = time.monotonic()
+            page.goto(url)
+            page.wait_for_selector("html[data-memdash=ready]", timeout=120_000)
+            opened.append((page, time.monotonic() - start))
+        first, ready = opened[0]
+        paint = first.evaluate(
+            "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+        )
+        first.wait_for_timeout(2000)
+        print("ready", flush=True)
+        heap = "performance.memory.usedJSHeapSize"
+        before, received[0] = first.evaluate(heap), 0
+        first.wait_for_timeout(seconds * 1000)
+        print(
+            json.dumps(
+                {
+                    "bytes": received[0] / seconds,
+                    "paint": None if paint is None else paint / 1000,
+                    "ready": ready,
+                    "heap_before": before,
+                    "heap_after": first.evaluate(heap),
+                }
+            ),
+            flush=True,
+        )
+        browser.close()
+
+
+def _count(socket: Any, received: list[int]) -> None:
+    def frame(payload: Any) -> None:
+        received[0] += len(payload)
+
+    socket.on("framereceived", frame)
+
+
+async def visit(url: str, pages: int, seconds: float) -> tuple[dict[str, Any], float]:
+    """Let a browser look for a while; give what it saw, and the loop's load."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__, "--browse", url),
+        *("--pages", str(pages), "--seconds", str(seconds)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    line = await asyncio.wait_for(child.stdout.readline(), 300)
+    if line.strip() != b"ready":
+        raise RuntimeError(f"the browser failed: {line!r}")
+    cpu, wall = time.thread_time(), time.monotonic()
+    answer = json.loads(await child.stdout.readline())
+    load = (time.thread_time() - cpu) / (time.monotonic() - wall)
+    await child.wait()
+    return answer, load
+
+
+# -- the cluster -----------------------------------------------------------------------
+
+
+def fill(plugin: MemDash, prefixes: int, incidents: int) -> None:
+    """Put prefixes and incidents into the model, as many as are asked for."""
+    model = plugin._model
+    for number in range(prefixes):
+        state = model.prefixes.of(f"prefix-{number}")
+        state.count, state.finished = 3, 50
+        state.outputs = QuantileSketch.of([0, 9 * 2**20, number * 100])
+        state.peaks = QuantileSketch.of([number * 1000, 2**20])
+    for number in range(incidents):
+        ref = WorkerRef(f"tcp://10.0.0.1:{number}", f"w{number}", "10.0.0.1", number)
+        model.incidents.add(
+            "lost",
+            time.time() - incidents + number,
+            ref,
+            limit=2**30,
+            breakdown=None,
+            evidence="scheduler",
+        )
+
+
+async def beat(running: Scheduler, variants: list[list[Any]]) -> None:
+    """Send heartbeats for ever, at the rate that so many workers would."""
+    workers = len(variants[0])
+    interval = heartbeat_interval(workers)
+    sent, start = 0, time.monotonic()
+    while True:
+        due = int((time.monotonic() - start) / interval * workers)
+        for number in range(sent, min(due, sent + workers)):
+            packet = random.choice(variants)[number % workers]
+            simulated.beat(running, [packet])
+        sent = due
+        await asyncio.sleep(0.02)
+
+
+async def measure(
+    options: argparse.Namespace, caught: dict[str, dict[str, Any]]
+) -> None:
+    """Open pages on each tab and print what they cost."""
+    logging.getLogger("dask_memdash").setLevel(logging.CRITICAL)
+    async with simulated.scheduler() as running:
+        plugin = MemDash(incidents__keep=max(10, options.incidents))
+        running.add_plugin(plugin)
+        await plugin.start(running)
+        await simulated.add_workers(running, options.workers, caught["busy"]["metrics"])
+        variants = []
+        for factor in (0.8, 1.0, 1.2):
+            message = {
+                **caught["busy"],
+                "extensions": dict(caught["busy"]["extensions"]),
+            }
+            own = message["extensions"]["memdash"]
+            reading = {**own["reading"], "rss": int(own["reading"]["rss"] * factor)}
+            message["extensions"]["memdash"] = {**own, "reading": reading}
+            variants.append(
+                simulated.packed(message, options.workers, with_memdash=True)
+            )
+        simulated.beat(running, variants[1])
+        beating = asyncio.create_task(beat(running, variants))
+        refreshes = Refreshes()
+        gc.callbacks.append(refreshes.collecting)
+        # The incidents are of long ago: nobody is told of them one by one.
+        silent = mock.patch.object(herald.Herald, "tell", return_value=None)
+        patches = [*refreshes.installed(), silent]
+        for patch in patches:
+            patch.start()
+        fill(plugin, options.prefixes, options.incidents)
+        try:
+            await print_costs(options, running, refreshes)
+        finally:
+            for patch in patches:
+                patch.stop()
+            beating.cancel()
+
+
+async def print_costs(
+    options: argparse.Namespace, running: Scheduler, refreshes: Refreshes
+) -> None:
+    """Print the tables."""
+    url = f"http://127.0.0.1:{running.http_server.port}/memdash"
+    print(
+        f"\n{options.workers:,} workers, {options.prefixes:,} prefixes, "
+        f"{options.incidents:,} incidents, {options.seconds:.0f} s each\n"
+    )
+    cpu, wall = time.thread_time(), time.monotonic()
+    await asyncio.sleep(options.seconds)
+    idle = (time.thread_time() - cpu) / (time.monotonic() - wall)
+    nobody = len(refreshes.taken)
+    common.header(
+        "tab", "pages", "refresh, ms (median, 95 %, most)", "loop's load",
+        "more than with none", "kB/s to one browser", "heap of the tab, MB",
+    )  # fmt: skip
+    common.row("none open", 0, f"{nobody} refreshes", f"{idle:.1%}", "", "", "")
+    loads = {}
+    first: dict[str, Any] | None = None
+    for tab, pages in [*((tab, 1) for tab in options.tabs), ("overview", 5)]:
+        refreshes.taken.clear()
+        answer, load = await visit(f"{url}#{tab}", pages, options.seconds)
+        first = first or answer
+        taken = sorted(refreshes.taken) or [0.0]
+        loads[tab, pages] = load - idle
+        common.row(
+            tab,
+            pages,
+            f"{1e3 * statistics.median(taken):.1f}, "
+            f"{1e3 * taken[int(0.95 * (len(taken) - 1))]:.1f}, {1e3 * taken[-1]:.1f}",
+            f"{load:.1%}",
+            f"{load - idle:.1%}",
+            f"{answer['bytes'] / 1e3:.1f}",
+            f"{answer['heap_before'] / 1e6:.1f} to {answer['heap_after'] / 1e6:.1f}",
+        )
+        progress(f"{tab}, {pages} open")
+        await asyncio.sleep(1)
+    assert first is not None
+    print()
+    common.header("what", "measured", "budget")
+    paint = first["paint"]
+    common.row(
+        "first paint", "–" if paint is None else f"{paint:.2f} s", f"{PAINT_BUDGET} s"
+    )
+    common.row("alive (charts drawn, connected)", f"{first['ready']:.2f} s", "")
+    common.row(
+        "opening a page, of the loop (median)",
+        f"{1e3 * statistics.median(refreshes.opened):.0f} ms",
+        "",
+    )
+    one, five = loads.get(("overview", 1)), loads["overview", 5]
+    if one:
+        common.row("five pages over one, load", f"{five / one:.2f}", "2")
+    common.row("a refresh's budget", "", f"{1e3 * REFRESH_BUDGET:.0f} ms")
+
+
+def main() -> None:
+    """Read the options and measure."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--workers", type=int, help="simulated workers")
+    parser.add_argument("--prefixes", type=int, help="task prefixes")
+    parser.add_argument("--incidents", type=int, help="incidents")
+    parser.add_argument("--seconds", type=float, help="time on each tab")
+    parser.add_argument("--tabs", nargs="*", default=TABS, choices=TABS)
+    parser.add_argument("--browse", help=argparse.SUPPRESS)
+    parser.add_argument("--pages", type=int, default=1, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.browse:
+        browse(options.browse, options.pages, options.seconds)
+        return
+    for name, sizes in {
+        "workers": (1000, 1000, 50),
+        "prefixes": (10_000, 10_000, 100),
+        "incidents": (10_000, 10_000, 100),
+        "seconds": (60.0, 15.0, 3.0),
+    }.items():
+        if getattr(options, name) is None:
+            setattr(options, name, common.sized(options, *sizes))
+    progress("catching heartbeats of a real worker")
+    caught = simulated.catch()
+    asyncio.run(measure(options, caught))
+
+
+if __name__ == "__main__":
+    main()

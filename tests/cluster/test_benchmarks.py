@@ -1,0 +1,66 @@
+"""The benchmarks run from a clean checkout: seconds each, figures of no worth."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dask_memdash.recorder import tally
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+pytestmark = pytest.mark.cluster
+
+
+def tables_of(name: str, *options: str) -> list[list[str]]:
+    """Run a benchmark as small as it goes; give the cells of its rows."""
+    answer = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--tiny", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    lines = [line for line in answer.stdout.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.skipif(tally.load() is None, reason="the tally is not built here")
+def test_accuracy_tells_how_far_figures_are_from_the_truth() -> None:
+    rows = tables_of("accuracy", "--kinds", "numpy_array")
+    own = [row for row in rows if row[0] == "numpy_array" and len(row) == 9]
+    assert [row[2] for row in own] == ["on", "off"]
+    assert own[0][3:6] == ["exact", "2", "0.0%"]
+
+
+def test_overhead_compares_each_tool_with_bare_runs() -> None:
+    rows = tables_of("overhead", "--workloads", "1", "--no-peers")
+    assert [row[:2] for row in rows if row[0] == "empty tasks"] == [
+        ["empty tasks", "bare"],
+        ["empty tasks", "MemDash"],
+        ["empty tasks", "bare again (A/A)"],
+    ]
+    assert all("(" in row[3] and "(" in row[5] for row in rows[-2:])
+
+
+def test_scheduler_cost_tells_what_the_hooks_add() -> None:
+    rows = tables_of("scheduler_cost")
+    beats = {row[0]: row for row in rows if row[0] in ("idle", "busy")}
+    assert float(beats["idle"][4]) > float(beats["idle"][3]) > 0
+    assert any("live graph" in row[0] for row in rows)
+
+
+def test_a_benchmark_that_does_not_exist_is_refused_by_name() -> None:
+    answer = subprocess.run(
+        [sys.executable, str(BENCHMARKS), "owerhead"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert answer.returncode == 1
+    assert "there is no 'owerhead' among accuracy, " in answer.stderr
