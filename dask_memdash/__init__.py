@@ -2,6 +2,9 @@
 
 ``client.register_plugin(MemDash())`` puts a page at ``/memdash`` on the scheduler's
 dashboard; ``dask scheduler --preload dask_memdash`` does the same at start.
+``explain(error)`` says why Dask raised ``KilledWorker``, and ``connect(client)`` gives
+what the page shows as pandas DataFrames; ``order(collection)`` works out the storage
+that a collection needs before anything runs.
 """
 
 from __future__ import annotations
@@ -9,11 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dask_memdash.client import connect, explain
     from dask_memdash.plugins.scheduler import MemDash
+    from dask_memdash.preview import order
 
 __version__ = "0.1.0"
 
-__all__ = ["MemDash", "__version__", "dask_setup"]
+__all__ = ["MemDash", "__version__", "connect", "dask_setup", "explain", "order"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +26,14 @@ def __getattr__(name: str) -> Any:
         from dask_memdash.plugins.scheduler import MemDash
 
         return MemDash
+    if name in ("connect", "explain"):
+        from dask_memdash import client
+
+        return getattr(client, name)
+    if name == "order":
+        from dask_memdash.preview import order
+
+        return order
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -47,3 +47,42 @@ class UnknownWorkerError(MemDashError, LookupError):
     def __init__(self, address: object) -> None:
         self.address = address
         super().__init__(f"no worker {address!r} is known")
+
+
+class UnknownPrefixError(MemDashError, LookupError):
+    """No task prefix of this name is known (any more)."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no task prefix {name[:80]!r} is known")
+
+
+class UnknownGraphError(MemDashError, LookupError):
+    """No graph of this id is known (any more)."""
+
+    def __init__(self, graph_id: object) -> None:
+        self.graph_id = graph_id
+        super().__init__(f"no graph {graph_id!r} is known")
+
+
+class NotRegisteredError(MemDashError):
+    """The scheduler that a client talks to has no MemDash, or one it cannot ask."""
+
+    def __init__(self, address: str, why: str = "MemDash is not registered") -> None:
+        self.address = address
+        super().__init__(
+            f"{why} on the scheduler at {address}; "
+            "client.register_plugin(dask_memdash.MemDash()) registers it"
+        )
+
+
+class SchedulerGoneError(MemDashError, ConnectionError):
+    """The scheduler that a client talks to does not answer (any more)."""
+
+    def __init__(self, address: str, why: str) -> None:
+        self.address = address
+        super().__init__(f"the scheduler at {address} cannot be asked: {why}")
+
+
+class UnexplainedError(MemDashError, LookupError):
+    """An exception that no incident of this scheduler tells of."""

@@ -1,44 +1,43 @@
 """What an incident says in words.
 
-Pure functions from an incident to sentences.  Says what was seen and how sure that
-is; causes and advice are the business of the diagnosis rules, which are not here.
+Pure functions from an incident to sentences: what was seen, and the cause as the
+diagnosis (:mod:`dask_memdash.analysis.diagnose`) has put it into words.
 """
 
 from __future__ import annotations
 
 import signal as signals
 
-from dask_memdash.model.incidents import Incident, Suspect
+from dask_memdash.analysis.finding import Diagnosis
+from dask_memdash.analysis.words import count, format_bytes, short
+from dask_memdash.model.incidents import DEATHS, Incident, Suspect
+
+__all__ = ["describe", "format_bytes"]
 
 #: Suspects and tasks named in one sentence.
 NAMED = 3
 
 
-def describe(incident: Incident) -> str:
-    """Say in a few sentences what happened, to whom, and what was running."""
-    sentences = [_HEADLINES[incident.kind](incident)]
-    if incident.kind == "killed-worker":
-        return " ".join([*sentences, _attempts(incident)])
-    if incident.kind != "paused":
-        sentences.append(_running(incident))
-        if incident.n_innocent:
-            sentences.append(
-                f"{_count(incident.n_innocent, 'other task')} had been assigned to it "
-                "and had not started."
-            )
+def describe(incident: Incident, diagnosis: Diagnosis | None = None) -> str:
+    """Say in a few sentences what happened, to whom, what was running, and why."""
+    sentences = [_HEADLINES[incident.kind](incident), *_what_ran(incident)]
+    if diagnosis is not None:
+        sentences.append(diagnosis.text)
     return " ".join(sentences)
 
 
-def format_bytes(size: float) -> str:
-    """Format a size for reading, in binary units."""
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("kiB", 2**10)):
-        if abs(size) >= factor * 0.9:
-            return (
-                f"{size / factor:.2f} {unit}"
-                if unit == "GiB"
-                else (f"{size / factor:.0f} {unit}")
+def _what_ran(incident: Incident) -> list[str]:
+    sentences = []
+    if incident.kind == "killed-worker":
+        sentences.append(_attempts(incident))
+    if incident.kind in DEATHS:
+        sentences.append(_running(incident))
+        if incident.n_innocent:
+            sentences.append(
+                f"{count(incident.n_innocent, 'other task')} had been assigned to it "
+                "and had not started."
             )
-    return f"{size:.0f} B"
+    return sentences
 
 
 def _terminated(incident: Incident) -> str:
@@ -103,14 +102,51 @@ def _paused(incident: Incident) -> str:
 def _killed_worker(incident: Incident) -> str:
     first = incident.tasks[0].key if incident.tasks else "a task"
     more = incident.n_tasks - 1
-    others = f" and {_count(more, 'other task')}" if more else ""
+    others = f" and {count(more, 'other task')}" if more else ""
     deaths = len(incident.attempts)
     if not deaths:
         return f"Dask gave up on {first}{others} (KilledWorker)."
     return (
         f"Dask gave up on {first}{others} (KilledWorker), because "
-        f"{_count(deaths, 'worker')} died while it was assigned to "
+        f"{count(deaths, 'worker')} died while it was assigned to "
         f"{'it' if deaths == 1 else 'them'}."
+    )
+
+
+def _memory_error(incident: Incident) -> str:
+    first = short(incident.tasks[0].key) if incident.tasks else "a task"
+    more = incident.n_tasks - 1
+    others = f" and {count(more, 'other')} of its kind" if more else ""
+    return (
+        f"Task {first}{others} raised MemoryError on worker {incident.worker.name}: "
+        f"{short(incident.detail, 200)}. The worker lives on; it used "
+        f"{_usage(incident)}."
+    )
+
+
+def _kernel_near(incident: Incident) -> str:
+    return (
+        f"The kernel was about to kill worker {incident.worker.name}: "
+        f"{incident.detail}, and the worker itself {_usage(incident)}, too little for "
+        "Dask to spill, pause or terminate it."
+    )
+
+
+def _spill_failed(incident: Incident) -> str:
+    first = short(incident.tasks[0].key) if incident.tasks else "an output"
+    reason, _, said = incident.detail.partition(": ")
+    because = {
+        "max-spill": "as much is spilled as distributed.worker.memory.max-spill allows",
+        "disk-full": "the disk is full",
+        "disk-error": "the disk cannot be written to",
+        "unpicklable": "it cannot be pickled",
+    }.get(reason, reason)
+    said = f" ({short(said, 200)})" if said else ""
+    times = "" if incident.n_tasks == 1 else f" It failed {incident.n_tasks:,} times."
+    return (
+        f"Worker {incident.worker.name} could not spill {first}, because "
+        f"{because}{said}; it stays in memory. The worker used {_usage(incident)}."
+        f"{times}"
     )
 
 
@@ -147,7 +183,7 @@ def _running(incident: Incident) -> str:
     named = "; ".join(_suspect(s) for s in incident.suspects[:NAMED])
     more = len(incident.suspects) - NAMED
     others = f"; and {more} more" if more > 0 else ""
-    tasks = _count(len(incident.suspects), "task")
+    tasks = count(len(incident.suspects), "task")
     verb = "was" if len(incident.suspects) == 1 else "were"
     return f"{when}, {tasks} {verb} running: {named}{others}."
 
@@ -162,7 +198,7 @@ def _suspect(suspect: Suspect) -> str:
     place = ""
     if suspect.order_position is not None:
         place = f", task {suspect.order_position:,} of {suspect.order_total:,} in order"
-    return f"{_short(suspect.key)} with {held}, for {suspect.seconds:.1f} s{place}"
+    return f"{short(suspect.key)} with {held}, for {suspect.seconds:.1f} s{place}"
 
 
 def _signal(incident: Incident) -> str:
@@ -175,14 +211,6 @@ def _signal(incident: Incident) -> str:
         return f"signal {number}"
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
-
-
-def _short(key: str, length: int = 70) -> str:
-    return key if len(key) <= length else f"{key[: length - 1]}…"
-
-
 #: Kind → its headline.
 _HEADLINES = {
     "terminated": _terminated,
@@ -193,4 +221,7 @@ _HEADLINES = {
     "lost": _lost,
     "paused": _paused,
     "killed-worker": _killed_worker,
+    "memory-error": _memory_error,
+    "spill-failed": _spill_failed,
+    "kernel-near": _kernel_near,
 }

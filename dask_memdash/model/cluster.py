@@ -21,7 +21,12 @@ from dask_memdash.model.events import (
     Event,
     Executing,
     GraphArrived,
+    GraphChecked,
+    MemoryErrorRaised,
     Noticed,
+    OutputsMoved,
+    SelfCost,
+    SpillFailed,
     StorageHeld,
     TaskInfo,
     TaskKilled,
@@ -34,6 +39,7 @@ from dask_memdash.model.events import (
     WorkersRestarting,
     WorkerStatusChanged,
 )
+from dask_memdash.model.evidence import observe, with_expected
 from dask_memdash.model.graphs import GraphIndex
 from dask_memdash.model.incidents import (
     Exit,
@@ -45,8 +51,11 @@ from dask_memdash.model.incidents import (
     rank_suspects,
     with_attempts,
 )
+from dask_memdash.model.order import OrderLog
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import Processes, WorkerState, history_row
+from dask_memdash.model.rooms import danger_of, host_facts
+from dask_memdash.model.troubles import Homes, Troubles
 
 #: Least time between two points of a history, in seconds.
 SPACING = 0.5
@@ -67,6 +76,9 @@ FAILED_CLOSING = ("heartbeat-error", "heartbeat-missing", "fail-hard")
 #: Dead processes remembered, to join what arrives late.
 MAX_SETTLED = 2_000
 
+#: Prefixes whose storage an incident keeps, the largest.
+MAX_STORED = 100
+
 #: Tasks of one 'killed-worker' incident that are named; the others are counted.
 MAX_KILLED = 20
 
@@ -86,9 +98,12 @@ class ClusterModel:
         self.processes = Processes(history_points, SPACING)
         self.prefixes = Prefixes()
         self.graphs = GraphIndex()
+        self.orders = OrderLog()
         self.incidents = IncidentLog(incidents_keep)
         #: How MemDash is degraded: where → (since, sentences).
         self.notices: dict[str, tuple[float, tuple[str, ...]]] = {}
+        #: What MemDash costs on the scheduler.
+        self.cost = SelfCost()
         #: Unix time of the newest event, in seconds.
         self.time = 0.0
         #: Grows with every event.
@@ -99,6 +114,8 @@ class ClusterModel:
         self._waiting: OrderedDict[tuple[str, int], DeathReported] = OrderedDict()
         # Death of a worker → the incident of the tasks that it made Dask give up.
         self._killed: OrderedDict[str, str] = OrderedDict()
+        self._troubles = Troubles(self.incidents, self._open)
+        self._homes = Homes(self.incidents)
 
     def handle(self, event: Event) -> None:
         """Take in what has happened: the only way to change the model."""
@@ -112,6 +129,7 @@ class ClusterModel:
         if event.address in self.processes.workers:
             self._let_go(event.address, event.time)
         self.processes.add(event)
+        self._homes.back(event.home, event.time)
 
     def _worker_reported(self, event: WorkerReported) -> None:
         worker = self._known(event.address, event.pid)
@@ -124,12 +142,23 @@ class ClusterModel:
         if event.rows is not None:
             self.prefixes.replace_rows(worker.rows, event.rows)
             worker.rows = event.rows
-        claimed = sum(row.claimed for row in worker.rows.values())
-        worker.reading = replace(event.reading, managed_claimed=claimed)
+            worker.claimed = sum(row.claimed for row in event.rows.values())
+        worker.reading = event.reading
+        if event.reading.managed_claimed != worker.claimed:
+            worker.reading = replace(event.reading, managed_claimed=worker.claimed)
+        worker.cost, worker.nanny_cost = event.cost, event.nanny_cost
+        if worker.first_base is None:
+            worker.first_base = event.reading.base
         self.prefixes.replace_executing(worker.executing, event.executing)
         worker.executing = event.executing
+        worker.ran.see(event.executing, event.time)
         self.prefixes.finish(event.finished)
+        if event.limits is not None:
+            self.processes.take_limits(worker, event.limits)
         self._refresh(worker, event.time)
+        if event.limits is not None:
+            danger = danger_of(worker, self.processes.by_key[worker.key])
+            self._troubles.kernel_near(worker, event.time, danger)
 
     def _worker_sampled(self, event: WorkerSampled) -> None:
         worker = self._known(event.address, event.pid)
@@ -156,6 +185,7 @@ class ClusterModel:
         )
         self.prefixes.replace_executing(worker.executing, executing)
         worker.executing = executing
+        worker.ran.see(executing, event.time)
         self._refresh(worker, event.time)
 
     def _status_changed(self, event: WorkerStatusChanged) -> None:
@@ -253,16 +283,9 @@ class ClusterModel:
         incident = self._open("exited" if worker.closing else "lost", worker, time)
         incident.closing = worker.closing
         incident.pause = worker.pause
-        incident.suspects = rank_suspects(
-            worker.executing, {}, worker.info.limit, self.graphs
-        )
+        incident.nanny = worker.info.nanny
+        self._homes.left(worker.info.home, incident.id)
         process = self.processes.by_key[worker.key]
-        incident.storage = tuple(
-            StoredAtDeath(prefix, process.managed.get(prefix, 0), row.spilled, row.keys)
-            for prefix, row in sorted(
-                worker.rows.items(), key=lambda r: -(r[1].claimed + r[1].spilled)
-            )
-        )
         incident.timeline = _tail(process.history.columns(since=time - 60))
         self._settle(key, incident.id)
         return incident
@@ -287,10 +310,13 @@ class ClusterModel:
         incident.hashes = frozenset(event.assigned_hashes)
         incident.keys_lost = event.keys_lost
         incident.bytes_lost = event.bytes_lost
+        incident.seconds_lost = event.seconds_lost
         self._name_suspects(incident, event.assigned)
 
     def _add_report(self, incident: Incident, event: DeathReported) -> None:
         incident.kind = kind_of_death(event)
+        incident.reported = True
+        incident.clock_offset = event.clock_offset
         incident.exit = Exit(event.code, event.signal, event.by)
         if event.reading is not None:
             incident.breakdown = break_down(event.reading)
@@ -304,6 +330,7 @@ class ClusterModel:
                 event.executing, known, incident.limit, self.graphs
             )
             incident.suspects = with_attempts(suspects, self.incidents, incident.id)
+            self._expect(incident)
         killed = self.incidents.get(self._killed.get(incident.id))
         if killed is not None:
             killed.evidence = incident.evidence
@@ -327,15 +354,52 @@ class ClusterModel:
                 )
             named.append(suspect)
         incident.suspects = with_attempts(tuple(named), self.incidents, incident.id)
+        self._expect(incident)
+
+    def _expect(self, incident: Incident) -> None:
+        """Add what the suspects' prefixes usually need, where that is not there yet."""
+        if incident.facts is not None:
+            names = [suspect.prefix for suspect in incident.suspects]
+            incident.facts = with_expected(incident.facts, self.prefixes, names)
+
+    # -- troubles without a death ----------------------------------------------
+
+    def _memory_error_raised(self, event: MemoryErrorRaised) -> None:
+        worker = self.processes.workers.get(event.address)
+        if worker is not None:
+            self._troubles.memory_error(event, worker)
+
+    def _spill_failed(self, event: SpillFailed) -> None:
+        worker = self.processes.workers.get(event.address)
+        if worker is not None:
+            self._troubles.spill_failed(event, worker)
 
     # -- the rest --------------------------------------------------------------
 
     def _graph_arrived(self, event: GraphArrived) -> None:
-        priorities = {
-            tuple(float(n) for n in head.split(",") if n): last
-            for head, last in event.priorities.items()
-        }
+        priorities = (
+            event.columns.priorities()
+            if event.columns is not None
+            else {
+                tuple(float(n) for n in head.split(",") if n): last
+                for head, last in event.priorities.items()
+            }
+        )
         self.graphs.add(event.graph, event.groups, priorities)
+        self.orders.add(event, *self._strength())
+
+    def _graph_checked(self, event: GraphChecked) -> None:
+        self.orders.check(event)
+
+    def _outputs_moved(self, event: OutputsMoved) -> None:
+        self.orders.move(event, *self._strength())
+
+    def _strength(self) -> tuple[int, int | None]:
+        """Give the cluster's threads, and the sum of the limits if all have one."""
+        limits = [process.limit for process in self.processes.by_key.values()]
+        known = [limit for limit in limits if limit is not None]
+        threads = sum(w.info.nthreads for w in self.processes.workers.values())
+        return threads, sum(known) if known and len(known) == len(limits) else None
 
     def _storage_held(self, event: StorageHeld) -> None:
         worker = self.processes.workers.get(event.address)
@@ -351,6 +415,8 @@ class ClusterModel:
             self.notices.pop(event.where, None)
 
     def _ticked(self, event: Ticked) -> None:
+        if event.cost is not None:
+            self.cost = event.cost
         if len(self.processes.history):
             row = history_row(self.processes.total)
             self.processes.history.append(event.time, row)
@@ -377,16 +443,39 @@ class ClusterModel:
         return earlier
 
     def _follow_pause(self, worker: WorkerState) -> None:
-        """Keep the largest breakdown of a pause: it begins before it is read."""
+        """Keep what held the memory when a pause was at its largest.
+
+        It begins before it is read.
+        """
+        if worker.pause is None:
+            return
         pause = self.incidents.get(worker.pause)
-        self._enlarge(pause, self.processes.by_key[worker.key].breakdown)
+        enlarged = self._enlarge(pause, self.processes.by_key[worker.key].breakdown)
+        if pause is not None and enlarged:
+            self._look_into(pause, worker)
 
     @staticmethod
-    def _enlarge(pause: Incident | None, now: Breakdown | None) -> None:
+    def _enlarge(pause: Incident | None, now: Breakdown | None) -> bool:
         if pause is None or now is None:
-            return
+            return False
         if pause.breakdown is None or now.process > pause.breakdown.process:
             pause.breakdown = now
+            return True
+        return False
+
+    def _look_into(self, incident: Incident, worker: WorkerState) -> None:
+        """Note what runs and is stored on a worker, and why, as it is known now."""
+        process = self.processes.by_key[worker.key]
+        suspects = rank_suspects(worker.executing, {}, worker.info.limit, self.graphs)
+        incident.suspects = with_attempts(suspects, self.incidents, incident.id)
+        incident.storage = tuple(
+            StoredAtDeath(prefix, process.managed.get(prefix, 0), row.spilled, row.keys)
+            for prefix, row in sorted(
+                worker.rows.items(), key=lambda r: -(r[1].claimed + r[1].spilled)
+            )[:MAX_STORED]
+        )
+        host = host_facts(self.processes, worker)
+        incident.facts = replace(observe(worker, process, self.prefixes), host=host)
 
     def _named(
         self, executing: tuple[Executing, ...], worker: WorkerState
@@ -413,7 +502,7 @@ class ClusterModel:
 
     def _open(self, kind: str, worker: WorkerState, time: float) -> Incident:
         info = worker.info
-        return self.incidents.add(
+        incident = self.incidents.add(
             kind,
             time,
             WorkerRef(info.address, info.name, info.host, info.pid),
@@ -421,6 +510,8 @@ class ClusterModel:
             breakdown=self.processes.breakdown_of(info.address),
             evidence="scheduler" if worker.reading is None else "heartbeat",
         )
+        self._look_into(incident, worker)
+        return incident
 
     def _resume(self, worker: WorkerState, time: float) -> None:
         incident = self.incidents.get(worker.pause)
@@ -456,7 +547,11 @@ HANDLERS: dict[type, Callable[[ClusterModel, Any], None]] = {
     WorkerRemoved: ClusterModel._worker_removed,
     DeathReported: ClusterModel._death_reported,
     TaskKilled: ClusterModel._task_killed,
+    MemoryErrorRaised: ClusterModel._memory_error_raised,
+    SpillFailed: ClusterModel._spill_failed,
     GraphArrived: ClusterModel._graph_arrived,
+    GraphChecked: ClusterModel._graph_checked,
+    OutputsMoved: ClusterModel._outputs_moved,
     StorageHeld: ClusterModel._storage_held,
     Noticed: ClusterModel._noticed,
     Ticked: ClusterModel._ticked,

@@ -8,16 +8,25 @@ Imports the standard library only.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dask_memdash.model.breakdown import Breakdown
 from dask_memdash.model.events import DeathReported, Executing, TaskInfo
+from dask_memdash.model.evidence import Evidence
 from dask_memdash.model.graphs import GraphIndex
 
 #: Kinds that are the death of a worker.
 DEATHS = frozenset({"terminated", "oom-killed", "killed", "crashed", "exited", "lost"})
+
+#: How long a nanny's report is waited for before an incident counts as settled, in
+#: seconds; it may still come later.
+REPORT_PATIENCE = 5.0
+
+#: Earlier attempts of one task that a suspect names, the last ones.
+MAX_ATTEMPTS = 20
 
 #: Assigned tasks that an incident names; the others are counted.
 NAMED_INNOCENT = 20
@@ -115,8 +124,46 @@ class Incident:
     attempts: tuple[str, ...] = ()
     #: Why the worker said that it closes, if it did.
     closing: str = ""
+    #: What was said of it: the error of a task, or why spilling failed.
+    detail: str = ""
+    #: Whether a nanny's report is to be expected, and whether it has arrived.
+    nanny: bool = False
+    reported: bool = False
+    #: Seconds that were added to the report's instants, as the clocks differ.
+    clock_offset: float = 0.0
+    #: Seconds of work to repeat for the keys lost; None where not known.
+    seconds_lost: float | None = None
+    #: When a worker was back in its place; None until then.
+    back: float | None = None
+    #: What was known of the cluster when it happened.
+    facts: Evidence | None = field(default=None, repr=False)
     #: Hashes of the assigned keys, good within the scheduler's process.
     hashes: frozenset[int] = field(default=frozenset(), repr=False)
+    #: Grows with every change, so that what is worked out of it can be kept.
+    revision: int = field(default=0, init=False, repr=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field, and count that as a change."""
+        object.__setattr__(self, name, value)
+        if name != "revision":
+            object.__setattr__(self, "revision", getattr(self, "revision", 0) + 1)
+
+    def settled(self, now: float) -> bool:
+        """Whether all evidence that can be expected of it alone has arrived.
+
+        Parameters
+        ----------
+        now
+            Unix time by the scheduler's clock, in seconds.
+        """
+        if self.kind not in DEATHS or self.reported or not self.nanny:
+            return True
+        return now > self.time + REPORT_PATIENCE
+
+    @property
+    def seconds_away(self) -> float | None:
+        """How long it took until a worker was back in its place, in seconds."""
+        return None if self.back is None else max(0.0, self.back - self.time)
 
     @property
     def innocent(self) -> tuple[TaskInfo, ...]:
@@ -178,6 +225,15 @@ class IncidentLog:
                 if not other.attempts:
                     del self._incidents[other.id]
 
+    def settled(self, incident: Incident, now: float) -> bool:
+        """Whether all evidence on an incident has arrived, or is overdue.
+
+        A 'killed-worker' rests on the deaths behind it.
+        """
+        deaths = (self.get(incident_id) for incident_id in incident.attempts)
+        behind = [death for death in deaths if death is not None]
+        return all(one.settled(now) for one in (incident, *behind))
+
     def deaths_of(self, key_hash: int) -> list[str]:
         """Give the deaths of workers that a key was assigned to, oldest first."""
         return [
@@ -187,8 +243,8 @@ class IncidentLog:
         ]
 
     def executing_at(self, key: str, before: str) -> tuple[str, ...]:
-        """Give the deaths before one at which a key was executing, oldest first."""
-        found = []
+        """Give the last deaths before one at which a key ran, oldest first."""
+        found: deque[str] = deque(maxlen=MAX_ATTEMPTS)
         for incident in self._incidents.values():
             if incident.id == before:
                 break

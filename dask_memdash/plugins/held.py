@@ -24,6 +24,11 @@ CHUNK = 200
 #: Waiting tasks looked at for each output; they are nearly always of one prefix.
 MAX_WAITERS = 8
 
+#: Types of outputs and clients named for each prefix, and characters of a name.
+MAX_TYPES = 4
+MAX_CLIENTS = 4
+SHOWN = 100
+
 
 class HeldWalk:
     """Walks over the workers' outputs, over and over."""
@@ -32,6 +37,8 @@ class HeldWalk:
         self._scheduler = scheduler
         self._todo: list[str] = []
         self._current: _Look | None = None
+        # Workers of which it was last said that they hold something.
+        self._holding: set[str] = set()
 
     def step(self, now: float) -> Iterator[StorageHeld]:
         """Go on for `BUDGET` seconds; yield what is known of each worker looked at.
@@ -44,7 +51,14 @@ class HeldWalk:
         deadline = time.perf_counter() + BUDGET
         workers = self._scheduler.workers
         if self._current is None and not self._todo:
-            self._todo = list(workers)
+            if not self._scheduler.tasks and not self._holding:
+                return
+            self._holding.intersection_update(workers)
+            self._todo = [
+                address
+                for address, worker in workers.items()
+                if worker.has_what or address in self._holding
+            ]
         while self._current is not None or self._todo:
             if self._current is None:
                 worker = workers.get(self._todo.pop())
@@ -53,8 +67,10 @@ class HeldWalk:
                 self._current = _Look(worker)
             if self._current.go_on():
                 look, self._current = self._current, None
-                if look.worker.address in workers:
-                    yield StorageHeld(now, look.worker.address, look.result())
+                address, held = look.worker.address, look.result()
+                if address in workers:
+                    (self._holding.add if held else self._holding.discard)(address)
+                    yield StorageHeld(now, address, held)
             if time.perf_counter() >= deadline:
                 return
 
@@ -78,13 +94,24 @@ class _Look:
     def result(self) -> dict[str, Held]:
         """Give what was found, by prefix."""
         return {
-            prefix: Held(s.pinned, s.awaited, s.awaited_by, s.replicas, s.n_replicas)
+            prefix: Held(
+                s.pinned,
+                s.awaited,
+                s.awaited_by,
+                s.replicas,
+                s.n_replicas,
+                s.because,
+                tuple(sorted(s.types)),
+                s.clients,
+            )
             for prefix, s in self._held.items()
         }
 
     def _add(self, task: TaskState) -> None:
         size = max(0, task.nbytes)
         sums = self._held.setdefault(str(task.prefix.name), _Sums())
+        if task.type and len(sums.types) < MAX_TYPES:
+            sums.types.add(str(task.type)[:SHOWN])
         if task.who_wants:
             sums.pinned += size
         if task.waiters:
@@ -98,13 +125,37 @@ class _Look:
         ):
             sums.replicas += size
             sums.n_replicas += 1
+            why = "replica"
+        elif task.waiters:
+            why = "awaited"
+        elif task.who_wants:
+            why = "pinned"
+            for client in islice(task.who_wants, MAX_CLIENTS):
+                name = str(client.client_key)[:SHOWN]
+                if name in sums.clients or len(sums.clients) < MAX_CLIENTS:
+                    sums.clients[name] = sums.clients.get(name, 0) + size
+        else:
+            why = "other"
+        sums.because[why] = sums.because.get(why, 0) + size
 
 
 class _Sums:
     """Running sums of one prefix on one worker, in bytes."""
 
-    __slots__ = ("awaited", "awaited_by", "n_replicas", "pinned", "replicas")
+    __slots__ = (
+        "awaited",
+        "awaited_by",
+        "because",
+        "clients",
+        "n_replicas",
+        "pinned",
+        "replicas",
+        "types",
+    )
 
     def __init__(self) -> None:
         self.pinned = self.awaited = self.replicas = self.n_replicas = 0
         self.awaited_by: dict[str, int] = {}
+        self.because: dict[str, int] = {}
+        self.clients: dict[str, int] = {}
+        self.types: set[str] = set()

@@ -20,6 +20,7 @@ from dask_memdash.config import Settings
 from dask_memdash.plugins import shims
 from dask_memdash.plugins.nanny import OPERATION
 from dask_memdash.plugins.worker import PROTOCOL
+from dask_memdash.web.api import ask
 from dask_memdash.web.mount import Mounted, mount, prepare
 
 if TYPE_CHECKING:
@@ -35,6 +36,19 @@ PATIENCE = 10.0
 
 #: Seconds between two ticks.
 TICK = 0.5
+
+#: Name of the scheduler's handler for clients.
+QUERY = "memdash_query"
+
+
+#: What a client gets when answering it fails.
+NO_ANSWER = {
+    "protocol": PROTOCOL,
+    "status": 500,
+    "body": "MemDash failed to answer this; its page and the scheduler's log say why",
+    "path": None,
+    "scheduler": None,
+}
 
 
 class SchedulerExtension:
@@ -73,6 +87,7 @@ class Installation:
         self._mounted: Mounted | None = None
         self._ticker: PeriodicCallback | None = None
         self._nannies: asyncio.Task[None] | None = None
+        self._answer: Callable[..., Any] | None = None
 
     async def install(self) -> None:
         """Install everything; what fails is shown as degraded, the rest goes on."""
@@ -82,7 +97,11 @@ class Installation:
             extension = scheduler.extensions["memdash"] = SchedulerExtension()
         extension.connect(self._plugin.heartbeat)
         scheduler.handlers[OPERATION] = self._plugin.report
+        scheduler.handlers[QUERY] = self._answer = border.guarded(
+            self._answer_client, "answering a client", NO_ANSWER.copy
+        )
         self._wrap_removal()
+        self._plugin.herald.attach()
         self._ticker = PeriodicCallback(self._plugin.tick, TICK * 1000)
         self._ticker.start()
         await border.guarded(self._open_page, "opening the page")()
@@ -114,9 +133,22 @@ class Installation:
                 await border.guarded(unregister, "removing plugins")(None, shims.TOPIC)
         if scheduler.handlers.get(OPERATION) == self._plugin.report:
             del scheduler.handlers[OPERATION]
+        if self._answer is not None and scheduler.handlers.get(QUERY) is self._answer:
+            del scheduler.handlers[QUERY]
         border.clear()
 
     # -- parts -----------------------------------------------------------------
+
+    def _answer_client(self, path: str, arguments: dict[str, str]) -> dict[str, Any]:
+        """Answer what a client asks, with the words of the JSON API."""
+        status, body = ask(self._plugin.store, path, arguments)
+        return {
+            "protocol": PROTOCOL,
+            "status": int(status),
+            "body": body,
+            "path": self._plugin.herald.path,
+            "scheduler": str(self._scheduler.id),
+        }
 
     async def _open_page(self) -> None:
         with contextlib.suppress(ImportError):  # mounting says what is missing
@@ -124,6 +156,7 @@ class Installation:
         self._mounted = mount(
             self._scheduler, self._plugin.store, self._settings, border
         )
+        self._plugin.herald.path = None if self._mounted.notice else self._mounted.path
         if self._mounted.notice:
             self._plugin.notice("scheduler", self._mounted.notice)
         if self._mounted.path:

@@ -20,19 +20,24 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_memdash import config
 from dask_memdash.border import border, guard_entry_points
+from dask_memdash.cost import Backoff, CostMeter, metered_methods, weigh
 from dask_memdash.errors import ConfigError, EventError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import (
     Event,
     Noticed,
+    SelfCost,
     Ticked,
     WorkerClosing,
     WorkersRestarting,
     WorkerStatusChanged,
 )
 from dask_memdash.plugins import shims, translate
+from dask_memdash.plugins.graphs import GraphWatch
 from dask_memdash.plugins.held import HeldWalk
+from dask_memdash.plugins.herald import Herald
 from dask_memdash.plugins.install import Installation, SchedulerExtension
+from dask_memdash.plugins.troubles import MEMORY_ERROR, SPILL_FAILED
 from dask_memdash.plugins.worker import PROTOCOL
 from dask_memdash.store.live import LiveStore
 
@@ -43,7 +48,23 @@ logger = logging.getLogger("dask_memdash")
 
 NAME = "memdash"
 
+#: Hooks and handlers whose processor time is counted; not the one that is called for
+#: every transition, which takes less than a look at the clock.
+METERED = (
+    "add_worker",
+    "remove_worker",
+    "update_graph",
+    "log_event",
+    "heartbeat",
+    "report",
+    "tick",
+)
 
+#: Seconds between two looks at what our own data weighs.
+WEIGHED_EVERY = 30.0
+
+
+@metered_methods(*METERED)
 @guard_entry_points
 class MemDash(SchedulerPlugin):
     """Memory diagnostics for a Dask cluster, at ``/memdash`` on its dashboard.
@@ -67,6 +88,7 @@ class MemDash(SchedulerPlugin):
 
     name: ClassVar[str] = NAME
     idempotent = True
+    BARE = ("transition",)
 
     def __init__(self, **overrides: Any) -> None:
         self._arguments = overrides
@@ -78,11 +100,17 @@ class MemDash(SchedulerPlugin):
             config.load(self._overrides)
         self._installation: Installation | None = None
         self._removals: dict[str, Mapping[str, Any]] = {}
-        self._graphs = 0
         self._heard_until: float | None = None
         # What has been said of each place, beside what has failed there.
         self._said: dict[str, list[str]] = {}
         self._warned: set[str] = set()
+        self.cost = CostMeter()
+        self._weighed_at = 0.0
+        self._weight = 0
+        self._watch: GraphWatch | None = None
+        self._erred = self.cost.metered(
+            border.guarded(self._look_at_error, "looking at an error")
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return shims.by_text(shims.SCHEDULER_SOURCE, {"overrides": self._arguments})
@@ -90,6 +118,14 @@ class MemDash(SchedulerPlugin):
     def __repr__(self) -> str:
         state = "running" if self._installation is not None else "not started"
         return f"<MemDash: {state}>"
+
+    def _repr_html_(self) -> str | None:
+        """Show a small summary of the running cluster in a notebook."""
+        from dask_memdash.plugins.notebook import summary
+
+        store = None if self._installation is None else self.store
+        html: str | None = border.guarded(summary, "showing it in a notebook")(store)
+        return html
 
     # -- called by the scheduler -----------------------------------------------
 
@@ -102,6 +138,10 @@ class MemDash(SchedulerPlugin):
         self._model = ClusterModel(settings.history_points, settings.incidents_keep)
         self.store = LiveStore(self._model)
         self._walk = HeldWalk(scheduler)
+        self._backoff = Backoff(settings.budget, most=4)
+        self._ticks = 0
+        self._watch = GraphWatch(scheduler, self._handle)
+        self.herald = Herald(scheduler, self._model, self.store, self._handle)
         for worker in scheduler.workers.values():
             self._model.handle(translate.worker_added(worker, time.time()))
         self._heard_until = time.time()
@@ -112,6 +152,7 @@ class MemDash(SchedulerPlugin):
         """Detach when the scheduler closes."""
         installation, self._installation = self._installation, None
         if installation is not None:
+            self._close_watch()
             await installation.stop()
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
@@ -133,26 +174,33 @@ class MemDash(SchedulerPlugin):
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
     ) -> None:
         """Look out for tasks that are given up; on the hot path of every task."""
-        if finish != "erred" or self._installation is None:
+        watch = self._watch
+        if watch is not None and watch.active:
+            if finish == "memory":
+                watch.moves += (key, kwargs.get("nbytes"))
+            elif start == "memory":
+                watch.moves += (key, None)
+        if finish == "erred":
+            self._erred(key, kwargs)
+
+    def _look_at_error(self, key: Any, kwargs: Mapping[str, Any]) -> None:
+        """Take note of a task that has been given up."""
+        if self._installation is None:
+            return
+        exception = kwargs.get("exception")
+        if self.herald.has_noted(exception):
             return
         killed = translate.task_killed(
-            self._scheduler,
-            key,
-            kwargs.get("exception"),
-            str(kwargs.get("worker")),
-            time.time(),
+            self._scheduler, key, exception, str(kwargs.get("worker")), time.time()
         )
         if killed is not None:
             self._handle(killed)
 
     def update_graph(self, scheduler: Scheduler, **kwargs: Any) -> None:
         """Take note of a graph's order."""
-        self._graphs += 1
-        name = f"graph-{self._graphs}"
-        priorities = kwargs.get("priority") or {}
-        graph = translate.graph_arrived(scheduler, priorities, name, time.time())
-        if graph is not None:
-            self._handle(graph)
+        if self._installation is not None and self._watch is not None:
+            priorities, keys = kwargs.get("priority") or {}, kwargs.get("keys") or ()
+            self._watch.arrived(priorities, keys, time.time())
 
     def restart(self, scheduler: Scheduler) -> None:
         """Take note that all workers are restarted on purpose."""
@@ -172,6 +220,8 @@ class MemDash(SchedulerPlugin):
             self._handle(
                 WorkerStatusChanged(time.time(), topic, str(msg.get("status")))
             )
+        elif topic == shims.TOPIC and action in (MEMORY_ERROR, SPILL_FAILED):
+            self._handle(translate.trouble(self._scheduler, msg, time.time()))
         elif topic == shims.TOPIC and action == "lacks":
             self._warn(str(msg.get("text"))[:500])
         elif topic == shims.TOPIC and action == "missing":
@@ -186,7 +236,9 @@ class MemDash(SchedulerPlugin):
         extension = self._scheduler.extensions.get(NAME)
         if isinstance(extension, SchedulerExtension):
             extension.disconnect()
+        self.herald.detach()
         if installation is not None:
+            self._close_watch()
             task = asyncio.ensure_future(installation.remove())
             self._removing = task
 
@@ -235,7 +287,7 @@ class MemDash(SchedulerPlugin):
             registered = self._scheduler.plugins.get(NAME) is self
             self._heard_until = None if registered else self._heard_until
         known, real = self._model.processes.workers, self._scheduler.workers
-        if known.keys() != real.keys():
+        if len(known) != len(real) or not all(map(real.__contains__, known)):
             for address in real.keys() - known.keys():
                 self._handle(translate.worker_added(real[address], now))
             for address in known.keys() - real.keys():
@@ -243,10 +295,16 @@ class MemDash(SchedulerPlugin):
                     translate.worker_removed(self._scheduler, address, "", None, now)
                 )
         self._forget_places(now)
-        for event in self._walk.step(now):
-            self._handle(event)
+        if self._watch is not None:
+            self._watch.step(now)
+        cost = self._own_cost(now)
+        self._ticks += 1
+        if self._ticks % (1 << cost.held_back) == 0:
+            for event in self._walk.step(now):
+                self._handle(event)
         self._show("scheduler", now)
-        self._handle(Ticked(now))
+        self._handle(Ticked(now, cost))
+        self.herald.tell(now)
 
     def notice(self, where: str, text: str) -> None:
         """Show on the page, and tell connected clients, how MemDash is degraded."""
@@ -260,6 +318,19 @@ class MemDash(SchedulerPlugin):
         self._warn(text, where)
 
     # -- helpers ---------------------------------------------------------------
+
+    def _close_watch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+
+    def _own_cost(self, now: float) -> SelfCost:
+        """Say what MemDash costs here; if too much, look at storage more rarely."""
+        rate = self.cost.rate()
+        if now > self._weighed_at + WEIGHED_EVERY:
+            self._weighed_at = now
+            self._weight = weigh(self._model)
+        return SelfCost(rate, self._weight, self._backoff.judge(rate))
 
     def _show(self, where: str, now: float) -> None:
         """Bring what the page says of a place up to date."""
@@ -280,12 +351,17 @@ class MemDash(SchedulerPlugin):
         """Take back what was said of workers and nannies that are gone."""
         if self._said.keys() <= {"scheduler"}:
             return
-        workers = self._scheduler.workers.values()
-        here = {f"worker {w.address}" for w in workers} | {"scheduler"}
-        here |= {f"nanny {w.nanny}" for w in workers}
-        for where in self._said.keys() - here:
-            del self._said[where]
-            self._show(where, now)
+        workers = self._scheduler.workers
+        addresses = {
+            "worker": workers,
+            "nanny": {worker.nanny for worker in workers.values()},
+            "scheduler": ("",),
+        }
+        for where in list(self._said):
+            kind, _, address = where.partition(" ")
+            if address not in addresses.get(kind, ()):
+                del self._said[where]
+                self._show(where, now)
 
     def _handle(self, event: Event) -> None:
         if self._installation is not None:

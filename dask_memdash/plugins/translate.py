@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from dask_memdash.errors import EventError
 from dask_memdash.model.events import (
     DeathReported,
-    GraphArrived,
+    MemoryErrorRaised,
+    SpillFailed,
     TaskInfo,
     TaskKilled,
     WorkerAdded,
@@ -36,8 +37,18 @@ if TYPE_CHECKING:
 #: Assigned tasks of a dead worker that are kept whole; of the others, the hash.
 MAX_ASSIGNED = 256
 
-#: Lost keys whose sizes are added up at most.
+#: Lost keys whose sizes are added up at most, and tasks to be repeated for them.
 MAX_LOST = 20_000
+
+#: States of a task that is still to run.
+TO_RUN = frozenset({"waiting", "queued", "processing", "no-worker"})
+
+#: Difference between two hosts' clocks, in seconds, that may as well be a message's
+#: time on its way to a busy scheduler: nothing is corrected for it.
+CLOCK_TOLERANCE = 2.0
+
+#: Unix time in seconds beyond which a sender's clock is not taken for one.
+MAX_TIME = 1e11
 
 
 def task_info(task: TaskState) -> TaskInfo:
@@ -70,6 +81,7 @@ def worker_added(worker: WorkerState, time: float) -> WorkerAdded:
         limit=int(worker.memory_limit) or None,
         nanny=bool(worker.nanny),
         status=worker.status.name,
+        home=str(worker.nanny or worker.name or ""),
     )
 
 
@@ -111,7 +123,43 @@ def worker_removed(
         assigned_hashes=tuple(hash(key) for key in assigned),
         keys_lost=len(lost) if removal else None,
         bytes_lost=sum(sizes) if len(lost) <= MAX_LOST else None,
+        seconds_lost=seconds_to_repeat(task for task in gone if task is not None)
+        if removal and len(lost) <= MAX_LOST
+        else None,
     )
+
+
+def seconds_to_repeat(lost: Iterable[TaskState]) -> float | None:
+    """Sum how long it takes to make lost outputs again, and what they are made of.
+
+    Only what the scheduler means to run again counts: outputs that nobody wants any
+    more are not made again, and inputs that are still held need not be.
+
+    Parameters
+    ----------
+    lost
+        Tasks whose only output was lost, as they are after the scheduler has
+        decided what becomes of them.
+
+    Returns
+    -------
+    float or None
+        In seconds, from the mean duration of each task's prefix; None where there
+        are more than `MAX_LOST` of them, or a prefix has none.
+    """
+    todo = [task for task in lost if task.state in TO_RUN]
+    seen = set(todo)
+    seconds = 0.0
+    while todo:
+        task = todo.pop()
+        duration = float(task.prefix.duration_average)
+        if duration < 0 or len(seen) > MAX_LOST:
+            return None
+        seconds += duration
+        fresh = [d for d in task.dependencies if d.state in TO_RUN and d not in seen]
+        seen.update(fresh)
+        todo += fresh
+    return seconds
 
 
 def task_killed(
@@ -143,36 +191,6 @@ def task_killed(
     )
 
 
-def graph_arrived(
-    scheduler: Scheduler,
-    priorities: Mapping[Any, tuple[Any, ...]],
-    name: str,
-    time: float,
-) -> GraphArrived | None:
-    """Describe a graph by the priorities of its tasks; None for a single task."""
-    if len(priorities) < 2:
-        return None
-    values = priorities.values()
-    heads = {priority[:-1] for priority in values}
-    if len(heads) == 1:
-        by_head = {next(iter(heads)): [priority[-1] for priority in values]}
-    else:
-        by_head = {head: [] for head in heads}
-        for priority in values:
-            by_head[priority[:-1]].append(priority[-1])
-    tasks = scheduler.tasks
-    groups = {tasks[key].group for key in priorities if key in tasks}
-    return GraphArrived(
-        time=time,
-        graph=name,
-        groups=tuple(str(group.name) for group in groups),
-        priorities={
-            ",".join(str(float(n)) for n in head): tuple(sorted(map(float, last)))
-            for head, last in by_head.items()
-        },
-    )
-
-
 def worker_reported(
     worker: WorkerState, data: Mapping[str, Any], time: float
 ) -> WorkerReported:
@@ -183,9 +201,12 @@ def worker_reported(
     EventError
         It is malformed.
     """
-    event = from_dict(WorkerReported, {**data, "time": time, "address": worker.address})
-    old = worker.memory.unmanaged_old
-    return replace(event, reading=replace(event.reading, unmanaged_old=old))
+    data = {**data, "time": time, "address": worker.address}
+    reading = data.get("reading")
+    if isinstance(reading, Mapping):
+        old = int(worker.memory.unmanaged_old)
+        data["reading"] = {**reading, "unmanaged_old": old}
+    return from_dict(WorkerReported, data)
 
 
 def nanny_reported(
@@ -206,12 +227,49 @@ def nanny_reported(
         return from_dict(WorkerSampled, data)
     if kind != "death":
         raise EventError(f"a nanny's message is of kind {str(kind)[:40]!r}")
-    event = from_dict(DeathReported, {**data, "known": []})
+    offset = _clock_offset(message.get("sent"), time)
+    event = from_dict(DeathReported, {**data, "known": [], "clock_offset": offset})
+    if offset:
+        event = replace(
+            event,
+            died=event.died + offset,
+            samples=tuple((at + offset, size) for at, size in event.samples),
+        )
     known, names = find_tasks(scheduler, [(e.key, e.digest) for e in event.executing])
     executing = tuple(
         replace(task, key=names.get(task.digest, task.key)) for task in event.executing
     )
     return replace(event, executing=executing, known=known)
+
+
+def trouble(
+    scheduler: Scheduler, message: Mapping[str, Any], time: float
+) -> MemoryErrorRaised | SpillFailed:
+    """Turn what a worker says of a trouble into an event.
+
+    Raises
+    ------
+    EventError
+        It is malformed.
+    """
+    data = {**message, "time": time, "address": message.get("worker")}
+    if message.get("action") == "spill-failed":
+        return from_dict(SpillFailed, data)
+    key = str(message.get("key"))[:KEY_SHOWN]
+    known, _ = find_tasks(scheduler, [(key, "")])
+    task = {"key": key, "prefix": message.get("prefix"), "group": "", "priority": None}
+    event = from_dict(MemoryErrorRaised, {**data, "task": task})
+    return replace(event, task=known[0]) if known else event
+
+
+def _clock_offset(sent: object, time: float) -> float:
+    """Give by how many seconds a sender's clock is behind; 0 where that is a trifle."""
+    if isinstance(sent, bool) or not isinstance(sent, int | float):
+        return 0.0
+    if not 0 < sent < MAX_TIME:  # NaN is not, either
+        return 0.0
+    offset = time - sent
+    return offset if abs(offset) > CLOCK_TOLERANCE else 0.0
 
 
 def find_tasks(

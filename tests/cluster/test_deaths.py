@@ -75,11 +75,16 @@ def test_four_deaths_make_a_killed_worker_whose_suspect_was_executing(start):
         suspect = death["suspects"][0]
         assert suspect["bytes"] > 100_000_000
         assert len(suspect["priority"]) == 3
-        assert suspect["attempts"] == earlier
+        assert suspect["attempts"] == [
+            {"incident": number, "kind": "terminated"} for number in earlier
+        ]
         assert death["breakdown"]["executing"] > 100_000_000
         assert len(death["timeline"]["time"]) > 5
         assert "hog-of-this-test" in death["diagnosis"]["text"]
         earlier.append(number)
+    joined = session.api(f"incidents/{killed['id']}")["diagnosis"]
+    assert joined["cause"] == "task-too-large"
+    assert joined["responsible"]["key"] == "hog-of-this-test"
     session.client.gather(waiting)
 
 

@@ -193,7 +193,7 @@ def test_a_killed_worker_is_whole_sentences_whatever_is_known_of_it(attempts, n_
         (584 * MiB, "584 MiB"),
         (2**30, "1.00 GiB"),
         (1000 * MiB, "0.98 GiB"),
-        (5 * 2**40, "5120.00 GiB"),
+        (5 * 2**40, "5.00 TiB"),
         (-3 * MiB, "-3 MiB"),
     ],
 )

@@ -245,6 +245,16 @@ def test_a_process_that_workers_share_is_counted_once(model):
     assert managed == {"sum": 40, "open": 20}
 
 
+def test_managed_bytes_follow_what_is_resident_while_the_storage_stays(model):
+    stored = {"sum": row(30), "open": row(10)}
+    feed(model, added(A, 1), reported(A, 1, rss=100, rows=stored))
+    for rss, expected in ((20, {"sum": 15, "open": 5}), (90, {"sum": 30, "open": 10})):
+        feed(model, reported(A, 1, time=T + rss, rss=rss))
+        prefixes = model.prefixes.by_name
+        assert {name: prefixes[name].managed for name in stored} == expected
+        assert total(model)[:2] == (rss, sum(expected.values()))
+
+
 def test_the_same_pid_on_another_host_is_another_process(model):
     feed(
         model,

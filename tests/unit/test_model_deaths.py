@@ -267,6 +267,14 @@ def test_an_incident_says_what_was_stored(model):
 # -- suspects ------------------------------------------------------------------
 
 
+def test_of_a_task_that_dies_over_and_over_the_last_attempts_are_named(model):
+    for pid in range(1, 31):
+        address = f"tcp://10.0.0.9:{pid}"
+        feed(model, added(address, pid), died(address, pid, executing=(TASK,)))
+    (suspect,) = next(iter(model.incidents)).suspects
+    assert suspect.attempts == tuple(str(n) for n in range(10, 30))
+
+
 def test_suspects_come_with_bytes_share_priority_and_order_position(model):
     feed(
         model,

@@ -22,11 +22,13 @@ from dask_memdash.recorder.format import KEY_CAPACITY, key_digest
 T = 1_760_000_000.0
 
 
-def task(key, priority=(0, 1, 5), nbytes=-1):
+def task(key, priority=(0, 1, 5), nbytes=-1, state="released", seconds=1.0, of=()):
     prefix = (key[0] if isinstance(key, tuple) else str(key)).partition("-")[0]
-    return SimpleNamespace(
+    return Task(
+        state=state,
+        dependencies=set(of),
         key=key,
-        prefix=SimpleNamespace(name=prefix),
+        prefix=SimpleNamespace(name=prefix, duration_average=seconds),
         group=SimpleNamespace(name=f"{prefix}-group"),
         priority=priority,
         nbytes=nbytes,
@@ -39,6 +41,13 @@ def scheduler(*tasks):
     for made in tasks:
         made.group = groups.setdefault(made.group.name, GroupStandIn(made.group.name))
     return SimpleNamespace(tasks={made.key: made for made in tasks})
+
+
+class Task(SimpleNamespace):
+    """A task's state, which is its own key in sets."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
 
 class GroupStandIn:
@@ -144,34 +153,6 @@ def test_a_task_that_is_gone_already_is_no_killed_worker():
     assert translate.task_killed(scheduler(), "gone-1", exception, A, T) is None
 
 
-# -- graphs --------------------------------------------------------------------
-
-
-def test_a_graph_arrives_with_its_priorities_by_head():
-    tasks = scheduler(task("sum-1"), task("sum-2"), task("open-1"))
-    graph = translate.graph_arrived(
-        tasks,
-        {"sum-1": (0, 1, 9), "sum-2": (0, 1, 3), "open-1": (-1, 2, 4)},
-        "g-1",
-        T,
-    )
-    assert (graph.time, graph.graph) == (T, "g-1")
-    assert sorted(graph.groups) == ["open-group", "sum-group"]
-    assert graph.priorities == {"0.0,1.0": (3.0, 9.0), "-1.0,2.0": (4.0,)}
-
-
-def test_a_graph_of_one_head_is_sorted_too():
-    graph = translate.graph_arrived(
-        scheduler(), {"a": (0, 1, 9), "b": (0, 1, 3)}, "g-1", T
-    )
-    assert (graph.groups, graph.priorities) == ((), {"0.0,1.0": (3.0, 9.0)})
-
-
-@pytest.mark.parametrize("priorities", [{}, {"sum-1": (0, 1, 2)}])
-def test_a_single_task_is_no_graph(priorities):
-    assert translate.graph_arrived(scheduler(), priorities, "g-1", T) is None
-
-
 # -- workers -------------------------------------------------------------------
 
 
@@ -214,6 +195,33 @@ def test_a_removal_counts_what_was_assigned_and_lost():
     assert (event.n_assigned, len(event.assigned_hashes)) == (300, 300)
     assert [info.key for info in event.assigned] == [f"sum-{n}" for n in range(256)]
     assert (event.keys_lost, event.bytes_lost) == (4, 15)
+    assert event.seconds_lost == 0.0  # nobody wants them any more
+
+
+def test_the_work_to_repeat_is_that_of_lost_tasks_still_wanted_and_their_inputs():
+    grandparent = task("open-1", state="waiting", seconds=4.0)
+    held = task("open-2", state="memory", seconds=100.0)
+    parent = task("clean-1", state="waiting", seconds=2.0, of=[grandparent, held])
+    lost = [
+        task("sum-1", state="waiting", seconds=0.5, of=[parent]),
+        task("sum-2", state="processing", seconds=0.25, of=[parent]),
+        task("sum-3", state="released", seconds=50.0),
+    ]
+    assert translate.seconds_to_repeat(lost) == 4.0 + 2.0 + 0.5 + 0.25
+
+
+def test_the_work_to_repeat_is_not_known_where_a_prefix_was_never_timed():
+    lost = [task("sum-1", state="waiting"), task("x-1", state="queued", seconds=-1)]
+    assert translate.seconds_to_repeat(lost) is None
+
+
+def test_the_work_to_repeat_is_looked_up_within_bounds(monkeypatch):
+    monkeypatch.setattr(translate, "MAX_LOST", 3)
+    chain = []
+    for number in range(5):
+        chain.append(task(f"sum-{number}", state="waiting", of=chain[-1:]))
+    assert translate.seconds_to_repeat(chain[2:3]) == 3.0
+    assert translate.seconds_to_repeat(chain[4:]) is None
 
 
 def test_a_removal_that_nothing_was_logged_of_knows_nothing_of_losses():

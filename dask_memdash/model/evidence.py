@@ -1,0 +1,202 @@
+"""What is kept of the cluster when an incident happens, for the diagnosis.
+
+What is known of prefixes, storage and the baseline goes on changing after a death,
+and most of it is forgotten with the worker, so a compact and bounded copy is taken
+when the incident is opened.
+
+Imports the standard library only.  All sizes are integers in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dask_memdash.model.events import Held, Thresholds, Weighed
+from dask_memdash.model.prefixes import Prefixes, PrefixState
+from dask_memdash.model.processes import ProcessState, WorkerState
+
+#: Prefixes kept of an incident at most.
+MAX_PREFIXES = 20
+
+#: Prefixes kept for what they leave behind, and for what they take, at most.
+MAX_LEAVING = 5
+
+#: Points of the baseline kept at most.
+MAX_BASELINE = 30
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFacts:
+    """Storage against the order, over the cluster, at the incident."""
+
+    graph: str
+    #: Finished tasks, of how many.
+    done: int
+    total: int
+    #: Storage that the order needs at `done` finished tasks, as many at a time as
+    #: the cluster has threads.
+    ideal: int
+    #: Storage that was held of this graph.
+    held: int
+    #: Peak of the ideal, one task at a time.
+    minimum: int
+    #: Sum of the workers' limits; None when any has none.
+    capacity: int | None
+    #: Prefix → what was held beyond what the order needs.
+    run_ahead: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """The audit of one worker's limit."""
+
+    limit: int | None
+    #: The least that cgroup, rlimit or host really allow to this worker.
+    effective: int | None
+    #: Which of them that is: 'cgroup', 'host', 'rlimit', 'batch'…
+    source: str
+    #: What was available on the host when the worker started.
+    available: int | None
+    #: Sum of the limits of the workers on this host.
+    siblings: int | None
+    #: 'ok', 'too-high'…
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a prefix's tasks usually need, from those that have finished."""
+
+    finished: int
+    method: str
+    #: Quantiles of the peak of in-execution memory; None where none was measured.
+    p50: int | None = None
+    p95: int | None = None
+    max: int | None = None
+    #: Error of a peak, its 0.9-quantile.
+    error: int | None = None
+    #: Quantiles of the size of an output.
+    output_p50: int | None = None
+    output_p95: int | None = None
+    output_max: int | None = None
+    #: What those that were counted left, against what Dask believes of their outputs.
+    weighed: Weighed = field(default=Weighed())
+
+    @property
+    def left(self) -> int:
+        """What the counted ones held at their end beside their outputs, summed."""
+        return max(0, self.weighed.left - self.weighed.believed)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A copy of what was known when an incident happened."""
+
+    nthreads: int
+    thresholds: Thresholds
+    #: Prefix → what it usually needs: those that ran, were stored or leave most.
+    expected: dict[str, Expected] = field(default_factory=dict)
+    #: Prefix → why its outputs on this worker were held, as last looked at.
+    held: dict[str, Held] = field(default_factory=dict)
+    #: Prefix → what Dask believed to be in RAM of it.
+    claimed: dict[str, int] = field(default_factory=dict)
+    #: Prefix → what tasks that are still to run wait for, over the whole cluster.
+    awaited: dict[str, int] = field(default_factory=dict)
+    #: The baseline of the process: (Unix time, bytes), oldest first.
+    baseline: tuple[tuple[float, int], ...] = ()
+    order: OrderFacts | None = None
+    host: HostFacts | None = None
+
+
+def expected_of(state: PrefixState) -> Expected:
+    """Sum up what a prefix usually needs."""
+    return Expected(
+        finished=state.finished,
+        method=state.method,
+        p50=state.peaks.quantile(0.5),
+        p95=state.peaks.quantile(0.95),
+        max=state.peaks.max,
+        error=state.errors.quantile(0.9),
+        output_p50=state.outputs.quantile(0.5),
+        output_p95=state.outputs.quantile(0.95),
+        output_max=state.outputs.max,
+        weighed=state.weighed,
+    )
+
+
+def expect(prefixes: Prefixes, names: Iterable[str]) -> dict[str, Expected]:
+    """Sum up what each of these prefixes usually needs, the first of them."""
+    known = prefixes.by_name
+    wanted = list(dict.fromkeys(name for name in names if name in known))
+    return {name: expected_of(known[name]) for name in wanted[:MAX_PREFIXES]}
+
+
+def leaving(prefixes: Prefixes) -> list[str]:
+    """Name the prefixes whose tasks leave most behind, where that is counted."""
+    left = [
+        (size, name)
+        for name, state in prefixes.by_name.items()
+        if (size := state.weighed.left - state.weighed.believed) > 0
+    ]
+    return [name for _, name in sorted(left, reverse=True)[:MAX_LEAVING]]
+
+
+def churning(prefixes: Prefixes) -> list[str]:
+    """Name the prefixes whose finished tasks have taken most in all."""
+    taken = [
+        ((state.peaks.max or 0) * state.peaks.count, name)
+        for name, state in prefixes.by_name.items()
+        if state.peaks.count
+    ]
+    return [name for _, name in sorted(taken, reverse=True)[:MAX_LEAVING]]
+
+
+def with_expected(
+    evidence: Evidence, prefixes: Prefixes, names: Iterable[str]
+) -> Evidence:
+    """Add what more prefixes usually need, as it is known now."""
+    missing = [name for name in names if name not in evidence.expected]
+    if not missing:
+        return evidence
+    known = expect(prefixes, missing)
+    return replace(evidence, expected={**evidence.expected, **known})
+
+
+def thin(
+    times: Sequence[float], sizes: Sequence[float], most: int = MAX_BASELINE
+) -> tuple[tuple[float, int], ...]:
+    """Keep at most `most` points: the first, the last, and some between."""
+    points = [(t, int(size)) for t, size in zip(times, sizes, strict=True)]
+    if len(points) <= most:
+        return tuple(points)
+    step = (len(points) - 1) / (most - 1)
+    return tuple(points[round(n * step)] for n in range(most))
+
+
+def largest(sizes: Mapping[str, int], most: int = MAX_PREFIXES) -> list[str]:
+    """Name the largest, largest first, ties by name."""
+    return sorted(sizes, key=lambda name: (-sizes[name], name))[:most]
+
+
+def observe(worker: WorkerState, process: ProcessState, prefixes: Prefixes) -> Evidence:
+    """Take a copy of what is known of a worker and of the prefixes on it."""
+    rows = {name: row.claimed + row.spilled for name, row in worker.rows.items()}
+    stored = largest(rows)
+    running = [task.prefix for task in worker.executing]
+    history = process.history.columns()
+    return Evidence(
+        nthreads=worker.info.nthreads,
+        thresholds=worker.thresholds,
+        expected=expect(
+            prefixes, [*running, *leaving(prefixes), *churning(prefixes), *stored]
+        ),
+        held={name: worker.held[name] for name in stored if name in worker.held},
+        claimed={name: worker.rows[name].claimed for name in stored},
+        awaited={
+            name: prefixes.by_name[name].awaited
+            for name in stored
+            if name in prefixes.by_name
+        },
+        baseline=thin(history["time"], history["baseline"]),
+    )

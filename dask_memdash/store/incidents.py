@@ -1,0 +1,201 @@
+"""Incidents as plain data: the shapes of DESIGN's JSON API.
+
+Diagnoses are worked out when somebody asks, and kept until their evidence changes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from dask_memdash.analysis.case import Case, attempts_of, case_of
+from dask_memdash.analysis.describe import describe
+from dask_memdash.analysis.diagnose import UNKNOWN_CAUSE, diagnose, diagnose_together
+from dask_memdash.analysis.finding import Diagnosis, Finding
+from dask_memdash.analysis.holding import reasons
+from dask_memdash.border import border
+from dask_memdash.model.breakdown import UNKNOWN
+from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.events import TaskInfo
+from dask_memdash.model.evidence import Expected, OrderFacts
+from dask_memdash.model.incidents import Incident, Suspect
+
+#: Diagnoses kept.
+KEPT = 2_000
+
+
+class IncidentReader:
+    """Gives a model's incidents as dicts.  Not thread-safe."""
+
+    def __init__(
+        self,
+        model: ClusterModel,
+        order: Callable[[str, float], OrderFacts | None] = lambda incident, time: None,
+    ) -> None:
+        self._model = model
+        self._order = order
+        # Incident → (what its diagnosis was made of, the diagnosis).
+        self._made: OrderedDict[str, tuple[object, Diagnosis]] = OrderedDict()
+
+    def diagnosis(self, incident: Incident) -> Diagnosis:
+        """Give why an incident happened, as far as is known now."""
+        log = self._model.incidents
+        deaths = [
+            death
+            for number in incident.attempts
+            if (death := log.get(number)) is not None
+        ]
+        made_of = tuple(
+            (i.id, i.revision, self._order(i.id, i.time)) for i in (incident, *deaths)
+        )
+        known = self._made.get(incident.id)
+        if known is not None and known[0] == made_of:
+            return known[1]
+        if incident.kind == "killed-worker":
+            diagnosis = _together([self.diagnosis(death) for death in deaths])
+        else:
+            diagnosis = _of(self._case(incident))
+        self._made[incident.id] = (made_of, diagnosis)
+        while len(self._made) > KEPT:
+            self._made.popitem(last=False)
+        return diagnosis
+
+    def _case(self, incident: Incident) -> Case:
+        """Gather the evidence, with storage against the order where it is known."""
+        case = case_of(incident, self._model.incidents)
+        order = case.facts.order or self._order(incident.id, incident.time)
+        return replace(case, facts=replace(case.facts, order=order))
+
+    def brief(self, incident: Incident) -> dict[str, Any]:
+        """Give an incident as it stands in a list."""
+        diagnosis = self.diagnosis(incident)
+        breakdown = incident.breakdown
+        return {
+            "id": incident.id,
+            "time": incident.time,
+            "until": incident.until,
+            "kind": incident.kind,
+            "worker": asdict(incident.worker),
+            "exit": None if incident.exit is None else asdict(incident.exit),
+            "limit": incident.limit,
+            "breakdown": dict(UNKNOWN) if breakdown is None else breakdown.to_dict(),
+            "diagnosis": {
+                "cause": diagnosis.cause,
+                "confidence": diagnosis.confidence,
+                "responsible": {"prefix": diagnosis.prefix, "key": diagnosis.key},
+                "text": describe(incident, diagnosis),
+                "advice": list(diagnosis.advice),
+            },
+            "evidence": incident.evidence,
+            "settled": self._model.incidents.settled(incident, self._model.time),
+        }
+
+    def whole(self, incident: Incident) -> dict[str, Any]:
+        """Give an incident with its suspects, storage, findings, cost and timeline."""
+        log = self._model.incidents
+        case = self._case(incident)
+        because = reasons(case)
+        details = self.brief(incident) | {
+            "suspects": [
+                {
+                    **_suspect(suspect),
+                    "attempts": [
+                        {"incident": attempt.incident, "kind": attempt.kind}
+                        for attempt in attempts_of(suspect, log)
+                    ],
+                    "expected": _expected(case.expected(suspect.prefix)),
+                }
+                for suspect in incident.suspects
+            ],
+            "innocent": {
+                "count": incident.n_innocent,
+                "keys": [task.key for task in incident.innocent],
+            },
+            "storage": [
+                {
+                    **asdict(row),
+                    "because": [asdict(reason) for reason in because[row.prefix]],
+                }
+                for row in incident.storage
+            ],
+            "spill": _spill(case),
+            "findings": [
+                _finding(finding) for finding in self.diagnosis(incident).findings
+            ],
+            "cost": {
+                "keys_lost": incident.keys_lost,
+                "bytes_lost": incident.bytes_lost,
+                "seconds_recomputed": incident.seconds_lost,
+                "seconds_away": incident.seconds_away,
+            },
+            "timeline": {
+                "time": [time for time, _ in incident.timeline],
+                "process": [size for _, size in incident.timeline],
+                "clock_offset": incident.clock_offset,
+            },
+        }
+        if incident.tasks:
+            details["tasks"] = [self._task(task) for task in incident.tasks]
+            details["n_tasks"] = incident.n_tasks
+            details["task"] = details["tasks"][0]
+        if incident.kind == "killed-worker":
+            details["attempts"] = list(incident.attempts)
+        return details
+
+    def _task(self, task: TaskInfo) -> dict[str, Any]:
+        place = self._model.graphs.position(task.group, task.priority)
+        return {
+            "key": task.key,
+            "prefix": task.prefix,
+            "priority": None if task.priority is None else list(task.priority),
+            "order_position": place[0] if place else None,
+            "order_total": place[1] if place else None,
+        }
+
+
+# The evidence is told rather than a fault in its interpretation.
+_of: Callable[[Case], Diagnosis] = border.guarded(
+    diagnose, "diagnosing an incident", UNKNOWN_CAUSE
+)
+_together: Callable[[Sequence[Diagnosis]], Diagnosis] = border.guarded(
+    diagnose_together, "joining diagnoses", UNKNOWN_CAUSE
+)
+
+
+def _suspect(suspect: Suspect) -> dict[str, Any]:
+    data = asdict(suspect)
+    data["priority"] = None if suspect.priority is None else list(suspect.priority)
+    return data
+
+
+def _spill(case: Case) -> dict[str, Any]:
+    thresholds = case.facts.thresholds
+    return {
+        "on": case.spilling,
+        "target": thresholds.target,
+        "threshold": thresholds.spill,
+        "spilled": None if case.breakdown is None else case.breakdown.spilled,
+        "failures": [asdict(failure) for failure in case.spill_failures],
+    }
+
+
+def _expected(expected: Expected | None) -> dict[str, Any] | None:
+    if expected is None or expected.p50 is None:
+        return None
+    return {
+        "p50": expected.p50,
+        "p95": expected.p95,
+        "max": expected.max,
+        "method": expected.method,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "cause": finding.cause,
+        "weight": finding.weight,
+        "text": finding.text,
+        "responsible": {"prefix": finding.prefix, "key": finding.key},
+    }
