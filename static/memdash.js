@@ -1,39 +1,11 @@
-/* What the page does in the browser by itself: writing sizes and times in charts, and
- * keeping the address (#incident-3) and the open tables in step with the server.
- * No dependencies; loaded before BokehJS, whose formatters call it. */
+/* What the page does in the browser by itself: keeping the address (#workers, #incident-3)
+ * and the server in step, pausing, saving charts, the help panel.  No dependencies but
+ * formats.js and tables.js. */
 "use strict";
 
-window.memdash = (() => {
-  const UNITS = [["PiB", 2 ** 50], ["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["kiB", 2 ** 10]];
-
-  /** Write bytes as Dask does; beneath the axis sizes are drawn negative. */
-  function bytes(value, digits = 2) {
-    if (value === null || value === undefined || Number.isNaN(value)) {
-      return "–";
-    }
-    const size = Math.abs(value);
-    for (const [unit, factor] of UNITS) {
-      if (size >= factor * 0.9) {
-        return `${(size / factor).toFixed(digits)} ${unit}`;
-      }
-    }
-    return `${Math.round(size)} B`;
-  }
-
-  /** Write a tick of an axis in bytes, without digits that say nothing. */
-  function ticks(value) {
-    return value === 0 ? "0" : bytes(value, 2).replace(/\.?0+ /, " ");
-  }
-
-  /** Write an instant in milliseconds as local time of day. */
-  function clock(milliseconds) {
-    return new Date(milliseconds).toLocaleTimeString([], {hour12: false});
-  }
-
-  /** Give the text of a row from a column of a chart's source. */
-  function label(source, column, row) {
-    return source.data[column]?.[row] ?? "";
-  }
+(() => {
+  /** What an address begins with when it names one thing → the tab that shows it. */
+  const KINDS = {worker: "workers", prefix: "tasks", incident: "incidents", graph: "order", limit: "limits"};
 
   /** Find a model of the page by its name, once the page is there. */
   function model(name) {
@@ -46,39 +18,216 @@ window.memdash = (() => {
     return null;
   }
 
-  /** Tell the server something through one of the page's hidden inputs. */
-  function tell(name, value) {
-    const input = model(name);
-    if (input && input.value !== value) {
-      input.value = value;
+  // --- what is shown ----------------------------------------------------------------
+
+  const state = {tab: "overview", chosen: "", window: null, paused: false, follow: 0, tables: {}};
+
+  /** Tell the server what this browser shows. */
+  function tell() {
+    const input = model("memdash-state");
+    const text = JSON.stringify(state);
+    if (input && input.value !== text) {
+      input.value = text;
     }
   }
 
+  /** Take the tab, and what is chosen on it, from the address. */
   function follow_address() {
-    const match = /^#incident-(.{1,40})$/.exec(window.location.hash);
-    tell("memdash-incident", match ? decodeURIComponent(match[1]) : "");
+    const hash = window.location.hash.slice(1);
+    const [, kind, name] = /^([a-z]+)-(.+)$/.exec(hash) ?? [];
+    const tabs = [...document.querySelectorAll("[data-tab]")].map((panel) => panel.dataset.tab);
+    if (kind in KINDS) {
+      state.tab = KINDS[kind];
+      try {
+        state.chosen = decodeURIComponent(name);
+      } catch {
+        state.chosen = name;
+      }
+    } else {
+      state.tab = tabs.includes(hash) ? hash : "overview";
+      state.chosen = "";
+    }
+    show_tab();
+    tell();
   }
 
-  function follow_tables() {
-    const open = [...document.querySelectorAll("details[data-table][open]")];
-    tell("memdash-tables", open.map((details) => details.dataset.table).join(" "));
+  function show_tab() {
+    for (const panel of document.querySelectorAll("[data-tab]")) {
+      panel.hidden = panel.dataset.tab !== state.tab;
+    }
+    for (const part of document.querySelectorAll("[data-needs=chosen]")) {
+      part.hidden = state.chosen === "";
+    }
+    for (const link of document.querySelectorAll("[data-tab-link]")) {
+      if (link.dataset.tabLink === state.tab) {
+        link.setAttribute("aria-current", "page");
+      } else {
+        link.removeAttribute("aria-current");
+      }
+    }
+  }
+
+  // --- time ---------------------------------------------------------------------------
+
+  function show_time() {
+    for (const button of document.querySelectorAll("[data-window]")) {
+      const window_of = button.dataset.window === "" ? null : Number(button.dataset.window);
+      button.setAttribute("aria-pressed", String(window_of === state.window));
+    }
+    const pause = document.getElementById("pause");
+    pause.setAttribute("aria-pressed", String(state.paused));
+    pause.textContent = state.paused ? "Resume" : "Pause";
+    document.getElementById("paused").hidden = !state.paused;
+  }
+
+  function connect_time() {
+    for (const button of document.querySelectorAll("[data-window]")) {
+      button.addEventListener("click", () => {
+        state.window = button.dataset.window === "" ? null : Number(button.dataset.window);
+        state.follow += 1;
+        show_time();
+        tell();
+      });
+    }
+    document.getElementById("follow").addEventListener("click", () => {
+      state.follow += 1;
+      tell();
+    });
+    document.getElementById("pause").addEventListener("click", () => {
+      state.paused = !state.paused;
+      show_time();
+      tell();
+    });
+    show_time();
+  }
+
+  // --- facts, tables, help ------------------------------------------------------------
+
+  /** Call a function now and whenever a source changes, at most once a frame. */
+  function watch(source, draw) {
+    let asked = false;
+    const later = () => {
+      if (!asked) {
+        asked = true;
+        window.requestAnimationFrame(() => {
+          asked = false;
+          draw(source);
+        });
+      }
+    };
+    for (const signal of [source.properties.data.change, source.properties.tags.change, source.patching, source.streaming]) {
+      signal.connect(later);
+    }
+    draw(source);
+  }
+
+  function write_facts(source) {
+    source.data.name.forEach((name, i) => {
+      const text = source.data.text[i];
+      for (const place of document.querySelectorAll(`[data-fact="${name}"]`)) {
+        place.textContent = text;
+      }
+      if (name === "zoomed") {
+        document.getElementById("follow").hidden = text === "";
+      }
+    });
+  }
+
+  function connect_tables() {
+    const {signed, duration, clock} = window.memdash;
+    const write = {size: signed, seconds: duration, instant: clock};
+    for (const host of document.querySelectorAll("[data-table]")) {
+      const name = host.dataset.table;
+      const query = {sort: "", descending: false, search: "", page: 0};
+      const table = new window.memdash_tables.Table(host, query, (asked) => {
+        state.tables = {...state.tables, [name]: asked};
+        tell();
+      }, write);
+      watch(model(`memdash-table-${name}`), (source) => table.draw(source));
+    }
+  }
+
+  function connect_help() {
+    const help = document.getElementById("help");
+    document.getElementById("help-open").addEventListener("click", () => help.showModal());
+    document.getElementById("help-close").addEventListener("click", () => help.close());
+    document.addEventListener("keydown", (event) => {
+      const typing = event.composedPath()[0] instanceof HTMLInputElement;
+      if (event.key === "?" && !typing && !help.open) {
+        help.showModal();
+      }
+    });
+  }
+
+  // --- charts as pictures -------------------------------------------------------------
+
+  /** Give a chart as a canvas on the card's ground, with its title above it. */
+  function picture(name, title) {
+    const figure = model(`memdash-chart-${name}`);
+    const view = figure && window.Bokeh.index.find_one_by_id(figure.id);
+    if (!view) {
+      return null;
+    }
+    const drawn = view.export("png", true).canvas;
+    const scale = window.devicePixelRatio || 1;
+    const style = getComputedStyle(document.documentElement);
+    const canvas = document.createElement("canvas");
+    const [margin, head] = [12 * scale, 34 * scale];
+    canvas.width = drawn.width + 2 * margin;
+    canvas.height = drawn.height + head + margin;
+    const ink = canvas.getContext("2d");
+    ink.fillStyle = style.getPropertyValue("--md-card").trim();
+    ink.fillRect(0, 0, canvas.width, canvas.height);
+    ink.fillStyle = style.getPropertyValue("--md-ink").trim();
+    ink.font = `600 ${15 * scale}px system-ui, sans-serif`;
+    ink.fillText(title, margin, head - 12 * scale);
+    ink.drawImage(drawn, margin, head);
+    return canvas;
+  }
+
+  /** Save a chart that is drawn as a PNG. */
+  function save(name, title) {
+    const canvas = picture(name, title);
+    canvas?.toBlob((blob) => {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(blob);
+      link.download = `memdash-${name}.png`;
+      link.click();
+      window.setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    }, "image/png");
+  }
+
+  function connect_charts() {
+    for (const chart of document.querySelectorAll("[data-chart]")) {
+      const card = chart.closest(".md-card");
+      const title = card.querySelector("h2")?.textContent ?? card.getAttribute("aria-label");
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "md-png";
+      button.textContent = "Save PNG";
+      button.title = "This chart as a picture";
+      button.setAttribute("aria-label", `Save chart as PNG: ${title}`);
+      button.addEventListener("click", () => save(chart.dataset.chart, title));
+      chart.before(button);
+    }
   }
 
   /** Start once BokehJS has the document; the browser may be slower or faster. */
   function start() {
-    if (!model("memdash-incident")) {
+    if (!model("memdash-state")) {
       window.setTimeout(start, 50);
       return;
     }
-    document.documentElement.dataset.memdash = "ready";
+    connect_time();
+    connect_tables();
+    connect_help();
+    connect_charts();
+    watch(model("memdash-facts"), write_facts);
     follow_address();
-    follow_tables();
     window.addEventListener("hashchange", follow_address);
-    for (const details of document.querySelectorAll("details[data-table]")) {
-      details.addEventListener("toggle", follow_tables);
-    }
+    document.documentElement.dataset.memdash = "ready";
   }
 
-  document.addEventListener("DOMContentLoaded", start);
-  return {bytes, ticks, clock, label};
+  // Once: Panel's shim of ES modules fires this event again.
+  document.addEventListener("DOMContentLoaded", start, {once: true});
 })();

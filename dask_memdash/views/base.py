@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jinja2
 import panel as pn
+from bokeh.models import ColumnDataSource
 
 from dask_memdash.store.base import Store
-from dask_memdash.views import theme
+from dask_memdash.views import theme, words
 from dask_memdash.views.shared import SharedStore
+from dask_memdash.views.state import Shown
+from dask_memdash.views.tabular import address
+from dask_memdash.views.timeaxis import TimeAxis
 
 T = TypeVar("T")
+
+#: Wraps a function, given what it is in words, so that it never raises.
+Guard = Callable[[Callable[..., Any], str], Callable[..., Any]]
+
+#: Processor time from which drawing a view was long, in seconds, and how many times as
+#: long the view then rests.
+LONG = 0.05
+REST = 20.0
 
 
 @cache
@@ -35,8 +49,11 @@ def environment() -> jinja2.Environment:
     env.globals.update(
         percent=theme.percent,
         count=theme.count,
-        kinds=theme.KINDS,
-        methods=theme.METHODS,
+        address=address,
+        causes=words.CAUSES,
+        kinds=words.KINDS,
+        methods=words.METHODS,
+        words=words,
         unknown=theme.UNKNOWN,
     )
     return env
@@ -98,6 +115,44 @@ class Text:
             self.pane.object = text
 
 
+def sync(source: ColumnDataSource, data: Mapping[str, Sequence[Any]]) -> None:
+    """Bring a source's columns up to date; the browser hears of what differs alone.
+
+    The columns are copied: what several pages share must not be patched in place.
+    """
+    old = source.data
+    length = len(next(iter(data.values()), ()))
+    if old.keys() != data.keys() or len(next(iter(old.values()), ())) != length:
+        source.data = {name: list(column) for name, column in data.items()}
+        return
+    patches = {}
+    for name, column in data.items():
+        before = old[name]
+        changed = [(i, value) for i, value in enumerate(column) if before[i] != value]
+        if changed:
+            patches[name] = changed
+    if sum(map(len, patches.values())) * 2 > length * len(data):
+        source.data = {name: list(column) for name, column in data.items()}
+    elif patches:
+        source.patch(patches)
+
+
+@dataclass(slots=True)
+class Context:
+    """What the views of one open page share."""
+
+    #: URL of the page's stylesheet, relative to the page.
+    stylesheet: str
+    #: What the browser shows, as it told last.
+    shown: Shown = field(default_factory=Shown)
+    #: The time axis of all charts over time.
+    axis: TimeAxis = field(default_factory=TimeAxis)
+    #: Whether a browser tells what is done to the charts; none does in a report.
+    live: bool = True
+    #: Wraps what a browser calls, so that it never raises.
+    guarded: Guard = lambda function, where: function
+
+
 class View(ABC):
     """A part of the page that follows a store.
 
@@ -105,30 +160,47 @@ class View(ABC):
     ----------
     store
         What it shows; read in :meth:`draw` alone.
+    context
+        What it shares with the other views of its page.
     """
 
     #: What is put on the page, made once.
     root: pn.viewable.Viewable
+    #: What the browser finds by name without drawing it: the sources of tables.
+    sources: Sequence[ColumnDataSource] = ()
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, context: Context) -> None:
         self.store = store
-        self._drawn: int | None = None
+        self.context = context
+        self._drawn: tuple[Any, ...] | None = None
+        self._rests_until = 0.0
+
+    @property
+    def shown(self) -> Shown:
+        """What the browser shows."""
+        return self.context.shown
 
     def update(self) -> bool:
         """Draw what is new; give whether there was anything.
 
-        Nothing happens while ``store.version`` stands.
+        Nothing happens while ``store.version`` and what the browser shows stand.  A
+        view that took long to draw rests before it follows the store again, so that
+        no cluster is too large for its scheduler's loop.
         """
-        version = self.store.version
-        if version == self._drawn:
+        asked = (self.shown, self.context.axis.zooms)
+        now = (self.store.version, asked)
+        if now == self._drawn:
             return False
+        resting = time.monotonic() < self._rests_until
+        if resting and self._drawn is not None and self._drawn[1] == asked:
+            return False
+        start = time.thread_time()
         self.draw()
-        self._drawn = version
+        took = time.thread_time() - start
+        if took > LONG:
+            self._rests_until = time.monotonic() + REST * took
+        self._drawn = now
         return True
-
-    def invalidate(self) -> None:
-        """Let the next :meth:`update` draw, whatever the version is."""
-        self._drawn = None
 
     def once(self, question: str, answer: Callable[[], T]) -> T:
         """Work something out once for all pages that show the same version.

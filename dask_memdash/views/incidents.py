@@ -1,8 +1,8 @@
-"""Incidents: a list, newest first, in which each opens to its whole story.
+"""The Incidents tab: a list, newest first, in which each opens to its whole story.
 
 The address of the page says which one is open (``#incident-3``), so that it can be
-shared; ``static/memdash.js`` brings it here.  Text is written by templates, which
-escape; the worker's last minute is a Bokeh chart.
+shared.  Text is written by templates, which escape; the worker's last minute is a
+Bokeh chart.
 """
 
 from __future__ import annotations
@@ -15,30 +15,33 @@ from bokeh.models import ColumnDataSource, HoverTool, Line, Range1d, Span, VArea
 from dask_memdash.errors import UnknownIncidentError
 from dask_memdash.store.base import Store
 from dask_memdash.views import theme
-from dask_memdash.views.base import Text, View, tooltip
+from dask_memdash.views.base import Context, Text, View, tooltip
+from dask_memdash.views.columns import INCIDENTS
+from dask_memdash.views.table import ServedTable
+from dask_memdash.views.tabular import address
 
-#: Incidents listed at most, the newest.
-MOST = 25
+#: Rows of each table of a story at most.
+MOST = 50
 
 
 class IncidentsView(View):
-    """List of incidents, and the story of the one that is open.
+    """Table of incidents, and the story of the one that is open.
 
     Parameters
     ----------
     store
         What it shows.
-    stylesheet
-        URL of the page's stylesheet.
+    context
+        What it shares with the other views of its page.
     """
 
-    def __init__(self, store: Store, stylesheet: str) -> None:
-        super().__init__(store)
-        #: Identifier of the incident that is open, empty for none.
-        self.open = ""
-        self.list = Text("incidents.html", stylesheet)
-        self.story = Text("incident_story.html", stylesheet)
-        self.more = Text("incident_more.html", stylesheet)
+    def __init__(self, store: Store, context: Context) -> None:
+        super().__init__(store, context)
+        self.table = ServedTable(INCIDENTS)
+        self.sources = (self.table.source,)
+        self.empty = Text("incidents_empty.html", context.stylesheet, ["md-empty"])
+        self.story = Text("incident_story.html", context.stylesheet)
+        self.more = Text("incident_more.html", context.stylesheet)
         self.source = ColumnDataSource({"time": [], "process": []})
         self.x_range = Range1d(-60, 0)
         self.y_range = Range1d(0, 1)
@@ -51,7 +54,7 @@ class IncidentsView(View):
         )
         self.figure = self._chart()
         self.root = pn.Column(
-            self.list.pane,
+            self.empty.pane,
             self.story.pane,
             pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", margin=0),
             self.more.pane,
@@ -60,7 +63,9 @@ class IncidentsView(View):
         )
 
     def _chart(self) -> Any:
-        plot = theme.chart(170, x_range=self.x_range, y_range=self.y_range)
+        plot = theme.chart(
+            "last-minute", 170, x_range=self.x_range, y_range=self.y_range
+        )
         plot.xgrid.visible = False
         plot.yaxis.ticker = theme.bytes_ticker()
         plot.yaxis.formatter = theme.bytes_formatter()
@@ -102,27 +107,22 @@ class IncidentsView(View):
         plot.visible = False
         return plot
 
-    def select(self, incident_id: str) -> None:
-        """Open an incident, or none where the identifier is empty."""
-        if incident_id != self.open:
-            self.open = incident_id
-            self.invalidate()
-
     def draw(self) -> None:
-        """Write the list anew, and the story of the open incident."""
-        listed = self.store.incidents(MOST)
-        total = self.store.cluster()["n_incidents"]
-        self.list.write(incidents=listed, total=total, open=self.open)
-        incident = self._opened()
-        self.story.write(incident=incident, asked=self.open)
-        self.more.write(incident=incident)
+        """Bring the table up to date, and the story of the open incident."""
+        chosen = self.shown.chosen_on("incidents")
+        query = self.shown.table(INCIDENTS.name)
+        self.table.draw(self.store, query, address("incident", chosen), self.once)
+        self.empty.write(total=self.store.cluster()["n_incidents"])
+        incident = self._opened(chosen)
+        self.story.write(incident=incident, asked=chosen, most=MOST)
+        self.more.write(incident=incident, most=MOST)
         self._draw_timeline(incident)
 
-    def _opened(self) -> dict[str, Any] | None:
-        if not self.open:
+    def _opened(self, chosen: str) -> dict[str, Any] | None:
+        if not chosen:
             return None
         try:
-            return self.store.incident(self.open)
+            return self.store.incident(chosen)
         except UnknownIncidentError:
             return None
 

@@ -1,37 +1,63 @@
 """The page: its sections in order, and the life of one open page.
 
-`SECTIONS` is the one list of what is on the page; the template puts every section
-where its name is.  Nothing is read while no browser looks: the updates of a page are
-a periodic callback of its session, which ends with it.
+`SECTIONS` is the one list of what is on the page and on which tab; the template puts
+every section where its name is.  Nothing is read while no browser looks: the updates
+of a page are a periodic callback of its session, which ends with it.  Of an open page,
+only the tab that is shown is kept up to date.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import panel as pn
 from bokeh.document import Document
-from bokeh.models import TextInput
+from bokeh.models import ColumnDataSource, CustomJS, TextInput
 from panel.io.resources import LOCAL_DIST, patch_model_css
 
 from dask_memdash.border import Border
 from dask_memdash.store.base import Store
-from dask_memdash.views.base import View, environment
+from dask_memdash.views import theme
+from dask_memdash.views.base import Context, Guard, View, environment, sync
 from dask_memdash.views.history import HistoryView
 from dask_memdash.views.incidents import IncidentsView
+from dask_memdash.views.limits import LimitsView
+from dask_memdash.views.order import OrderView
+from dask_memdash.views.prefix import PrefixView
 from dask_memdash.views.prefixes import PrefixesView
 from dask_memdash.views.shared import SharedStore
-from dask_memdash.views.summary import SummaryView
+from dask_memdash.views.state import TABS, read
+from dask_memdash.views.summary import NoticesView, SummaryView
+from dask_memdash.views.worker import WorkerView
 from dask_memdash.views.workers import WorkersView
 
-#: Name of a section in the template → what makes its view.
-SECTIONS: dict[str, Callable[[Store, str], View]] = {
-    "summary": SummaryView,
-    "history": HistoryView,
-    "workers": WorkersView,
-    "prefixes": PrefixesView,
-    "incidents": IncidentsView,
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page."""
+
+    #: Empty for what stands above every tab.
+    tab: str
+    make: Callable[[Store, Context], View]
+
+
+#: How often a page looks for a new version within the time between two updates: all
+#: open pages then draw the same one, so that it is worked out once.
+LOOKS = 4
+
+#: Name of a section in the template → on which tab it is, and what makes its view.
+SECTIONS = {
+    "notices": Section("", NoticesView),
+    "summary": Section("overview", SummaryView),
+    "history": Section("overview", HistoryView),
+    "workers": Section("overview", WorkersView),
+    "prefixes": Section("overview", PrefixesView),
+    "worker": Section("workers", WorkerView),
+    "prefix": Section("tasks", PrefixView),
+    "incidents": Section("incidents", IncidentsView),
+    "order": Section("order", OrderView),
+    "limits": Section("limits", LimitsView),
 }
 
 
@@ -52,53 +78,69 @@ class OpenPage:
         self,
         store: Store,
         stylesheet: str,
-        guarded: Callable[[Callable[..., Any], str], Callable[..., Any]],
+        guarded: Guard,
     ) -> None:
-        self.views = {name: make(store, stylesheet) for name, make in SECTIONS.items()}
+        self.store = store
+        self.context = Context(stylesheet, guarded=guarded)
+        self.views = {
+            name: section.make(store, self.context)
+            for name, section in SECTIONS.items()
+        }
         self._updates = [
-            guarded(view.update, f"the page's {name}")
+            (SECTIONS[name].tab, guarded(view.update, f"the page's {name}"))
             for name, view in self.views.items()
         ]
-        self._tables = {
-            name: view
-            for name, view in self.views.items()
-            if isinstance(view, WorkersView | PrefixesView)
-        }
-        #: What the browser tells: the open incident, and the tables that are open.
-        self.incident = TextInput(name="memdash-incident", visible=False)
-        self.tables = TextInput(name="memdash-tables", visible=False)
-        self.incident.on_change("value", guarded(self._select, "opening an incident"))
-        self.tables.on_change("value", guarded(self._open_tables, "opening a table"))
+        self._follow = guarded(self.context.axis.keep_up, "the page's time axis")
+        #: Short texts that the template has places for: name → text.
+        self.facts = ColumnDataSource({"name": [], "text": []}, name="memdash-facts")
+        self._state_facts = guarded(self._write_facts, "the page's counts")
+        #: What the browser tells of itself, as JSON; see views/state.py.
+        self.state = TextInput(name="memdash-state", visible=False)
+        self.state.on_change("value", guarded(self._told, "following the browser"))
+        # A callback that never runs carries to the browser what nothing there draws.
+        sources = [source for view in self.views.values() for source in view.sources]
+        self.state.js_on_change(
+            "disabled", CustomJS(args={"sources": [self.facts, *sources]}, code="")
+        )
 
     def update(self) -> None:
-        """Bring every view up to date."""
-        for update in self._updates:
-            update()
+        """Bring what is shown up to date, unless the reader has paused it."""
+        if not self.context.shown.paused:
+            self.draw()
+
+    def draw(self) -> None:
+        """Bring what is shown up to date."""
+        self._follow(self.store)
+        for tab, update in self._updates:
+            if tab in ("", self.context.shown.tab):
+                update()
+        self._state_facts()
 
     def roots(self) -> dict[str, pn.viewable.Viewable]:
         """Give what the template puts on the page, by name."""
         roots: dict[str, pn.viewable.Viewable] = {
             name: view.root for name, view in self.views.items()
         }
-        for name, view in self._tables.items():
-            roots[f"{name}_table"] = view.table.pane
-        roots["inputs"] = pn.Column(
-            pn.pane.Bokeh(self.incident), pn.pane.Bokeh(self.tables), visible=False
-        )
+        roots["inputs"] = pn.Column(pn.pane.Bokeh(self.state), visible=False)
         return roots
 
-    def _select(self, attr: str, old: str, new: str) -> None:
-        view = self.views["incidents"]
-        assert isinstance(view, IncidentsView)
-        view.select(str(new)[:40])
-        view.update()
+    def _told(self, attr: str, old: str, new: str) -> None:
+        before, shown = self.context.shown, read(str(new))
+        self.context.shown = shown
+        if (shown.window, shown.follow) != (before.window, before.follow):
+            self.context.axis.show(shown.window)
+        self.draw()
 
-    def _open_tables(self, attr: str, old: str, new: str) -> None:
-        names = str(new).split()
-        for name, view in self._tables.items():
-            view.table_open = name in names
-            view.invalidate()
-            view.update()
+    def _write_facts(self) -> None:
+        cluster = self.store.cluster()
+        facts = {
+            "incidents": f"{cluster['n_incidents']:,}"
+            if cluster["n_incidents"]
+            else "",
+            "clock": theme.clock(cluster["time"]) if cluster["time"] else "",
+            "zoomed": "zoomed" if self.context.axis.zoomed else "",
+        }
+        sync(self.facts, {"name": list(facts), "text": list(facts.values())})
 
 
 class Page:
@@ -137,7 +179,7 @@ class Page:
         doc.title = "MemDash"
         doc.template = environment().get_template("page.html")
         doc.template_variables.update(
-            pages=list(self._pages), asset=self._assets, failed=False
+            pages=list(self._pages), asset=self._assets, failed=False, tabs=TABS
         )
         opened = self._border.guarded(self._fill, "opening the page", False)(doc)
         if not opened:
@@ -157,6 +199,6 @@ class Page:
             patch_model_css(root, LOCAL_DIST)
         doc.add_periodic_callback(
             self._border.guarded(page.update, "updating the page"),
-            max(100, round(self._refresh * 1000)),
+            max(100, round(self._refresh * 1000 / LOOKS)),
         )
         return True

@@ -6,16 +6,16 @@ Two bars for each prefix on one scale: storage above, execution beneath.  Beyond
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import pi
 from typing import Any
 
 import panel as pn
-from bokeh.models import ColumnDataSource, HoverTool, Scatter
+from bokeh.models import ColumnDataSource, HoverTool, Scatter, Segment
 
-from dask_memdash.store.base import Prefix, Store
-from dask_memdash.views import theme
-from dask_memdash.views.base import Text, View, tooltip
+from dask_memdash.store.base import Prefix, PrefixTotals, Store
+from dask_memdash.views import theme, words
+from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.rows import RowChart
 
 #: Rows at most, the rest's not counted.
@@ -23,6 +23,13 @@ MOST = 12
 
 #: A row moves up only past one that is smaller by this factor, or rows would dance.
 CALM = 1.25
+
+#: What is summed in the row of the rest, by where a prefix has it.
+_SUMMED = {
+    "storage": ("managed", "spilled", "count"),
+    "execution": ("executing", "running"),
+}
+_SUMS = [name for names in _SUMMED.values() for name in names]
 
 _PARTS = {part.name: part for part in (*theme.PARTS, theme.SPILLED)}
 
@@ -59,88 +66,108 @@ def settle(before: Sequence[str], weights: dict[str, int]) -> list[str]:
     return order
 
 
-def _total(prefixes: Sequence[Prefix], kind: str, name: str) -> int | None:
-    values = [p[kind][name] for p in prefixes]  # type: ignore[literal-required]
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+def smaller(shown: Sequence[Prefix], totals: PrefixTotals) -> dict[str, Any] | None:
+    """Sum the prefixes that have no row; give None where all have one.
+
+    Parameters
+    ----------
+    shown
+        The prefixes that have rows.
+    totals
+        The sums over all.
+    """
+    number = totals["prefixes"] - len(shown)
+    if number <= 0:
+        return None
+    left: dict[str, Any] = {"number": number}
+    for kind, names in _SUMMED.items():
+        for name in names:
+            whole = totals[name]  # type: ignore[literal-required]
+            column = [prefix[kind][name] for prefix in shown]  # type: ignore[literal-required]
+            mine = sum(value or 0 for value in column)
+            left[name] = None if whole is None else max(0, whole - mine)
+    return left
 
 
-def columns(shown: Sequence[Prefix], rest: Sequence[Prefix]) -> dict[str, list[Any]]:
+def columns(
+    shown: Sequence[Prefix], rest: Mapping[str, Any] | None
+) -> dict[str, list[Any]]:
     """Turn prefixes into the columns of the bars; the rest becomes the last row."""
-    groups: list[Sequence[Prefix]] = [[prefix] for prefix in shown]
-    labels = [theme.shorten(prefix["prefix"], 22) for prefix in shown]
-    names = [prefix["prefix"] for prefix in shown]
-    if rest:
-        groups.append(rest)
-        labels.append(f"{len(rest):,} smaller")
-        names.append(f"{len(rest):,} smaller prefixes together")
-    data: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            *("row", "label", "figures", "name", "above", "beneath"),
-            *("from_managed", "to_managed", "from_spilled", "to_spilled"),
-            *("from_executing", "to_executing", "p95", "stored", "spilled", "count"),
-            *("pinned", "awaited", "replicas", "awaited_by", "sizes"),
-            *("executing", "running", "finished", "peak", "method"),
-        )
-    }
-    for row, (group, label, name) in enumerate(zip(groups, labels, names, strict=True)):
-        single = group[0] if len(group) == 1 and group is not rest else None
-        managed = _total(group, "storage", "managed")
-        spilled = _total(group, "storage", "spilled")
-        executing = _total(group, "execution", "executing")
-        storage, execution = group[0]["storage"], group[0]["execution"]
-        sizes, peak = storage["output_bytes"], execution["peak"]
-        data["row"].append(row)
-        data["above"].append(row - 0.19)
-        data["beneath"].append(row + 0.19)
-        data["label"].append(label)
-        data["name"].append(name)
-        data["figures"].append(_figures(managed, spilled, executing))
-        data["from_managed"].append(0)
-        data["to_managed"].append(managed or 0)
-        data["from_spilled"].append(managed or 0)
-        data["to_spilled"].append((managed or 0) + (spilled or 0))
-        data["from_executing"].append(0)
-        data["to_executing"].append(executing or 0)
-        data["p95"].append(peak["p95"] if single else None)
-        data["stored"].append(theme.size(managed))
-        data["spilled"].append(theme.size(spilled))
-        data["count"].append(_total(group, "storage", "count") or 0)
-        data["executing"].append(theme.size(executing))
-        data["running"].append(_total(group, "execution", "running") or 0)
-        data["finished"].append(_total(group, "execution", "finished") or 0)
-        for column in ("pinned", "awaited", "replicas"):
-            data[column].append(theme.size(_total(group, "storage", column)))
-        data["awaited_by"].append(
-            ", ".join(
-                f"{theme.shorten(a['prefix'], 30)} ({theme.size(a['bytes'])})"
-                for a in storage["awaited_by"][:3]
-            )
-            if single and storage["awaited_by"]
-            else theme.UNKNOWN
-        )
-        data["sizes"].append(
-            f"{theme.size(sizes['min'])} / {theme.size(sizes['p50'])} / "
-            f"{theme.size(sizes['max'])}"
-            if single
-            else theme.UNKNOWN
-        )
-        data["peak"].append(
-            f"{theme.size(peak['p50'])} / {theme.size(peak['p95'])} / "
-            f"{theme.size(peak['max'])}"
-            if single
-            else theme.UNKNOWN
-        )
-        method = execution["method"]
-        error = execution["error"]
-        data["method"].append(
-            theme.METHODS.get(method, method)
-            + (f", ± {theme.size(error)}" if error is not None else "")
-            if single
-            else theme.UNKNOWN
-        )
+    rows = [_row(prefix) for prefix in shown]
+    if rest is not None:
+        rows.append(_row_of_rest(rest))
+    names = rows[0] if rows else _row_of_rest(dict.fromkeys(("number", *_SUMS), 0))
+    data = {name: [row[name] for row in rows] for name in names}
+    data["row"] = list(range(len(rows)))
+    data["above"] = [number - 0.19 for number in data["row"]]
+    data["beneath"] = [number + 0.19 for number in data["row"]]
     return data
+
+
+def _bars(
+    managed: int | None, spilled: int | None, executing: int | None
+) -> dict[str, Any]:
+    return {
+        "figures": _figures(managed, spilled, executing),
+        "from_managed": 0,
+        "to_managed": managed or 0,
+        "from_spilled": managed or 0,
+        "to_spilled": (managed or 0) + (spilled or 0),
+        "from_executing": 0,
+        "to_executing": executing or 0,
+        "stored": theme.size(managed),
+        "spilled": theme.size(spilled),
+        "executing": theme.size(executing),
+    }
+
+
+def _row(prefix: Prefix) -> dict[str, Any]:
+    storage, execution = prefix["storage"], prefix["execution"]
+    sizes, peak = storage["output_bytes"], execution["peak"]
+    method, error = execution["method"], execution["error"]
+    p95 = peak["p95"]
+    low = None if p95 is None or error is None else max(0, p95 - error)
+    high = None if p95 is None or error is None else p95 + error
+    measured = words.METHODS.get(method, method)
+    waiters = [
+        f"{theme.shorten(a['prefix'], 30)} ({theme.size(a['bytes'])})"
+        for a in storage["awaited_by"][:3]
+    ]
+    return {
+        **_bars(storage["managed"], storage["spilled"], execution["executing"]),
+        "label": theme.shorten(prefix["prefix"], 22),
+        "name": theme.shorten(prefix["prefix"], 300),
+        "count": storage["count"] or 0,
+        "running": execution["running"],
+        "finished": f"{execution['finished']:,}",
+        "pinned": theme.size(storage["pinned"]),
+        "awaited": theme.size(storage["awaited"]),
+        "replicas": theme.size(storage["replicas"]),
+        "awaited_by": ", ".join(waiters) or theme.UNKNOWN,
+        "sizes": _three(sizes["min"], sizes["p50"], sizes["max"]),
+        "peak": _three(peak["p50"], p95, peak["max"]),
+        "method": measured + ("" if error is None else f", ± {theme.size(error)}"),
+        "p95": p95,
+        "p95_low": low,
+        "p95_high": high,
+    }
+
+
+def _row_of_rest(rest: Mapping[str, Any]) -> dict[str, Any]:
+    told = ("finished", "pinned", "awaited", "replicas", "awaited_by", "sizes", "peak")
+    return {
+        **_bars(rest["managed"], rest["spilled"], rest["executing"]),
+        "label": f"{rest['number']:,} smaller",
+        "name": f"{rest['number']:,} smaller prefixes together",
+        "count": rest["count"] or 0,
+        "running": rest["running"] or 0,
+        **dict.fromkeys((*told, "method"), theme.UNKNOWN),
+        **dict.fromkeys(("p95", "p95_low", "p95_high")),
+    }
+
+
+def _three(low: int | None, middle: int | None, high: int | None) -> str:
+    return f"{theme.size(low)} / {theme.size(middle)} / {theme.size(high)}"
 
 
 def _figures(managed: int | None, spilled: int | None, executing: int | None) -> str:
@@ -151,24 +178,22 @@ def _figures(managed: int | None, spilled: int | None, executing: int | None) ->
 
 
 class PrefixesView(View):
-    """Bars of the task prefixes, and the same as a table while it is open.
+    """Bars of the task prefixes, for the overview.
 
     Parameters
     ----------
     store
         What it shows.
-    stylesheet
-        URL of the page's stylesheet.
+    context
+        What it shares with the other views of its page.
     """
 
-    def __init__(self, store: Store, stylesheet: str) -> None:
-        super().__init__(store)
-        self.table_open = False
+    def __init__(self, store: Store, context: Context) -> None:
+        super().__init__(store, context)
         self._order: list[str] = []
-        self.empty = Text("prefixes_empty.html", stylesheet, ["md-empty"])
-        self.table = Text("prefixes_table.html", stylesheet)
-        self.source = ColumnDataSource(columns([], []))
-        self.chart = RowChart(self.source)
+        self.empty = Text("prefixes_empty.html", context.stylesheet, ["md-empty"])
+        self.source = ColumnDataSource(columns([], None))
+        self.chart = RowChart("prefixes", self.source)
         self._draw_bars()
         self.root = pn.Column(
             self.empty.pane,
@@ -209,6 +234,17 @@ class PrefixesView(View):
             ("measured", "@{method}"),
         ]
         bars = self.chart.bars(self.source, part, y="beneath", height=0.34)
+        plot.add_glyph(
+            self.source,
+            Segment(
+                x0="p95_low",
+                x1="p95_high",
+                y0="beneath",
+                y1="beneath",
+                line_color=theme.PEAK,
+                line_width=1.5,
+            ),
+        )
         peaks = plot.add_glyph(
             self.source,
             Scatter(
@@ -242,19 +278,22 @@ class PrefixesView(View):
         )
 
     def draw(self) -> None:
-        """Replace the columns; the table only where somebody has it open."""
-        prefixes = self.store.prefixes()
-        largest = {p["prefix"]: weight(p) for p in prefixes[:MOST]}
+        """Bring the bars up to date."""
+        prefixes = self.store.prefixes(MOST)
+        largest = {prefix["prefix"]: weight(prefix) for prefix in prefixes}
         self._order = settle(self._order, largest)
-        by_name = {prefix["prefix"]: prefix for prefix in prefixes[:MOST]}
+        by_name = {prefix["prefix"]: prefix for prefix in prefixes}
         shown = [by_name[name] for name in self._order]
-        data = columns(shown, prefixes[MOST:])
+        data = columns(shown, smaller(shown, self.store.prefix_totals()))
         self.empty.write(
             empty=not prefixes, n_workers=self.store.cluster()["n_workers"]
         )
         self.chart.figure.visible = bool(prefixes)
-        peaks = [peak for peak in data["p95"] if peak is not None]
+        peaks = [
+            high if high is not None else p95
+            for p95, high in zip(data["p95"], data["p95_high"], strict=True)
+            if p95 is not None
+        ]
         ends = [*data["to_spilled"], *data["to_executing"], *peaks]
         self.chart.fit(len(data["row"]), max(ends, default=0))
-        self.source.data = data
-        self.table.write(prefixes=shown if self.table_open else [])
+        sync(self.source, data)

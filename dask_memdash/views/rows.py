@@ -1,7 +1,7 @@
 """A chart of horizontal bars, one row for each worker or prefix.
 
 Names stand on the left axis, figures on the right one, both read from columns of the
-chart's source by ``static/memdash.js``, as plain text: neither HTML nor TeX in a name
+chart's source by ``static/formats.js``, as plain text: neither HTML nor TeX in a name
 is ever interpreted.  Rows are numbered from 0 at the top.
 """
 
@@ -35,14 +35,16 @@ class RowChart:
 
     Parameters
     ----------
+    name
+        Name of the chart.
     source
         Has the columns ``label`` and ``figures``, one entry for each row.
     """
 
-    def __init__(self, source: ColumnDataSource) -> None:
+    def __init__(self, name: str, source: ColumnDataSource) -> None:
         self._x = Range1d(0, 2**30)
         self._y = Range1d(0.5, -0.5)
-        plot = theme.chart(ROW + FOOT, x_range=self._x, y_range=self._y)
+        plot = theme.chart(name, ROW + FOOT, x_range=self._x, y_range=self._y)
         plot.ygrid.visible = False
         plot.xaxis.ticker = theme.bytes_ticker()
         plot.xaxis.formatter = theme.bytes_formatter()

@@ -9,7 +9,7 @@ import panel as pn
 
 from dask_memdash.store.base import Cluster, Store
 from dask_memdash.views import theme
-from dask_memdash.views.base import Text, View
+from dask_memdash.views.base import Context, Text, View
 
 #: Notices shown at most; the others are counted.
 NOTICES = 5
@@ -45,30 +45,24 @@ def families(cluster: Cluster) -> list[dict[str, object]]:
     return result
 
 
-class SummaryView(View):
-    """Totals, notices and explanations.
+class NoticesView(View):
+    """How MemDash is degraded, above every tab.
 
     Parameters
     ----------
     store
         What it shows.
-    stylesheet
-        URL of the page's stylesheet.
+    context
+        What it shares with the other views of its page.
     """
 
-    def __init__(self, store: Store, stylesheet: str) -> None:
-        super().__init__(store)
-        self.notices = Text("notices.html", stylesheet)
-        self.totals = Text("summary.html", stylesheet)
-        self.root = pn.Column(
-            self.notices.pane,
-            self.totals.pane,
-            sizing_mode="stretch_width",
-            margin=0,
-        )
+    def __init__(self, store: Store, context: Context) -> None:
+        super().__init__(store, context)
+        self.notices = Text("notices.html", context.stylesheet)
+        self.root = pn.Column(self.notices.pane, sizing_mode="stretch_width", margin=0)
 
     def draw(self) -> None:
-        """Write the totals and the notices."""
+        """Write the notices, which are none where all is well."""
         cluster = self.store.cluster()
         notices = cluster["degraded"]
         self.notices.write(
@@ -78,6 +72,27 @@ class SummaryView(View):
             n_workers=cluster["n_workers"],
             n_processes=cluster["n_processes"],
         )
+
+
+class SummaryView(View):
+    """Totals and explanations.
+
+    Parameters
+    ----------
+    store
+        What it shows.
+    context
+        What it shares with the other views of its page.
+    """
+
+    def __init__(self, store: Store, context: Context) -> None:
+        super().__init__(store, context)
+        self.totals = Text("summary.html", context.stylesheet)
+        self.root = pn.Column(self.totals.pane, sizing_mode="stretch_width", margin=0)
+
+    def draw(self) -> None:
+        """Write the totals."""
+        cluster = self.store.cluster()
         self.totals.write(
             cluster=cluster,
             families=families(cluster),

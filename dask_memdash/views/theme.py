@@ -17,6 +17,8 @@ from bokeh.models import AdaptiveTicker, CustomJSHover, CustomJSTickFormatter
 from bokeh.plotting import figure
 from dask.utils import format_bytes
 
+from dask_memdash.views import words
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -45,8 +47,7 @@ PARTS = (
         "#2f74c0",
         " ",
         "outputs kept in memory",
-        "Outputs of finished tasks that a worker keeps in memory, because other tasks "
-        "or a client still need them.",
+        words.PARTS["managed"],
     ),
     Part(
         "transfer",
@@ -55,8 +56,7 @@ PARTS = (
         "#63b3ed",
         " ",
         "shuffle and network buffers",
-        "Data on the move between workers: buffers of P2P shuffles and of network "
-        "connections.",
+        words.PARTS["transfer"],
     ),
     Part(
         "executing",
@@ -65,8 +65,7 @@ PARTS = (
         "#e8871e",
         " ",
         "used by running tasks",
-        "What the tasks that run right now have allocated for their own work. It is "
-        "given back, or becomes managed, when they finish.",
+        words.PARTS["executing"],
     ),
     Part(
         "retained",
@@ -75,8 +74,7 @@ PARTS = (
         "#a3adb8",
         "right_diagonal_line",
         "freed, kept by the allocator",
-        "Memory that the program has freed and the allocator still keeps. The figure "
-        "is an upper bound.",
+        words.PARTS["retained"],
     ),
     Part(
         "baseline",
@@ -85,8 +83,7 @@ PARTS = (
         "#7b8794",
         " ",
         "interpreter, modules, leaks",
-        "What is left: the Python interpreter, imported modules, and leaks if there "
-        "are any.",
+        words.PARTS["baseline"],
     ),
 )
 
@@ -98,8 +95,7 @@ SPILLED = Part(
     "#2f74c0",
     "left_diagonal_line",
     "outputs moved to disk",
-    "Outputs of finished tasks that a worker has moved to disk to make room. They are "
-    "read back when a task needs them. The size is what they take in memory.",
+    words.PARTS["spilled"],
 )
 
 #: Colour of deaths and of the limit at which a worker is terminated.
@@ -111,31 +107,8 @@ PEAK = "#a3540a"
 #: Readable on a light and on a dark ground where CSS has no say.
 NEUTRAL = "#7c8794"
 
-#: How each kind of incident is called on the page.
-KINDS = {
-    "terminated": "terminated by its nanny",
-    "oom-killed": "killed by the kernel (out of memory)",
-    "killed": "killed from outside",
-    "crashed": "crashed",
-    "exited": "exited by itself",
-    "lost": "lost",
-    "killed-worker": "task given up: KilledWorker",
-    "memory-error": "task raised MemoryError",
-    "paused": "paused",
-    "spill-failed": "could not spill",
-}
-
 #: The kinds in which a worker died.
 DEATHS = ("terminated", "oom-killed", "killed", "crashed", "exited", "lost")
-
-#: How each way of measuring is called on the page.
-METHODS = {
-    "exact": "counted exactly",
-    "hwm": "exact for a task that ran alone",
-    "estimated": "estimated from the process's memory",
-    "unmeasured": "not measured",
-    "none": "not measured yet",
-}
 
 UNKNOWN = "–"
 
@@ -212,12 +185,12 @@ def bytes_ticker() -> AdaptiveTicker:
 
 
 def bytes_formatter() -> CustomJSTickFormatter:
-    """Make a formatter of ticks in bytes; the work is in ``static/memdash.js``."""
+    """Make a formatter of ticks in bytes; the work is in ``static/formats.js``."""
     return CustomJSTickFormatter(code="return memdash.ticks(tick)")
 
 
 def bytes_hover() -> CustomJSHover:
-    """Make a formatter of bytes in tooltips; the work is in ``static/memdash.js``."""
+    """Make a formatter of bytes in tooltips; the work is in ``static/formats.js``."""
     return CustomJSHover(code="return memdash.bytes(value)")
 
 
@@ -226,13 +199,14 @@ def clock_hover() -> CustomJSHover:
     return CustomJSHover(code="return memdash.clock(value)")
 
 
-def chart(height: int, **options: Any) -> figure:
+def chart(name: str, height: int, **options: Any) -> figure:
     """Make an empty chart in the style of the page.
 
     Every chart stretches to its section's width and keeps its height.  It has no
-    toolbar; wheel and drag belong to the page.
+    toolbar, and the wheel belongs to the page.  The browser finds it by its name.
     """
     plot = figure(
+        name=f"memdash-chart-{name}",
         height=height,
         sizing_mode="stretch_width",
         toolbar_location=None,

@@ -16,7 +16,7 @@ from bokeh.models import ColumnDataSource, HBar, HoverTool, Segment
 
 from dask_memdash.store.base import Store, Worker
 from dask_memdash.views import theme
-from dask_memdash.views.base import Text, View, tooltip
+from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.rows import RowChart
 
 #: Rows at most, the rest's not counted.
@@ -218,24 +218,22 @@ def lines(shown: list[Row]) -> dict[str, list[Any]]:
 
 
 class WorkersView(View):
-    """Bars of the workers' breakdowns, and the same as a table while it is open.
+    """Bars of the workers' breakdowns, for the overview.
 
     Parameters
     ----------
     store
         What it shows.
-    stylesheet
-        URL of the page's stylesheet.
+    context
+        What it shares with the other views of its page.
     """
 
-    def __init__(self, store: Store, stylesheet: str) -> None:
-        super().__init__(store)
-        self.table_open = False
-        self.empty = Text("workers_empty.html", stylesheet, ["md-empty"])
-        self.table = Text("workers_table.html", stylesheet)
+    def __init__(self, store: Store, context: Context) -> None:
+        super().__init__(store, context)
+        self.empty = Text("workers_empty.html", context.stylesheet, ["md-empty"])
         self.source = ColumnDataSource(columns([]))
         self.lines = ColumnDataSource(lines([]))
-        self.chart = RowChart(self.source)
+        self.chart = RowChart("workers", self.source)
         self._draw_bars()
         self.root = pn.Column(
             self.empty.pane,
@@ -317,13 +315,12 @@ class WorkersView(View):
         )
 
     def draw(self) -> None:
-        """Replace the columns; the table only where somebody has it open."""
+        """Bring the bars up to date."""
         shown = self.once("rows of workers", lambda: rows(self.store.workers()))
         self.empty.write(empty=not shown)
         self.chart.figure.visible = bool(shown)
         data = self.once("columns of workers", lambda: columns(shown))
         ends = [*data["end"], *data[f"to_{theme.PARTS[-1].name}"]]
         self.chart.fit(len(shown), max(ends, default=0))
-        self.source.data = data
-        self.lines.data = self.once("lines of workers", lambda: lines(shown))
-        self.table.write(rows=shown if self.table_open else [])
+        sync(self.source, data)
+        sync(self.lines, self.once("lines of workers", lambda: lines(shown)))

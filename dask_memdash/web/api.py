@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -17,11 +18,18 @@ from typing import Any
 from tornado import web
 
 from dask_memdash.border import Border
-from dask_memdash.errors import UnknownIncidentError, UnknownWorkerError
+from dask_memdash.errors import (
+    UnknownGraphError,
+    UnknownIncidentError,
+    UnknownWorkerError,
+)
 from dask_memdash.store.base import Store
 
 #: Most points of a history that one request may ask for.
 MAX_POINTS = 10_000
+
+#: What is said of a path that no route matches.
+NOTHING_HERE = "there is nothing at this path"
 
 #: Digits of the largest integer that a query may hold; all larger ones mean it.
 _MAX_DIGITS = 15
@@ -94,6 +102,24 @@ def history(store: Store, query: Query) -> Any:
     return store.history(query.text("worker"), query.instant("since"), points)
 
 
+def limits(store: Store, query: Query) -> Any:
+    """Answer ``limits``: the audit of the workers' memory limits, worst first."""
+    return store.limits(query.natural("limit"), query.natural("offset", 0) or 0)
+
+
+def order(store: Store, query: Query) -> Any:
+    """Answer ``order``: the graphs against their own order, newest first."""
+    return store.order(query.natural("limit"), query.natural("offset", 0) or 0)
+
+
+def graph(store: Store, query: Query, graph_id: str) -> Any:
+    """Answer ``order/<id>``; with a position, what was held there and for whom."""
+    position = query.natural("position")
+    if position is None:
+        return store.graph(graph_id)
+    return store.order_point(graph_id, position)
+
+
 def incidents(store: Store, query: Query) -> Any:
     """Answer ``incidents``, newest first."""
     return store.incidents(query.natural("limit"), query.natural("offset", 0) or 0)
@@ -131,8 +157,30 @@ def respond(
         return HTTPStatus.OK, encode(answer(store, Query(arguments), *path))
     except _BadRequestError as error:
         return HTTPStatus.BAD_REQUEST, str(error)
-    except (UnknownIncidentError, UnknownWorkerError) as error:
+    except (UnknownGraphError, UnknownIncidentError, UnknownWorkerError) as error:
         return HTTPStatus.NOT_FOUND, str(error)
+
+
+def ask(store: Store, path: str, arguments: Mapping[str, str]) -> tuple[int, str]:
+    """Answer a question that comes some other way than HTTP, with the same words.
+
+    Parameters
+    ----------
+    path
+        Beneath ``api/``, such as ``incidents/3``.
+    arguments
+        What the query would hold.
+
+    Returns
+    -------
+    tuple of int and str
+        Status as in HTTP, and the body in JSON, or in words what is wrong.
+    """
+    for pattern, answer in routes:
+        match = re.fullmatch(pattern, path)
+        if match is not None:
+            return respond(store, answer, arguments, match.groups())
+    return HTTPStatus.NOT_FOUND, NOTHING_HERE
 
 
 class JSONHandler(web.RequestHandler):
@@ -146,7 +194,7 @@ class JSONHandler(web.RequestHandler):
 
     def prepare(self) -> None:
         """Refuse: no handler knows this path."""
-        self.send_error(HTTPStatus.NOT_FOUND, text="there is nothing at this path")
+        self.send_error(HTTPStatus.NOT_FOUND, text=NOTHING_HERE)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Write the one form that every error has."""
@@ -192,6 +240,9 @@ routes: list[tuple[str, Answer]] = [
     (r"workers", workers),
     (r"prefixes", prefixes),
     (r"history", history),
+    (r"limits", limits),
+    (r"order", order),
+    (r"order/([^/]+)", graph),
     (r"incidents", incidents),
     (r"incidents/([^/]+)", incident),
 ]

@@ -28,8 +28,8 @@ from tornado.routing import PathMatches
 from dask_memdash.border import Border
 from dask_memdash.config import Settings
 from dask_memdash.store.base import Store
-from dask_memdash.web import api
-from dask_memdash.web.assets import asset_url, static_dir
+from dask_memdash.views.assets import asset_url, static_dir
+from dask_memdash.web import api, export, listing
 
 #: Where the page is, beneath the dashboard's prefix; also its name in the navigation.
 PAGE = "memdash"
@@ -205,6 +205,10 @@ def files_application(
         for path, answer in api.routes
     ]
     handlers += [
+        (rf"{base}/{path}", handler, {"store": store, "border": border})
+        for path, handler in export.routes
+    ]
+    handlers += [
         (rf"{base}/api(?:/.*)?", api.JSONHandler),
         (rf"{base}/static/(.*)", web.StaticFileHandler, {"path": str(static_dir())}),
         (rf"{base}/", web.RedirectHandler, {"url": f"../{PAGE}"}),
@@ -231,23 +235,23 @@ def _serve_page(
     from distributed.dashboard.core import BokehApplication
     from distributed.dashboard.scheduler import template_variables
 
+    from dask_memdash.views.individual import CHARTS, IndividualPage
     from dask_memdash.views.layout import Page
     from dask_memdash.views.shared import SharedStore
 
     variables = template_variables(scheduler)
-    page = Page(
-        SharedStore(store),
-        settings.page_refresh,
-        variables["pages"],
-        asset_url,
-        border,
-    )
-
-    def show(scheduler: Any, extra: dict[str, Any], doc: Any) -> None:
-        page.open(doc)
-
+    refresh = settings.page_refresh
+    shared = SharedStore(store, interval=0.8 * refresh)
+    shown: dict[str, Page | IndividualPage] = {
+        f"/{PAGE}": Page(shared, refresh, variables["pages"], asset_url, border)
+    }
+    for path, chart in CHARTS.items():
+        shown[f"/{path}"] = IndividualPage(chart, shared, refresh, asset_url, border)
     application = BokehApplication(
-        {f"/{PAGE}": show}, scheduler, prefix=prefix, template_variables={}
+        {path: _opener(page) for path, page in shown.items()},
+        scheduler,
+        prefix=prefix,
+        template_variables={},
     )
     application.resources = functools.partial(_resources, prefix)
     application.initialize(IOLoop.current())
@@ -262,6 +266,20 @@ def _serve_page(
     if PAGE not in variables["pages"]:
         variables["pages"].append(PAGE)
         mounted._undo.append(lambda: _remove(variables["pages"], PAGE))
+    for path, chart in CHARTS.items():
+        link = {"url": path, "name": chart.title}
+        variables["plots"].append(link)
+        mounted._undo.append(functools.partial(_remove, variables["plots"], link))
+    mounted._undo += listing.extend(scheduler.http_application, list(CHARTS))
+
+
+def _opener(page: Any) -> Callable[[Any, dict[str, Any], Any], None]:
+    """Make what the host calls with every new session of a page."""
+
+    def show(scheduler: Any, extra: dict[str, Any], doc: Any) -> None:
+        page.open(doc)
+
+    return show
 
 
 def _resources(prefix: str, *args: Any, **kwargs: Any) -> Any:

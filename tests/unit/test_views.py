@@ -1,5 +1,6 @@
 """What the views make of a store, whatever state it is in."""
 
+import json
 import re
 import subprocess
 import sys
@@ -11,13 +12,19 @@ from bokeh.models import HoverTool, ImportedStyleSheet
 from fake_store import HOSTILE, MiB
 
 from dask_memdash.border import Border
-from dask_memdash.views import history, prefixes, theme, workers
+from dask_memdash.views import history, prefixes, state, theme, timechart, workers
+from dask_memdash.views.base import Context
 from dask_memdash.views.history import HistoryView
 from dask_memdash.views.incidents import IncidentsView
 from dask_memdash.views.layout import OpenPage, Page
+from dask_memdash.views.limits import LimitsView
+from dask_memdash.views.order import OrderView
+from dask_memdash.views.prefix import PrefixView
 from dask_memdash.views.prefixes import PrefixesView
 from dask_memdash.views.shared import SharedStore
-from dask_memdash.views.summary import SummaryView
+from dask_memdash.views.state import Shown
+from dask_memdash.views.summary import NoticesView, SummaryView
+from dask_memdash.views.worker import WorkerView
 from dask_memdash.views.workers import WorkersView
 
 CSS = "memdash.css"
@@ -33,6 +40,18 @@ def border():
 
 def assets(name):
     return f"memdash/static/{name}?v=1"
+
+
+def view_of(make, store, **shown):
+    """Make a view and let it draw what a browser shows."""
+    view = make(store, Context(CSS, Shown(**shown)))
+    view.update()
+    return view
+
+
+def tell(page, **told):
+    """Tell a page what its browser shows."""
+    page.state.value = json.dumps(told)
 
 
 def open_page(store, border):
@@ -118,7 +137,7 @@ def test_worker_without_a_reading_is_unknown_not_zero():
 
 
 def test_prefix_stores_above_and_executes_beneath():
-    data = prefixes.columns(fake_store.busy().all_prefixes[:2], [])
+    data = prefixes.columns(fake_store.busy().all_prefixes[:2], None)
     assert data["to_managed"] == [700 * MiB, 400 * MiB]
     assert data["from_spilled"] == [700 * MiB, 400 * MiB]
     assert data["to_spilled"] == [1000 * MiB, 400 * MiB]
@@ -127,8 +146,12 @@ def test_prefix_stores_above_and_executes_beneath():
 
 
 def test_smaller_prefixes_are_summed_in_the_last_row():
-    many = [fake_store.prefix(f"p{i}", (20 - i) * MiB, MiB) for i in range(20)]
-    data = prefixes.columns(many[:12], many[12:])
+    store = fake_store.busy()
+    store.all_prefixes = [
+        fake_store.prefix(f"p{i}", (20 - i) * MiB, MiB) for i in range(20)
+    ]
+    shown = store.all_prefixes[:12]
+    data = prefixes.columns(shown, prefixes.smaller(shown, store.prefix_totals()))
     assert data["label"][-1] == "8 smaller"
     assert data["to_managed"][-1] == sum(range(1, 9)) * MiB
     assert data["p95"][-1] is None
@@ -151,11 +174,12 @@ def test_rows_change_places_only_when_it_matters(weights, expected):
 # --- history -------------------------------------------------------------------------
 
 
-def test_areas_stack_up_to_the_process_and_spilled_hangs_beneath():
-    data = history.columns(fake_store.busy().history())
-    assert (data["top_baseline"] == data["process"]).all()
-    assert (data["beneath"] == -data["spilled"]).all()
-    assert (data["bottom_managed"] == 0).all()
+def test_parts_sum_to_the_process_and_spilled_hangs_beneath():
+    data = timechart.columns(fake_store.busy().history())
+    parts = [data[part.name] for part in theme.PARTS]
+    assert [sum(values) for values in zip(*parts, strict=True)] == data["process"]
+    assert data["beneath"] == [-size for size in data["spilled"]]
+    assert data["time"][-1] == fake_store.NOW * 1000
 
 
 def test_deaths_and_pauses_are_marked_on_the_history():
@@ -175,59 +199,89 @@ def test_pause_that_has_not_ended_reaches_to_now():
 
 def test_limit_is_drawn_only_where_it_does_not_flatten_the_rest():
     store = fake_store.busy()
-    view = HistoryView(store, CSS)
-    view.update()
-    assert view.limit.visible
+    view = view_of(HistoryView, store)
+    assert view.chart.limit.visible
     for worker in store.all_workers:
         worker["limit"] = 100 * 1024 * MiB
     store.change()
     view.update()
-    assert not view.limit.visible
-    assert view.y_range.end < 3 * 1024 * MiB
+    assert not view.chart.limit.visible
+    assert view.chart.y_range.end < 3 * 1024 * MiB
 
 
 # --- incidents -----------------------------------------------------------------------
 
 
+def story_of(store, chosen):
+    view = view_of(IncidentsView, store, tab="incidents", chosen=chosen)
+    return view, view.story.pane.object, view.more.pane.object
+
+
 def test_incident_opens_to_its_suspects_storage_and_innocents():
-    view = IncidentsView(fake_store.after_incident(), CSS)
-    view.select("4")
-    view.update()
-    story = view.story.pane.object
-    assert "rechunk-split-abc" in story
-    assert "200.00 MiB" in story
-    assert "37 of 1210" in story
-    assert "by the nanny" in story
+    view, story, more = story_of(fake_store.after_incident(), "4")
+    for said in ("rechunk-split-abc", "200.00 MiB", "37 of 1210", "by the nanny"):
+        assert said in story
     assert "flight recorder" in story
-    more = view.more.pane.object
     assert "random_sample" in more
     assert "2 tasks merely assigned" in more
     assert view.figure.visible
     assert view.source.data["time"][-1] == 0
 
 
+def test_story_tells_findings_advice_what_is_usual_and_what_it_cost():
+    store = fake_store.after_incident()
+    death = next(i for i in store.all_incidents if i["id"] == "4")
+    death["diagnosis"].update(
+        cause="run-ahead", confidence=0.82, advice=["Lower worker-saturation to 1.1."]
+    )
+    death["findings"] = [
+        {
+            "cause": "run-ahead",
+            "weight": 0.7,
+            "text": "2.3 GiB were stored ahead of the order.",
+            "responsible": {"prefix": "random_sample", "key": None},
+        }
+    ]
+    death["suspects"][0].update(
+        expected={"p50": 60 * MiB, "p95": 190 * MiB, "max": MiB, "method": "exact"},
+        attempts=[{"incident": "1", "kind": "terminated"}],
+    )
+    death["storage"][0]["because"] = [
+        {"why": "awaited", "prefix": "sum", "bytes": 500 * MiB},
+        {"why": "pinned", "prefix": None, "bytes": 200 * MiB},
+    ]
+    death["cost"].update(seconds_recomputed=75.0, seconds_away=3.2)
+    _, story, more = story_of(store, "4")
+    assert "Ran ahead of the order" in story
+    assert "82 % confidence" in story
+    assert "Lower worker-saturation to 1.1." in story
+    assert "2.3 GiB were stored ahead of the order." in story
+    assert "70 %" in story
+    assert "95 % 190.00 MiB" in story
+    assert 'href="#incident-1"' in story
+    assert "awaited by sum" in more
+    assert "pinned by a client" in more
+    assert "some 75 s of work" in more
+    assert "back after 3.2 s" in more
+
+
 def test_task_given_up_links_to_the_deaths_behind_it():
-    view = IncidentsView(fake_store.after_incident(), CSS)
-    view.select("5")
-    view.update()
-    links = re.findall(r'href="(#incident-\d)"', view.story.pane.object)
+    view, story, _ = story_of(fake_store.after_incident(), "5")
+    links = re.findall(r'href="(#incident-\d)"', story)
     assert links == ["#incident-1", "#incident-2", "#incident-4"]
     assert not view.figure.visible
 
 
 def test_unknown_incident_is_said_to_be_unknown():
-    view = IncidentsView(fake_store.after_incident(), CSS)
-    view.select("99")
-    view.update()
-    assert "Incident 99 is not known" in view.story.pane.object
+    _, story, _ = story_of(fake_store.after_incident(), "99")
+    assert "Incident 99 is not known" in story
 
 
 def test_closing_an_incident_takes_its_story_away():
-    view = IncidentsView(fake_store.after_incident(), CSS)
-    view.select("4")
-    view.update()
-    view.select("")
-    view.update()
+    view, story, _ = story_of(fake_store.after_incident(), "4")
+    assert "<article" in story
+    view.context.shown = Shown(tab="incidents")
+    assert view.update(), "what is shown has changed, though no version has"
     assert "<article" not in view.story.pane.object
     assert not view.figure.visible
 
@@ -236,8 +290,7 @@ def test_closing_an_incident_takes_its_story_away():
 
 
 def test_summary_says_every_part_in_words_and_bytes():
-    view = SummaryView(fake_store.busy(), CSS)
-    view.update()
+    view = view_of(SummaryView, fake_store.busy())
     text = view.totals.pane.object
     for part in (*theme.PARTS, theme.SPILLED):
         assert part.brief in text
@@ -246,16 +299,14 @@ def test_summary_says_every_part_in_words_and_bytes():
 
 
 def test_degraded_memdash_says_what_and_since_when_and_counts_the_rest():
-    view = SummaryView(fake_store.degraded(), CSS)
-    view.update()
+    view = view_of(NoticesView, fake_store.degraded())
     text = view.notices.pane.object
     assert text.count("is not installed there") == 5
     assert "and 2 more" in text
 
 
 def test_shared_processes_are_stated_plainly():
-    view = SummaryView(fake_store.shared_process(), CSS)
-    view.update()
+    view = view_of(NoticesView, fake_store.shared_process())
     assert "3 workers live in 1 process" in view.notices.pane.object
 
 
@@ -264,6 +315,8 @@ def test_shared_processes_are_stated_plainly():
 
 def test_empty_states_say_what_to_do(border):
     page, _ = open_page(fake_store.empty(), border)
+    for tab in state.TABS:
+        tell(page, tab=tab)
     text = texts(page)
     assert "dask worker" in text
     assert "cluster.scale" in text
@@ -273,11 +326,15 @@ def test_empty_states_say_what_to_do(border):
 
 
 @pytest.mark.parametrize(
-    "make", [HistoryView, IncidentsView, PrefixesView, SummaryView, WorkersView]
+    "make",
+    [
+        *(HistoryView, IncidentsView, LimitsView, NoticesView, OrderView, PrefixView),
+        *(PrefixesView, SummaryView, WorkerView, WorkersView),
+    ],
 )
 def test_view_reads_nothing_while_the_version_stands(make):
     store = fake_store.after_incident()
-    view = make(store, CSS)
+    view = make(store, Context(CSS))
     assert view.update()
     asked = len(store.asked)
     assert not view.update()
@@ -287,44 +344,58 @@ def test_view_reads_nothing_while_the_version_stands(make):
     assert len(store.asked) > asked
 
 
-def test_open_pages_share_one_reading_of_each_version():
+def questions(n_pages):
+    """Count what a store is asked while this many pages are drawn twice."""
     store = fake_store.after_incident()
     shared = SharedStore(store)
-    pages = [OpenPage(shared, CSS, Border().guarded) for _ in range(3)]
-    for page in pages:
-        page.update()
-    assert store.asked.count("workers") == 1
-    assert store.asked.count("history") == 1
+    pages = [OpenPage(shared, CSS, Border().guarded) for _ in range(n_pages)]
+    for _ in range(2):
+        for page in pages:
+            page.update()
+        store.change()
+    return len(store.asked)
+
+
+def test_open_pages_share_one_reading_of_each_version():
+    assert 8 < questions(1) == questions(5)
+
+
+def test_pages_see_a_new_version_only_so_often(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("dask_memdash.views.shared.time.monotonic", lambda: now)
+    store = fake_store.busy()
+    shared = SharedStore(store, interval=0.8)
+    first = shared.version
+    shared.workers()
     store.change()
-    for page in pages:
-        page.update()
-    assert store.asked.count("workers") == 2
+    now = 100.7
+    assert shared.version == first
+    shared.workers()
+    assert store.asked == ["workers"]
+    now = 100.9
+    assert shared.version == first + 1
+    shared.workers()
+    assert store.asked == ["workers", "workers"]
 
 
 def test_hostile_names_are_text_everywhere(border):
     page, doc = open_page(fake_store.hostile(), border)
-    page.incident.value = "4"
-    page.tables.value = "workers prefixes"
+    tell(page, tab="incidents", chosen="4")
     text = texts(page)
     assert "&lt;img src=x" in text
-    assert "<img" not in text
-    page.incident.value = "5"
-    assert "<img" not in texts(page)
+    told = (
+        *(("incidents", "5"), ("workers", page.store.workers()[0]["address"])),
+        *(("tasks", HOSTILE), ("tasks", HOSTILE + "?"), ("order", HOSTILE)),
+        *(("limits", HOSTILE), ("workers", HOSTILE), ("incidents", HOSTILE)),
+    )
+    for tab, chosen in told:
+        tell(page, tab=tab, chosen=chosen)
+        assert "<img" not in texts(page), (tab, chosen)
     assert HOSTILE in page.views["workers"].source.data["name"][0]
     hovers = list(doc.select({"type": HoverTool}))
     assert len(hovers) >= 10
     for hover in hovers:
         assert "safe}" not in str(hover.tooltips)
-
-
-def test_tables_are_written_only_while_they_are_open(border):
-    page, _ = open_page(fake_store.busy(), border)
-    assert page.views["workers"].table.pane.object.strip() == ""
-    page.tables.value = "workers"
-    assert "worker-3 (paused)" in page.views["workers"].table.pane.object
-    assert page.views["prefixes"].table.pane.object.strip() == ""
-    page.tables.value = ""
-    assert page.views["workers"].table.pane.object.strip() == ""
 
 
 def test_document_does_not_grow_while_the_cluster_lives(border):
@@ -338,11 +409,13 @@ def test_document_does_not_grow_while_the_cluster_lives(border):
         store.change()
         page.update()
     assert {model.id for model in doc.models} == models
-    assert len(page.views["history"].source.data["time"]) <= history.POINTS
-    assert len(page.views["history"].marks.data["time"]) <= history.MARKS
+    history_view = page.views["history"]
+    assert len(history_view.chart.source.data["time"]) <= 2 * timechart.POINTS + 1
+    assert len(history_view.marks.data["time"]) <= history.MARKS
     assert len(page.views["workers"].source.data["row"]) == workers.MOST + 1
     assert len(page.views["prefixes"].source.data["row"]) == prefixes.MOST + 1
-    assert page.views["incidents"].list.pane.object.count("<tr") <= 51
+    tell(page, tab="incidents")
+    assert len(page.views["incidents"].table.source.data["what"]) == 50
 
 
 def test_store_that_fails_leaves_the_other_views_alone():

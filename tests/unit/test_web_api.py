@@ -77,6 +77,9 @@ async def served():
         await server.server.close_all_connections()
 
 
+COST = {"cpu", "cpu_max", "bytes", "held_back"}
+
+
 async def test_cluster_has_the_shape_of_the_contract(served):
     body = await served(fake_store.busy()).get("cluster")
     assert set(body) == {
@@ -84,6 +87,8 @@ async def test_cluster_has_the_shape_of_the_contract(served):
         *("limit", "breakdown", "self_cost", "degraded"),
     }
     assert set(body["breakdown"]) == BREAKDOWN
+    assert set(body["self_cost"]) == {"scheduler", "workers", "nannies"}
+    assert set(body["self_cost"]["nannies"]) == COST
     assert body["n_workers"] == 4
 
 
@@ -92,8 +97,10 @@ async def test_workers_have_the_shape_of_the_contract(served):
     assert set(worker) == {
         *("address", "name", "host", "pid", "nthreads", "status", "last_seen"),
         *("limit", "thresholds", "breakdown", "shares_process_with", "transfer"),
-        *("executing_tasks", "method", "degraded"),
+        *("executing_tasks", "method", "degraded", "self_cost"),
     }
+    assert set(worker["self_cost"]) == {"worker", "nanny"}
+    assert set(worker["self_cost"]["worker"]) == COST
     assert set(worker["thresholds"]) == {"target", "spill", "pause", "terminate"}
     assert set(worker["transfer"]) == {"incoming", "outgoing", "shuffle"}
     assert set(worker["executing_tasks"][0]) == {
@@ -106,10 +113,18 @@ async def test_prefixes_have_the_shape_of_the_contract(served):
     assert set(prefix) == {"prefix", "storage", "execution"}
     assert set(prefix["storage"]) == {
         *("managed", "managed_claimed", "replicas", "spilled", "spilled_disk"),
-        *("pinned", "awaited", "count", "output_bytes", "awaited_by"),
+        *("pinned", "awaited", "count", "output_bytes", "awaited_by", "sizeof"),
+    }
+    assert set(prefix["storage"]["sizeof"]) == {
+        *("count", "believed", "measured", "ratio", "flag", "because"),
     }
     assert set(prefix["execution"]) == {
         *("executing", "running", "finished", "peak", "method", "error"),
+        *("unseen", "leak"),
+    }
+    assert set(prefix["execution"]["leak"]) == {"bytes", "per_task"}
+    assert set(prefix["execution"]["unseen"]) == {
+        *("native", "arrow", "untouched", "small"),
     }
 
 
@@ -130,6 +145,28 @@ async def test_incidents_are_listed_newest_first_and_open_by_id(served):
     story = await ask.get("incidents/4")
     assert story["suspects"][0]["order_position"] == 37
     assert set(listed[1]) < set(story)
+
+
+async def test_graphs_are_listed_and_open_by_id(served):
+    store = fake_store.with_graphs()
+    api = served(store)
+    listed = await api.get("order?limit=2&offset=1")
+    assert [graph["id"] for graph in listed] == ["graph-3", "graph-2"]
+    assert await api.get("order/graph-3") == listed[0]
+
+
+async def test_a_point_of_a_graph_tells_what_was_held_there(served):
+    api = served(fake_store.with_graphs())
+    point = await api.get("order/graph-4?position=480")
+    assert (point["position"], point["of"]) == (480, "actual")
+    assert point["held"][0]["awaited_by"][0]["prefix"] == "rechunk-split"
+    status, _, body = await api("/memdash/api/order/graph-4?position=-1")
+    assert (status, body["error"]) == (
+        400,
+        "position must be an integer of 0 or more, not '-1'",
+    )
+    status, _, body = await api("/memdash/api/order/graph-9?position=1")
+    assert (status, body) == (404, {"error": "no graph 'graph-9' is known"})
 
 
 @pytest.mark.parametrize("name", ["workers", "prefixes", "incidents"])
@@ -230,6 +267,7 @@ async def test_page_with_a_slash_leads_to_the_page_without(served):
 
 def test_every_route_answers_and_is_one_of_the_contract():
     assert [path for path, _ in api.routes] == [
-        *("cluster", "workers", "prefixes", "history", "incidents"),
+        *("cluster", "workers", "prefixes", "history", "limits"),
+        *("order", "order/([^/]+)", "incidents"),
         "incidents/([^/]+)",
     ]

@@ -1,0 +1,266 @@
+"""What the tables of the page hold; see :mod:`dask_memdash.views.tabular`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dask_memdash.store.base import Store, Worker
+from dask_memdash.views import words
+from dask_memdash.views.prefix_columns import TASKS
+from dask_memdash.views.tabular import Column, Table, address
+
+
+def _part(name: str) -> Callable[[Worker], int | None]:
+    return lambda worker: worker["breakdown"][name]  # type: ignore[literal-required]
+
+
+def _key(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda row: row[name]
+
+
+# --- workers -------------------------------------------------------------------------
+
+
+def worker_label(worker: Worker) -> str:
+    """Name a worker; a bare number says nothing."""
+    name = worker["name"]
+    return f"worker {name}" if name.isdigit() else name
+
+
+def _usage(worker: Worker) -> float | None:
+    process, limit = worker["breakdown"]["process"], worker["limit"]
+    return process / limit if process is not None and limit else None
+
+
+def _all_workers(store: Store) -> Sequence[Worker]:
+    return [*store.workers(), *store.departed()]
+
+
+def _method(worker: Worker) -> str:
+    return words.METHODS.get(worker["method"], worker["method"])
+
+
+WORKERS = Table(
+    name="workers",
+    title="Workers",
+    rows=_all_workers,
+    link=lambda worker: address("worker", worker["address"]),
+    columns=(
+        Column("name", "Worker", "text", worker_label, more=lambda w: w["address"]),
+        Column(
+            "status",
+            "Status",
+            "state",
+            lambda worker: worker["status"],
+            "As Dask says it. Paused workers start no new task. Workers that have left "
+            "stay listed for a while.",
+        ),
+        Column("usage", "Of its limit", "share", _usage, "Process over memory limit."),
+        Column(
+            "process",
+            "Process",
+            "size",
+            _part("process"),
+            "Memory of the whole process (RSS): the sum of the five parts.",
+        ),
+        Column(
+            "limit",
+            "Limit",
+            "size",
+            lambda worker: worker["limit"],
+            "The worker's memory limit, as Dask knows it.",
+        ),
+        *(
+            Column(name, words.LABELS[name].capitalize(), "size", _part(name), text)
+            for name, text in words.PARTS.items()
+            if name != "spilled"
+        ),
+        Column("error", "±", "size", _part("error"), words.ERROR),
+        Column("spilled", "Spilled", "size", _part("spilled"), words.PARTS["spilled"]),
+        Column(
+            "tasks",
+            "Tasks running",
+            "number",
+            lambda worker: len(worker["executing_tasks"]),
+            "Tasks that run now, or whose output is not stored yet.",
+        ),
+        Column("threads", "Threads", "number", lambda worker: worker["nthreads"]),
+        Column("method", "Measured", "text", _method, words.METHOD),
+    ),
+)
+
+
+# --- incidents -----------------------------------------------------------------------
+
+
+def kind(incident: Mapping[str, Any]) -> str:
+    """Say in words what happened."""
+    return words.KINDS.get(incident["kind"], str(incident["kind"]))
+
+
+def cause(incident: Mapping[str, Any]) -> str:
+    """Say in words why it happened, as far as that is known."""
+    found = str(incident["diagnosis"]["cause"])
+    return words.CAUSES.get(found, found)
+
+
+def _worker(incident: Mapping[str, Any]) -> str:
+    worker = incident.get("worker") or {}
+    name = str(worker.get("name") or worker.get("address") or "")
+    return f"worker {name}" if name.isdigit() else name
+
+
+def _newest(store: Store, limit: int, offset: int) -> tuple[Sequence[Any], int]:
+    return store.incidents(limit, offset), store.cluster()["n_incidents"]
+
+
+#: Incidents that are searched and sorted, the newest.
+SEARCHED_INCIDENTS = 500
+
+INCIDENTS = Table(
+    name="incidents",
+    title="Incidents",
+    rows=lambda store: store.incidents(SEARCHED_INCIDENTS),
+    page=_newest,
+    searched=f"among the newest {SEARCHED_INCIDENTS:,}",
+    link=lambda incident: address("incident", incident["id"]),
+    columns=(
+        Column(
+            "what", "What happened", "text", kind, more=lambda i: i["diagnosis"]["text"]
+        ),
+        Column("time", "Time", "instant", _key("time")),
+        Column(
+            "cause",
+            "Cause",
+            "text",
+            cause,
+            "What the findings point to; open the incident to see how strongly.",
+        ),
+        Column(
+            "prefix",
+            "Responsible",
+            "text",
+            lambda incident: incident["diagnosis"]["responsible"]["prefix"],
+            "The prefix that is most to blame.",
+        ),
+        Column("worker", "Worker", "text", _worker),
+        Column(
+            "process",
+            "Memory",
+            "size",
+            lambda incident: (incident["breakdown"] or {}).get("process"),
+            "Memory of the worker's process when it happened.",
+        ),
+        Column("limit", "Limit", "size", _key("limit")),
+    ),
+)
+
+
+# --- order ---------------------------------------------------------------------------
+
+GRAPHS = Table(
+    name="graphs",
+    title="Graphs",
+    rows=lambda store: store.order(),
+    link=lambda graph: address("graph", graph["id"]),
+    columns=(
+        Column("name", "Graph", "text", _key("name"), more=_key("id")),
+        Column(
+            "verdict",
+            "Verdict",
+            "state",
+            lambda graph: words.ORDER.get(
+                graph["verdict"]["kind"], graph["verdict"]["kind"]
+            ),
+            "Whether the graph's own order fits the cluster, and was kept to.",
+        ),
+        Column("tasks", "Tasks", "number", _key("tasks")),
+        Column("done", "Done", "number", _key("done")),
+        Column("minimum", "Minimum", "size", _key("minimum"), words.MINIMUM),
+        Column(
+            "minimum_threads",
+            "With its threads",
+            "size",
+            _key("minimum_threads"),
+            "The same, with as many tasks at a time as the cluster has threads.",
+        ),
+        Column(
+            "actual_peak",
+            "Held at most",
+            "size",
+            _key("actual_peak"),
+            "Most that was really stored of it.",
+        ),
+        Column("run_ahead", "Run-ahead", "size", _key("run_ahead"), words.RUN_AHEAD),
+        Column("capacity", "Capacity", "size", _key("capacity"), "Sum of all limits."),
+        Column("time", "Arrived", "instant", _key("time")),
+    ),
+)
+
+
+# --- limits --------------------------------------------------------------------------
+
+
+def _audited(audit: Mapping[str, Any]) -> str:
+    name = audit["name"]
+    return f"worker {name}" if name.isdigit() else name
+
+
+def verdict(audit: Mapping[str, Any]) -> str:
+    """Say in words whether a worker's limit is right."""
+    return words.LIMITS.get(audit["verdict"], str(audit["verdict"]))
+
+
+LIMITS = Table(
+    name="limits",
+    title="Limits",
+    rows=lambda store: store.limits(),
+    link=lambda audit: address("limit", audit["address"]),
+    columns=(
+        Column("name", "Worker", "text", _audited, more=_key("address")),
+        Column("severity", "Severity", "state", _key("severity")),
+        Column(
+            "verdict",
+            "Verdict",
+            "text",
+            verdict,
+            "The worst thing that was found about this limit.",
+            more=lambda audit: audit["advice"][0] if audit["advice"] else "",
+        ),
+        Column("limit", "Limit", "size", _key("limit")),
+        Column(
+            "effective",
+            "Really allowed",
+            "size",
+            _key("effective"),
+            "The least that host, container, batch system and rlimits allow.",
+        ),
+        Column("source", "By", "text", _key("source"), "What allows no more."),
+        Column(
+            "siblings",
+            "All on this machine",
+            "size",
+            _key("siblings"),
+            "Sum of the limits of all workers on the machine, this one included.",
+        ),
+        Column(
+            "headroom",
+            "Headroom",
+            "size",
+            lambda audit: audit["headroom"]["bytes"],
+            "Limit less what the process uses now.",
+        ),
+        Column(
+            "seconds",
+            "Lasts for",
+            "seconds",
+            lambda audit: audit["headroom"]["seconds"],
+            "Until the limit, if memory goes on growing as in the last seconds.",
+        ),
+        Column("host", "Host", "text", _key("host")),
+    ),
+)
+
+#: All tables, by the name that addresses and files give them.
+TABLES = {table.name: table for table in (WORKERS, TASKS, INCIDENTS, GRAPHS, LIMITS)}

@@ -1,0 +1,107 @@
+"""Charts that stand alone on a page: for JupyterLab's Dask extension, and to embed.
+
+Each is a view of the page without what is around it, filling its window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bokeh.document import Document
+
+from dask_memdash.border import Border
+from dask_memdash.store.base import Store
+from dask_memdash.views.base import Context, View, environment
+from dask_memdash.views.history import HistoryView
+from dask_memdash.views.order import OrderView
+from dask_memdash.views.prefixes import PrefixesView
+from dask_memdash.views.workers import WorkersView
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart that has a page of its own."""
+
+    title: str
+    make: Callable[[Store, Context], View]
+    figure: Callable[[Any], Any]
+    #: Whether its height follows the window; charts with rows have a height of theirs.
+    stretches: bool
+
+
+#: Path beneath the dashboard's prefix → the chart there.
+CHARTS = {
+    "individual-memdash-memory-over-time": Chart(
+        "MemDash: memory over time", HistoryView, lambda view: view.figure, True
+    ),
+    "individual-memdash-workers": Chart(
+        "MemDash: workers", WorkersView, lambda view: view.chart.figure, False
+    ),
+    "individual-memdash-task-prefixes": Chart(
+        "MemDash: task prefixes", PrefixesView, lambda view: view.chart.figure, False
+    ),
+    "individual-memdash-order": Chart(
+        "MemDash: order", OrderView, lambda view: view.figure, True
+    ),
+}
+
+
+class IndividualPage:
+    """Makes the page of one chart for every browser that asks for it.
+
+    Parameters
+    ----------
+    chart
+        What is on it.
+    store
+        What it shows.
+    refresh
+        Seconds between two updates.
+    assets
+        Gives the URL of a static file, relative to the page.
+    border
+        What keeps failures from the server.
+    """
+
+    def __init__(
+        self,
+        chart: Chart,
+        store: Store,
+        refresh: float,
+        assets: Callable[[str], str],
+        border: Border,
+    ) -> None:
+        self._chart = chart
+        self._store = store
+        self._refresh = refresh
+        self._assets = assets
+        self._border = border
+
+    def open(self, doc: Document) -> None:
+        """Put the chart into the document of a new session; never raises."""
+        doc.title = self._chart.title
+        doc.template = environment().get_template("individual.html")
+        doc.template_variables.update(asset=self._assets)
+        self._border.guarded(self._fill, f"opening {self._chart.title}")(doc)
+
+    def _fill(self, doc: Document) -> None:
+        context = Context("")
+        view = self._chart.make(self._store, context)
+        figure = self._chart.figure(view)
+
+        def update() -> None:
+            context.axis.keep_up(self._store)
+            view.update()
+
+        update()
+        figure.sizing_mode = (
+            "stretch_both" if self._chart.stretches else "stretch_width"
+        )
+        doc.add_root(figure)
+        doc.roots[-1].name = "chart"
+        doc.add_periodic_callback(
+            self._border.guarded(update, f"updating {self._chart.title}"),
+            max(100, round(self._refresh * 1000)),
+        )

@@ -1,0 +1,204 @@
+"""The table of task prefixes; see :mod:`dask_memdash.views.tabular`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dask_memdash.store.base import Prefix, Store
+from dask_memdash.views import words
+from dask_memdash.views.tabular import Column, Table, address
+
+
+def _storage(name: str) -> Callable[[Prefix], Any]:
+    return lambda prefix: prefix["storage"][name]  # type: ignore[literal-required]
+
+
+def _execution(name: str) -> Callable[[Prefix], Any]:
+    return lambda prefix: prefix["execution"][name]  # type: ignore[literal-required]
+
+
+def skew(prefix: Prefix) -> float | None:
+    """Give how much larger the largest output is than the median; None if unknown."""
+    sizes = prefix["storage"]["output_bytes"]
+    if sizes["max"] is None or not sizes["p50"]:
+        return None
+    return sizes["max"] / sizes["p50"]
+
+
+def projected(prefix: Prefix) -> int | None:
+    """Give what the running tasks will use if each reaches the usual peak, in bytes."""
+    execution = prefix["execution"]
+    usual = execution["peak"]["p50"]
+    return None if usual is None else usual * execution["running"]
+
+
+def awaited_by(prefix: Prefix, most: int = 3) -> str:
+    """Name the prefixes that wait for a prefix's outputs, the most important first."""
+    waiters = prefix["storage"]["awaited_by"]
+    named = [waiter["prefix"] for waiter in waiters[:most]]
+    if len(waiters) > most:
+        named.append(f"{len(waiters) - most} more")
+    return ", ".join(named)
+
+
+def _size_of(name: str) -> Callable[[Prefix], int | None]:
+    return lambda prefix: prefix["storage"]["output_bytes"][name]  # type: ignore[literal-required]
+
+
+def _peak(name: str) -> Callable[[Prefix], int | None]:
+    return lambda prefix: prefix["execution"]["peak"][name]  # type: ignore[literal-required]
+
+
+def _leak(prefix: Prefix) -> int | None:
+    leak = prefix["execution"].get("leak")
+    return leak["bytes"] if leak else None
+
+
+def _sizeof(prefix: Prefix) -> float | None:
+    audited = prefix["storage"].get("sizeof")
+    return audited["ratio"] if audited else None
+
+
+#: Prefixes that are searched and sorted, the largest: a cluster may know of 10,000.
+SEARCHED = 2000
+
+
+def _largest(store: Store, limit: int, offset: int) -> tuple[Sequence[Prefix], int]:
+    return store.prefixes(limit, offset), store.prefix_totals()["prefixes"]
+
+
+TASKS = Table(
+    name="tasks",
+    title="Task prefixes",
+    rows=lambda store: store.prefixes(SEARCHED),
+    page=_largest,
+    searched=f"among the {SEARCHED:,} largest",
+    link=lambda prefix: address("prefix", prefix["prefix"]),
+    columns=(
+        Column("prefix", "Prefix", "text", lambda prefix: prefix["prefix"]),
+        Column(
+            "managed",
+            "In memory",
+            "size",
+            _storage("managed"),
+            words.PARTS["managed"],
+            "Storage",
+        ),
+        Column(
+            "spilled",
+            "Spilled",
+            "size",
+            _storage("spilled"),
+            words.PARTS["spilled"],
+            "Storage",
+        ),
+        Column(
+            "pinned",
+            "Pinned",
+            "size",
+            _storage("pinned"),
+            "Held because a client holds a future or has persisted it.",
+            "Storage",
+        ),
+        Column(
+            "awaited",
+            "Awaited",
+            "size",
+            _storage("awaited"),
+            "Held because tasks that have not run yet need it.",
+            "Storage",
+        ),
+        Column(
+            "awaited_by",
+            "By",
+            "text",
+            awaited_by,
+            "Prefixes of the tasks that wait for it, the largest share first.",
+            "Storage",
+        ),
+        Column(
+            "replicas",
+            "Replicas",
+            "size",
+            _storage("replicas"),
+            "Copies beyond the first, on other workers.",
+            "Storage",
+        ),
+        Column(
+            "count",
+            "Outputs",
+            "number",
+            _storage("count"),
+            "Outputs stored now; each counts once however many copies there are.",
+            "Storage",
+        ),
+        Column(
+            "size",
+            "Size",
+            "size",
+            _size_of("p50"),
+            "Median size of an output.",
+            "Outputs",
+        ),
+        Column(
+            "largest", "Largest", "size", _size_of("max"), "Largest output.", "Outputs"
+        ),
+        Column(
+            "skew",
+            "Skew",
+            "factor",
+            skew,
+            "Largest output over the median: far above 1 means uneven partitions.",
+            "Outputs",
+        ),
+        Column("sizeof", "sizeof", "factor", _sizeof, words.SIZEOF, "Outputs"),
+        Column(
+            "executing",
+            "Now",
+            "size",
+            _execution("executing"),
+            words.PARTS["executing"],
+            "Execution",
+        ),
+        Column(
+            "running",
+            "Tasks",
+            "number",
+            _execution("running"),
+            "Tasks that run now.",
+            "Execution",
+        ),
+        Column(
+            "projected", "Projected", "size", projected, words.PROJECTED, "Execution"
+        ),
+        Column(
+            "peak",
+            "Peak, median",
+            "size",
+            _peak("p50"),
+            "Half of its tasks need less than this while they run.",
+            "Execution",
+        ),
+        Column(
+            "peak95",
+            "95 %",
+            "size",
+            _peak("p95"),
+            "19 of 20 of its tasks need less than this while they run.",
+            "Execution",
+        ),
+        Column("error", "±", "size", _execution("error"), words.ERROR, "Execution"),
+        Column("leak", "Leaked", "size", _leak, words.LEAK, "Execution"),
+        Column(
+            "method",
+            "Measured",
+            "text",
+            lambda prefix: words.METHODS.get(
+                prefix["execution"]["method"], prefix["execution"]["method"]
+            ),
+            words.METHOD,
+            "Execution",
+        ),
+    ),
+)

@@ -1,0 +1,148 @@
+"""What a store says at one instant, taken at once and bounded, for a report.
+
+Taking it costs little and belongs to the thread of the store; what is made of it may
+then be made in any thread.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dask_memdash.errors import (
+    MemDashError,
+    UnknownGraphError,
+    UnknownIncidentError,
+    UnknownPrefixError,
+    UnknownWorkerError,
+)
+from dask_memdash.store.base import (
+    Cluster,
+    Graph,
+    History,
+    LimitAudit,
+    OrderPoint,
+    Prefix,
+    PrefixDetails,
+    PrefixTotals,
+    RanTask,
+    Store,
+    Worker,
+)
+
+#: Rows of each table that are taken at most.
+ROWS = 2000
+
+#: Incidents that are listed at most, the newest.
+INCIDENTS = 500
+
+#: Incidents that are taken in full at most, the newest.
+STORIES = 50
+
+#: Graphs that are taken at most, the newest.
+GRAPHS = 20
+
+#: Points of the history.
+POINTS = 600
+
+
+class Snapshot:
+    """A :class:`~dask_memdash.store.base.Store` that stands still.
+
+    Parameters
+    ----------
+    store
+        What it is taken of.
+    """
+
+    version = 0
+
+    def __init__(self, store: Store) -> None:
+        self._cluster = store.cluster()
+        self._workers = store.workers(ROWS)
+        self._departed = store.departed(ROWS)
+        self._prefixes = store.prefixes(ROWS)
+        self._prefix_totals = store.prefix_totals()
+        self._incidents = store.incidents(INCIDENTS)
+        self._details = {
+            known["id"]: store.incident(known["id"])
+            for known in self._incidents[:STORIES]
+        }
+        self._graphs: list[Graph] = _or_none(lambda: store.order(GRAPHS))
+        self._limits: list[LimitAudit] = _or_none(lambda: store.limits(ROWS))
+        self._history = store.history(None, None, POINTS)
+
+    def cluster(self) -> Cluster:
+        """Give the cluster at a glance."""
+        return self._cluster
+
+    def workers(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
+        """Give the workers that were connected, by name."""
+        return self._workers[offset:][:limit]
+
+    def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
+        """Give the workers that had left, newest first."""
+        return self._departed[offset:][:limit]
+
+    def ran(self, worker: str) -> list[RanTask]:
+        """Know of no tasks: none are taken."""
+        raise UnknownWorkerError(worker)
+
+    def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
+        """Give the task prefixes, largest first."""
+        return self._prefixes[offset:][:limit]
+
+    def prefix_totals(self) -> PrefixTotals:
+        """Give the sums over all task prefixes."""
+        return self._prefix_totals
+
+    def prefix(self, name: str) -> PrefixDetails:
+        """Know of no distributions: none are taken."""
+        raise UnknownPrefixError(name)
+
+    def incidents(
+        self, limit: int | None = None, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Give the incidents, newest first."""
+        return self._incidents[offset:][:limit]
+
+    def incident(self, incident_id: str) -> dict[str, Any]:
+        """Give one incident in full, if it was among the newest."""
+        try:
+            return self._details[incident_id]
+        except KeyError:
+            raise UnknownIncidentError(incident_id) from None
+
+    def order(self, limit: int | None = None, offset: int = 0) -> list[Graph]:
+        """Give the graphs, newest first."""
+        return self._graphs[offset:][:limit]
+
+    def graph(self, graph_id: str) -> Graph:
+        """Give one graph."""
+        for known in self._graphs:
+            if known["id"] == graph_id:
+                return known
+        raise UnknownGraphError(graph_id)
+
+    def order_point(self, graph_id: str, position: int) -> OrderPoint:
+        """Know of no points: none are taken."""
+        raise UnknownGraphError(graph_id)
+
+    def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:
+        """Give the audits of the workers' limits, worst first."""
+        return self._limits[offset:][:limit]
+
+    def history(
+        self, worker: str | None = None, since: float | None = None, points: int = 300
+    ) -> History:
+        """Give the cluster's breakdown over time."""
+        if worker is not None:
+            raise UnknownWorkerError(worker)
+        return self._history
+
+
+def _or_none(ask: Any) -> list[Any]:
+    """Ask for what some stores do not have; give an empty list then."""
+    try:
+        return list(ask())
+    except MemDashError:
+        return []

@@ -1,0 +1,180 @@
+"""Tables of what a store gives: rows and columns, searched, sorted, paged, as CSV.
+
+Knows nothing of how a table is drawn: the page (:mod:`dask_memdash.views.table`), the
+report and the CSV files are made from the same columns.  What the tables of the page
+hold is :mod:`dask_memdash.views.columns`'s.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from dask_memdash.store.base import Store
+from dask_memdash.views.state import TableQuery
+
+#: Rows of one page.
+PAGE_ROWS = 50
+
+#: Characters of a text that a cell holds at most; the rest is cut off.
+LONGEST = 300
+
+#: Names longer than this get no link: no address should be as long as they may be.
+LONGEST_LINK = 1000
+
+#: What a spreadsheet would take for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: where its values come from, and how they are written.
+
+    ``kind`` is one of 'text', 'state' (a word that has a colour), 'number', 'size'
+    (bytes), 'share' (0 to 1), 'factor', 'seconds' (a length of time) and 'instant'
+    (Unix time).
+    """
+
+    name: str
+    label: str
+    kind: str
+    value: Callable[[Any], Any]
+    #: Explains it to whoever hovers over its head.
+    words: str = ""
+    #: Columns that belong together stand beneath one head.
+    group: str = ""
+    #: A second line beneath the value, for texts.
+    more: Callable[[Any], str] | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are words, which can be searched."""
+        return self.kind in ("text", "state")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of what a store gives."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    #: Gives all rows, in the table's own order.
+    rows: Callable[[Store], Sequence[Any]]
+    #: Gives the address of what a row is about, empty for none.
+    link: Callable[[Any], str] = field(default=lambda row: "")
+    #: Gives one page of rows in the table's own order, and how many there are, where
+    #: that is cheaper than making them all.
+    page: Callable[[Store, int, int], tuple[Sequence[Any], int]] | None = None
+    #: Which rows are searched and sorted, in words, where that is not all of them.
+    searched: str = ""
+
+    def column(self, name: str) -> Column | None:
+        """Give a column by its name."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class TablePage:
+    """Some rows of a table, and where among all they are."""
+
+    rows: Sequence[Any]
+    #: Number of the first one, from 0.
+    first: int
+    #: How many rows match the search, and how many there are.
+    matching: int
+    total: int
+
+
+def address(kind: str, name: str) -> str:
+    """Give the fragment of the page's address that shows something, empty for none."""
+    if not name or len(name) > LONGEST_LINK:
+        return ""
+    return f"{kind}-{quote(name, safe='')}"
+
+
+def select(
+    table: Table, store: Store, query: TableQuery, length: int = PAGE_ROWS
+) -> TablePage:
+    """Give the page of a table that a reader asks for; beyond the last, the last."""
+    column = table.column(query.sort)
+    words = query.search.casefold().split()
+    if column is None and not words and table.page is not None:
+        rows, total = table.page(store, length, query.page * length)
+        if rows or not total:
+            return TablePage(rows, query.page * length, total, total)
+    found = table.rows(store)
+    total = len(found)
+    if words:
+        found = [row for row in found if _matches(table, row, words)]
+    if column is not None:
+        found = arrange(found, column, descending=query.descending)
+    last = max(0, (len(found) - 1) // length)
+    first = min(query.page, last) * length
+    return TablePage(found[first : first + length], first, len(found), total)
+
+
+def _matches(table: Table, row: Any, words: list[str]) -> bool:
+    texts = [str(c.value(row) or "") for c in table.columns if c.is_text]
+    texts += [c.more(row) for c in table.columns if c.more is not None]
+    whole = "\n".join(texts).casefold()
+    return all(word in whole for word in words)
+
+
+def arrange(rows: Sequence[Any], column: Column, *, descending: bool) -> list[Any]:
+    """Sort rows by a column; what is not known comes last either way."""
+    keyed = [(column.value(row), row) for row in rows]
+    known = [pair for pair in keyed if pair[0] not in (None, "")]
+    unknown = [row for value, row in keyed if value in (None, "")]
+    key = natural if column.is_text else _itself
+    known.sort(key=lambda pair: key(pair[0]), reverse=descending)
+    return [row for _, row in known] + unknown
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def natural(text: Any) -> tuple[int, int, str]:
+    """Give a key that puts worker 9 before worker 10."""
+    word = str(text)
+    number = word.rpartition("-")[2]
+    if number.isascii() and number.isdigit() and len(number) < 16:
+        return (0 if number == word else 1, int(number), word)
+    return (2, 0, word.casefold())
+
+
+def cut(value: Any) -> Any:
+    """Give a value as a cell holds it: texts not longer than can be read."""
+    if isinstance(value, str) and len(value) > LONGEST:
+        return value[: LONGEST - 1] + "…"
+    return value
+
+
+def to_csv(table: Table, rows: Sequence[Any]) -> str:
+    """Write rows as CSV: sizes in bytes, instants in Unix time, nothing for unknown.
+
+    Texts that a spreadsheet would take for a formula get an apostrophe before them.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow([_head(column) for column in table.columns])
+    for row in rows:
+        writer.writerow([_plain(column.value(row)) for column in table.columns])
+    return out.getvalue()
+
+
+def _head(column: Column) -> str:
+    unit = {"size": " (bytes)", "seconds": " (s)", "instant": " (Unix time)"}
+    name = f"{column.group}: {column.label}" if column.group else column.label
+    return name + unit.get(column.kind, "")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return "'" + value
+    return "" if value is None else value

@@ -1,0 +1,112 @@
+"""The time axis: one range for all charts over time of an open page.
+
+It follows the newest reading, over the length that the reader chose, until the reader
+zooms into it; then it stands still until asked to follow again.  Instants are
+milliseconds in the range, as Bokeh has them, and seconds everywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bokeh.events import RangesUpdate
+from bokeh.models import (
+    BoxZoomTool,
+    CustomJSTickFormatter,
+    DatetimeTicker,
+    Range1d,
+)
+
+from dask_memdash.store.base import Store
+
+#: Points of a history that are asked for at once.
+POINTS = 300
+
+#: Least length of the axis, in seconds, so that a young cluster's does not race.
+LEAST = 60.0
+
+#: Width kept for the labels of sizes, so that charts stand beneath each other exactly,
+#: in CSS pixels.
+LEFT = 72
+
+
+class TimeAxis:
+    """The time axis of one page.
+
+    Parameters
+    ----------
+    can_zoom
+        Whether readers can zoom, which takes a server that follows.
+    """
+
+    def __init__(self, *, can_zoom: bool = True) -> None:
+        self._can_zoom = can_zoom
+        self.range = Range1d(0, LEAST * 1000)
+        #: Length in seconds, None for all there is.
+        self.window: float | None = None
+        #: Whether the reader has zoomed: then it does not follow.
+        self.zoomed = False
+        #: How often that happened.
+        self.zooms = 0
+
+    @property
+    def start(self) -> float:
+        """Earliest instant drawn."""
+        return float(self.range.start) / 1000
+
+    @property
+    def end(self) -> float:
+        """Latest instant drawn."""
+        return float(self.range.end) / 1000
+
+    @property
+    def subject(self) -> tuple[Any, ...]:
+        """Which stretch of time is shown; while it is the same, points are added."""
+        return (self.start, self.end) if self.zoomed else (self.window,)
+
+    def since(self, newest: float) -> float | None:
+        """Give the instant from which readings are needed, None for all."""
+        if self.zoomed:
+            return self.start - LEAST
+        return None if self.window is None else newest - self.window - LEAST
+
+    def show(self, window: float | None) -> None:
+        """Follow the newest reading over this length."""
+        self.window = window
+        self.zoomed = False
+
+    def follow(self, first: float, newest: float) -> None:
+        """Move to the newest reading, unless the reader has zoomed."""
+        if self.zoomed:
+            return
+        start = first if self.window is None else newest - self.window
+        start = min(start, newest - LEAST)
+        self.range.update(start=start * 1000, end=newest * 1000)
+
+    def keep_up(self, store: Store) -> None:
+        """Follow a store: from the first reading that is kept to the newest."""
+        times = store.history(None, None, POINTS)["time"]
+        newest = store.cluster()["time"]
+        first = times[0] if times else newest
+        self.follow(first, max(newest, first))
+
+    def put_under(self, plot: Any) -> None:
+        """Make it the horizontal axis of a chart."""
+        plot.x_range = self.range
+        plot.xgrid.visible = False
+        plot.min_border_left = LEFT
+        plot.xaxis.formatter = CustomJSTickFormatter(code="return memdash.clock(tick)")
+        plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=8, num_minor_ticks=0)
+        if self._can_zoom:
+            zoom = BoxZoomTool(dimensions="width")
+            plot.add_tools(zoom)
+            plot.toolbar.active_drag = zoom
+            plot.on_event(RangesUpdate, self._zoomed)
+
+    def _zoomed(self, event: RangesUpdate) -> None:
+        """Take in that the reader has zoomed."""
+        start, end = event.x0, event.x1
+        if start is not None and end is not None and end > start:
+            self.zoomed = True
+            self.zooms += 1
+            self.range.update(start=start, end=end)

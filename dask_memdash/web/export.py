@@ -1,0 +1,113 @@
+"""What can be taken along: tables as CSV, and the page as one file.
+
+Handlers that parse, call a pure function of :mod:`dask_memdash.views` and write what it
+gives.  Tables need neither Bokeh nor Panel; the report needs Bokeh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from tornado import web
+
+from dask_memdash.border import Border
+from dask_memdash.store.base import Store
+from dask_memdash.views.columns import TABLES
+from dask_memdash.views.state import LONGEST, TableQuery
+from dask_memdash.views.tabular import select, to_csv
+
+#: Rows of a file at most.
+MOST_ROWS = 100_000
+
+
+def table_as_csv(store: Store, name: str, arguments: dict[str, str]) -> str | None:
+    """Write a table as CSV, searched and sorted; None where there is none so called."""
+    table = TABLES.get(name)
+    if table is None:
+        return None
+    query = TableQuery(
+        sort=arguments.get("sort", "")[:LONGEST],
+        descending=bool(arguments.get("descending")),
+        search=arguments.get("search", "")[:LONGEST],
+    )
+    return to_csv(table, select(table, store, query, MOST_ROWS).rows)
+
+
+async def report(store: Store) -> str:
+    """Write the report: the store is read here, the rest is made in a thread.
+
+    Raises
+    ------
+    ImportError
+        Without Bokeh and Panel there are no charts.
+    """
+    from dask_memdash.views.report import render_report
+    from dask_memdash.views.snapshot import Snapshot
+
+    return await asyncio.to_thread(render_report, Snapshot(store))
+
+
+class ExportHandler(web.RequestHandler):
+    """A request for a file to take along."""
+
+    def initialize(self, store: Store, border: Border) -> None:
+        """Take what the route was made with."""
+        self.store = store
+        self.border = border
+
+    def set_default_headers(self) -> None:
+        """Say that no answer may be kept, nor taken for another type."""
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Write an error in one sentence."""
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(HTTPStatus(status_code).phrase.lower())
+
+    def log_exception(self, *args: Any) -> None:
+        """Keep a client's mistakes out of the scheduler's log."""
+
+
+class TableHandler(ExportHandler):
+    """``tables/<name>.csv``."""
+
+    def get(self, name: str) -> None:
+        """Answer with the table."""
+        arguments = {key: self.get_argument(key) for key in self.request.arguments}
+        failed = object()
+        text: Any = self.border.guarded(table_as_csv, "writing a table", failed)(
+            self.store, name, arguments
+        )
+        if text is failed:
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+        elif text is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+        else:
+            self.set_header("Content-Type", "text/csv; charset=utf-8")
+            self.set_header(
+                "Content-Disposition", f'attachment; filename="memdash-{name}.csv"'
+            )
+            self.finish(text)
+
+
+class ReportHandler(ExportHandler):
+    """``report.html``."""
+
+    async def get(self) -> None:
+        """Answer with the report."""
+        text = await self.border.guarded(report, "writing the report", None)(self.store)
+        if text is None:
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+        else:
+            self.set_header("Content-Type", "text/html; charset=utf-8")
+            self.finish(text)
+
+
+#: Path beneath the page and what answers it.
+routes: list[tuple[str, type[ExportHandler]]] = [
+    (r"tables/([a-z]+)\.csv", TableHandler),
+    (r"report\.html", ReportHandler),
+]

@@ -1,0 +1,337 @@
+"""Tabs, tables and time on the page, in a real browser."""
+
+import re
+
+import fake_store
+import pytest
+from fake_store import NOW, MiB
+
+pytestmark = pytest.mark.browser
+
+
+def sections(page):
+    return page.get_by_role("navigation", name="Sections")
+
+
+def shown(page, tab):
+    """Give a tab's panel, once it is the one that is shown."""
+    panel = page.locator(f"[data-tab={tab}]")
+    panel.wait_for()
+    assert page.locator("[data-tab]:visible").count() == 1
+    return panel
+
+
+def many_workers(number):
+    store = fake_store.busy(number)
+    for index, worker in enumerate(store.all_workers):
+        worker["breakdown"] = fake_store.breakdown(index * MiB, 0, 0, 0, 10 * MiB)
+    return store
+
+
+# --- addresses -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "tab", "said"),
+    [
+        ("", "overview", "outputs kept in memory"),
+        ("#workers", "workers", "Choose a worker"),
+        ("#worker-tcp%3A%2F%2F10.0.0.2%3A4000", "workers", "1002 on 10.0.0.2"),
+        ("#prefix-sum", "tasks", "How large its outputs are"),
+        ("#incident-2", "incidents", "Incident 2: killed by the kernel"),
+        ("#graph-graph-7", "order", "graph-7"),
+        ("#limits", "limits", "No limits to check yet"),
+        ("#nonsense", "overview", "outputs kept in memory"),
+        ("#worker-%E0%A4%A", "workers", "is known"),
+    ],
+)
+def test_every_tab_and_thing_has_an_address(look, show, address, tab, said):
+    store = fake_store.after_incident()
+    store.all_graphs = [fake_store.graph(7)]
+    page = look(show(store) + address)
+    shown(page, tab).get_by_text(said).first.wait_for()
+    current = sections(page).locator("[aria-current=page]")
+    assert current.inner_text().casefold().startswith(tab)
+
+
+def test_going_back_leads_through_the_tabs(look, show):
+    page = look(show(fake_store.after_incident()))
+    sections(page).get_by_text("Tasks").click()
+    panel = shown(page, "tasks")
+    panel.get_by_role("link", name="rechunk-split").click()
+    panel.get_by_role("heading", name="rechunk-split").wait_for()
+    page.go_back()
+    panel.get_by_role("heading", name="rechunk-split").wait_for(state="hidden")
+    page.go_back()
+    shown(page, "overview")
+
+
+def test_count_of_incidents_stands_on_its_tab(look, show):
+    store = fake_store.after_incident()
+    page = look(show(store))
+    sections(page).get_by_text("Incidents 5").wait_for()
+    store.all_incidents.insert(0, fake_store.incident(6))
+    store.change()
+    sections(page).get_by_text("Incidents 6").wait_for()
+
+
+def test_banner_of_a_degraded_memdash_stands_above_every_tab(look, show):
+    page = look(show(fake_store.degraded()))
+    for tab in ("Overview", "Workers", "Tasks", "Incidents", "Order", "Limits"):
+        sections(page).get_by_text(tab).click()
+        page.get_by_text("MemDash sees less than it should.").wait_for()
+
+
+# --- tables --------------------------------------------------------------------------
+
+
+def test_table_is_sorted_searched_and_paged_on_the_server(look, show):
+    page = look(show(many_workers(120)) + "#workers")
+    rows = page.locator("[data-table=workers] tbody tr")
+    page.get_by_text("1 to 50 of 120").wait_for()
+    assert rows.count() == 50
+    page.get_by_role("button", name="Next").click()
+    page.get_by_text("51 to 100 of 120").wait_for()
+    page.get_by_role("button", name="Process", exact=True).click()
+    page.get_by_text("1 to 50 of 120").wait_for()
+    rows.first.get_by_text("129.00 MiB").first.wait_for()
+    page.locator("th[aria-sort=descending]").get_by_text("Process").wait_for()
+    page.get_by_role("button", name="Process", exact=True).click()
+    rows.first.get_by_text("10.00 MiB").first.wait_for()
+    page.locator("th[aria-sort=ascending]").get_by_text("Process").wait_for()
+    page.get_by_role("searchbox", name="Search workers").fill("worker-77")
+    page.locator("[data-table=workers] tbody tr:nth-child(2)").wait_for(
+        state="detached"
+    )
+    assert "worker-77" in rows.inner_text()
+    page.get_by_role("searchbox", name="Search workers").fill("no such worker")
+    page.get_by_text("Nothing matches").wait_for()
+
+
+def test_keyboard_focus_stays_while_figures_move(look, show):
+    store = many_workers(4)
+    page = look(show(store) + "#workers")
+    link = page.get_by_role("link", name="worker-3")
+    link.focus()
+    for size in (300, 400, 500):
+        store.all_workers[2]["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)
+        store.change()
+        page.locator("td", has_text=f"{size}.00 MiB").first.wait_for()
+        assert page.evaluate("document.activeElement.textContent") == "worker-3"
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="worker-3").wait_for()
+    assert page.url.endswith("#worker-tcp%3A%2F%2F10.0.0.3%3A4000")
+
+
+def test_worker_that_has_left_stays_readable(look, show):
+    store = fake_store.busy()
+    gone = fake_store.worker(9, status="left", last_seen=NOW)
+    store.all_departed = [gone]
+    page = look(show(store) + "#workers")
+    page.get_by_role("searchbox", name="Search workers").fill("left")
+    page.get_by_role("link", name="worker-9").click()
+    page.get_by_role("heading", name="worker-9 (left at").wait_for()
+    page.locator("[data-chart=worker] canvas").first.wait_for()
+    page.get_by_text("Its history ends where it left").wait_for()
+
+
+# --- time ----------------------------------------------------------------------------
+
+
+def grow(store, size):
+    for worker in store.all_workers:
+        worker["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)
+    store.change()
+
+
+def test_pause_holds_all_figures_until_resumed(look, show):
+    store = fake_store.busy()
+    page = look(show(store))
+    total = page.locator(".md-big").first
+    grow(store, 100)
+    page.locator(".md-big", has_text="400.00 MiB").first.wait_for()
+    asked = page.get_by_role("button", name="Pause")
+    asked.click()
+    page.get_by_text("Paused: nothing moves").wait_for()
+    store.asked.clear()
+    grow(store, 200)
+    # What the reader asks for is still done, so the server has heard of the change.
+    sections(page).get_by_text("Workers").click()
+    page.locator("[data-table=workers] td", has_text="200.00 MiB").first.wait_for()
+    sections(page).get_by_text("Overview").click()
+    page.locator(".md-big", has_text="800.00 MiB").first.wait_for()
+    before = len(store.asked)
+    grow(store, 300)
+    page.get_by_role("button", name="10 min").click()
+    page.locator(".md-big", has_text="1.17 GiB").first.wait_for()
+    assert len(store.asked) > before
+    page.get_by_role("button", name="Resume").click()
+    grow(store, 50)
+    page.locator(".md-big", has_text="200.00 MiB").first.wait_for()
+    assert total.inner_text().startswith("200.00 MiB")
+
+
+def axis(page):
+    return page.evaluate(
+        """() => { const figure = Bokeh.documents[0].get_model_by_name(
+             "memdash-chart-history");
+           return [figure.x_range.start, figure.x_range.end]; }"""
+    )
+
+
+def wait_for_axis(page, condition):
+    page.wait_for_function(
+        """condition => { const x = Bokeh.documents[0].get_model_by_name(
+             "memdash-chart-history").x_range;
+           return eval(condition)((x.end - x.start) / 1000); }""",
+        arg=condition,
+    )
+
+
+def test_charts_zoom_by_dragging_and_follow_again(look, show):
+    page = look(show(fake_store.busy()))
+    page.get_by_role("button", name="Leave zoom").wait_for(state="hidden")
+    box = page.locator("[data-chart=history]").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.4, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=5)
+    page.mouse.up()
+    wait_for_axis(page, "seconds => seconds < 40")
+    leave = page.get_by_role("button", name="Leave zoom")
+    leave.wait_for()
+    leave.click()
+    wait_for_axis(page, "seconds => seconds > 100")
+    assert axis(page)[1] == NOW * 1000
+
+
+def test_length_of_the_time_axis_is_chosen(look, show):
+    page = look(show(fake_store.busy()))
+    wait_for_axis(page, "seconds => seconds === 118")
+    page.get_by_role("button", name="1 min").click()
+    wait_for_axis(page, "seconds => seconds === 60")
+    assert page.get_by_role("button", name="1 min").get_attribute("aria-pressed")
+    page.get_by_role("button", name="All").click()
+    wait_for_axis(page, "seconds => seconds === 118")
+
+
+def test_only_new_points_are_sent(look, show):
+    store = fake_store.busy()
+    page = look(show(store))
+    page.evaluate(
+        """() => { const source = Bokeh.documents[0].get_model_by_name(
+             "memdash-chart-history").renderers[1].data_source;
+           window.replaced = 0;
+           source.properties.data.change.connect(() => { window.replaced += 1; });
+           window.points = () => source.data.time.length; }"""
+    )
+    for number in range(3):
+        store.points.append(fake_store.breakdown(number * MiB, 0, 0, 0, 0))
+        store.points.pop(0)  # so that the newest instant moves on
+        fake_store_now(store)
+        store.change()
+        page.wait_for_function("n => window.points() === n", arg=120 + number)
+    assert page.evaluate("window.replaced") == 0
+
+
+def fake_store_now(store):
+    """Let the store's newest reading be a second later than before."""
+    store.later = getattr(store, "later", 0) + 1
+    history, later = type(store).history, store.later
+
+    def moved(worker=None, since=None, points=300):
+        before = None if since is None else since - later
+        answer = history(store, worker, before, points)
+        return {**answer, "time": [time + later for time in answer["time"]]}
+
+    store.history = moved
+
+
+# --- order and help ------------------------------------------------------------------
+
+
+def test_click_on_the_order_says_what_was_held_there(look, show):
+    store = fake_store.busy()
+    store.all_graphs = [fake_store.graph(1)]
+    page = look(show(store) + "#order")
+    page.get_by_text("Held 3.03 GiB where its order needs 0.68 GiB").wait_for()
+    page.get_by_text("random_sample in chunks half as large").wait_for()
+    chart = page.locator("[data-chart=order]")
+    figure = chart.locator(".md-chart")
+    figure.scroll_into_view_if_needed()
+    box = figure.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    heading = page.get_by_role("heading", name=re.compile("^Held when .* tasks had"))
+    heading.wait_for()
+    row = page.locator("tr", has_text="rechunk-split 2.44 GiB")
+    row.get_by_text("2.25 GiB").wait_for()
+
+
+def test_help_opens_by_button_and_key_and_explains_every_part(look, show):
+    page = look(show(fake_store.busy()))
+    page.get_by_role("button", name="Help").click()
+    panel = page.get_by_role("dialog", name="What the terms mean")
+    for term in ("managed", "retained", "run-ahead", "suspect", "terminate"):
+        panel.get_by_text(term, exact=True).wait_for()
+    page.keyboard.press("Escape")
+    panel.wait_for(state="hidden")
+    page.keyboard.press("?")
+    panel.wait_for()
+    panel.get_by_role("button", name="Close").click()
+    panel.wait_for(state="hidden")
+    sections(page).get_by_text("Workers").click()
+    page.get_by_role("searchbox", name="Search workers").press("?")
+    assert not panel.is_visible(), "a question mark in a search is none for help"
+
+
+def test_everything_that_can_be_used_has_a_name_and_can_be_reached(look, show):
+    store = fake_store.after_incident()
+    store.all_graphs = [fake_store.graph(1)]
+    page = look(show(store))
+    for tab in ("overview", "workers", "tasks", "incidents", "order", "limits"):
+        page.evaluate("tab => { location.hash = tab; }", tab)
+        shown(page, tab)
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll("a, button, input")]
+                 .filter((e) => e.checkVisibility() && !(e.getAttribute("aria-label")
+                   || e.textContent.trim() || e.title))
+                 .map((e) => e.outerHTML)"""
+        )
+        assert nameless == []
+        charts = page.locator(f"[data-tab={tab}] [data-chart]")
+        for chart in charts.all():
+            assert len(chart.get_attribute("aria-label")) > 20
+    page.evaluate("location.hash = 'workers'")
+    page.locator("body").focus()
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate(
+                "document.activeElement.textContent || document.activeElement.type"
+            )
+        )
+    wanted = {"Overview", "Limits", "Pause", "Help", "search", "Process", "worker-1"}
+    assert wanted <= reached
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    store = fake_store.after_incident()
+    store.all_graphs = [fake_store.graph(1)]
+    store.all_limits = fake_store.wrong_limits().all_limits
+    page = look(show(store), scheme=scheme)
+    for address, said in (
+        ("overview", "outputs kept in memory"),
+        ("worker-tcp%3A%2F%2F10.0.0.3%3A4000", "1003 on 10.0.0.3"),
+        ("prefix-sum", "How large its outputs are"),
+        ("incident-4", "Tasks that were running"),
+        ("order", "What if"),
+        ("limits", "From the machine to the worker"),
+    ):
+        page.evaluate("address => { location.hash = address; }", address)
+        page.get_by_text(said).first.wait_for()
+        found = axe.run(page).response["violations"]
+        serious = [v for v in found if v["impact"] in ("serious", "critical")]
+        assert serious == [], address

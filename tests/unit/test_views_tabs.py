@@ -1,0 +1,291 @@
+"""The tabs beside the overview: one worker, one prefix, order, limits, time."""
+
+import fake_store
+import pytest
+from fake_store import NOW, MiB
+from test_views import CSS, view_of
+from test_views_tables import listen
+
+from dask_memdash.views import individual, order, prefix, worker
+from dask_memdash.views.base import LONG, Context
+from dask_memdash.views.history import HistoryView
+from dask_memdash.views.limits import LimitsView
+from dask_memdash.views.order import OrderView
+from dask_memdash.views.prefix import PrefixView
+from dask_memdash.views.state import Shown
+from dask_memdash.views.timeaxis import TimeAxis
+from dask_memdash.views.timechart import TimeChart
+from dask_memdash.views.worker import WorkerView
+
+WORKER = "tcp://10.0.0.1:4000"
+
+
+# --- one worker ----------------------------------------------------------------------
+
+
+def test_chosen_worker_is_drawn_with_its_thresholds_and_what_it_runs():
+    view = view_of(WorkerView, fake_store.busy(), tab="workers", chosen=WORKER)
+    assert view.chart.figure.visible
+    assert view.thresholds["pause"].location == 858993459
+    assert view.thresholds["pause"].visible
+    assert "1001 on 10.0.0.1" in view.about.pane.object
+    assert "(&#39;sum&#39;, 1)" in view.running.pane.object
+    assert "± 5.00 MiB" in view.about.pane.object
+
+
+def test_threshold_that_is_off_is_not_drawn_over_time():
+    store = fake_store.busy()
+    store.all_workers[0]["thresholds"]["spill"] = None
+    view = view_of(WorkerView, store, tab="workers", chosen=WORKER)
+    assert not view.thresholds["spill"].visible
+    assert "spill off" in view.about.pane.object
+
+
+@pytest.mark.parametrize("chosen", ["", "tcp://nobody:1"])
+def test_nothing_is_drawn_of_a_worker_that_is_not_known(chosen):
+    view = view_of(WorkerView, fake_store.busy(), tab="workers", chosen=chosen)
+    assert not view.chart.figure.visible
+    assert ("is known" in view.about.pane.object) == bool(chosen)
+
+
+def test_tasks_stand_in_lanes_by_thread_until_they_were_last_seen():
+    ran = [
+        fake_store.ran("a-1", "a", thread=7, start=NOW - 9, seen=NOW - 5),
+        fake_store.ran("b-1", "b", thread=3, start=NOW - 8, seen=NOW - 8),
+        fake_store.ran("c-1", "c", thread=None, start=NOW - 2, seen=NOW - 1),
+        fake_store.ran("a-2", "a", thread=7, start=NOW - 4, seen=NOW - 3, running=True),
+    ]
+    data = worker.lanes(ran, NOW)
+    assert data["top"] == [pytest.approx(lane - 0.42) for lane in (1, 0, 2, 1)]
+    assert data["end"] == [
+        (NOW - 5) * 1000,
+        (NOW - 7.8) * 1000,
+        (NOW - 1) * 1000,
+        NOW * 1000,
+    ]
+    assert data["colour"][0] == data["colour"][3] != data["colour"][1]
+    assert data["state"][3] == "running"
+
+
+# --- one prefix ----------------------------------------------------------------------
+
+
+def test_empty_outputs_stand_apart_and_are_said_in_words():
+    bins = fake_store.busy().output_bins
+    data = prefix.distribution(bins)
+    assert data["at"] == [-2, 0, 1]
+    assert data["count"] == [5, 30, 2]
+    assert data["share"] == ["14 %", "81 %", "5 %"]
+    assert prefix.in_words(bins) == (
+        "37 outputs, from 8.00 MiB to 10.00 MiB; 14 % (5) are empty."
+    )
+    assert prefix.labels(bins) == {
+        -2: "empty",
+        -0.5: "8.00 MiB",
+        0.5: "9.00 MiB",
+        1.5: "10.00 MiB",
+    }
+
+
+def test_prefix_without_outputs_says_so():
+    assert prefix.in_words([]) == "No output of it has been stored yet."
+    store = fake_store.busy()
+    store.output_bins = []
+    view = view_of(PrefixView, store, tab="tasks", chosen="sum")
+    assert not view.figure.visible
+
+
+def test_estimated_peaks_are_drawn_with_their_error_and_audits_are_told():
+    store = fake_store.busy()
+    known = store.all_prefixes[3]
+    known["storage"]["sizeof"] = {
+        "count": 40,
+        "believed": 8 * MiB,
+        "measured": 80 * MiB,
+        "ratio": 0.1,
+        "flag": "too-light",
+        "because": "memory maps",
+    }
+    known["execution"]["leak"] = {"bytes": 70 * MiB, "per_task": MiB}
+    view = view_of(PrefixView, store, tab="tasks", chosen="sum")
+    said = view.about.pane.object
+    assert said.count("md-whisker") == 3
+    assert "± 6.00 MiB" in said
+    assert "120.00 MiB" in said, "projected: two tasks of 60 MiB"
+    assert "<strong>too light</strong>" in said
+    assert "memory maps" in said
+    assert "1.00 MiB a task, 70.00 MiB in all" in said
+
+
+# --- order and limits ----------------------------------------------------------------
+
+
+def ordered():
+    store = fake_store.busy()
+    store.all_graphs = [fake_store.graph(2), fake_store.graph(1)]
+    return store
+
+
+def test_newest_graph_is_drawn_until_another_is_chosen():
+    view = view_of(OrderView, ordered(), tab="order")
+    assert "graph-2" in view.about.pane.object
+    assert "needs 0.68 GiB" in view.about.pane.object
+    assert view.capacity.visible
+    assert view.source.data["position"][0] == 1
+    assert view.source.data["actual"][0] == 6 * MiB
+    assert view.deaths.data["id"] == ["4", "1"]
+    assert "random_sample in chunks half as large" in view.more.pane.object
+    other = view_of(OrderView, ordered(), tab="order", chosen="graph-1")
+    assert "graph-1" in other.about.pane.object
+
+
+def test_what_is_not_done_yet_is_no_curve():
+    data = order.curves(fake_store.graph(1))
+    last = data["actual"][-1]
+    assert last != last
+    assert data["said"][-1] == "–"
+
+
+def test_click_lists_what_was_held_there_and_for_whom():
+    view = view_of(OrderView, ordered(), tab="order")
+    assert view.point.pane.object.strip() == ""
+
+    class Tap:
+        x = 500.4
+
+    view._tapped(Tap())
+    said = view.point.pane.object
+    assert "when 500 tasks had finished" in said
+    assert "2.44 GiB" in said
+    assert "a client" in said
+    assert view.cursor.location == 500.0
+
+
+def test_graph_that_is_not_known_is_said_to_be_so():
+    view = view_of(OrderView, ordered(), tab="order", chosen="graph-99")
+    assert "Graph graph-99 is not known" in view.empty.pane.object
+    assert not view.figure.visible
+
+
+def test_worst_limit_is_told_with_its_chain_and_the_change_to_make():
+    store = fake_store.wrong_limits()
+    view = view_of(LimitsView, store, tab="limits")
+    said = view.about.pane.object
+    assert "Start each worker with --memory-limit 5914MiB." in said
+    assert said.index("MemTotal") < said.index("memory.max")
+    assert "the least" in said
+    chosen = store.all_limits[2]["address"]
+    other = view_of(LimitsView, store, tab="limits", chosen=chosen)
+    assert "This limit fits" in other.about.pane.object
+
+
+# --- time ----------------------------------------------------------------------------
+
+
+class Zoom:
+    def __init__(self, x0, x1):
+        self.x0, self.x1 = x0, x1
+
+
+def test_axis_follows_the_newest_reading_over_the_length_chosen():
+    axis = TimeAxis()
+    axis.follow(1000.0, 5000.0)
+    assert (axis.start, axis.end) == (1000.0, 5000.0)
+    axis.show(600.0)
+    axis.follow(1000.0, 5000.0)
+    assert (axis.start, axis.end) == (4400.0, 5000.0)
+    axis.follow(4990.0, 5000.0)
+    assert axis.end - axis.start == 600.0
+
+
+def test_young_cluster_has_a_minute_of_axis():
+    axis = TimeAxis()
+    axis.follow(5000.0, 5001.0)
+    assert (axis.start, axis.end) == (4941.0, 5001.0)
+
+
+def test_zoomed_axis_stands_still_until_it_is_asked_to_follow():
+    axis = TimeAxis()
+    axis._zoomed(Zoom(100_000, 200_000))
+    axis.follow(0.0, 9000.0)
+    assert (axis.start, axis.end) == (100.0, 200.0)
+    assert axis.zoomed
+    axis._zoomed(Zoom(None, 5))
+    axis._zoomed(Zoom(7, 3))
+    assert (axis.start, axis.end) == (100.0, 200.0)
+    axis.show(None)
+    axis.follow(0.0, 9000.0)
+    assert axis.end == 9000.0
+
+
+def series(points):
+    """Give what asks a history of these (time, process) points."""
+
+    def ask(since, limit):
+        chosen = [p for p in points if since is None or p[0] > since]
+        zeros = [0] * len(chosen)
+        names = ("managed", "transfer", "executing", "retained", "spilled")
+        return {
+            "time": [time for time, _ in chosen],
+            "process": [size for _, size in chosen],
+            "baseline": [size for _, size in chosen],
+            **dict.fromkeys(names, zeros),
+        }
+
+    return ask
+
+
+def test_points_are_added_and_the_last_one_grows():
+    points = [(1000.1, 5), (1001.3, 6)]
+    chart = TimeChart("t", TimeAxis(), 100)
+    chart.draw(series(points), "cluster", 1001.3)
+    heard = listen(chart.source)
+    points[-1] = (1001.3, 9)
+    points.append((1002.7, 7))
+    chart.draw(series(points), "cluster", 1002.7)
+    assert chart.source.data["process"] == [5, 9, 7]
+    patched, streamed = heard
+    assert patched.patches["process"] == [(1, 9)]
+    assert streamed.data["time"] == [1002.7 * 1000]
+    chart.draw(series(points), "cluster", 1002.7)
+    assert len(heard) == 2, "nothing new, nothing sent"
+
+
+def test_another_worker_or_stretch_of_time_is_drawn_anew():
+    axis = TimeAxis()
+    chart = TimeChart("t", axis, 100)
+    chart.draw(series([(1000.0, 5), (1001.0, 6)]), "a", 1001.0)
+    chart.draw(series([(900.0, 1)]), "b", 1001.0)
+    assert chart.source.data["process"] == [1]
+    axis.show(60.0)
+    chart.draw(series([(900.0, 2), (1000.0, 3)]), "b", 1001.0)
+    assert chart.source.data["process"] == [2, 3]
+
+
+def test_history_that_was_thinned_out_meanwhile_is_drawn_anew():
+    chart = TimeChart("t", TimeAxis(), 100)
+    chart.draw(series([(1000.0, 5), (1001.0, 6)]), "a", 1001.0)
+    chart.draw(series([(1000.0, 5), (1002.0, 8)]), "a", 1002.0)
+    assert chart.source.data["process"] == [5, 8]
+
+
+# --- views that are slow -------------------------------------------------------------
+
+
+def test_view_that_takes_long_rests_but_hears_its_reader(monkeypatch):
+    store = fake_store.busy()
+    view = HistoryView(store, Context(CSS))
+    drawn = []
+    spent = iter([0.0, 2 * LONG, 0.0, 0.0])
+    monkeypatch.setattr("dask_memdash.views.base.time.thread_time", lambda: next(spent))
+    monkeypatch.setattr(view, "draw", lambda: drawn.append(1))
+    assert view.update()
+    store.change()
+    assert not view.update(), "it rests"
+    view.context.shown = Shown(window=60.0)
+    assert view.update(), "its reader asked for something"
+    assert len(drawn) == 2
+
+
+def test_charts_that_stand_alone_have_names_that_jupyterlab_lists():
+    assert all(path.startswith("individual-memdash-") for path in individual.CHARTS)
