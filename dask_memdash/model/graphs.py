@@ -1,6 +1,7 @@
 """Where a task stands in its graph's order.
 
-Keeps, for each graph, only the sorted priorities of its tasks: 8 bytes a task.
+Keeps, for each graph, only the sorted priorities of its tasks: 4 or 8 bytes a task, and
+none where they count up one by one, as those of a graph that shares no key do.
 Graphs of one task (a ``submit``) are not kept: a rank of 1 of 1 says nothing.
 
 Imports the standard library only.
@@ -18,13 +19,18 @@ from dataclasses import dataclass
 MAX_GRAPHS = 500
 MAX_TASKS = 4_000_000
 
+#: Task groups that a graph is told apart by at most.  One with more (every task a
+#: group of its own) is found by priority alone.
+MAX_GROUPS = 256
+
 
 @dataclass(slots=True)
 class _Graph:
     name: str
-    groups: frozenset[str]
+    #: None where there are too many.
+    groups: frozenset[str] | None
     #: Priority without its last number → the last numbers, sorted.
-    priorities: dict[tuple[float, ...], array[float]]
+    priorities: dict[tuple[float, ...], Sequence[float]]
     total: int
 
 
@@ -33,7 +39,6 @@ class GraphIndex:
 
     def __init__(self) -> None:
         self._graphs: OrderedDict[str, _Graph] = OrderedDict()
-        self._by_group: dict[str, list[str]] = {}
         self._tasks = 0
 
     def add(
@@ -42,20 +47,23 @@ class GraphIndex:
         groups: Iterable[str],
         priorities: Mapping[tuple[float, ...], Sequence[float]],
     ) -> None:
-        """Remember a graph's priorities."""
-        arrays = {head: array("d", sorted(p)) for head, p in priorities.items()}
-        total = sum(len(a) for a in arrays.values())
+        """Remember a graph's priorities; arrays and ranges are sorted and kept."""
+        kept: dict[tuple[float, ...], Sequence[float]] = {
+            head: p if isinstance(p, array | range) else array("d", sorted(p))
+            for head, p in priorities.items()
+        }
+        total = sum(map(len, kept.values()))
         if total < 2:
             return
-        graph = _Graph(name, frozenset(groups), arrays, total)
-        self._graphs[name] = graph
+        names = frozenset(groups)
+        few = names if len(names) <= MAX_GROUPS else None
+        self._graphs[name] = _Graph(name, few, kept, total)
         self._tasks += total
-        for group in graph.groups:
-            self._by_group.setdefault(group, []).append(name)
         while len(self._graphs) > MAX_GRAPHS or (
             self._tasks > MAX_TASKS and len(self._graphs) > 1
         ):
-            self._forget()
+            _, graph = self._graphs.popitem(last=False)
+            self._tasks -= graph.total
 
     def position(
         self, group: str, priority: Sequence[float] | None
@@ -67,23 +75,13 @@ class GraphIndex:
         if not priority:
             return None
         head, last = tuple(priority[:-1]), priority[-1]
-        for name in reversed(self._by_group.get(group, [])):
-            graph = self._graphs[name]
+        for graph in reversed(self._graphs.values()):
             own = graph.priorities.get(head)
-            if own is None:
+            if own is None or (graph.groups is not None and group not in graph.groups):
                 continue
             place = bisect_left(own, last)
             if place == len(own) or own[place] != last:
                 continue
-            before = sum(len(a) for h, a in graph.priorities.items() if h < head)
+            before = sum(len(p) for h, p in graph.priorities.items() if h < head)
             return before + place + 1, graph.total
         return None
-
-    def _forget(self) -> None:
-        _, graph = self._graphs.popitem(last=False)
-        self._tasks -= graph.total
-        for group in graph.groups:
-            names = self._by_group[group]
-            names.remove(graph.name)
-            if not names:
-                del self._by_group[group]

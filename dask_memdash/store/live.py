@@ -6,33 +6,56 @@ for each version of the model, however many pages look at it.
 
 from __future__ import annotations
 
+import heapq
+import operator
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar, cast
 
-from dask_memdash.analysis.describe import describe
-from dask_memdash.errors import UnknownIncidentError, UnknownWorkerError
+from dask_memdash.analysis.audit import Audit, audit
+from dask_memdash.errors import (
+    UnknownIncidentError,
+    UnknownPrefixError,
+    UnknownWorkerError,
+)
 from dask_memdash.model.breakdown import UNKNOWN
 from dask_memdash.model.breakdown import Breakdown as ModelBreakdown
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import Executing, TaskInfo
-from dask_memdash.model.incidents import Incident, Suspect
+from dask_memdash.model.events import Executing
+from dask_memdash.model.events import SelfCost as Cost
+from dask_memdash.model.events import Thresholds as ModelThresholds
 from dask_memdash.model.prefixes import PrefixState
-from dask_memdash.model.processes import WorkerState
+from dask_memdash.model.processes import Departed, WorkerState
 from dask_memdash.model.quantiles import QuantileSketch
 from dask_memdash.store.base import (
     Breakdown,
     Cluster,
     ExecutingTask,
+    Graph,
     History,
+    LimitAudit,
     Notice,
+    OrderPoint,
     Peaks,
     Prefix,
+    PrefixDetails,
+    PrefixTotals,
+    RanTask,
+    SelfCost,
+    SelfCosts,
+    SizeofAudit,
     Thresholds,
+    Unseen,
     Worker,
 )
+from dask_memdash.store.incidents import IncidentReader
+from dask_memdash.store.limits import Audits
+from dask_memdash.store.orders import Orders
 
 SCHEMA_VERSION = 1
+
+#: Bins of the distribution of a prefix's output sizes at most.
+BINS = 48
 
 T = TypeVar("T")
 
@@ -45,7 +68,12 @@ class LiveStore:
 
     def __init__(self, model: ClusterModel) -> None:
         self._model = model
+        self._orders = Orders(model)
+        self._incidents = IncidentReader(model, self._orders.facts)
         self._made: dict[str, tuple[int, Any]] = {}
+        # Address → what a worker was made of, and what was made.
+        self._kept: dict[str, tuple[tuple[Any, ...], Worker]] = {}
+        self._limit_audits = Audits(model)
 
     @property
     def version(self) -> int:
@@ -67,7 +95,7 @@ class LiveStore:
             "n_incidents": len(model.incidents),
             "limit": total if limits else None,
             "breakdown": _breakdown(model.processes.total if read else None),
-            "self_cost": None,
+            "self_cost": self._self_costs(),
             "degraded": self._notices(),
         }
 
@@ -75,22 +103,89 @@ class LiveStore:
         """Give the connected workers, by name."""
         return _page(self._once("workers", self._workers), limit, offset)
 
+    def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
+        """Give the workers that have left, newest first, as they were last seen."""
+        left = list(reversed(self._model.processes.departed.values()))
+        return [_departed(known) for known in _page(left, limit, offset)]
+
+    def ran(self, worker: str) -> list[RanTask]:
+        """Give the recent tasks that a worker was seen to run, oldest first."""
+        processes = self._model.processes
+        known = processes.workers.get(worker)
+        if known is None:
+            gone = processes.departed.get(worker)
+            if gone is None:
+                raise UnknownWorkerError(worker)
+            known = gone.worker
+        return [cast(RanTask, asdict(task)) for task in known.ran.tasks()]
+
     def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
         """Give the task prefixes, largest first."""
-        return _page(self._once("prefixes", self._prefixes), limit, offset)
+        known = self._model.prefixes.by_name
+        order, _ = self._once("walk over prefixes", self._walk_prefixes)
+        end = len(order) if limit is None else min(len(order), offset + limit)
+        whole = end > len(order) // 4
+        ranked = sorted(order) if whole else heapq.nsmallest(end, order)
+        spills = self._once("spills", self._spills)
+        audits = self._once("audits", self._audits)
+        made = self._once("prefixes", dict[str, Prefix])
+        names = [name for _, name in ranked[offset:end]]
+        for name in names:
+            if name not in made:
+                made[name] = _prefix(name, known[name], audits.get(name), spills=spills)
+        return [made[name] for name in names]
+
+    def prefix_totals(self) -> PrefixTotals:
+        """Give the sums over all task prefixes."""
+        return self._once("walk over prefixes", self._walk_prefixes)[1]
+
+    def prefix(self, name: str) -> PrefixDetails:
+        """Give one task prefix with the distribution of its outputs' sizes."""
+        state = self._model.prefixes.by_name.get(name)
+        if state is None:
+            raise UnknownPrefixError(name)
+        return {
+            **_prefix(
+                name,
+                state,
+                self._once("audits", self._audits).get(name),
+                spills=self._once("spills", self._spills),
+            ),
+            "output_bins": [
+                {"low": low, "high": high, "count": count}
+                for low, high, count in state.outputs.bins(BINS)
+            ],
+        }
 
     def incidents(
         self, limit: int | None = None, offset: int = 0
     ) -> list[dict[str, Any]]:
         """Give the incidents, newest first."""
-        return [_incident(i) for i in _page(list(self._model.incidents), limit, offset)]
+        page = _page(list(self._model.incidents), limit, offset)
+        return [self._incidents.brief(incident) for incident in page]
 
     def incident(self, incident_id: str) -> dict[str, Any]:
         """Give one incident whole."""
         incident = self._model.incidents.get(incident_id)
         if incident is None:
             raise UnknownIncidentError(incident_id)
-        return _incident_details(incident, self._model)
+        return self._incidents.whole(incident)
+
+    def order(self, limit: int | None = None, offset: int = 0) -> list[Graph]:
+        """Give the graphs, newest first, each with its curve."""
+        return self._orders.list(limit, offset)
+
+    def graph(self, graph_id: str) -> Graph:
+        """Give one graph."""
+        return self._orders.graph(graph_id)
+
+    def order_point(self, graph_id: str, position: int) -> OrderPoint:
+        """Say what a graph held when `position` of its tasks had finished."""
+        return self._orders.point(graph_id, position)
+
+    def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:
+        """Give the audit of every worker's memory limit, worst first."""
+        return _page(self._limit_audits.read(), limit, offset)
 
     def history(
         self, worker: str | None = None, since: float | None = None, points: int = 300
@@ -100,9 +195,13 @@ class LiveStore:
         series = processes.history
         if worker is not None:
             state = processes.workers.get(worker)
-            if state is None:
+            gone = processes.departed.get(worker)
+            if state is not None:
+                series = processes.by_key[state.key].history
+            elif gone is not None:
+                series = gone.history
+            else:
                 raise UnknownWorkerError(worker)
-            series = processes.by_key[state.key].history
         return cast(History, series.columns(since, points))
 
     # -- making ----------------------------------------------------------------
@@ -117,7 +216,31 @@ class LiveStore:
     def _workers(self) -> list[Worker]:
         workers = self._model.processes.workers.values()
         ordered = sorted(workers, key=lambda w: _natural(w.info.name))
-        return [self._worker(worker) for worker in ordered]
+        kept, self._kept = self._kept, {}
+        return [self._worker_kept(worker, kept) for worker in ordered]
+
+    def _worker_kept(
+        self, worker: WorkerState, kept: dict[str, tuple[tuple[Any, ...], Worker]]
+    ) -> Worker:
+        """Give a worker as it was made before, if nothing of it has been replaced.
+
+        Of 1,000 workers 170 report in a second: making them all anew would cost most
+        of what a page costs.
+        """
+        process = self._model.processes.by_key[worker.key]
+        now = (
+            *(worker.info, worker.status, worker.last_seen, worker.reading),
+            *(worker.executing, worker.thresholds, worker.method, worker.notices),
+            *(worker.nanny_notices, worker.cost, worker.nanny_cost),
+            *(process.breakdown, len(process.members)),
+        )
+        before = kept.get(worker.info.address)
+        if before is not None and all(map(operator.is_, before[0], now)):
+            self._kept[worker.info.address] = before
+            return before[1]
+        made = self._worker(worker)
+        self._kept[worker.info.address] = (now, made)
+        return made
 
     def _worker(self, worker: WorkerState) -> Worker:
         process = self._model.processes.by_key[worker.key]
@@ -131,7 +254,7 @@ class LiveStore:
             "status": worker.status,
             "last_seen": worker.last_seen,
             "limit": worker.info.limit,
-            "thresholds": cast(Thresholds, asdict(worker.thresholds)),
+            "thresholds": _thresholds(worker.thresholds),
             "breakdown": _breakdown(process.breakdown),
             "shares_process_with": len(process.members) - 1,
             "transfer": {
@@ -142,18 +265,55 @@ class LiveStore:
             "executing_tasks": [_executing(task) for task in worker.executing],
             "method": worker.method,
             "degraded": [*worker.notices, *worker.nanny_notices],
+            "self_cost": {
+                "worker": _cost([worker.cost]),
+                "nanny": _cost([worker.nanny_cost]),
+            },
         }
 
-    def _prefixes(self) -> list[Prefix]:
-        known = any(
+    def _self_costs(self) -> SelfCosts:
+        workers = self._model.processes.workers.values()
+        return {
+            "scheduler": _cost([self._model.cost]),
+            "workers": _cost([worker.cost for worker in workers]),
+            "nannies": _cost([worker.nanny_cost for worker in workers]),
+        }
+
+    def _audits(self) -> dict[str, Audit]:
+        growth = self._model.processes.idle_growth()
+        return audit(self._model.prefixes.by_name, growth)
+
+    def _spills(self) -> bool:
+        """Say whether any worker tells what it has spilled."""
+        return any(
             w.reading is not None and w.reading.spilled is not None
             for w in self._model.processes.workers.values()
         )
-        named = sorted(
-            self._model.prefixes.by_name.items(),
-            key=lambda item: (-item[1].weight, item[0]),
-        )
-        return [_prefix(name, state, spills=known) for name, state in named]
+
+    def _walk_prefixes(self) -> tuple[list[tuple[int, str]], PrefixTotals]:
+        """Give what prefixes are ranked by, least first, and the sums over them.
+
+        In one walk: there may be 10,000, and each page asks for both.
+        """
+        order = []
+        managed = spilled = executing = count = running = 0
+        measured = not self._model.prefixes.by_name
+        for name, state in self._model.prefixes.by_name.items():
+            order.append((-state.managed - state.spilled - state.executing, name))
+            managed += state.managed
+            spilled += state.spilled
+            executing += state.executing
+            count += max(0, state.count - state.n_replicas)
+            running += state.running
+            measured = measured or state.running == 0 or state.measured > 0
+        return order, {
+            "prefixes": len(order),
+            "managed": managed,
+            "spilled": spilled if self._once("spills", self._spills) else None,
+            "executing": executing if measured else None,
+            "count": count,
+            "running": running,
+        }
 
     def _notices(self) -> list[Notice]:
         notices: list[Notice] = [
@@ -189,6 +349,40 @@ def _breakdown(breakdown: ModelBreakdown | None) -> Breakdown:
     return cast(Breakdown, dict(UNKNOWN) if breakdown is None else breakdown.to_dict())
 
 
+def _thresholds(known: ModelThresholds) -> Thresholds:
+    return {
+        "target": known.target,
+        "spill": known.spill,
+        "pause": known.pause,
+        "terminate": known.terminate,
+    }
+
+
+def _departed(gone: Departed) -> Worker:
+    info = gone.worker.info
+    return {
+        "address": info.address,
+        "name": info.name,
+        "host": info.host,
+        "pid": info.pid,
+        "nthreads": info.nthreads,
+        "status": "left",
+        "last_seen": gone.left,
+        "limit": info.limit,
+        "thresholds": _thresholds(gone.worker.thresholds),
+        "breakdown": _breakdown(gone.breakdown),
+        "shares_process_with": 0,
+        "transfer": dict.fromkeys(("incoming", "outgoing", "shuffle")),
+        "executing_tasks": [],
+        "method": gone.worker.method,
+        "degraded": [],
+        "self_cost": {
+            "worker": _cost([gone.worker.cost]),
+            "nanny": _cost([gone.worker.nanny_cost]),
+        },
+    }
+
+
 def _executing(task: Executing) -> ExecutingTask:
     return {
         "key": task.key,
@@ -202,7 +396,31 @@ def _executing(task: Executing) -> ExecutingTask:
     }
 
 
-def _prefix(name: str, state: PrefixState, *, spills: bool) -> Prefix:
+def _cost(costs: list[Cost]) -> SelfCost:
+    rates = [cost.cpu for cost in costs if cost.cpu is not None]
+    sizes = [cost.bytes for cost in costs if cost.bytes is not None]
+    return {
+        "cpu": sum(rates) / len(rates) if rates else None,
+        "cpu_max": max(rates, default=None),
+        "bytes": sum(sizes) if sizes else None,
+        "held_back": sum(cost.held_back > 0 for cost in costs),
+    }
+
+
+def _sizeof(audited: Audit) -> SizeofAudit:
+    return {
+        "count": audited.count,
+        "believed": audited.believed,
+        "measured": audited.measured,
+        "ratio": audited.ratio,
+        "flag": audited.flag,
+        "because": audited.because,
+    }
+
+
+def _prefix(
+    name: str, state: PrefixState, audited: Audit | None, *, spills: bool
+) -> Prefix:
     unmeasured = state.running > 0 and state.measured == 0
     return {
         "prefix": name,
@@ -222,6 +440,7 @@ def _prefix(name: str, state: PrefixState, *, spills: bool) -> Prefix:
                     state.awaited_by.items(), key=lambda item: (-item[1], item[0])
                 )
             ],
+            "sizeof": None if audited is None else _sizeof(audited),
         },
         "execution": {
             "executing": None if unmeasured else state.executing,
@@ -230,6 +449,10 @@ def _prefix(name: str, state: PrefixState, *, spills: bool) -> Prefix:
             "peak": _quantiles(state.peaks),
             "method": state.method,
             "error": state.errors.quantile(0.9),
+            "unseen": cast(Unseen, asdict(state.unseen)),
+            "leak": None
+            if audited is None
+            else {"bytes": audited.leaked_total, "per_task": audited.leaked},
         },
     }
 
@@ -239,71 +462,4 @@ def _quantiles(sketch: QuantileSketch) -> Peaks:
         "p50": sketch.quantile(0.5),
         "p95": sketch.quantile(0.95),
         "max": sketch.max,
-    }
-
-
-def _incident(incident: Incident) -> dict[str, Any]:
-    return {
-        "id": incident.id,
-        "time": incident.time,
-        "until": incident.until,
-        "kind": incident.kind,
-        "worker": asdict(incident.worker),
-        "exit": None if incident.exit is None else asdict(incident.exit),
-        "limit": incident.limit,
-        "breakdown": _breakdown(incident.breakdown),
-        "diagnosis": {
-            "cause": "unknown",
-            "confidence": 0.0,
-            "responsible": {"prefix": None, "key": None},
-            "text": describe(incident),
-            "advice": [],
-        },
-        "evidence": incident.evidence,
-    }
-
-
-def _incident_details(incident: Incident, model: ClusterModel) -> dict[str, Any]:
-    details = _incident(incident)
-    details |= {
-        "suspects": [_suspect(suspect) for suspect in incident.suspects],
-        "innocent": {
-            "count": incident.n_innocent,
-            "keys": [task.key for task in incident.innocent],
-        },
-        "storage": [{**asdict(row), "because": None} for row in incident.storage],
-        "findings": [],
-        "cost": {
-            "keys_lost": incident.keys_lost,
-            "bytes_lost": incident.bytes_lost,
-            "seconds_recomputed": None,
-        },
-        "timeline": {
-            "time": [time for time, _ in incident.timeline],
-            "process": [size for _, size in incident.timeline],
-        },
-    }
-    if incident.kind == "killed-worker":
-        details["tasks"] = [_task(task, model) for task in incident.tasks]
-        details["n_tasks"] = incident.n_tasks
-        details["task"] = details["tasks"][0] if incident.tasks else None
-        details["attempts"] = list(incident.attempts)
-    return details
-
-
-def _suspect(suspect: Suspect) -> dict[str, Any]:
-    data = asdict(suspect)
-    data["priority"] = None if suspect.priority is None else list(suspect.priority)
-    data["attempts"] = list(suspect.attempts)
-    return data
-
-
-def _task(task: TaskInfo, model: ClusterModel) -> dict[str, Any]:
-    place = model.graphs.position(task.group, task.priority)
-    return {
-        "key": task.key,
-        "prefix": task.prefix,
-        "priority": None if task.priority is None else list(task.priority),
-        "order_position": place[0] if place else None,
-        "order_total": place[1] if place else None,
     }

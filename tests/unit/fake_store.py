@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from dask_memdash.errors import UnknownIncidentError, UnknownWorkerError
+from dask_memdash.errors import (
+    UnknownGraphError,
+    UnknownIncidentError,
+    UnknownPrefixError,
+    UnknownWorkerError,
+)
 from dask_memdash.store.base import (
     Breakdown,
     Cluster,
     ExecutingTask,
+    Graph,
     History,
+    LimitAudit,
+    OrderPoint,
     Prefix,
+    PrefixDetails,
+    PrefixTotals,
+    RanTask,
+    SelfCost,
+    SizeBin,
     Worker,
 )
 
@@ -47,6 +60,17 @@ def breakdown(*parts: int, spilled: int = 0, error: int = 5 * MiB) -> Breakdown:
 def no_breakdown() -> Breakdown:
     """Make the breakdown of before the first reading."""
     return dict.fromkeys(breakdown(0, 0, 0, 0, 0), None)  # type: ignore[return-value]
+
+
+def self_cost(cpu: float = 0.004, **values: Any) -> SelfCost:
+    """Make what MemDash costs at one kind of place: little."""
+    known: dict[str, Any] = {
+        "cpu": cpu,
+        "cpu_max": cpu,
+        "bytes": 3 * MiB,
+        "held_back": 0,
+    }
+    return {**known, **values}  # type: ignore[typeddict-item]
 
 
 def task(key: str = "('sum', 0)", prefix: str = "sum", **values: Any) -> ExecutingTask:
@@ -96,6 +120,10 @@ def worker(number: int, **values: Any) -> Worker:
         "executing_tasks": [task(f"('sum', {number})")],
         "method": "estimated",
         "degraded": [],
+        "self_cost": {
+            "worker": self_cost(0.003),
+            "nanny": self_cost(0.002, bytes=None),
+        },
     }
     return {**known, **values}  # type: ignore[typeddict-item]
 
@@ -120,6 +148,14 @@ def prefix(name: str, managed: int, executing: int = 0, **storage: Any) -> Prefi
                 "max": 9 * MiB,
             },
             "awaited_by": [{"prefix": "sum", "bytes": managed // 2}],
+            "sizeof": {
+                "count": 40,
+                "believed": 8 * MiB,
+                "measured": 8 * MiB,
+                "ratio": 1.0,
+                "flag": "",
+                "because": "",
+            },
             **storage,
         },
         "execution": {
@@ -129,8 +165,112 @@ def prefix(name: str, managed: int, executing: int = 0, **storage: Any) -> Prefi
             "peak": {"p50": 60 * MiB, "p95": 140 * MiB, "max": 150 * MiB},
             "method": "estimated",
             "error": 6 * MiB,
+            "unseen": {"native": 0, "arrow": 0, "untouched": 0, "small": 0},
+            "leak": {"bytes": 0, "per_task": 0},
         },
     }
+
+
+def audit(number: int, **values: Any) -> LimitAudit:
+    """Make the audit of a worker whose limit is right, in a container of 4 GiB."""
+    gib = 1024 * MiB
+    group = "/sys/fs/cgroup/memory.max"
+    known: dict[str, Any] = {
+        "address": f"tcp://10.0.0.{number}:4000",
+        "name": f"worker-{number}",
+        "host": f"10.0.0.{number}",
+        "pid": 1000 + number,
+        "nthreads": 2,
+        "machine": "3f0d6e52-5b7c-4d3c-9a52-0c8f0e6f6a11",
+        "environment": "container",
+        "limit": 1 * gib,
+        "set_by": "given",
+        "dask": 4 * gib,
+        "effective": 4 * gib,
+        "source": "cgroup",
+        "sources": {
+            "host": 32 * gib,
+            "cgroup": 4 * gib,
+            "batch": None,
+            "rlimit": None,
+            "available": 23 * gib,
+        },
+        "siblings": 4 * gib,
+        "n_siblings": 4,
+        "chain": [
+            _link("host", "MemTotal", "/proc/meminfo", 32 * gib, "kills"),
+            _link("available", "MemAvailable", "/proc/meminfo", 23 * gib, "none"),
+            _link("cgroup", "memory.max", group, 4 * gib, "kills", binding=True),
+            _link("siblings", "4 workers", "this machine", 4 * gib, "none"),
+            _link("worker", "memory limit", "given", 1 * gib, "dask"),
+        ],
+        "verdict": "ok",
+        "severity": "ok",
+        "advice": [],
+        "findings": [],
+        "recommended": 1 * gib,
+        "live": {
+            "available": 20 * gib,
+            "cgroup_used": 3 * gib,
+            "swapped": 0,
+            "pressure": 0.0,
+            "scratch_free": 80 * gib,
+        },
+        "headroom": {"bytes": 384 * MiB, "slope": 12 * MiB, "seconds": 32.0},
+        "swap_total": 0,
+        "swap_limit": None,
+        "trim_threshold": 65536,
+        "allocator": "glibc",
+        "scratch": {
+            "path": "/tmp/dask-scratch-space/worker-1",
+            "filesystem": "ext4",
+            "total": 100 * gib,
+            "free": 80 * gib,
+        },
+        "skipped": [],
+    }
+    return {**known, **values}  # type: ignore[typeddict-item]
+
+
+def _link(
+    level: str, name: str, where: str, size: int, effect: str, *, binding: bool = False
+) -> dict[str, Any]:
+    return {
+        "level": level,
+        "name": name,
+        "where": where,
+        "bytes": size,
+        "effect": effect,
+        "binding": binding,
+    }
+
+
+def limit_finding(verdict: str = "too-high", severity: str = "bad") -> dict[str, Any]:
+    """Make one verdict on a worker's limit."""
+    return {
+        "verdict": verdict,
+        "severity": severity,
+        "text": "The limits of the 4 workers on this machine sum to 27.80 GiB, and "
+        "23.10 GiB were available when they started: the kernel kills before Dask "
+        "terminates.",
+        "advice": "Start each worker with --memory-limit 5914MiB.",
+        "numbers": {"siblings": 29_850_022_707, "available": 24_803_436_134},
+    }
+
+
+def ran(key: str = "('sum', 0)", prefix: str = "sum", **values: Any) -> RanTask:
+    """Make a task that was seen to run."""
+    known: dict[str, Any] = {
+        "key": key,
+        "prefix": prefix,
+        "thread": 1,
+        "start": NOW - 10,
+        "seen": NOW - 4,
+        "running": False,
+        "peak": 120 * MiB,
+        "method": "estimated",
+    }
+    return {**known, **values}  # type: ignore[typeddict-item]
 
 
 def incident(number: int, kind: str = "terminated", **values: Any) -> dict[str, Any]:
@@ -158,6 +298,7 @@ def incident(number: int, kind: str = "terminated", **values: Any) -> dict[str, 
             "advice": [],
         },
         "evidence": "flight-recorder",
+        "settled": True,
         "suspects": [
             {
                 "key": "('rechunk-split-abc', 37)",
@@ -228,6 +369,97 @@ def given_up(number: int, attempts: list[str], **values: Any) -> dict[str, Any]:
     )
 
 
+def graph(number: int, **values: Any) -> Graph:
+    """Make a graph that ran ahead of its order, 900 of its 1210 tasks done."""
+    positions = list(range(1, 1211, 10))
+    ideal = [(40 + min(p, 1210 - p) * 3 // 4) * MiB for p in positions]
+    known: dict[str, Any] = {
+        "id": f"graph-{number}",
+        "name": "mean_agg-aggregate",
+        "tasks": 1210,
+        "done": 900,
+        "minimum": max(ideal),
+        "minimum_threads": max(ideal) + 24 * MiB,
+        "minimum_position": 601,
+        "threads": 8,
+        "actual_peak": 3100 * MiB,
+        "run_ahead": 2400 * MiB,
+        "run_ahead_position": 501,
+        "capacity": 4096 * MiB,
+        "verdict": {
+            "kind": "runs-ahead",
+            "text": "Held 3.03 GiB where its order needs 0.68 GiB, nearly all of it "
+            "random_sample: lower distributed.scheduler.worker-saturation (now inf).",
+        },
+        "run_ahead_by": [
+            {"prefix": "random_sample", "bytes": 2300 * MiB},
+            {"prefix": "rechunk-split", "bytes": 100 * MiB},
+        ],
+        "uncertainty": 12 * MiB,
+        "covered": None,
+        "curve": {
+            "position": positions,
+            "ideal": ideal,
+            "ideal_threads": [size + 24 * MiB for size in ideal],
+            "actual": [
+                None if p > 900 else min(6 * p, 3100, 4800 - 4 * p) * MiB
+                for p in positions
+            ],
+        },
+        "incidents": [{"id": "4", "position": 610}, {"id": "1", "position": 480}],
+        "rootish": [
+            {
+                "prefix": "random_sample",
+                "rootish": True,
+                "queued": False,
+                "why": "Root-ish (400 tasks, 8 threads), but nothing queues: "
+                "worker-saturation is inf.",
+            },
+            {
+                "prefix": "ones_like",
+                "rootish": False,
+                "queued": False,
+                "why": "Not root-ish: its 12 tasks are not more than twice the 8 "
+                "threads.",
+            },
+        ],
+        "what_if": [
+            {"change": "random_sample in chunks half as large", "minimum": 300 * MiB},
+            {"change": "random_sample in chunks twice as large", "minimum": 900 * MiB},
+            {"change": "8 tasks at a time", "minimum": max(ideal) + 24 * MiB},
+            {"change": "outputs not kept", "minimum": 400 * MiB},
+        ],
+        "finished": False,
+        "time": NOW - 100 + number,
+    }
+    return {**known, **values}  # type: ignore[typeddict-item]
+
+
+def point(position: int, **values: Any) -> OrderPoint:
+    """Make what a graph held at a number of finished tasks."""
+    known: dict[str, Any] = {
+        "position": position,
+        "of": "actual",
+        "held": [
+            {
+                "prefix": "random_sample",
+                "bytes": 2500 * MiB,
+                "keys": 320,
+                "run_ahead": 2300 * MiB,
+                "awaited_by": [{"prefix": "rechunk-split", "bytes": 2500 * MiB}],
+            },
+            {
+                "prefix": "mean_agg-aggregate",
+                "bytes": 1 * MiB,
+                "keys": 1,
+                "run_ahead": 0,
+                "awaited_by": [{"prefix": None, "bytes": 1 * MiB}],
+            },
+        ],
+    }
+    return {**known, **values}  # type: ignore[typeddict-item]
+
+
 class FakeStore:
     """A store whose contents tests set; :meth:`change` moves its version on."""
 
@@ -236,7 +468,13 @@ class FakeStore:
         self.asked: list[str] = []
         self.all_workers: list[Worker] = []
         self.all_prefixes: list[Prefix] = []
+        self.all_departed: list[Worker] = []
+        self.all_ran: list[RanTask] = []
+        self.output_bins: list[SizeBin] = []
         self.all_incidents: list[dict[str, Any]] = []
+        self.all_limits: list[LimitAudit] = []
+        self.all_graphs: list[Graph] = []
+        self.all_points: list[OrderPoint] = []
         self.degraded: list[dict[str, Any]] = []
         self.points: list[Breakdown] = []
 
@@ -264,7 +502,11 @@ class FakeStore:
             "n_incidents": len(self.all_incidents),
             "limit": sum(known_limits) if complete else None,
             "breakdown": total,
-            "self_cost": None,
+            "self_cost": {
+                "scheduler": self_cost(0.006),
+                "workers": self_cost(0.003),
+                "nannies": self_cost(0.002, bytes=None),
+            },
             "degraded": list(self.degraded),  # type: ignore[arg-type]
         }
 
@@ -277,6 +519,46 @@ class FakeStore:
         """Give the prefixes."""
         self.asked.append("prefixes")
         return self.all_prefixes[offset:][:limit]
+
+    def prefix_totals(self) -> PrefixTotals:
+        """Sum the prefixes."""
+        self.asked.append("prefix_totals")
+        known = self.all_prefixes
+
+        def total(kind: str, name: str) -> int:
+            return sum(p[kind][name] or 0 for p in known)  # type: ignore[literal-required]
+
+        return {
+            "prefixes": len(known),
+            "managed": total("storage", "managed"),
+            "spilled": total("storage", "spilled"),
+            "executing": total("execution", "executing"),
+            "count": total("storage", "count"),
+            "running": total("execution", "running"),
+        }
+
+    def prefix(self, name: str) -> PrefixDetails:
+        """Give one prefix; all have the same distribution."""
+        self.asked.append("prefix")
+        for known in self.all_prefixes:
+            if known["prefix"] == name:
+                return {**known, "output_bins": list(self.output_bins)}
+        raise UnknownPrefixError(name)
+
+    def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
+        """Give the workers that have left."""
+        self.asked.append("departed")
+        return self.all_departed[offset:][:limit]
+
+    def ran(self, worker: str) -> list[RanTask]:
+        """Give what workers ran; all the same."""
+        self.asked.append("ran")
+        if worker not in self._addresses():
+            raise UnknownWorkerError(worker)
+        return list(self.all_ran)
+
+    def _addresses(self) -> set[str]:
+        return {w["address"] for w in (*self.all_workers, *self.all_departed)}
 
     def incidents(
         self, limit: int | None = None, offset: int = 0
@@ -297,18 +579,43 @@ class FakeStore:
                 return known
         raise UnknownIncidentError(incident_id)
 
+    def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:
+        """Give the audits of the workers' limits."""
+        self.asked.append("limits")
+        return self.all_limits[offset:][:limit]
+
+    def order(self, limit: int | None = None, offset: int = 0) -> list[Graph]:
+        """Give the graphs."""
+        self.asked.append("order")
+        return self.all_graphs[offset:][:limit]
+
+    def graph(self, graph_id: str) -> Graph:
+        """Give one graph."""
+        self.asked.append("graph")
+        for known in self.all_graphs:
+            if known["id"] == graph_id:
+                return known
+        raise UnknownGraphError(graph_id)
+
+    def order_point(self, graph_id: str, position: int) -> OrderPoint:
+        """Give the point of this position, or one made up."""
+        self.graph(graph_id)
+        self.asked.append("order_point")
+        known = (p for p in self.all_points if p["position"] == position)
+        return next(known, point(position))
+
     def history(
         self, worker: str | None = None, since: float | None = None, points: int = 300
     ) -> History:
         """Give one point a second up to now."""
         self.asked.append("history")
-        if worker is not None and worker not in {
-            w["address"] for w in self.all_workers
-        }:
+        if worker is not None and worker not in self._addresses():
             raise UnknownWorkerError(worker)
-        kept = self.points[-points:]
+        times = [NOW - len(self.points) + 1 + i for i in range(len(self.points))]
+        new = [i for i, time in enumerate(times) if since is None or time > since]
+        kept = [self.points[i] for i in new][-points:]
         result: Any = {
-            "time": [NOW - len(kept) + 1 + i for i in range(len(kept))],
+            "time": [times[i] for i in new][-points:],
             "process": [point["process"] for point in kept],
             "spilled": [point["spilled"] for point in kept],
         }
@@ -346,6 +653,21 @@ def busy(workers: int = 4) -> FakeStore:
         )
         for i in range(1, 120)
     ]
+    store.all_ran = [
+        ran(
+            f"('sum', {i})",
+            thread=i % 2,
+            start=NOW - 110 + 4 * i,
+            seen=NOW - 104 + 4 * i,
+        )
+        for i in range(26)
+    ]
+    store.all_ran[-1]["running"] = True
+    store.output_bins = [
+        {"low": 0, "high": 1, "count": 5},
+        {"low": 8 * MiB, "high": 9 * MiB, "count": 30},
+        {"low": 9 * MiB, "high": 10 * MiB, "count": 2},
+    ]
     return store
 
 
@@ -358,6 +680,112 @@ def after_incident() -> FakeStore:
         incident(3, "paused", until=NOW - 12, exit=None, suspects=[], timeline={}),
         incident(2, "oom-killed", exit={"code": None, "signal": 9, "by": "kernel"}),
         incident(1),
+    ]
+    return store
+
+
+def wrong_limits() -> FakeStore:
+    """Make the store of a cluster whose limits are wrong in several ways."""
+    store = busy()
+    too_high, tmpfs = limit_finding(), limit_finding("scratch", "warning")
+    tmpfs["text"] = "/dev/shm is a tmpfs: what is spilled there stays in memory."
+    tmpfs["advice"] = "Start the workers with --local-directory on a disk."
+    unknown: dict[str, Any] = {
+        "machine": None,
+        "environment": None,
+        "set_by": None,
+        "dask": None,
+        "effective": None,
+        "source": None,
+        "sources": dict.fromkeys(
+            ("host", "cgroup", "batch", "rlimit", "available"), None
+        ),
+        "chain": [],
+        "verdict": "unknown",
+        "severity": "unknown",
+        "recommended": None,
+        "live": dict.fromkeys(
+            ("available", "cgroup_used", "swapped", "pressure", "scratch_free"), None
+        ),
+        "headroom": {"bytes": 384 * MiB, "slope": None, "seconds": None},
+        "swap_total": None,
+        "trim_threshold": None,
+        "allocator": None,
+        "scratch": None,
+    }
+    store.all_limits = [
+        audit(
+            1,
+            verdict="too-high",
+            severity="bad",
+            findings=[too_high, tmpfs],
+            advice=[too_high["advice"], tmpfs["advice"]],
+            skipped=["/sys/fs/cgroup/memory.high holds 'banana', which is no size"],
+        ),
+        audit(
+            2,
+            verdict="allocator",
+            severity="hint",
+            findings=[limit_finding("allocator", "hint")],
+            advice=["Set MALLOC_TRIM_THRESHOLD_=65536 for the workers."],
+            trim_threshold=None,
+        ),
+        audit(3),
+        audit(4, **unknown),
+    ]
+    return store
+
+
+def with_graphs() -> FakeStore:
+    """Make the store of a cluster that ran graphs of every verdict."""
+    store = after_incident()
+    nothing: dict[str, Any] = {
+        "minimum": None,
+        "minimum_threads": None,
+        "minimum_position": None,
+        "actual_peak": None,
+        "run_ahead": None,
+        "run_ahead_position": None,
+        "run_ahead_by": [],
+        "uncertainty": None,
+        "curve": {"position": [], "ideal": [], "ideal_threads": [], "actual": []},
+        "incidents": [],
+        "rootish": [],
+        "what_if": [],
+    }
+    store.all_graphs = [
+        graph(4),
+        graph(
+            3,
+            name="sum-aggregate",
+            verdict={
+                "kind": "cannot-fit",
+                "text": "This order needs 2.10 GiB at task 812 of 1,210 even one task "
+                "at a time; the workers have 1.40 GiB.",
+            },
+            capacity=1434 * MiB,
+        ),
+        graph(
+            2,
+            name="inc",
+            done=1210,
+            finished=True,
+            verdict={
+                "kind": "fits",
+                "text": "Fits: held at most 0.50 GiB of the workers' 4.00 GiB.",
+            },
+            run_ahead=0,
+            run_ahead_by=[],
+            incidents=[],
+        ),
+        graph(
+            1,
+            name="store-map",
+            tasks=3_000_000,
+            covered="It has 3,000,000 tasks; more than 2,000,000 are not followed.",
+            verdict={"kind": "unknown", "text": "Not followed."},
+            **nothing,
+        ),
     ]
     return store
 
@@ -408,4 +836,26 @@ def hostile() -> FakeStore:
             stored.update(prefix=HOSTILE, because=HOSTILE)
         if "task" in known:
             known["task"].update(key=HOSTILE, prefix=HOSTILE)
+    store.all_graphs = [graph(1, name=HOSTILE, covered=HOSTILE)]
+    store.all_graphs[0]["verdict"]["text"] = HOSTILE
+    for named in (
+        *store.all_graphs[0]["run_ahead_by"],
+        *store.all_graphs[0]["rootish"],
+    ):
+        named["prefix"] = HOSTILE
+    for root in store.all_graphs[0]["rootish"]:
+        root["why"] = HOSTILE
+    for change in store.all_graphs[0]["what_if"]:
+        change["change"] = HOSTILE
+    store.all_points = [point(480)]
+    for held in store.all_points[0]["held"]:
+        held.update(prefix=HOSTILE, awaited_by=[{"prefix": HOSTILE, "bytes": 9}])
+    store.all_limits = wrong_limits().all_limits
+    for known_audit in store.all_limits:
+        known_audit.update(name=HOSTILE, address=HOSTILE, skipped=[HOSTILE])
+        known_audit["advice"] = [HOSTILE for _ in known_audit["advice"]]
+        for link in known_audit["chain"]:
+            link.update(name=HOSTILE, where=HOSTILE)
+        for finding in known_audit["findings"]:
+            finding.update(text=HOSTILE, advice=HOSTILE)
     return store

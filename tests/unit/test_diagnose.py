@@ -58,8 +58,7 @@ def test_the_heaviest_finding_is_the_cause_and_says_who_is_responsible():
     assert [f.cause for f in said.findings] == ["task-too-large", "pinned"]
     assert [f.weight for f in said.findings] == [0.644, 0.176]
     assert said.text.startswith(
-        "Cause: one running task needs more than the worker has. sum-1 held "
-        "700 MiB"
+        "Cause: one running task needs more than the worker has. sum-1 held 700 MiB"
     )
 
 

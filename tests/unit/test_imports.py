@@ -85,7 +85,7 @@ def test_the_recorder_never_imports_distributed_or_what_draws(name):
 @pytest.mark.parametrize("name", modules("store"))
 def test_stores_know_nothing_of_distributed_or_what_draws(name):
     assert tops(IMPORTS[name]) <= STANDARD | {"dask_memdash"}
-    assert own(IMPORTS[name]) <= {"store", "model", "analysis", "errors"}
+    assert own(IMPORTS[name]) <= {"store", "model", "analysis", "errors", "border"}
 
 
 @pytest.mark.parametrize("name", IMPORTS)
@@ -108,9 +108,9 @@ def test_nothing_imports_web_or_cli_but_the_installation(name):
 
 
 @pytest.mark.parametrize("name", IMPORTS)
-def test_only_plugins_and_the_demos_know_distributed(name):
+def test_only_plugins_demos_and_the_client_know_distributed(name):
     allowed = ("dask_memdash.plugins", "dask_memdash.web", "dask_memdash.demos")
-    if not name.startswith(allowed):
+    if not name.startswith(allowed) and name != "dask_memdash.client":
         assert "distributed" not in tops(IMPORTS[name])
 
 
@@ -124,6 +124,17 @@ def test_only_config_reads_dasks_configuration(name):
 def test_the_probes_are_light_to_import(module):
     code = (
         f"import sys, dask_memdash.plugins.{module}\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_client_loads_pandas_with_its_first_frame():
+    code = (
+        "import sys\nfrom dask_memdash import connect, explain\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )
     done = subprocess.run(

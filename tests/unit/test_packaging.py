@@ -140,7 +140,7 @@ def test_installed_wheel_serves_the_page_and_all_that_it_asks_for(
 SERVE = """
 import json, re, urllib.parse, urllib.request
 import dask_memdash
-from dask_memdash.web.assets import static_dir
+from dask_memdash.views.assets import static_dir
 from distributed import Client, LocalCluster
 
 def fetch(url):
@@ -262,7 +262,7 @@ def test_every_library_that_is_imported_is_declared() -> None:
     }
     # these come with distributed, and with bokeh, which cannot be imported without them
     declared |= {"cloudpickle", "jinja2", "msgpack", "psutil", "yaml"}
-    declared |= {"numpy"}
+    declared |= {"numpy", "pandas"}
     used: set[str] = set()
     for path in (REPOSITORY / "dask_memdash").rglob("*.py"):
         used |= imports(path)

@@ -3,6 +3,7 @@
 import json
 import types
 import typing
+from dataclasses import replace
 
 import pytest
 from builders import (
@@ -22,14 +23,22 @@ from builders import (
     sampled,
 )
 
-from dask_memdash.errors import UnknownIncidentError, UnknownWorkerError
+from dask_memdash.errors import (
+    UnknownIncidentError,
+    UnknownPrefixError,
+    UnknownWorkerError,
+)
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.events import (
     GraphArrived,
     Held,
     Noticed,
+    SelfCost,
     StorageHeld,
     Thresholds,
+    Ticked,
+    Unseen,
+    Weighed,
     WorkerStatusChanged,
 )
 from dask_memdash.store import base
@@ -48,11 +57,13 @@ INCIDENT = {
     "breakdown",
     "diagnosis",
     "evidence",
+    "settled",
 }
 DETAILS = INCIDENT | {
     "suspects",
     "innocent",
     "storage",
+    "spill",
     "findings",
     "cost",
     "timeline",
@@ -71,6 +82,7 @@ SUSPECT = {
     "order_total",
     "attempts",
     "method",
+    "expected",
 }
 
 
@@ -196,9 +208,42 @@ def test_workers_have_their_shape(store):
     check_json(store.workers())
 
 
+def test_workers_that_have_left_have_the_same_shape(store):
+    conforms(store.departed(), list[base.Worker])
+    check_json(store.departed())
+
+
 def test_prefixes_have_their_shape(store):
     conforms(store.prefixes(), list[base.Prefix])
     check_json(store.prefixes())
+    conforms(store.prefix_totals(), base.PrefixTotals)
+
+
+def test_each_prefix_can_be_had_with_the_distribution_of_its_outputs(store):
+    for prefix in store.prefixes():
+        details = store.prefix(prefix["prefix"])
+        conforms(details, base.PrefixDetails)
+        assert {k: details[k] for k in prefix} == prefix
+    with pytest.raises(UnknownPrefixError):
+        store.prefix("no such prefix")
+
+
+def test_totals_of_prefixes_are_the_sums_over_them(store):
+    totals, prefixes = store.prefix_totals(), store.prefixes()
+    assert totals["prefixes"] == len(prefixes)
+    assert totals["managed"] == sum(p["storage"]["managed"] for p in prefixes)
+    assert totals["count"] == sum(p["storage"]["count"] for p in prefixes)
+    assert totals["running"] == sum(p["execution"]["running"] for p in prefixes)
+
+
+def test_workers_that_left_and_what_ran_have_their_shape(store):
+    conforms(store.departed(), list[base.Worker])
+    check_json(store.departed())
+    for worker in (*store.workers(), *store.departed()):
+        conforms(store.ran(worker["address"]), list[base.RanTask])
+        store.history(worker["address"])
+    with pytest.raises(UnknownWorkerError):
+        store.ran("tcp://nobody:1")
 
 
 def test_histories_have_their_shape(store):
@@ -221,7 +266,7 @@ def test_incidents_have_their_shape(store):
             assert set(suspect) == SUSPECT
         for stored in details["storage"]:
             assert set(stored) == {"prefix", "managed", "spilled", "count", "because"}
-        assert set(details["timeline"]) == {"time", "process"}
+        assert set(details["timeline"]) == {"time", "process", "clock_offset"}
         check_json(details)
 
 
@@ -351,6 +396,7 @@ def test_prefixes_come_largest_first_with_storage_and_execution(store_of):
             "count": 5,
             "output_bytes": {"min": 5, "p50": 5, "p95": 5, "max": 5},
             "awaited_by": [{"prefix": "sum", "bytes": 7}],
+            "sizeof": None,
         },
         "execution": {
             "executing": 0,
@@ -359,9 +405,77 @@ def test_prefixes_come_largest_first_with_storage_and_execution(store_of):
             "peak": {"p50": MiB, "p95": MiB, "max": MiB},
             "method": "estimated",
             "error": 1,
+            "unseen": {"native": 0, "arrow": 0, "untouched": 0, "small": 0},
+            "leak": None,
         },
     }
     assert prefixes[2]["execution"]["executing"] is None, "not measured is not 0"
+
+
+def weighed(count, believed, left, because=""):
+    """Make tasks of a prefix that were weighed, one of them after a close look."""
+    return replace(
+        finished(*[MiB] * count),
+        method="exact",
+        weighed=Weighed(count, believed, left, because),
+        unseen=Unseen(native=3 * MiB, arrow=2 * MiB, untouched=MiB, small=5),
+    )
+
+
+def test_a_prefix_is_audited_once_enough_of_its_tasks_were_weighed(store_of):
+    joined = added(A, 1)
+    few = {"view": weighed(2, 100 * MiB, 0)}
+    more = {
+        "view": weighed(2, 100 * MiB, 0, "views of other arrays"),
+        "leak": weighed(4, 0, 120 * MiB),
+    }
+    store = store_of(joined, reported(A, 1, finished=few, reading={"base": 0}))
+    assert store.prefixes()[0]["storage"]["sizeof"] is None
+    store = store_of(reported(A, 1, finished=more, reading={"base": 80 * MiB}))
+    by_name = {p["prefix"]: p for p in store.prefixes()}
+    assert by_name["view"]["storage"]["sizeof"] == {
+        "count": 4,
+        "believed": 50 * MiB,
+        "measured": 0,
+        "ratio": None,
+        "flag": "too-heavy",
+        "because": "views of other arrays",
+    }
+    assert by_name["view"]["execution"]["leak"] == {"bytes": 0, "per_task": 0}
+    # the worker has grown by 80 MiB, and nothing but the leak explains it
+    assert by_name["leak"]["execution"]["leak"] == {
+        "bytes": 80 * MiB,
+        "per_task": 20 * MiB,
+    }
+    assert by_name["leak"]["execution"]["unseen"] == {
+        "native": 3 * MiB,
+        "arrow": 2 * MiB,
+        "untouched": MiB,
+        "small": 5,
+    }
+    assert store.prefix("leak")["execution"] == by_name["leak"]["execution"]
+
+
+def test_what_memdash_costs_is_averaged_and_the_worst_is_named(store_of):
+    store = store_of(
+        added(A, 1),
+        added(B, 2),
+        added(C, 3),
+        reported(A, 1, cost=SelfCost(0.01, 1000), nanny_cost=SelfCost(0.02)),
+        reported(B, 2, cost=SelfCost(0.03, 500, held_back=2)),
+        Ticked(T + 2, SelfCost(0.004, 9000)),
+    )
+    assert store.cluster()["self_cost"] == {
+        "scheduler": {"cpu": 0.004, "cpu_max": 0.004, "bytes": 9000, "held_back": 0},
+        "workers": {"cpu": 0.02, "cpu_max": 0.03, "bytes": 1500, "held_back": 1},
+        "nannies": {"cpu": 0.02, "cpu_max": 0.02, "bytes": None, "held_back": 0},
+    }
+    workers = {w["address"]: w["self_cost"] for w in store.workers()}
+    assert workers[B] == {
+        "worker": {"cpu": 0.03, "cpu_max": 0.03, "bytes": 500, "held_back": 1},
+        "nanny": {"cpu": None, "cpu_max": None, "bytes": None, "held_back": 0},
+    }
+    assert workers[C]["worker"]["cpu"] is None, "not known is not 0"
 
 
 def test_spilled_bytes_that_no_worker_can_tell_are_none(store_of):
@@ -398,16 +512,20 @@ def test_a_death_is_told_with_its_suspects_and_its_cost(store_of):
             "managed": 90 * MiB,
             "spilled": 10 * MiB,
             "count": 3,
-            "because": None,
+            "because": [
+                {"why": "other", "prefix": None, "bytes": 100 * MiB, "client": None}
+            ],
         }
     ]
     assert death["cost"] == {
         "keys_lost": 0,
         "bytes_lost": 0,
         "seconds_recomputed": None,
+        "seconds_away": None,
     }
-    assert death["timeline"] == {"time": [T], "process": [5]}
-    assert death["diagnosis"]["cause"] == "unknown"
+    assert death["timeline"] == {"time": [T], "process": [5], "clock_offset": 0.0}
+    assert death["settled"] is True
+    assert death["diagnosis"]["cause"] == "external"
     assert "1 task was running: sum-1" in death["diagnosis"]["text"]
 
 

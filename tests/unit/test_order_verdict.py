@@ -1,0 +1,204 @@
+"""Verdicts on orders, and why roots are queued or not, in words."""
+
+import pytest
+from order_graphs import CHAINS, snapshot
+
+from dask_memdash.analysis.order import Usual, judge
+from dask_memdash.analysis.verdict import verdict, why_rootish
+from dask_memdash.model.columns import RootGroup
+
+MiB = 2**20
+
+#: The chains of the other tests, in MiB.
+LARGE = {key: (needs, size * MiB) for key, (needs, size) in CHAINS.items()}
+
+ROOT = {
+    "prefix": "load",
+    "tasks": 400,
+    "threads": 8,
+    "rootish": True,
+    "queued": True,
+    "saturation": 1.1,
+    "groups": 0,
+    "group_tasks": 0,
+}
+
+
+def root(**values):
+    return RootGroup(**{**ROOT, **values})
+
+
+def said(**options):
+    roots = options.pop("roots", ())
+    taken = snapshot(LARGE, **options)
+    taken.roots = roots
+    return verdict(judge(taken))
+
+
+def test_a_graph_that_fits():
+    assert said(threads=2, capacity=100 * MiB) == (
+        "fits",
+        "Fits: its order needs 32 MiB (2 tasks at a time) of the workers' 100 MiB.",
+    )
+
+
+RAN = (("load-1", 1, 2), ("cut-1", 2, 0), ("load-2", 3, 0))
+
+
+def test_a_graph_that_fits_says_what_it_held_so_far():
+    assert said(capacity=100 * MiB, stored=RAN).text == (
+        "Fits: its order needs 25 MiB (1 task at a time) of the workers' 100 MiB, "
+        "and held at most 22 MiB so far."
+    )
+
+
+def test_a_graph_that_fits_with_fewer_threads_only():
+    assert said(threads=2, capacity=30 * MiB) == (
+        "fits",
+        "Fits only with fewer tasks at a time: its order needs 32 MiB (2 tasks at a "
+        "time), one at a time 25 MiB, and the workers have 30 MiB.",
+    )
+
+
+def test_a_graph_that_cannot_fit_says_where_and_what_to_do():
+    assert said(capacity=24 * MiB) == (
+        "cannot-fit",
+        "This order needs 25 MiB at task 4 of 5 even one task at a time; the workers "
+        "have 24 MiB: it takes spilling to disk, bigger workers or smaller chunks of "
+        "`load`.",
+    )
+
+
+def test_a_graph_that_needs_exactly_what_there_is_fits():
+    assert said(capacity=25 * MiB).kind == "fits"
+
+
+def test_a_rechunk_that_cannot_fit_is_told_to_go_in_steps():
+    graph = {"rechunk-1": ((), 9 * MiB), "sum-1": (("rechunk-1",), MiB)}
+    text = verdict(judge(snapshot(graph, capacity=MiB, wanted=("sum-1",)))).text
+    assert "rechunking in intermediate steps" in text
+
+
+def test_outputs_that_a_client_keeps_are_named_where_they_are_too_much():
+    graph = {f"load-{n}": ((), MiB) for n in range(9)}
+    text = verdict(judge(snapshot(graph, capacity=4 * MiB, wanted=tuple(graph)))).text
+    assert text.endswith(
+        "smaller chunks of `load` or not keeping all outputs in memory (store them as "
+        "they come)."
+    )
+
+
+AHEAD = (("load-1", 1, 3), ("load-2", 2, 0), ("cut-1", 3, 0))
+
+HELD = (
+    "Held 30 MiB where its order needs 12 MiB (1 task at a time, 2 of 5 done), nearly "
+    "all of it `load`: "
+)
+
+
+@pytest.mark.parametrize(
+    ("roots", "advice"),
+    [
+        (
+            (root(queued=False, saturation=None),),
+            "lower `distributed.scheduler.worker-saturation` (now inf; 1.1 is Dask's "
+            "default), so that these root tasks wait on the scheduler.",
+        ),
+        (
+            (root(),),
+            "lower `distributed.scheduler.worker-saturation` (now 1.1) to 1.0, or give "
+            "the workers fewer threads.",
+        ),
+        (
+            (root(saturation=1.0),),
+            "they are queued already; give the workers fewer threads.",
+        ),
+        (
+            (root(rootish=False, queued=False, tasks=12),),
+            "they are not queued, since they do not count as root-ish (its 12 tasks "
+            "are not more than twice the 8 threads); split the graph, or use fewer and "
+            "larger chunks there.",
+        ),
+        (
+            (root(prefix="another"),),
+            "these are no root tasks, so that the scheduler does not hold them back; "
+            "give what consumes them a higher priority, or more threads.",
+        ),
+    ],
+)
+def test_a_graph_that_ran_ahead_says_of_what_and_what_to_do(roots, advice):
+    assert said(capacity=300 * MiB, stored=AHEAD, roots=roots) == (
+        "runs-ahead",
+        HELD + advice,
+    )
+
+
+def test_a_run_ahead_that_may_be_what_is_not_measured_is_none():
+    taken = snapshot(LARGE, capacity=300 * MiB, stored=AHEAD[:2])
+    assert verdict(judge(taken)).kind == "runs-ahead"
+    taken.sizes[[1, 3]] = -1  # cuts: the order holds one there, and may need more
+    judged = judge(taken)
+    assert (judged.run_ahead, judged.needed_doubt) == (20 * MiB, 20 * MiB)
+    assert verdict(judged).kind == "fits"
+
+
+def test_a_run_ahead_that_is_small_beside_the_workers_is_none():
+    assert said(capacity=400 * MiB, stored=AHEAD).kind == "fits"
+
+
+def test_without_limits_nothing_is_said_to_fit():
+    assert said(stored=RAN) == (
+        "unknown",
+        "Not every worker has a limit to compare with; its order needs 25 MiB (1 task "
+        "at a time), and held at most 22 MiB so far.",
+    )
+
+
+def test_before_any_size_is_known_there_is_no_verdict():
+    taken = snapshot(LARGE, capacity=100 * MiB)
+    taken.sizes[:] = -1
+    assert verdict(judge(taken)).kind == "unknown"
+    taken.usual = {"load": Usual(10 * MiB, 0)}
+    assert verdict(judge(taken)).kind == "fits"
+
+
+@pytest.mark.parametrize(
+    ("group", "text"),
+    [
+        (
+            root(),
+            "Root-ish (400 tasks for 8 threads) and queued: workers get 1.1 times as "
+            "many as they have threads.",
+        ),
+        (
+            root(queued=False, saturation=None),
+            "Root-ish (400 tasks for 8 threads), but nothing is queued: "
+            "distributed.scheduler.worker-saturation is inf.",
+        ),
+        (
+            root(queued=False),
+            "Root-ish (400 tasks for 8 threads), but not queued: its tasks may not be.",
+        ),
+        (
+            root(tasks=1, producer=True),
+            "Root-ish (marked as producers of data) and queued: workers get 1.1 times "
+            "as many as they have threads.",
+        ),
+        (
+            root(rootish=False, queued=False, tasks=16),
+            "Not root-ish, so never queued: its 16 tasks are not more than twice the 8 "
+            "threads.",
+        ),
+        (
+            root(rootish=False, queued=False, restricted=True),
+            "Not root-ish, so never queued: it is bound to workers, hosts or "
+            "resources.",
+        ),
+        (
+            root(rootish=False, queued=False, groups=6, group_tasks=12),
+            "Not root-ish, so never queued: it depends on 12 tasks in 6 groups.",
+        ),
+    ],
+)
+def test_roots_are_explained_by_the_schedulers_rule(group, text):
+    assert why_rootish(group) == text
