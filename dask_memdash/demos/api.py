@@ -6,7 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +14,19 @@ from dask_memdash.demos import DemoError
 
 #: Longest wait for one answer, in seconds.
 TIMEOUT = 20.0
+
+#: Points of a history that one look asks for; more than a demo lasts.
+POINTS = 10_000
+
+#: What of the breakdown is followed, beside the process.
+PEAKS = (
+    "managed",
+    "transfer",
+    "executing",
+    "retained",
+    "baseline",
+    "spilled",
+)
 
 #: What happens to a worker; the other kinds of incidents happen to tasks.
 DEATHS = ("terminated", "oom-killed", "killed", "crashed", "exited", "lost")
@@ -58,6 +71,63 @@ class Api:
         found: dict[str, Any] = self.get(f"incidents/{quote(incident_id, safe='')}")
         return found
 
+    def prefix(
+        self,
+        name: str,
+        until: Callable[[dict[str, Any]], bool] = lambda prefix: True,
+        timeout: float = 15.0,
+    ) -> dict[str, Any] | None:
+        """Fetch one task prefix, as soon as it is known and `until` holds of it.
+
+        Workers tell of their tasks with their heartbeats, some time after a task has
+        finished.
+
+        Returns
+        -------
+        dict or None
+            What is known after `timeout` seconds at the latest.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            rows = self.get("prefixes")
+            found = [row for row in rows if row["prefix"] == name]
+            row: dict[str, Any] | None = found[0] if found else None
+            if (row is not None and until(row)) or time.monotonic() > deadline:
+                return row
+            time.sleep(0.2)
+
+    def history(self, since: float, worker: str | None = None) -> dict[str, Any]:
+        """Fetch the breakdown over time, of the cluster or one worker, as columns."""
+        path = f"history?since={since!r}&points={POINTS}"
+        if worker is not None:
+            path += f"&worker={quote(worker, safe='')}"
+        found: dict[str, Any] = self.get(path)
+        return found
+
+    def until_read(self, workers: int, timeout: float) -> bool:
+        """Wait until so many workers have told how much memory they use.
+
+        Returns
+        -------
+        bool
+            False if they have not within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            told = [w["breakdown"]["process"] for w in self.get("workers")]
+            if len(told) >= workers and None not in told:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def peaks(self, since: float) -> dict[str, int]:
+        """Give the most that each part of the cluster's breakdown reached, in bytes.
+
+        The parts reach it at different times: they do not add up.
+        """
+        columns = self.history(since)
+        return {name: max(columns[name], default=0) for name in ("process", *PEAKS)}
+
     def settled(self, since: float, timeout: float) -> list[dict[str, Any]]:
         """Wait until no news of incidents comes in, and list them, oldest first.
 
@@ -68,7 +138,8 @@ class Api:
         before: list[dict[str, Any]] | None = None
         while True:
             now = self.incidents(since)
-            if now == before or time.monotonic() > deadline:
+            quiet = now == before and all(i["settled"] for i in now)
+            if quiet or time.monotonic() > deadline:
                 return now
             before = now
             time.sleep(1.0)
@@ -77,3 +148,17 @@ class Api:
 def deaths(incidents: Sequence[dict[str, Any]]) -> int:
     """Count the workers that died."""
     return sum(incident["kind"] in DEATHS for incident in incidents)
+
+
+def verdict(incidents: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Give the diagnosis that speaks for a run: None where nothing happened.
+
+    That of a task that was given up, since it joins those of its deaths; else of the
+    death, or else of the pause, that is surest.
+    """
+    for kinds in (("killed-worker",), DEATHS, ("paused",)):
+        found: list[dict[str, Any]]
+        found = [i["diagnosis"] for i in incidents if i["kind"] in kinds]
+        if found:
+            return max(found, key=lambda diagnosis: diagnosis["confidence"] or 0.0)
+    return None

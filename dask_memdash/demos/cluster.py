@@ -10,17 +10,20 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
+from typing import Any
 
+import dask
 import psutil
 from distributed import Client, LocalCluster
 from distributed.system import MEMORY_LIMIT
 
 from dask_memdash.analysis.describe import format_bytes
 from dask_memdash.demos import DemoError
+from dask_memdash.demos.api import Api
 
 #: What client, scheduler and nannies need beside the workers, in bytes.
 OVERHEAD = 400_000_000
@@ -28,6 +31,9 @@ OVERHEAD = 400_000_000
 #: How long the cluster may take to start and to close, in seconds.
 START_TIMEOUT = 60
 CLOSE_TIMEOUT = 20
+
+#: How long workers may take to tell of their memory for the first time, in seconds.
+READ_TIMEOUT = 15
 
 #: Dask's own words about dying workers would drown the demo's: MemDash says it better.
 QUIET = logging.CRITICAL + 1
@@ -43,6 +49,10 @@ class Plan:
     #: Where the dashboard listens; port 0 takes a free one.
     host: str
     port: int
+    #: Of each worker.
+    threads: int = 1
+    #: Dask's configuration of the workers where it is not the default.
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def needed(self) -> int:
@@ -59,6 +69,8 @@ class Running:
     page: str
     #: Where a program on this machine finds the JSON API, without a slash at the end.
     api: str
+    #: How many workers there are while all are well.
+    workers: int
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -139,11 +151,12 @@ def running(plan: Plan) -> Iterator[Running]:
     """
     from dask_memdash import MemDash
 
-    with _quiet_loggers():
+    # to the end: nannies read it again for each worker that takes a dead one's place
+    with _quiet_loggers(), dask.config.set(dict(plan.config)):
         with _ctrl_c_later():
             cluster = LocalCluster(
                 n_workers=plan.workers,
-                threads_per_worker=1,
+                threads_per_worker=plan.threads,
                 memory_limit=plan.memory_limit,
                 dashboard_address=f"{plan.host}:{plan.port}",
                 silence_logs=QUIET,
@@ -163,10 +176,14 @@ def running(plan: Plan) -> Iterator[Running]:
                 client.register_plugin(MemDash())
                 link = str(client.dashboard_link)
                 host = plan.host if plan.host not in ("", "0.0.0.0") else "127.0.0.1"
+                api = f"http://{host}:{port}/memdash/api"
+                # what is known before the first task is what later figures start from
+                Api(api).until_read(plan.workers, READ_TIMEOUT)
                 yield Running(
                     client=client,
                     page=link.removesuffix("/status") + "/memdash",
-                    api=f"http://{host}:{port}/memdash/api",
+                    api=api,
+                    workers=plan.workers,
                 )
             finally:
                 client.close(timeout=CLOSE_TIMEOUT)
@@ -193,7 +210,7 @@ def _ctrl_c_later() -> Iterator[None]:
 
 @contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    names = ("distributed", "tornado", "bokeh", "asyncio")
+    names = ("distributed", "tornado", "bokeh", "asyncio", "dask_memdash")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

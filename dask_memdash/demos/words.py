@@ -16,6 +16,9 @@ from dask_memdash.analysis.describe import format_bytes
 #: Characters in a line of text.
 WIDTH = 88
 
+#: Characters that the name of a run is given.
+NAME = 30
+
 #: The parts of a breakdown, which sum to the process.
 PARTS = ("managed", "transfer", "executing", "retained", "baseline")
 
@@ -33,11 +36,20 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
+def workers(number: int, threads: int, memory_limit: int) -> str:
+    """Write the size of a cluster; the limit in bytes."""
+    return (
+        f"{count(number, 'worker')} of {count(threads, 'thread')} and "
+        f"{memory_limit / 1e6:,.0f} MB"
+    )
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Set rows in columns; those that hold numbers stand to the right."""
+    """Set rows in columns; those of numbers stand to the right, but for the first."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     right = [all(cell[:1].isdecimal() for cell in column[1:]) for column in columns]
+    right[0] = False
 
     def line(cells: Sequence[str]) -> str:
         laid = (
@@ -61,7 +73,7 @@ def killed_worker(
     attempts
         Details of the deaths that it lists, oldest first.
     """
-    lines = _paragraph(incident["diagnosis"]["text"])
+    lines = paragraph(incident["diagnosis"]["text"])
     for attempt in attempts:
         lines += ["", *death(attempt)]
     return lines
@@ -71,7 +83,7 @@ def death(incident: dict[str, Any]) -> list[str]:
     """Tell how a worker died, what was running on it, and where its memory was."""
     when = time.strftime("%H:%M:%S", time.localtime(incident["time"]))
     head = f"#{incident['id']}  {when}  {incident['kind']}"
-    lines = [head, *_paragraph(incident["diagnosis"]["text"], "    ")]
+    lines = [head, *paragraph(incident["diagnosis"]["text"], "    ")]
     breakdown = incident["breakdown"]
     if breakdown is not None and breakdown["process"] is not None:
         parts = " + ".join(
@@ -79,16 +91,17 @@ def death(incident: dict[str, Any]) -> list[str]:
             for name in PARTS
             if breakdown[name]
         )
-        lines += _paragraph(f"{format_bytes(breakdown['process'])} = {parts}", "    ")
+        lines += paragraph(f"{format_bytes(breakdown['process'])} = {parts}", "    ")
     return lines
 
 
-def _paragraph(text: str, indent: str = "") -> list[str]:
+def paragraph(text: str, indent: str = "", rest: str | None = None) -> list[str]:
+    """Set a text in lines, the first and the rest of them indented."""
     return textwrap.wrap(
         text,
         WIDTH,
         initial_indent=indent,
-        subsequent_indent=indent,
+        subsequent_indent=indent if rest is None else rest,
         break_long_words=False,
         break_on_hyphens=False,
     )

@@ -1,0 +1,77 @@
+"""What runs of a demo gave, as tables and as plain data: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from dask_memdash.analysis.words import format_bytes
+from dask_memdash.demos import words
+from dask_memdash.demos.api import PEAKS
+from dask_memdash.demos.cluster import Plan
+from dask_memdash.demos.experiment import Result
+
+#: Shown where nothing is known, or nothing happened.
+NOTHING = "–"
+
+
+def outcomes(results: Sequence[Result]) -> str:
+    """Set what was run and how it ended in a table, beside the outcome of 2017."""
+    compared = any(result.case.seed[1] for result in results)
+    header = ["", "data", "partition", "runtime", "outcome", "deaths", "cause"]
+    rows = []
+    for result in results:
+        case = result.case
+        row = [
+            case.name,
+            format_bytes(case.data_bytes),
+            format_bytes(case.partition_bytes),
+            words.seconds(result.runtime),
+            result.outcome,
+            str(result.deaths),
+            result.cause or NOTHING,
+        ]
+        rows.append([*row, case.seed[1] or NOTHING] if compared else row)
+    return words.table([*header, "in 2017"] if compared else header, rows)
+
+
+def peaks(results: Sequence[Result]) -> str:
+    """Set the most that each part of the cluster's breakdown reached in a table."""
+    names = ("process", *PEAKS)
+    rows = [
+        [result.case.name, *(format_bytes(result.peaks[name]) for name in names)]
+        for result in results
+    ]
+    return words.table(["most of", *names], rows)
+
+
+def told(results: Sequence[Result]) -> list[str]:
+    """Give what MemDash says of each run that had deaths or did not end well."""
+    lines = []
+    for result in results:
+        if result.diagnosis is None:
+            continue
+        title = f"{result.case.name}: {result.cause}"
+        if result.responsible:
+            title += f", responsible: {result.responsible}"
+        lines += ["", title, *words.paragraph(result.diagnosis["text"], "    ")]
+        for advice in result.diagnosis["advice"]:
+            lines += words.paragraph(advice, "    → ", "      ")
+    return lines
+
+
+def document(demo: str, plans: Sequence[Plan], results: Sequence[Result]) -> Any:
+    """Give everything as plain data; each run has its plan, in the same order."""
+    runs = [
+        {
+            "workers": plan.workers,
+            "threads": plan.threads,
+            "memory_limit": plan.memory_limit,
+            "config": dict(plan.config),
+            **result.to_dict(),
+        }
+        for plan, result in zip(plans, results, strict=True)
+    ]
+    versions = {name: version(name) for name in ("dask", "distributed")}
+    return {"demo": demo, "versions": versions, "runs": runs}

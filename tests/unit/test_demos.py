@@ -1,0 +1,321 @@
+"""The demos' parts that need no cluster: what they read, compute and write."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+import pytest
+
+from dask_memdash.demos import DemoError, cluster, rechunk, shuffles, tables, words
+from dask_memdash.demos.api import Api, deaths, verdict
+from dask_memdash.demos.experiment import Case, Result, Session, Steps
+
+# --- the JSON API as the demo reads it --------------------------------------------
+
+
+def death(number: int, time: float, suspects: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": str(number),
+        "time": time,
+        "kind": "terminated",
+        "settled": True,
+        "diagnosis": {
+            "cause": "pinned",
+            "confidence": number / 10,
+            "responsible": {"prefix": "load", "key": None},
+            "text": f"Worker {number} was ended. 1 task was running.",
+            "advice": ["Persist less."],
+        },
+        "breakdown": {
+            "process": 600 * 2**20,
+            "managed": 400 * 2**20,
+            "transfer": 0,
+            "executing": 150 * 2**20,
+            "retained": 0,
+            "baseline": 50 * 2**20,
+        },
+        "suspects": suspects,
+    }
+
+
+def killed_worker(number: int, time: float, attempts: list[str]) -> dict[str, Any]:
+    return {
+        "id": str(number),
+        "time": time,
+        "kind": "killed-worker",
+        "settled": True,
+        "diagnosis": {
+            "cause": "awaited",
+            "confidence": 0.0,
+            "responsible": {"prefix": None, "key": None},
+            "text": "Dask gave up on x (KilledWorker).",
+            "advice": [],
+        },
+        "breakdown": None,
+        "suspects": [],
+        "attempts": attempts,
+    }
+
+
+class FakeMemDash(BaseHTTPRequestHandler):
+    incidents: ClassVar[list[dict[str, Any]]] = []
+    history: ClassVar[dict[str, list[int]]] = {}
+    prefixes: ClassVar[list[dict[str, Any]]] = []
+    workers: ClassVar[list[dict[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0].removeprefix("/memdash/api/")
+        by_id = {f"incidents/{i['id']}": i for i in self.incidents}
+        lists = {"incidents": self.incidents, "history": self.history}
+        lists |= {"prefixes": self.prefixes, "workers": self.workers}
+        found = lists.get(path, by_id.get(path))
+        self.send_response(404 if found is None else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps(found).encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    suspect = {"key": "x", "bytes": 1}
+    monkeypatch.setattr(
+        FakeMemDash,
+        "incidents",
+        [
+            killed_worker(3, 30.0, ["1", "2"]),
+            death(2, 20.0, [suspect]),
+            death(1, 10.0, []),
+            death(0, 1.0, []),
+        ],
+    )
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeMemDash)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield Api(f"http://127.0.0.1:{server.server_port}/memdash/api")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def work(session: Session) -> Steps:
+    yield []
+
+
+def failed(api: Api) -> Result:
+    case = Case("sqrt_n=120", work, 8 * 120**4, 8 * 120**3, seed=("~00:15", "OOM"))
+    result = Result(case, 3.21, "KilledWorker")
+    result.incidents = api.incidents(since=5.0)
+    names = ("process", "managed", "transfer", "executing", "retained", "baseline")
+    result.peaks = {name: 2**20 * k for k, name in enumerate((*names, "spilled"))}
+    return result
+
+
+def test_incidents_since_an_instant_come_oldest_first(api: Api) -> None:
+    assert [i["id"] for i in api.incidents(since=5.0)] == ["1", "2", "3"]
+
+
+def test_settled_returns_once_two_looks_agree(api: Api) -> None:
+    assert [i["id"] for i in api.settled(5.0, timeout=30)] == ["1", "2", "3"]
+
+
+def test_unknown_path_is_an_error_in_words(api: Api) -> None:
+    with pytest.raises(DemoError, match=r"does not answer at .*incidents/9"):
+        api.incident("9")
+
+
+def test_silence_is_an_error_in_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(DemoError, match="does not answer"):
+        Api(f"http://127.0.0.1:{port}").incidents()
+
+
+def test_deaths_are_counted_without_what_happened_to_tasks(api: Api) -> None:
+    assert deaths(api.incidents(since=5.0)) == 2
+
+
+def test_given_up_task_with_suspects_is_explained(api: Api) -> None:
+    said: list[str] = []
+    assert rechunk.explain(api, [failed(api)], said.append)
+    text = "\n".join(said)
+    assert "Dask gave up on x (KilledWorker)." in text
+    assert "Worker 1 was ended" in text
+    assert "600 MiB = managed 400 MiB + executing 150 MiB + baseline 50 MiB" in text
+
+
+def test_given_up_task_without_suspects_is_not_explained(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FakeMemDash.incidents[1], "suspects", [])
+    said: list[str] = []
+    assert not rechunk.explain(api, [failed(api)], said.append)
+    assert "does not know which tasks were running" in said[-1]
+
+
+@pytest.mark.parametrize("outcome", ["ok", "timed out"])
+def test_no_given_up_task_is_said(api: Api, outcome: str) -> None:
+    said: list[str] = []
+    result = Result(Case("sqrt_n=64", work, 1, 1), 1.0, outcome)
+    assert not rechunk.explain(api, [result], said.append)
+    assert f"ended with '{outcome}'" in said[-1]
+
+
+# --- tables and figures ------------------------------------------------------------
+
+
+def test_outcome_stands_beside_that_of_2017(api: Api) -> None:
+    last = tables.outcomes([failed(api)]).splitlines()[-1]
+    assert last == (
+        "sqrt_n=120  1.54 GiB     13 MiB    3.2 s  KilledWorker       2  awaited  OOM"
+    )
+
+
+def test_peaks_of_a_run(api: Api) -> None:
+    last = tables.peaks([failed(api)]).splitlines()[-1]
+    assert " ".join(last.split()) == (
+        "sqrt_n=120 0 B 1 MiB 2 MiB 3 MiB 4 MiB 5 MiB 6 MiB"
+    )
+
+
+def test_what_went_wrong_is_told_with_advice(api: Api) -> None:
+    result = failed(api)
+    result.incidents = [i for i in result.incidents if i["kind"] == "terminated"]
+    assert tables.told([result]) == [
+        "",
+        "sqrt_n=120: pinned, responsible: load",
+        "    Worker 2 was ended. 1 task was running.",
+        "    → Persist less.",
+    ]
+
+
+def test_what_went_well_has_no_cause_and_is_not_told(api: Api) -> None:
+    result = failed(api)
+    result.outcome, result.incidents = "ok", []
+    assert result.cause is None
+    assert tables.told([result]) == []
+
+
+def test_document_is_plain_data(api: Api) -> None:
+    plan = cluster.Plan(4, 584_000_000, "", 0)
+    text = json.dumps(tables.document("array", [plan], [failed(api)]))
+    (run,) = json.loads(text)["runs"]
+    assert run["outcome"] == "KilledWorker"
+    assert run["deaths"] == 2
+    assert run["cause"] == "awaited"
+    assert run["data_bytes"] == 1_658_880_000
+    assert run["memory_limit"] == 584_000_000
+    assert run["seed"] == {"runtime": "~00:15", "outcome": "OOM"}
+    assert [i["kind"] for i in run["incidents"]] == [
+        "terminated",
+        "terminated",
+        "killed-worker",
+    ]
+
+
+def test_peaks_are_the_largest_of_each_column(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("process", "managed", "transfer", "executing", "retained", "baseline")
+    columns = {name: [1, k, 2] for k, name in enumerate((*names, "spilled"))}
+    monkeypatch.setattr(FakeMemDash, "history", columns)
+    assert api.peaks(since=0.0) == {
+        "process": 2,
+        "managed": 2,
+        "transfer": 2,
+        "executing": 3,
+        "retained": 4,
+        "baseline": 5,
+        "spilled": 6,
+    }
+
+
+def test_prefix_is_waited_for_only_so_long(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeMemDash, "prefixes", [{"prefix": "load", "n": 1}])
+    assert api.prefix("load") == {"prefix": "load", "n": 1}
+    assert api.prefix("load", lambda row: row["n"] > 1, timeout=0) == {
+        "prefix": "load",
+        "n": 1,
+    }
+    assert api.prefix("other", timeout=0) is None
+
+
+def test_workers_are_read_once_all_have_told_of_their_memory(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = {"breakdown": {"process": 1}}
+    monkeypatch.setattr(FakeMemDash, "workers", [read, read])
+    assert api.until_read(2, timeout=5)
+    silent = {"breakdown": {"process": None}}
+    monkeypatch.setattr(FakeMemDash, "workers", [read, silent])
+    assert not api.until_read(2, timeout=0.2)
+
+
+def test_cause_is_the_surest_death_s_where_no_task_was_given_up(api: Api) -> None:
+    incidents = [i for i in api.incidents() if i["kind"] == "terminated"]
+    found = verdict(incidents)
+    assert found is not None
+    assert found["confidence"] == 0.2
+    assert verdict([]) is None
+
+
+# --- the experiments of 2017 ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "data", "partition", "outcome"),
+    [
+        ("array", 64, 134_217_728, 2_097_152, ("00:01", "success")),
+        ("array", 128, 2_147_483_648, 16_777_216, ("~00:10", "OOM")),
+        ("array", 160, 5_242_880_000, 32_768_000, ("", "")),
+        ("dataframe", 512, 6_451_200_000, 12_600_000, ("~00:30", "OOM")),
+        ("bag", 512, 6_442_434_560, 12_582_880, ("01:16:30", "OOM")),
+    ],
+)
+def test_sizes_are_those_of_2017(
+    kind: str, size: int, data: int, partition: int, outcome: tuple[str, str]
+) -> None:
+    case = shuffles.KINDS[kind].case(size, 1.0, "tasks")
+    assert (case.data_bytes, case.partition_bytes) == (data, partition)
+    assert case.seed == outcome
+
+
+def test_scale_changes_the_data_and_leaves_2017_aside() -> None:
+    frame = shuffles.dataframe(64, 0.25, "p2p")
+    assert (frame.name, frame.data_bytes) == ("nparts=16", 16 * 12_600_000)
+    assert frame.seed == ("", "")
+    # of an array the chunks shrink too: √n goes with the fourth root
+    array = shuffles.array(128, 1 / 16, "p2p")
+    assert (array.name, array.data_bytes) == ("sqrt_n=64", 134_217_728)
+
+
+# --- words ------------------------------------------------------------------------
+
+
+def test_table_sets_numbers_to_the_right() -> None:
+    rows = [("64", "9 MiB", "done"), ("128", "128 MiB", "lost")]
+    assert words.table(("n", "size", "outcome"), rows) == (
+        "n       size  outcome\n---  -------  -------\n64     9 MiB  done\n"
+        "128  128 MiB  lost"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 01 s"), (125.4, "2 min 05 s")],
+)
+def test_durations(value: float, expected: str) -> None:
+    assert words.seconds(value) == expected
+
+
+def test_counts() -> None:
+    assert words.count(1, "death") == "1 death"
+    assert words.count(1200, "death") == "1,200 deaths"
