@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed import KilledWorker, default_client
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "connect", "explain"]
 
-#: Longest that one question may take, in seconds.
+#: Longest that one question may take, in seconds, and longest for the report, which is
+#: drawn for the asking.
 PATIENCE = 30.0
+PATIENT = 120.0
 
 #: How long an explanation waits for the evidence unless told otherwise, in seconds.
 #: A worker's last report is some milliseconds later than the KilledWorker; one whose
@@ -126,6 +130,26 @@ class Connection:
         """Give the audit of each worker's memory limit, worst first."""
         return self._frame("limits")
 
+    def report(self, path: str | os.PathLike[str]) -> Any:
+        """Write the whole page as one HTML file that opens without a network.
+
+        Parameters
+        ----------
+        path
+            Where to; a file that is there is written over.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        MemDashError
+            The scheduler cannot draw it: its page and log say why.
+        """
+        return self._sync(self._report, Path(path))
+
     def explain(
         self, what: BaseException | str | int, timeout: float = WAIT
     ) -> Explanation | Any:
@@ -167,15 +191,22 @@ class Connection:
         value, _ = await self._ask(name)
         return frame(name, value if isinstance(value, list) else [value])
 
-    async def _ask(self, path: str) -> tuple[Any, dict[str, Any]]:
+    async def _report(self, path: Path) -> Path:
+        text, _ = await self._ask("report.html", PATIENT)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    async def _ask(
+        self, path: str, patience: float = PATIENCE
+    ) -> tuple[Any, dict[str, Any]]:
         """Ask for what the JSON API has at a path; give it, and what came with it."""
         address = self._address
         try:
             scheduler: Any = self._client.scheduler
             call = scheduler.memdash_query(path=path, arguments={})
-            answer = await asyncio.wait_for(call, PATIENCE)
+            answer = await asyncio.wait_for(call, patience)
         except TimeoutError:
-            why = f"it has not answered within {PATIENCE:.0f} s"
+            why = f"it has not answered within {patience:.0f} s"
             raise SchedulerGoneError(address, why) from None
         except (OSError, AttributeError) as error:
             raise SchedulerGoneError(address, str(error)) from error

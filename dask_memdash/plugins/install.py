@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ TICK = 0.5
 #: Name of the scheduler's handler for clients.
 QUERY = "memdash_query"
 
+
+#: What a client asks for when it wants the whole page as one file.
+REPORT = "report.html"
 
 #: What a client gets when answering it fails.
 NO_ANSWER = {
@@ -139,9 +143,16 @@ class Installation:
 
     # -- parts -----------------------------------------------------------------
 
-    def _answer_client(self, path: str, arguments: dict[str, str]) -> dict[str, Any]:
-        """Answer what a client asks, with the words of the JSON API."""
-        status, body = ask(self._plugin.store, path, arguments)
+    async def _answer_client(
+        self, path: str, arguments: dict[str, str]
+    ) -> dict[str, Any]:
+        """Answer what a client asks, with the words of the JSON API; or the report."""
+        if path == REPORT:
+            from dask_memdash.web.export import report
+
+            status, body = 200, json.dumps(await report(self._plugin.store))
+        else:
+            status, body = ask(self._plugin.store, path, arguments)
         return {
             "protocol": PROTOCOL,
             "status": int(status),

@@ -24,22 +24,34 @@ def runs_of(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
 
 def test_arrays_grow_until_stored_chunks_kill_workers() -> None:
     size = ("--workers=2", "--memory-limit=200MB")
-    status, (small, large), said = runs_of(
-        "array", "--method=tasks", "--sizes=32,88", *size
+    _, (small, *large), said = runs_of(
+        "array", "--method=tasks", "--sizes=32,88,92,96", *size
     )
-    assert status == 0, said
     assert (small["outcome"], small["deaths"], small["cause"]) == ("ok", 0, None)
     assert small["data_bytes"] == 8_388_608
     assert small["peaks"]["process"] > 60_000_000
 
-    assert large["outcome"] == "KilledWorker"
-    assert large["deaths"] >= 4
-    # which of the two depends on how far the root tasks ran before the first death
-    assert large["cause"] in ("run-ahead", "awaited")
-    assert large["responsible"] == "random_sample"
-    assert large["peaks"]["managed"] > 50_000_000
-    assert "sqrt_n=88" in said
+    assert len(large) == 3
+    for run in large:
+        assert run["outcome"] == "KilledWorker"
+        assert run["deaths"] >= 4
+    # which of the two depends on how far the root tasks ran before the first death;
+    # workers that die within a second of their start leave too little to say
+    causes = {(run["cause"], run["responsible"]) for run in large}
+    known = {("run-ahead", "random_sample"), ("awaited", "random_sample")}
+    assert causes & known
+    assert causes <= known | {("unknown", None)}
+    assert "sqrt_n=96" in said
     assert "KilledWorker" in said
+
+
+def test_small_chunks_on_the_way_keep_workers_alive() -> None:
+    status, (run,), said = runs_of(
+        "array", "--sizes=64", "--block-size-limit=8MiB", "--workers=2"
+    )
+    assert status == 0, said
+    assert run["parameters"]["block_size_limit"] == 8_388_608
+    assert (run["outcome"], run["deaths"], run["cause"]) == ("ok", 0, None)
 
 
 def test_dataframe_is_shuffled_in_two_ways() -> None:

@@ -176,6 +176,16 @@ def test_dataframes_have_what_the_api_has(start):
     assert incidents.worker_address.iloc[0] == workers.index[0]
 
 
+def test_the_report_is_written_whole(start, tmp_path):
+    session = start()
+    session.client.gather(session.client.map(block, range(2)))
+    path = connect(session.client).report(tmp_path / "memory.html")
+    text = path.read_text(encoding="utf-8")
+    assert text.lstrip().lower().startswith("<!doctype html")
+    assert "block" in text
+    assert " src=" not in text.split("</head>")[0].replace(' src="data:', "")
+
+
 def test_clients_are_told_clearly_when_there_is_nobody_to_ask(start):
     session = start(register=False, n_workers=1)
     memdash = connect(session.client)
