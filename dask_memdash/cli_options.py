@@ -5,11 +5,14 @@ As light as :mod:`dask_memdash.cli`, which every ``dask`` command imports.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import click
 
@@ -19,6 +22,11 @@ from dask_memdash.errors import MemDashError
 NOT_EXPLAINED = 1
 CANNOT_RUN = 3
 INTERRUPTED = 130
+
+#: Distributed's own look at garbage collection, which lets no exception out, and the
+#: time after which an interruption that came in its midst is tried again, in seconds.
+GC_CALLBACK = "_gc_callback"
+AGAIN = 0.05
 
 
 def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -93,10 +101,22 @@ def clear_messages() -> Iterator[None]:
 @contextmanager
 def terminate_like_ctrl_c() -> Iterator[None]:
     """Close the cluster on SIGTERM too, and only when Ctrl-C would."""
-    before = signal.signal(
+    terminate = signal.signal(
         signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)
     )
+    interrupt = signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, terminate)
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupt what runs, but for garbage collection, which would swallow it."""
+    while frame is not None:
+        if frame.f_code.co_name == GC_CALLBACK:
+            threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt

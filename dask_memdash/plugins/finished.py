@@ -13,10 +13,12 @@ from dask_memdash.recorder.regression import Share
 #: Methods, the most exact first.
 METHODS = (EXACT, HWM, ESTIMATED, UNMEASURED)
 
-#: What the regression finds uncounted is believed from so many bytes on, and from so
-#: large a part of what was counted.
-BELIEVED = 2**22
-BELIEVED_PART = 0.1
+#: What the regression finds uncounted is believed from so many bytes on, from so large
+#: a part of what was counted, and if it is so many times its own error: libraries that
+#: are loaded meanwhile, and pages on their way, are no task's.
+BELIEVED = 2**24
+BELIEVED_PART = 0.25
+BELIEVED_ERROR = 2
 
 
 class Done(NamedTuple):
@@ -50,7 +52,8 @@ class Done(NamedTuple):
             return self
         if room > max(TRIFLE, self.peak // 2) and not self.brief:
             share = Share(share.bytes, max(share.error, room))
-        if share.bytes > max(BELIEVED, BELIEVED_PART * self.peak):
+        doubt = max(BELIEVED, BELIEVED_PART * self.peak, BELIEVED_ERROR * share.error)
+        if share.bytes > doubt:
             return self._replace(
                 peak=self.peak + share.bytes,
                 method=ESTIMATED,

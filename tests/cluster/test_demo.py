@@ -92,7 +92,7 @@ def test_demo_runs_out_of_memory_and_explains_it(start: Start) -> None:
 
     # the last row of the table: a task was given up after at least four deaths
     row = re.compile(
-        r"^ *[\d,]+ × [\d,]+  +[\d.]+ [MG]iB  +\d+ MiB  +\S.* s  KilledWorker  +(\d+)$",
+        r"^sqrt_n=\d+ +[\d.]+ [MG]iB +\d+ MiB +[\d.]+ s +KilledWorker +(\d+) ",
         re.M,
     )
     (deaths,) = row.findall(output)

@@ -35,12 +35,18 @@ def test_arrays_grow_until_stored_chunks_kill_workers() -> None:
     for run in large:
         assert run["outcome"] == "KilledWorker"
         assert run["deaths"] >= 4
-    # which of the two depends on how far the root tasks ran before the first death;
-    # workers that die within a second of their start leave too little to say
-    causes = {(run["cause"], run["responsible"]) for run in large}
-    known = {("run-ahead", "random_sample"), ("awaited", "random_sample")}
-    assert causes & known
-    assert causes <= known | {("unknown", None)}
+    # a worker that dies within a second of its start leaves too little to name a
+    # cause, but some of a dozen live longer; which of the two it is depends on how far
+    # the root tasks ran before
+    findings = {
+        (finding["cause"], finding["responsible"]["prefix"])
+        for run in large
+        for incident in run["incidents"]
+        for finding in incident["findings"]
+    }
+    assert findings & {("run-ahead", "random_sample"), ("awaited", "random_sample")}
+    causes = {run["cause"] for run in large}
+    assert causes <= {"run-ahead", "awaited", "unknown"}
     assert "sqrt_n=96" in said
     assert "KilledWorker" in said
 
@@ -66,7 +72,7 @@ def test_dataframe_is_shuffled_in_two_ways() -> None:
         assert run["parameters"]["nparts"] == 4
         assert run["data_bytes"] == 50_400_000
         assert (run["outcome"], run["deaths"], run["cause"]) == ("ok", 0, None)
-        assert run["peaks"]["managed"] > 10_000_000
+        assert run["peaks"]["process"] > 60_000_000
 
 
 def test_bag_is_grouped() -> None:

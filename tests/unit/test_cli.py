@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import sys
+import threading
 
 import click
 import pytest
@@ -203,3 +205,20 @@ def test_free_port_passes() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     cluster.check_port(cluster.Plan(1, 1, "127.0.0.1", port))
+
+
+def test_an_interruption_in_the_midst_of_garbage_collection_is_not_lost():
+    def _gc_callback(phase: str, info: dict[str, int]) -> None:
+        if not sent:
+            sent.append(phase)
+            signal.raise_signal(signal.SIGINT)
+
+    sent: list[str] = []
+    gc.callbacks.append(_gc_callback)
+    try:
+        with cli_options.terminate_like_ctrl_c(), pytest.raises(KeyboardInterrupt):
+            gc.collect()
+            threading.Event().wait(30)
+    finally:
+        gc.callbacks.remove(_gc_callback)
+    assert sent == ["start"]
