@@ -5,7 +5,6 @@ As light as :mod:`dask_memdash.cli`, which every ``dask`` command imports.
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import sys
@@ -116,7 +115,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Interrupt what runs, but for garbage collection, which would swallow it."""
     while frame is not None:
         if frame.f_code.co_name == GC_CALLBACK:
-            threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+            main = threading.main_thread().ident
+            threading.Timer(AGAIN, signal.pthread_kill, (main, number)).start()
             return
         frame = frame.f_back
     raise KeyboardInterrupt

@@ -213,12 +213,15 @@ def test_an_interruption_in_the_midst_of_garbage_collection_is_not_lost():
             sent.append(phase)
             signal.raise_signal(signal.SIGINT)
 
+    def collect_and_wait() -> None:
+        gc.collect()
+        threading.Event().wait(30)
+
     sent: list[str] = []
     gc.callbacks.append(_gc_callback)
     try:
         with cli_options.terminate_like_ctrl_c(), pytest.raises(KeyboardInterrupt):
-            gc.collect()
-            threading.Event().wait(30)
+            collect_and_wait()
     finally:
         gc.callbacks.remove(_gc_callback)
     assert sent == ["start"]
