@@ -164,8 +164,9 @@ def test_spilling_that_is_off_is_blamed_for_what_it_would_have_spilled():
     (finding,) = spill_blocked(known)
     assert (finding.weight, finding.prefix, finding.thin) == (1.0, "open", "")
     assert finding.text == (
-        "840 MiB of outputs were in memory; by default Dask spills what is beyond "
-        "600 MiB, 60 % of the limit. 0 B had been spilled; spilling is off."
+        "840 MiB of outputs were in memory; with its defaults Dask would have "
+        "spilled 340 MiB of them, as the process, 0.92 GiB, was beyond 600 MiB, 60 % "
+        "of the limit. 0 B had been spilled; spilling is off."
     )
     assert "340 MiB would have gone to disk" in finding.advice[0]
 

@@ -180,7 +180,11 @@ def _blocked(case: Case, weight: float, prefix: str | None, excess: int) -> Find
     target = case.target or 0
     share = f", {percent(target / case.limit)} of the limit" if case.limit else ""
     if case.spilling is False:
-        usual = f"by default Dask spills what is beyond {format_bytes(target)}{share}"
+        usual = (
+            f"with its defaults Dask would have spilled {format_bytes(excess)} of them, "
+            f"as the process, {format_bytes(case.parts.process)}, was beyond "
+            f"{format_bytes(target)}{share}"
+        )
     else:
         usual = f"Dask keeps {format_bytes(target)} there{share}, and spills the rest"
     text = (
