@@ -181,8 +181,8 @@ def _blocked(case: Case, weight: float, prefix: str | None, excess: int) -> Find
     share = f", {percent(target / case.limit)} of the limit" if case.limit else ""
     if case.spilling is False:
         usual = (
-            f"with its defaults Dask would have spilled {format_bytes(excess)} of them, "
-            f"as the process, {format_bytes(case.parts.process)}, was beyond "
+            f"with its defaults Dask would have spilled {format_bytes(excess)} of "
+            f"them, as the process, {format_bytes(case.parts.process)}, was beyond "
             f"{format_bytes(target)}{share}"
         )
     else:
