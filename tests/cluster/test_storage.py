@@ -96,6 +96,7 @@ def test_spilled_bytes_by_prefix_are_those_of_the_spill_buffers(start):
 
 def test_replicas_are_counted_once_as_data(start):
     session = start(n_workers=3)
+    session.client.amm.stop()  # it would take the copies away again
     futures = session.client.map(block, range(4))
     wait(futures)
     session.client.replicate(futures[:2], n=3)
