@@ -333,13 +333,14 @@ def test_a_prefix_that_puts_something_aside_is_known_to_leak(start):
     def leaked() -> dict[str, Any] | None:
         row = prefix(session, "leak")
         found = row and row["execution"]["leak"]
-        return found if found and found["bytes"] > 65 * MB else None
+        return found if found and found["bytes"] > 40 * MB else None
 
     # of the first one nothing is said: it may have imported half a library; and the
-    # baseline is the least of some seconds, so that it comes after them
+    # baseline is the least of some seconds, so that it comes after them; where the first
+    # idle moment was late, it holds a part of the leak already
     found = wait_for(leaked, "the leak to show in the baseline")
-    assert found["bytes"] == pytest.approx(70 * MB, rel=0.1)
-    assert found["per_task"] == pytest.approx(10 * MB, rel=0.1)
+    assert 40 * MB < found["bytes"] < 77 * MB
+    assert 5 * MB < found["per_task"] < 11 * MB
     honest = prefix(session, "honest")
     assert honest["execution"]["leak"] == {"bytes": 0, "per_task": 0}
     assert honest["storage"]["sizeof"]["flag"] == ""
