@@ -336,8 +336,8 @@ def test_a_prefix_that_puts_something_aside_is_known_to_leak(start):
         return found if found and found["bytes"] > 40 * MB else None
 
     # of the first one nothing is said: it may have imported half a library; and the
-    # baseline is the least of some seconds, so that it comes after them; where the first
-    # idle moment was late, it holds a part of the leak already
+    # baseline is the least of some seconds, so that it comes after them; where the
+    # first idle moment was late, it holds a part of the leak already
     found = wait_for(leaked, "the leak to show in the baseline")
     assert 40 * MB < found["bytes"] < 77 * MB
     assert 5 * MB < found["per_task"] < 11 * MB
