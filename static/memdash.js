@@ -67,6 +67,15 @@
     }
   }
 
+  /** Go to what was chosen on a chart, whose addresses are given by row. */
+  window.memdash.go = (links, selected) => {
+    const [row] = selected.indices;
+    selected.indices = [];
+    if (row !== undefined && links[row]) {
+      window.location.hash = links[row];
+    }
+  };
+
   // --- time ---------------------------------------------------------------------------
 
   function show_time() {
@@ -129,6 +138,9 @@
       }
       if (name === "zoomed") {
         document.getElementById("follow").hidden = text === "";
+      }
+      for (const part of document.querySelectorAll(`[data-needs="${name}"]`)) {
+        part.hidden = text === "";
       }
     });
   }

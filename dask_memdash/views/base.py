@@ -151,6 +151,8 @@ class Context:
     live: bool = True
     #: Wraps what a browser calls, so that it never raises.
     guarded: Guard = lambda function, where: function
+    #: Sources of the tables, by name, which are there before their views are made.
+    tables: dict[str, ColumnDataSource] = field(default_factory=dict)
 
 
 class View(ABC):
@@ -166,8 +168,6 @@ class View(ABC):
 
     #: What is put on the page, made once.
     root: pn.viewable.Viewable
-    #: What the browser finds by name without drawing it: the sources of tables.
-    sources: Sequence[ColumnDataSource] = ()
 
     def __init__(self, store: Store, context: Context) -> None:
         self.store = store

@@ -37,8 +37,7 @@ class IncidentsView(View):
 
     def __init__(self, store: Store, context: Context) -> None:
         super().__init__(store, context)
-        self.table = ServedTable(INCIDENTS)
-        self.sources = (self.table.source,)
+        self.table = ServedTable(INCIDENTS, context)
         self.empty = Text("incidents_empty.html", context.stylesheet, ["md-empty"])
         self.story = Text("incident_story.html", context.stylesheet)
         self.more = Text("incident_more.html", context.stylesheet)

@@ -3,23 +3,27 @@
 `SECTIONS` is the one list of what is on the page and on which tab; the template puts
 every section where its name is.  Nothing is read while no browser looks: the updates
 of a page are a periodic callback of its session, which ends with it.  Of an open page,
-only the tab that is shown is kept up to date.
+only the tab that is shown is kept up to date, and what is on the other tabs is made
+when they are shown first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import panel as pn
 from bokeh.document import Document
-from bokeh.models import ColumnDataSource, CustomJS, TextInput
+from bokeh.model import Model
+from bokeh.models import Column, ColumnDataSource, CustomJS, TextInput
 from panel.io.resources import LOCAL_DIST, patch_model_css
 
 from dask_memdash.border import Border
 from dask_memdash.store.base import Store
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Guard, View, environment, sync
+from dask_memdash.views.columns import TABLES
 from dask_memdash.views.history import HistoryView
 from dask_memdash.views.incidents import IncidentsView
 from dask_memdash.views.limits import LimitsView
@@ -29,8 +33,10 @@ from dask_memdash.views.prefixes import PrefixesView
 from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.state import TABS, read
 from dask_memdash.views.summary import NoticesView, SummaryView
+from dask_memdash.views.table import ServedTable
 from dask_memdash.views.worker import WorkerView
-from dask_memdash.views.workers import WorkersView
+from dask_memdash.views.workermap import WorkerMapView
+from dask_memdash.views.workers import MOST, WorkersView
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ SECTIONS = {
     "notices": Section("", NoticesView),
     "summary": Section("overview", SummaryView),
     "history": Section("overview", HistoryView),
+    "map": Section("overview", WorkerMapView),
     "workers": Section("overview", WorkersView),
     "prefixes": Section("overview", PrefixesView),
     "worker": Section("workers", WorkerView),
@@ -66,6 +73,8 @@ class OpenPage:
 
     Parameters
     ----------
+    doc
+        The document of its session.
     store
         What they show.
     stylesheet
@@ -76,21 +85,25 @@ class OpenPage:
 
     def __init__(
         self,
+        doc: Document,
         store: Store,
         stylesheet: str,
         guarded: Guard,
     ) -> None:
+        self.doc = doc
         self.store = store
         self.context = Context(stylesheet, guarded=guarded)
-        self.views = {
-            name: section.make(store, self.context)
-            for name, section in SECTIONS.items()
+        #: The views that have been made, by name.
+        self.views: dict[str, View] = {}
+        self._guarded = guarded
+        self._holders = {
+            name: Column(name=name, sizing_mode="stretch_width") for name in SECTIONS
         }
-        self._updates = [
-            (SECTIONS[name].tab, guarded(view.update, f"the page's {name}"))
-            for name, view in self.views.items()
-        ]
+        self._updates: list[tuple[str, Callable[[], object]]] = []
+        self._made: set[str] = set()
+        self._make = guarded(self._make_tab, "making the page's tab")
         self._follow = guarded(self.context.axis.keep_up, "the page's time axis")
+        tables = [ServedTable(table, self.context).source for table in TABLES.values()]
         #: Short texts that the template has places for: name → text.
         self.facts = ColumnDataSource({"name": [], "text": []}, name="memdash-facts")
         self._state_facts = guarded(self._write_facts, "the page's counts")
@@ -98,10 +111,11 @@ class OpenPage:
         self.state = TextInput(name="memdash-state", visible=False)
         self.state.on_change("value", guarded(self._told, "following the browser"))
         # A callback that never runs carries to the browser what nothing there draws.
-        sources = [source for view in self.views.values() for source in view.sources]
         self.state.js_on_change(
-            "disabled", CustomJS(args={"sources": [self.facts, *sources]}, code="")
+            "disabled", CustomJS(args={"sources": [self.facts, *tables]}, code="")
         )
+        self._make_tab("")
+        self._make_tab(self.context.shown.tab)
 
     def update(self) -> None:
         """Bring what is shown up to date, unless the reader has paused it."""
@@ -116,19 +130,31 @@ class OpenPage:
                 update()
         self._state_facts()
 
-    def roots(self) -> dict[str, pn.viewable.Viewable]:
-        """Give what the template puts on the page, by name."""
-        roots: dict[str, pn.viewable.Viewable] = {
-            name: view.root for name, view in self.views.items()
-        }
-        roots["inputs"] = pn.Column(pn.pane.Bokeh(self.state), visible=False)
-        return roots
+    def roots(self) -> list[Column]:
+        """Give what the template puts on the page, by the names that they have."""
+        inputs = Column(self.state, name="inputs", visible=False)
+        return [*self._holders.values(), inputs]
+
+    def _make_tab(self, tab: str) -> None:
+        """Make the views of a tab, once."""
+        self._made.add(tab)
+        self._follow(self.store)
+        for name, section in SECTIONS.items():
+            if section.tab == tab:
+                self.views[name] = view = section.make(self.store, self.context)
+                update = self._guarded(view.update, f"the page's {name}")
+                update()  # so that it comes to the browser whole
+                self._updates.append((tab, update))
+                self._holders[name].children = [hand_out(view.root, self.doc)]
 
     def _told(self, attr: str, old: str, new: str) -> None:
         before, shown = self.context.shown, read(str(new))
         self.context.shown = shown
         if (shown.window, shown.follow) != (before.window, before.follow):
             self.context.axis.show(shown.window)
+        if shown.tab not in self._made:
+            with together(self.doc):
+                self._make(shown.tab)
         self.draw()
 
     def _write_facts(self) -> None:
@@ -139,8 +165,39 @@ class OpenPage:
             else "",
             "clock": theme.clock(cluster["time"]) if cluster["time"] else "",
             "zoomed": "zoomed" if self.context.axis.zoomed else "",
+            "map": "map" if cluster["n_processes"] > MOST else "",
         }
         sync(self.facts, {"name": list(facts), "text": list(facts.values())})
+
+
+def hand_out(root: pn.viewable.Viewable, doc: Document) -> Model:
+    """Give Panel's model of a view, for a document; let go of when its session ends.
+
+    As Panel's ``server_doc``, which can make nothing but roots; and a layout of Panel's
+    takes nothing up later in a session that Panel did not open.
+    """
+    model = root.get_root(doc)
+    root._documents[doc] = model
+    doc.on_session_destroyed(root._server_destroy)
+    return model
+
+
+@contextmanager
+def together(doc: Document) -> Iterator[None]:
+    """Send a document's changes as one at the end, its stylesheets from this server.
+
+    Panel patches the addresses of its own stylesheets only for pages that it hands out
+    itself: neither for a session that is made anew when a browser comes back, nor for
+    what is added to a page later.
+    """
+    doc.hold("combine")
+    try:
+        with doc.models.freeze():
+            yield
+        for root in doc.roots:
+            patch_model_css(root, LOCAL_DIST)
+    finally:
+        doc.unhold()
 
 
 class Page:
@@ -187,16 +244,12 @@ class Page:
             doc.template_variables["failed"] = True
 
     def _fill(self, doc: Document) -> bool:
-        page = OpenPage(self._store, self._assets("memdash.css"), self._border.guarded)
-        page.update()
-        with doc.models.freeze():
-            for name, root in page.roots().items():
-                root.server_doc(doc, title="MemDash", location=False)
-                doc.roots[-1].name = name
-        # Panel does so only for pages that it hands out itself, not for a session
-        # that is made anew when a browser comes back.
-        for root in doc.roots:
-            patch_model_css(root, LOCAL_DIST)
+        stylesheet, guarded = self._assets("memdash.css"), self._border.guarded
+        with together(doc):
+            page = OpenPage(doc, self._store, stylesheet, guarded)
+            page.update()
+            for root in page.roots():
+                doc.add_root(root)
         doc.add_periodic_callback(
             self._border.guarded(page.update, "updating the page"),
             max(100, round(self._refresh * 1000 / LOOKS)),

@@ -24,8 +24,7 @@ class LimitsView(View):
 
     def __init__(self, store: Store, context: Context) -> None:
         super().__init__(store, context)
-        self.table = ServedTable(LIMITS)
-        self.sources = (self.table.source,)
+        self.table = ServedTable(LIMITS, context)
         self.about = Text("limit.html", context.stylesheet)
         self.root = pn.Column(self.about.pane, sizing_mode="stretch_width", margin=0)
 

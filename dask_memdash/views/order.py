@@ -73,8 +73,7 @@ class OrderView(View):
 
     def __init__(self, store: Store, context: Context) -> None:
         super().__init__(store, context)
-        self.table = ServedTable(GRAPHS)
-        self.sources = (self.table.source,)
+        self.table = ServedTable(GRAPHS, context)
         self.empty = Text("order_empty.html", context.stylesheet, ["md-empty"])
         self.about = Text("order.html", context.stylesheet)
         self.point = Text("order_point.html", context.stylesheet)

@@ -100,8 +100,7 @@ class PrefixView(View):
 
     def __init__(self, store: Store, context: Context) -> None:
         super().__init__(store, context)
-        self.table = ServedTable(TASKS)
-        self.sources = (self.table.source,)
+        self.table = ServedTable(TASKS, context)
         self.about = Text("prefix.html", context.stylesheet)
         self.source = ColumnDataSource(distribution([]))
         self.x_range = Range1d(-1, 1)

@@ -30,6 +30,7 @@ from dask_memdash.views.state import Shown
 from dask_memdash.views.summary import NoticesView, SummaryView
 from dask_memdash.views.tabular import Column, address, cut
 from dask_memdash.views.timeaxis import TimeAxis
+from dask_memdash.views.workermap import WorkerMapView
 from dask_memdash.views.workers import WorkersView
 
 #: Incidents told in full, the newest, and how many of them with a chart.
@@ -97,6 +98,7 @@ class _Report:
             ("notices", NoticesView),
             ("summary", SummaryView),
             ("history", HistoryView),
+            ("map", WorkerMapView),
             ("workers", WorkersView),
             ("prefixes", PrefixesView),
         ):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from bokeh.models import ColumnDataSource
 
 from dask_memdash.store.base import Store
-from dask_memdash.views.base import sync
+from dask_memdash.views.base import Context, sync
 from dask_memdash.views.state import TableQuery
 from dask_memdash.views.tabular import Column, Table, TablePage, cut, select
 
@@ -31,13 +31,16 @@ class ServedTable:
     ----------
     table
         What it holds.
+    context
+        Whose page it is on; there all tables of one name have one source.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, context: Context) -> None:
         self.table = table
-        self.source = ColumnDataSource(
+        self.source = context.tables.get(table.name) or ColumnDataSource(
             _cells(table, TablePage([], 0, 0, 0)), name=f"memdash-table-{table.name}"
         )
+        context.tables[table.name] = self.source
         self._columns = [_describe(column) for column in table.columns]
 
     def draw(self, store: Store, query: TableQuery, chosen: str, once: Once) -> None:

@@ -83,8 +83,7 @@ class WorkerView(View):
 
     def __init__(self, store: Store, context: Context) -> None:
         super().__init__(store, context)
-        self.table = ServedTable(WORKERS)
-        self.sources = (self.table.source,)
+        self.table = ServedTable(WORKERS, context)
         self.about = Text("worker.html", context.stylesheet)
         self.running = Text("worker_tasks.html", context.stylesheet)
         self.chart = TimeChart("worker", context.axis, 300)

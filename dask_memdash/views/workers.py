@@ -19,8 +19,9 @@ from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.rows import RowChart
 
-#: Rows at most, the rest's not counted.
+#: Rows at most, the rest's not counted, and with a map of all workers above them.
 MOST = 40
+MOST_WITH_MAP = 12
 
 #: Height of a bar, in rows.
 BAR = 0.66
@@ -53,32 +54,39 @@ class Row:
     thresholds: dict[str, int | None] = field(default_factory=dict)
     note: str = ""
 
-    @property
-    def fullness(self) -> float:
-        """How full it is: share of the limit, or bytes where there is none."""
-        return (self.process or 0) / (self.limit or 1)
 
-
-def rows(workers: list[Worker], most: int = MOST) -> list[Row]:
-    """Group workers by process; the fullest get rows, by name, then the rest."""
+def processes(workers: Iterable[Worker]) -> list[list[Worker]]:
+    """Group workers by the process that they live in, in the order of the workers."""
     groups: dict[tuple[str, int], list[Worker]] = {}
     for worker in workers:
         groups.setdefault((worker["host"], worker["pid"]), []).append(worker)
-    known = list(groups.values())
+    return list(groups.values())
+
+
+def rows(workers: list[Worker], most: int | None = None) -> list[Row]:
+    """Group workers by process; the fullest get rows, by name, then the rest.
+
+    Unless `most` says otherwise, these are few where there is a map of all workers.
+    """
+    known = processes(workers)
+    if most is None:
+        most = MOST if len(known) <= MOST else MOST_WITH_MAP
     if len(known) <= most:
         return [_row(group) for group in known]
-    fullest = sorted(known, key=lambda group: -_fullness(group))[:most]
+    fullest = sorted(known, key=lambda group: -fullness(group))[:most]
     chosen = {id(group) for group in fullest}
     shown = [_row(group) for group in known if id(group) in chosen]
     return [*shown, _rest([group for group in known if id(group) not in chosen])]
 
 
-def _fullness(group: list[Worker]) -> float:
+def fullness(group: list[Worker]) -> float:
+    """Give how full a process is, as a share of its limit."""
     worker = group[0]
-    return (worker["breakdown"]["process"] or 0) / (_least_limit(group) or 2**60)
+    return (worker["breakdown"]["process"] or 0) / (least_limit(group) or 2**60)
 
 
-def _least_limit(group: Iterable[Worker]) -> int | None:
+def least_limit(group: Iterable[Worker]) -> int | None:
+    """Give the smallest limit of a process's workers, in bytes; None without one."""
     return min((w["limit"] for w in group if w["limit"] is not None), default=None)
 
 
@@ -87,13 +95,19 @@ def _parts(worker: Worker) -> dict[str, int]:
     return {part.name: breakdown[part.name] or 0 for part in theme.PARTS}  # type: ignore[literal-required]
 
 
+def label(group: list[Worker]) -> str:
+    """Name a process as its row does."""
+    if len(group) > 1:
+        return f"{len(group)} in one process"
+    name = group[0]["name"]
+    return theme.shorten(f"worker {name}" if name.isdigit() else name, 22)
+
+
 def _row(group: list[Worker]) -> Row:
     first = group[0]
-    name = first["name"]
-    label = theme.shorten(f"worker {name}" if name.isdigit() else name, 22)
+    said = label(group)
     note = ""
     if len(group) > 1:
-        label = f"{len(group)} in one process"
         note = (
             f"{len(group)} workers share process {first['pid']}. Each of them "
             "compares the memory of the whole process with its own limit."
@@ -101,11 +115,11 @@ def _row(group: list[Worker]) -> Row:
     states = sorted({w["status"] for w in group} - {"running"})
     if states:
         state = theme.shorten(", ".join(states), 9)
-        label = f"{theme.shorten(label, 18 - len(state) + 3)} ({state})"
+        said = f"{theme.shorten(said, 18 - len(state) + 3)} ({state})"
     return Row(
-        label=label,
+        label=said,
         workers=group,
-        limit=_least_limit(group),
+        limit=least_limit(group),
         parts=_parts(first),
         process=first["breakdown"]["process"],
         spilled=_sum(worker["breakdown"]["spilled"] for worker in group),
@@ -121,7 +135,7 @@ def _sum(values: Iterable[int | None]) -> int | None:
 
 def _rest(groups: list[list[Worker]]) -> Row:
     parts = [_parts(group[0]) for group in groups]
-    limits = [_least_limit(group) for group in groups]
+    limits = [least_limit(group) for group in groups]
     return Row(
         label=f"{len(groups):,} less full",
         workers=[worker for group in groups for worker in group],

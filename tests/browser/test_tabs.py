@@ -247,6 +247,32 @@ def fake_store_now(store):
     store.history = moved
 
 
+# --- many workers --------------------------------------------------------------------
+
+
+def test_map_shows_every_worker_of_a_large_cluster_and_leads_to_it(look, show):
+    page = look(show(many_workers(120)))
+    chart = page.locator("[data-chart=map]")
+    chart.get_by_text("Of 120 processes, 0 have 80 %").wait_for()
+    figure = chart.locator(".md-chart")
+    figure.scroll_into_view_if_needed()
+    box = figure.bounding_box()
+    # 40 cells a row, three rows: the third cell of the second row is worker 43
+    page.mouse.move(box["x"] + box["width"] * 2.5 / 40, box["y"] + box["height"] / 2)
+    hovered = page.locator(".bk-Tooltip .bk-tooltip-content").first
+    hovered.wait_for()
+    assert "worker-43" in hovered.inner_text()
+    page.mouse.down()
+    page.mouse.up()
+    shown(page, "workers").get_by_role("heading", name="worker-43").wait_for()
+
+
+def test_small_cluster_has_no_map(look, show):
+    page = look(show(fake_store.busy()))
+    page.get_by_text("in 4 workers").wait_for()
+    assert not page.get_by_role("heading", name="All workers").is_visible()
+
+
 # --- order and help ------------------------------------------------------------------
 
 

@@ -4,15 +4,25 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import fake_store
+import panel as pn
 import pytest
 from bokeh.document import Document
 from bokeh.models import HoverTool, ImportedStyleSheet
 from fake_store import HOSTILE, MiB
 
 from dask_memdash.border import Border
-from dask_memdash.views import history, prefixes, state, theme, timechart, workers
+from dask_memdash.views import (
+    history,
+    layout,
+    prefixes,
+    state,
+    theme,
+    timechart,
+    workers,
+)
 from dask_memdash.views.base import Context
 from dask_memdash.views.history import HistoryView
 from dask_memdash.views.incidents import IncidentsView
@@ -56,12 +66,11 @@ def tell(page, **told):
 
 def open_page(store, border):
     """Open a page as a browser's session does; give its document and views."""
-    page = OpenPage(SharedStore(store), CSS, border.guarded)
-    page.update()
     doc = Document()
-    with doc.models.freeze():
-        for root in page.roots().values():
-            root.server_doc(doc, location=False)
+    page = OpenPage(doc, SharedStore(store), CSS, border.guarded)
+    page.update()
+    for root in page.roots():
+        doc.add_root(root)
     return page, doc
 
 
@@ -348,7 +357,9 @@ def questions(n_pages):
     """Count what a store is asked while this many pages are drawn twice."""
     store = fake_store.after_incident()
     shared = SharedStore(store)
-    pages = [OpenPage(shared, CSS, Border().guarded) for _ in range(n_pages)]
+    pages = [
+        OpenPage(Document(), shared, CSS, Border().guarded) for _ in range(n_pages)
+    ]
     for _ in range(2):
         for page in pages:
             page.update()
@@ -402,6 +413,8 @@ def test_document_does_not_grow_while_the_cluster_lives(border):
     store = fake_store.busy(60)
     store.all_prefixes = [fake_store.prefix(f"p{i}", i * MiB) for i in range(60)]
     page, doc = open_page(store, border)
+    for tab in [*state.TABS, "overview"]:
+        tell(page, tab=tab)
     models = {model.id for model in doc.models}
     for tick in range(150):
         store.points.append(store.points[tick % 100])
@@ -412,7 +425,7 @@ def test_document_does_not_grow_while_the_cluster_lives(border):
     history_view = page.views["history"]
     assert len(history_view.chart.source.data["time"]) <= 2 * timechart.POINTS + 1
     assert len(history_view.marks.data["time"]) <= history.MARKS
-    assert len(page.views["workers"].source.data["row"]) == workers.MOST + 1
+    assert len(page.views["workers"].source.data["row"]) == 13
     assert len(page.views["prefixes"].source.data["row"]) == prefixes.MOST + 1
     tell(page, tab="incidents")
     assert len(page.views["incidents"].table.source.data["what"]) == 50
@@ -457,9 +470,52 @@ def test_page_names_only_its_own_files_and_the_dashboards_other_pages(border):
 def test_styles_come_from_this_server_even_in_a_session_made_anew(border):
     doc = Document()
     Page(SharedStore(fake_store.busy()), 1.0, [], assets, border).open(doc)
-    urls = {sheet.url for sheet in doc.select({"type": ImportedStyleSheet})}
-    assert len(urls) > 2
-    assert {url.split("/")[0] for url in urls} == {"static", "memdash"}
+    state_of_browser = doc.select_one({"name": "memdash-state"})
+    for tab in state.TABS:  # what is made later, too
+        state_of_browser.value = json.dumps({"tab": tab})
+        urls = {sheet.url for sheet in doc.select({"type": ImportedStyleSheet})}
+        assert len(urls) > 2
+        assert {url.split("/")[0] for url in urls} == {"static", "memdash"}
+
+
+def test_what_is_on_other_tabs_is_made_when_they_are_shown(border):
+    page, doc = open_page(fake_store.after_incident(), border)
+    assert page.views.keys() == {
+        *("notices", "summary", "history", "map", "workers", "prefixes")
+    }
+    opened = len(doc.models)
+    tell(page, tab="incidents", chosen="4")
+    assert "incidents" in page.views
+    assert "terminated by its nanny" in texts(page)
+    grown = len(doc.models)
+    assert grown > opened
+    for tab in ("overview", "incidents"):
+        tell(page, tab=tab)
+    assert len(doc.models) == grown, "made once"
+
+
+def test_tab_that_cannot_be_made_leaves_the_others_alive(monkeypatch):
+    def broken(store, context):
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setitem(layout.SECTIONS, "order", layout.Section("order", broken))
+    border = Border()
+    page, _ = open_page(fake_store.busy(), border)
+    for tab in ("order", "limits", "order"):
+        tell(page, tab=tab)
+    assert "No limits to check yet" in texts(page)
+    (fault,) = border.texts()
+    assert "making the page's tab" in fault
+
+
+def test_panel_lets_go_of_every_view_when_the_session_ends(border):
+    page, doc = open_page(fake_store.busy(), border)
+    tell(page, tab="limits")
+    handed_out = {root.children[0].id for root in page.roots() if root.children}
+    assert handed_out & set(pn.state._views)
+    for callback in doc.session_destroyed_callbacks:
+        callback(SimpleNamespace(_document=doc))
+    assert not handed_out & set(pn.state._views)
 
 
 def no_macros():

@@ -11,7 +11,7 @@ from bokeh.models import ColumnDataSource
 from fake_store import HOSTILE, MiB
 
 from dask_memdash.views import columns, prefix_columns, state
-from dask_memdash.views.base import sync
+from dask_memdash.views.base import Context, sync
 from dask_memdash.views.state import Shown, TableQuery
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.tabular import address, select, to_csv
@@ -138,7 +138,7 @@ def once(question, answer):
 
 
 def served(store, query=None, chosen="", table=WORKERS):
-    made = ServedTable(table)
+    made = ServedTable(table, Context(""))
     made.draw(store, query or TableQuery(), chosen, once)
     return made
 
