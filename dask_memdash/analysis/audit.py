@@ -22,6 +22,11 @@ ENOUGH = 3
 TRIFLE = 2**16
 TRIFLE_PART = 0.02
 
+#: Excess of all tasks of a prefix together, in bytes, that is nothing to speak of: an
+#: arena of small objects (1 MiB) is charged whole to the task for which it was opened,
+#: and stays for everybody; some come with no task's doing.
+TRIFLE_TOTAL = 2 * 2**20
+
 #: Outputs believed at less or more than this many times their weight are flagged.
 TOO_LIGHT = 0.5
 TOO_HEAVY = 2.0
@@ -81,7 +86,7 @@ def _excess(state: PrefixState) -> int:
     weighed = state.weighed
     excess = weighed.left - weighed.believed
     trifle = TRIFLE * weighed.count + TRIFLE_PART * weighed.believed
-    return excess if excess > trifle else 0
+    return excess if excess > max(trifle, TRIFLE_TOTAL) else 0
 
 
 def _audit(state: PrefixState, leaked: int) -> Audit:
