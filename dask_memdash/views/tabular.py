@@ -11,6 +11,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -90,6 +91,7 @@ class TablePage:
     total: int
 
 
+@lru_cache(8192)
 def address(kind: str, name: str) -> str:
     """Give the fragment of the page's address that shows something, empty for none."""
     if not name or len(name) > LONGEST_LINK:

@@ -9,6 +9,7 @@ bars say more.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import panel as pn
@@ -44,45 +45,49 @@ def grid(number: int) -> tuple[int, int]:
 def cells(groups: list[list[Worker]]) -> dict[str, list[Any]]:
     """Turn the workers of each process into the columns of the map."""
     wide, _ = grid(len(groups))
-    held_up = [bool(_states(group) & _HELD_UP) for group in groups]
+    states = [{worker["status"] for worker in group} for group in groups]
+    held_up = [not _HELD_UP.isdisjoint(found) for found in states]
+    full = [(step(group), least_limit(group)) for group in groups]
     return {
         "column": [number % wide for number in range(len(groups))],
         "row": [number // wide for number in range(len(groups))],
-        "shade": [shade(group) for group in groups],
+        "shade": [shade(*known) for known in full],
         "hatch": ["x" if held else " " for held in held_up],
         "edge": [theme.CAUTION if held else theme.NEUTRAL for held in held_up],
         "edge_width": [2.5 if held else 0.5 for held in held_up],
         "name": [label(group) for group in groups],
-        "status": [", ".join(sorted(_states(group))) for group in groups],
-        "about": [_about(group) for group in groups],
+        "status": [", ".join(sorted(found)) for found in states],
+        "about": [_about(*known) for known in full],
         "link": [address("worker", group[0]["address"]) for group in groups],
     }
 
 
-def shade(group: list[Worker]) -> float:
+def step(group: list[Worker]) -> int | None:
+    """Give how full a process is, in steps of its limit; None before it was read."""
+    if group[0]["breakdown"]["process"] is None:
+        return None
+    return round(fullness(group) * SHADES)
+
+
+@lru_cache(1024)
+def shade(full: int | None, limit: int | None) -> float:
     """Give how dark a process's cell is: 0.06 for an empty one, 1 at its limit.
 
     Whoever has no limit, or has not been read yet, is as light as can be.
     """
-    if least_limit(group) is None or group[0]["breakdown"]["process"] is None:
+    if full is None or limit is None:
         return 0.0
-    share = min(1.0, fullness(group))
-    return round(0.06 + 0.94 * round(share * SHADES) / SHADES, 3)
+    return round(0.06 + 0.94 * min(full, SHADES) / SHADES, 3)
 
 
-def _states(group: list[Worker]) -> set[str]:
-    return {worker["status"] for worker in group}
-
-
-def _about(group: list[Worker]) -> str:
+@lru_cache(1024)
+def _about(full: int | None, limit: int | None) -> str:
     """Say how full a process is, in steps as coarse as its shade."""
-    limit = least_limit(group)
-    if group[0]["breakdown"]["process"] is None:
+    if full is None:
         return "not measured yet"
     if limit is None:
         return "no memory limit"
-    share = round(fullness(group) * SHADES) / SHADES
-    return f"about {100 * share:.0f} % of {theme.size(limit)}"
+    return f"about {100 * full / SHADES:.0f} % of {theme.size(limit)}"
 
 
 def in_words(groups: list[list[Worker]]) -> str:

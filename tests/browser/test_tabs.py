@@ -347,6 +347,7 @@ def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
     store = fake_store.after_incident()
     store.all_graphs = [fake_store.graph(1)]
     store.all_limits = fake_store.wrong_limits().all_limits
+    store.all_workers = many_workers(60).all_workers  # so that there is a map
     page = look(show(store), scheme=scheme)
     for address, said in (
         ("overview", "outputs kept in memory"),

@@ -46,7 +46,9 @@ def test_cell_is_as_dark_as_its_process_is_full():
 
 
 def test_process_over_its_limit_is_no_darker_than_dark():
-    assert workermap.shade(processes(filled(1, (3000,)).all_workers)[0]) == 1.0
+    cells = workermap.cells(processes(filled(1, (3000,)).all_workers))
+    assert cells["shade"] == [1.0]
+    assert cells["about"] == ["about 295 % of 1.00 GiB"]
 
 
 def test_small_moves_change_no_cell():
