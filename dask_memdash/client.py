@@ -197,10 +197,11 @@ class Connection:
         return path
 
     async def _ask(
-        self, path: str, patience: float = PATIENCE
+        self, path: str, patience: float | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Ask for what the JSON API has at a path; give it, and what came with it."""
         address = self._address
+        patience = PATIENCE if patience is None else patience
         try:
             scheduler: Any = self._client.scheduler
             call = scheduler.memdash_query(path=path, arguments={})

@@ -98,6 +98,13 @@ def assigned(n):
         ),
         (
             "paused",
+            {"until": T + 0.1},
+            "Worker 2 was above its pause threshold for a moment, and was paused: too "
+            "short for a report of what it used then. Around it, it used up to 561 MiB "
+            "of 584 MiB (96 %). It went on after 0.1 s.",
+        ),
+        (
+            "paused",
             {"n_pauses": 3},
             "Worker 2 was paused 3 times, above its pause threshold: it used up to "
             "561 MiB of 584 MiB (96 %). It is still paused.",
