@@ -25,6 +25,8 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from unittest import mock
 from weakref import WeakKeyDictionary
@@ -101,17 +103,20 @@ class Refreshes:
 # -- the browser's process -------------------------------------------------------------
 
 
+def chromium() -> str | None:
+    """Give the browser's path."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    named = os.environ.get("MEMDASH_CHROMIUM")
+    return named or next(filter(None, map(shutil.which, names)), None)
+
+
 def browse(url: str, pages: int, seconds: float) -> None:
     """Open the page, stay for a while, and print what was seen as JSON."""
     from playwright.sync_api import sync_playwright
 
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = os.environ.get("MEMDASH_CHROMIUM") or next(
-        filter(None, map(shutil.which, names)), None
-    )
     received = [0]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         opened = []
         for number in range(pages):
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
@@ -207,44 +212,71 @@ async def beat(running: Scheduler, variants: list[list[Any]]) -> None:
         await asyncio.sleep(0.02)
 
 
+@asynccontextmanager
+async def cluster(
+    options: argparse.Namespace, caught: dict[str, dict[str, Any]], rounds: int = 0
+) -> AsyncIterator[Scheduler]:
+    """Run a scheduler with MemDash, whose workers heartbeat until the end.
+
+    Parameters
+    ----------
+    options
+        Numbers of workers, prefixes and incidents.
+    caught
+        Heartbeats of a real worker.
+    rounds
+        Heartbeats of each worker before the start, as if six seconds apart, so that
+        histories are as long as they would be by then.
+    """
+    logging.getLogger("dask_memdash").setLevel(logging.CRITICAL)
+    clock = simulated.Clock()
+    clock.now -= 6.0 * rounds
+    async with simulated.scheduler() as running:
+        with clock.installed():
+            plugin = MemDash(incidents__keep=max(10, options.incidents))
+            running.add_plugin(plugin)
+        await plugin.start(running)
+        await simulated.add_workers(running, options.workers, caught["busy"]["metrics"])
+        variants = [vary(caught["busy"], f, options.workers) for f in (0.8, 1.0, 1.2)]
+        with clock.installed():
+            for number in range(rounds):
+                clock.now += 6.0
+                simulated.beat(running, variants[number % 3])
+                plugin.tick()
+                if number % 50 == 0:
+                    progress(f"{number} of {rounds} heartbeats before the start")
+        simulated.beat(running, variants[1])
+        beating = asyncio.create_task(beat(running, variants))
+        # The incidents are of long ago: nobody is told of them one by one.
+        silent = mock.patch.object(herald.Herald, "tell", return_value=None)
+        with silent:
+            fill(plugin, options.prefixes, options.incidents)
+            try:
+                yield running
+            finally:
+                beating.cancel()
+
+
+def vary(caught: dict[str, Any], factor: float, workers: int) -> list[Any]:
+    """Give a heartbeat for each worker, with another RSS than was caught."""
+    message = {**caught, "extensions": dict(caught["extensions"])}
+    own = message["extensions"]["memdash"]
+    reading = {**own["reading"], "rss": int(own["reading"]["rss"] * factor)}
+    message["extensions"]["memdash"] = {**own, "reading": reading}
+    return simulated.packed(message, workers, with_memdash=True)
+
+
 async def measure(
     options: argparse.Namespace, caught: dict[str, dict[str, Any]]
 ) -> None:
     """Open pages on each tab and print what they cost."""
-    logging.getLogger("dask_memdash").setLevel(logging.CRITICAL)
-    async with simulated.scheduler() as running:
-        plugin = MemDash(incidents__keep=max(10, options.incidents))
-        running.add_plugin(plugin)
-        await plugin.start(running)
-        await simulated.add_workers(running, options.workers, caught["busy"]["metrics"])
-        variants = []
-        for factor in (0.8, 1.0, 1.2):
-            message = {
-                **caught["busy"],
-                "extensions": dict(caught["busy"]["extensions"]),
-            }
-            own = message["extensions"]["memdash"]
-            reading = {**own["reading"], "rss": int(own["reading"]["rss"] * factor)}
-            message["extensions"]["memdash"] = {**own, "reading": reading}
-            variants.append(
-                simulated.packed(message, options.workers, with_memdash=True)
-            )
-        simulated.beat(running, variants[1])
-        beating = asyncio.create_task(beat(running, variants))
-        refreshes = Refreshes()
-        gc.callbacks.append(refreshes.collecting)
-        # The incidents are of long ago: nobody is told of them one by one.
-        silent = mock.patch.object(herald.Herald, "tell", return_value=None)
-        patches = [*refreshes.installed(), silent]
-        for patch in patches:
-            patch.start()
-        fill(plugin, options.prefixes, options.incidents)
-        try:
+    refreshes = Refreshes()
+    gc.callbacks.append(refreshes.collecting)
+    with ExitStack() as timed:
+        for patch in refreshes.installed():
+            timed.enter_context(patch)
+        async with cluster(options, caught) as running:
             await print_costs(options, running, refreshes)
-        finally:
-            for patch in patches:
-                patch.stop()
-            beating.cancel()
 
 
 async def print_costs(

@@ -16,9 +16,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import common
 import simulated
@@ -28,8 +26,6 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol import loads
 from distributed.scheduler import heartbeat_interval
 
-import dask_memdash.plugins.install
-import dask_memdash.plugins.scheduler
 from dask_memdash import MemDash
 from dask_memdash.border import border
 
@@ -41,31 +37,12 @@ TASK_BUDGET = 48
 Heartbeats = dict[str, dict[str, Any]]
 
 
-class Clock:
-    """The time as MemDash's hooks see it, moved on by hand.
-
-    A thousand workers take six seconds to heartbeat once; here they take a tenth of a
-    second, and a history that keeps a point each half second would keep nothing.
-    """
-
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Show this clock to the scheduler plugin, and call no tick by itself."""
-        shown = SimpleNamespace(**{**vars(time), "time": lambda: self.now})
-        with (
-            mock.patch.object(dask_memdash.plugins.scheduler, "time", shown),
-            mock.patch.object(dask_memdash.plugins.install, "TICK", 1e6),
-        ):
-            yield
-
-
 class Setup:
     """The scheduler, MemDash on it, and the clock."""
 
-    def __init__(self, scheduler: Scheduler, plugin: MemDash, clock: Clock) -> None:
+    def __init__(
+        self, scheduler: Scheduler, plugin: MemDash, clock: simulated.Clock
+    ) -> None:
         self.scheduler = scheduler
         self.plugin = plugin
         self.clock = clock
@@ -363,7 +340,7 @@ async def print_graph_memory(setup: Setup, tasks: int) -> None:
 
 async def measure(options: argparse.Namespace, caught: Heartbeats) -> None:
     """Measure everything on one scheduler."""
-    clock = Clock()
+    clock = simulated.Clock()
     with clock.installed():
         async with simulated.scheduler() as scheduler:
             plugin = MemDash()

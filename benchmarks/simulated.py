@@ -13,8 +13,10 @@ import contextlib
 import logging
 import pickle
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import common
 import dask
@@ -26,6 +28,8 @@ from distributed.comm.core import Comm, CommClosedError
 from distributed.protocol import dumps, loads
 from distributed.protocol.serialize import Serialized, serialize
 
+import dask_memdash.plugins.install
+import dask_memdash.plugins.scheduler
 from dask_memdash import MemDash
 
 #: Threads of the worker whose heartbeats are caught, and kinds of outputs it holds.
@@ -76,6 +80,27 @@ class Sink(Comm):
     def closed(self) -> bool:
         """Whether it is closed."""
         return self._closed.is_set()
+
+
+class Clock:
+    """The time as MemDash's hooks see it, moved on by hand.
+
+    A thousand workers take six seconds to heartbeat once; here they take a tenth of a
+    second, and a history that keeps a point each half second would keep nothing.
+    """
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Show this clock to the scheduler plugin, and call no tick by itself."""
+        shown = SimpleNamespace(**{**vars(time), "time": lambda: self.now})
+        with (
+            mock.patch.object(dask_memdash.plugins.scheduler, "time", shown),
+            mock.patch.object(dask_memdash.plugins.install, "TICK", 1e6),
+        ):
+            yield
 
 
 # -- heartbeats of a real worker -------------------------------------------------------
