@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import dask
 import fake_store
 import pytest
-from distributed import KilledWorker
+from distributed import Event, KilledWorker
 from fake_store import HOSTILE, MiB
 from reverse_proxy import reverse_proxy
 
@@ -83,8 +83,9 @@ def test_busy_cluster_shows_what_is_stored_and_where(look, cluster):
 
 
 def fill_memory(seconds):
-    """Take more and more memory until somebody puts an end to it."""
-    taken = []
+    """Hold 90 MiB until told to go on, then take more until somebody ends it."""
+    taken = [bytearray(b"x") * (90 * MiB)]
+    Event("seen").wait(timeout=seconds)
     for _ in range(int(seconds / 0.1)):
         taken.append(bytearray(os.urandom(1)) * (30 * MiB))
         time.sleep(0.1)
@@ -98,7 +99,29 @@ def test_death_of_a_worker_is_read_off_the_page(look, cluster, width, scheme):
         client, url = cluster(n_workers=2, memory_limit="400MiB")
     page = look(f"{url}#incidents", width, scheme)
     page.get_by_text("No incidents.").wait_for()
+    on_every_tab(
+        page,
+        {
+            "overview": "no incidents",
+            "workers": "worker",
+            "tasks": "No tasks yet",
+            "order": "No graph yet",
+            "limits": "From the machine to the worker",
+        },
+    )
     culprit = client.submit(fill_memory, 60, key="fill-memory-1", pure=False)
+    on_every_tab(
+        page,
+        {
+            "overview": re.compile(r"^9\d\.\d\d MiB$"),  # executing
+            "workers": re.compile(r"^9\d\.\d\d MiB$"),
+            "tasks": "fill-memory",
+            "order": "No graph yet",  # one submitted task is none
+            "limits": "From the machine to the worker",
+            "incidents": "No incidents.",
+        },
+    )
+    Event("seen", client).set()
     with pytest.raises(KilledWorker):
         culprit.result(timeout=60)
 
@@ -116,6 +139,28 @@ def test_death_of_a_worker_is_read_off_the_page(look, cluster, width, scheme):
     assert "MiB" in told
     page.get_by_role("link", name="Close").click()
     story.wait_for(state="detached")
+    on_every_tab(
+        page,
+        {
+            "overview": re.compile(r"^\d incidents$"),
+            "workers": "left",
+            "tasks": "fill-memory",
+            "order": "No graph yet",  # one submitted task is none
+            "limits": "From the machine to the worker",
+        },
+    )
+
+
+def on_every_tab(page, said):
+    """Go from tab to tab as a reader does, and wait for what each one says."""
+    for tab, text in said.items():
+        link = page.get_by_role("navigation", name="Sections").get_by_text(
+            tab.capitalize()
+        )
+        link.focus()
+        page.keyboard.press("Enter")
+        shown = page.locator(f"[data-tab={tab}]")
+        shown.get_by_text(text).filter(visible=True).first.wait_for()
 
 
 # --- made-up stores ------------------------------------------------------------------
