@@ -69,11 +69,7 @@ class IncidentsView(View):
         plot.yaxis.ticker = theme.bytes_ticker()
         plot.yaxis.formatter = theme.bytes_formatter()
         plot.ygrid.ticker = plot.yaxis[0].ticker
-        plot.xaxis.axis_label = "seconds before the death"
-        plot.xaxis.axis_label_text_color = theme.NEUTRAL
-        plot.xaxis.axis_label_text_font = "system-ui, sans-serif"
-        plot.xaxis.axis_label_text_font_size = "12px"
-        plot.xaxis.axis_label_text_font_style = "normal"
+        theme.name_axis(plot.xaxis[0], "seconds before the death")
         plot.add_glyph(
             self.source,
             VArea(

@@ -120,11 +120,7 @@ class OrderView(View):
         plot.yaxis.ticker = theme.bytes_ticker()
         plot.yaxis.formatter = theme.bytes_formatter()
         plot.ygrid.ticker = plot.yaxis[0].ticker
-        plot.xaxis.axis_label = "finished tasks"
-        plot.xaxis.axis_label_text_color = theme.NEUTRAL
-        plot.xaxis.axis_label_text_font = "system-ui, sans-serif"
-        plot.xaxis.axis_label_text_font_size = "12px"
-        plot.xaxis.axis_label_text_font_style = "normal"
+        theme.name_axis(plot.xaxis[0], "finished tasks")
         storage = theme.PARTS[0].colour
         plot.add_glyph(
             self.source,

@@ -201,6 +201,15 @@ def clock_hover() -> CustomJSHover:
     return CustomJSHover(code="return memdash.clock(value)")
 
 
+def name_axis(axis: Any, text: str) -> None:
+    """Write beneath an axis what it counts."""
+    axis.axis_label = text
+    axis.axis_label_text_color = NEUTRAL
+    axis.axis_label_text_font = "system-ui, sans-serif"
+    axis.axis_label_text_font_size = "12px"
+    axis.axis_label_text_font_style = "normal"
+
+
 def chart(name: str, height: int, **options: Any) -> figure:
     """Make an empty chart in the style of the page.
 
