@@ -110,6 +110,67 @@
     show_time();
   }
 
+  // --- connection -------------------------------------------------------------------
+
+  /** Where a page that loads itself again leaves to itself what its address does not say. */
+  const KEPT = "memdash-state";
+
+  /** Milliseconds between two looks whether the connection has been made anew, and
+   * whether a scheduler that was away is back. */
+  const LOOK = 1000;
+  const PATIENCE = 5000;
+
+  function remember() {
+    const {window: length, paused, tables} = state;
+    try {
+      window.sessionStorage.setItem(KEPT, JSON.stringify({window: length, paused, tables}));
+    } catch {
+      // Not allowed here: then the page begins anew.
+    }
+  }
+
+  function recall() {
+    try {
+      Object.assign(state, JSON.parse(window.sessionStorage.getItem(KEPT) ?? "{}"));
+      window.sessionStorage.removeItem(KEPT);
+    } catch {
+      // As above.
+    }
+  }
+
+  function load_again() {
+    remember();
+    window.location.reload();
+  }
+
+  /** Load the page again once a lost connection is back.
+   *
+   * BokehJS then takes the document anew, and what is bound to the old one stands still;
+   * the session may be another one, of another scheduler even. */
+  function keep_connected() {
+    const facts = model("memdash-facts");
+    window.setInterval(() => {
+      const now = model("memdash-facts");
+      if (now && now !== facts) {
+        load_again();
+      }
+    }, LOOK);
+    facts.document?.on_event?.("connection_lost", (...heard) => {
+      if (heard.at(-1)?.timeout === null) { // BokehJS has given up
+        window.setInterval(async () => {
+          try {
+            const answer = await fetch("memdash/api/cluster");
+            if (answer.ok) {
+              load_again();
+            }
+          } catch {
+            // Still away.
+          }
+        }, PATIENCE);
+      }
+    });
+  }
+
   // --- facts, tables, help ------------------------------------------------------------
 
   /** Call a function now and whenever a source changes, at most once a frame. */
@@ -150,7 +211,7 @@
     const write = {size: signed, seconds: duration, instant: clock};
     for (const host of document.querySelectorAll("[data-table]")) {
       const name = host.dataset.table;
-      const query = {sort: "", descending: false, search: "", page: 0};
+      const query = state.tables[name] ?? {sort: "", descending: false, search: "", page: 0};
       const table = new window.memdash_tables.Table(host, query, (asked) => {
         state.tables = {...state.tables, [name]: asked};
         tell();
@@ -230,12 +291,14 @@
       window.setTimeout(start, 50);
       return;
     }
+    recall();
     connect_time();
     connect_tables();
     connect_help();
     connect_charts();
     watch(model("memdash-facts"), write_facts);
     follow_address();
+    keep_connected();
     window.addEventListener("hashchange", follow_address);
     document.documentElement.dataset.memdash = "ready";
   }

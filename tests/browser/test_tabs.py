@@ -247,6 +247,38 @@ def fake_store_now(store):
     store.history = moved
 
 
+# --- connection ----------------------------------------------------------------------
+
+
+def test_page_goes_on_after_a_lost_connection(look, show):
+    store = many_workers(4)
+    page = look(show(store) + "#workers")
+    sockets = []
+
+    def pass_on(socket):
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    page.route_web_socket(re.compile("/memdash/ws"), pass_on)
+    page.reload()
+    page.locator("[data-table=workers] td", has_text="12.00 MiB").first.wait_for()
+    page.get_by_role("searchbox", name="Search workers").fill("worker-3")
+    page.get_by_text("1 that match").or_(page.get_by_text("of 1")).first.wait_for()
+    sockets[-1].close(code=1001, reason="the network is away")
+    page.wait_for_event("load", timeout=30_000)  # it loads itself again
+    page.wait_for_selector("html[data-memdash=ready]")
+    assert page.get_by_role("searchbox", name="Search workers").input_value()
+    for size in (300, 400):
+        store.all_workers[2]["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)
+        store.change()
+        page.locator(
+            "[data-table=workers] td", has_text=f"{size}.00 MiB"
+        ).first.wait_for()
+    assert page.locator("[data-table=workers] tbody tr").count() == 1
+    sections(page).get_by_text("Limits").click()
+    shown(page, "limits").get_by_text("No limits to check yet").wait_for()
+
+
 # --- many workers --------------------------------------------------------------------
 
 
