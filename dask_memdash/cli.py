@@ -42,7 +42,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(short_help="Say how to start workers on this machine.")
 @click.option(
     "--nworkers",
     type=click.IntRange(1, 4096),

@@ -334,7 +334,9 @@ def bag(ctx: click.Context, /, **options: Any) -> None:
 _COMPLAINT = _options(_ADDRESS, _HOLD, _FORCE, _JSON)
 
 
-@demo.command(name="gc")
+@demo.command(
+    name="gc", short_help="See garbage in cycles, and a worker that is silent."
+)
 @_COMPLAINT
 @click.pass_context
 def collector(ctx: click.Context, /, **options: Any) -> None:
@@ -416,7 +418,7 @@ def shared(ctx: click.Context, /, **options: Any) -> None:
     _complaint(ctx, "shared", **options)
 
 
-@demo.command()
+@demo.command(short_help="See partitions of very different sizes.")
 @_COMPLAINT
 @click.pass_context
 def skew(ctx: click.Context, /, **options: Any) -> None:
