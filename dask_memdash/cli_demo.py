@@ -311,8 +311,8 @@ def bag(ctx: click.Context, /, **options: Any) -> None:
     Each partition has 314,572 integers of 40 bytes (12 MiB), which are grouped by
     their remainder. Python does all the work, one integer after another: a partition
     takes some nine seconds of a processor, so that the four sizes that run by default
-    take a few minutes on two of them, and all eight (2,4,8,32,64,128,256,512) more
-    than an hour. In dask-oom the first that ran out of memory had 512 partitions.
+    take some minutes on two of them, and all eight (2,4,8,32,64,128,256,512) hours.
+    In dask-oom the first that ran out of memory had 512 partitions.
 
     \b
     Exit status:
