@@ -11,7 +11,7 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from typing import Any
@@ -152,7 +152,11 @@ def running(plan: Plan) -> Iterator[Running]:
     from dask_memdash import MemDash
 
     # to the end: nannies read it again for each worker that takes a dead one's place
-    with _quiet_loggers(), dask.config.set(dict(plan.config)):
+    with (
+        _quiet_loggers(),
+        dask.config.set(dict(plan.config)),
+        ExitStack() as closing,
+    ):
         with _ctrl_c_later():
             cluster = LocalCluster(
                 n_workers=plan.workers,
@@ -162,33 +166,30 @@ def running(plan: Plan) -> Iterator[Running]:
                 silence_logs=QUIET,
                 timeout=START_TIMEOUT,
             )
-        try:
-            port = cluster.scheduler_info["services"].get("dashboard")
-            if port is None or (plan.port and port != plan.port):
-                raise DemoError(
-                    f"the dashboard did not start on port {plan.port}"
-                    if port
-                    else "Dask started without its dashboard: is bokeh installed?"
-                )
-            client = Client(cluster, timeout=START_TIMEOUT)
-            try:
-                client.wait_for_workers(plan.workers, timeout=START_TIMEOUT)
-                client.register_plugin(MemDash())
-                link = str(client.dashboard_link)
-                host = plan.host if plan.host not in ("", "0.0.0.0") else "127.0.0.1"
-                api = f"http://{host}:{port}/memdash/api"
-                # what is known before the first task is what later figures start from
-                Api(api).until_read(plan.workers, READ_TIMEOUT)
-                yield Running(
-                    client=client,
-                    page=link.removesuffix("/status") + "/memdash",
-                    api=api,
-                    workers=plan.workers,
-                )
-            finally:
-                client.close(timeout=CLOSE_TIMEOUT)
-        finally:
-            cluster.close(timeout=CLOSE_TIMEOUT)
+            # before Ctrl-C is let through again
+            closing.callback(cluster.close, timeout=CLOSE_TIMEOUT)
+        port = cluster.scheduler_info["services"].get("dashboard")
+        if port is None or (plan.port and port != plan.port):
+            raise DemoError(
+                f"the dashboard did not start on port {plan.port}"
+                if port
+                else "Dask started without its dashboard: is bokeh installed?"
+            )
+        client = Client(cluster, timeout=START_TIMEOUT)
+        closing.callback(client.close, timeout=CLOSE_TIMEOUT)
+        client.wait_for_workers(plan.workers, timeout=START_TIMEOUT)
+        client.register_plugin(MemDash())
+        link = str(client.dashboard_link)
+        host = plan.host if plan.host not in ("", "0.0.0.0") else "127.0.0.1"
+        api = f"http://{host}:{port}/memdash/api"
+        # what is known before the first task is what later figures start from
+        Api(api).until_read(plan.workers, READ_TIMEOUT)
+        yield Running(
+            client=client,
+            page=link.removesuffix("/status") + "/memdash",
+            api=api,
+            workers=plan.workers,
+        )
 
 
 @contextmanager
@@ -197,15 +198,22 @@ def _ctrl_c_later() -> Iterator[None]:
 
     A terminal sends it to every process.  Threads and processes that are started
     inside the block inherit the mask, and so do all that these start: the cluster's
-    loop, and every worker, also those that take the place of a dead one.
+    loop, and every worker, also those that take the place of a dead one.  Threads that
+    were there before (of numerical libraries) may still take it, and the main thread
+    hears of it then: so the handler only takes note meanwhile.
     """
+    held: list[int] = []
     # it lifts the mask of the thread that starts it, so it must be there before
     resource_tracker.ensure_running()
+    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -128,10 +128,19 @@ def test_held_page_stays_until_ctrl_c(start: Start) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_interrupted_demo_leaves_nothing_behind(start: Start, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "when"),
+    [
+        ("SIGINT", "Starting"),
+        ("SIGINT", "Watch it live"),
+        ("SIGTERM", "Watch it live"),
+    ],
+)
+def test_interrupted_demo_leaves_nothing_behind(
+    start: Start, name: str, when: str
+) -> None:
     process = start("--workers=1", "--memory-limit=1GB", "--sizes=160")
-    read_until(process, "Watch it live")
+    read_until(process, when)
     process.send_signal(signal.Signals[name])
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, output + errors
