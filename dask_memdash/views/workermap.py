@@ -97,9 +97,9 @@ def in_words(groups: list[list[Worker]]) -> str:
         return f"{len(groups):,} processes without a memory limit."
     full, half = sum(f >= 0.8 for f in known), sum(0.5 <= f < 0.8 for f in known)
     return (
-        f"Of {theme.count(len(known), 'process', 'processes')}, {full:,} have 80 % of "
-        f"their limit or more, {half:,} have 50 to 80 %, "
-        f"{len(known) - full - half:,} have less."
+        f"Of {theme.count(len(known), 'process', 'processes')}, at 80 % of the limit "
+        f"or more: {full:,}; at 50 to 80 %: {half:,}; "
+        f"below: {len(known) - full - half:,}."
     )
 
 

@@ -285,7 +285,7 @@ def test_page_goes_on_after_a_lost_connection(look, show):
 def test_map_shows_every_worker_of_a_large_cluster_and_leads_to_it(look, show):
     page = look(show(many_workers(120)))
     chart = page.locator("[data-chart=map]")
-    chart.get_by_text("Of 120 processes, 0 have 80 %").wait_for()
+    chart.get_by_text("Of 120 processes, at 80 % of the limit or more: 0").wait_for()
     figure = chart.locator(".md-chart")
     figure.scroll_into_view_if_needed()
     box = figure.bounding_box()

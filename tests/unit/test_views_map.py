@@ -76,8 +76,7 @@ def test_paused_worker_is_crossed_and_framed_not_coloured_alone():
 def test_map_is_said_in_words():
     groups = processes(filled(4, (1000, 600, 10, 20)).all_workers)
     assert workermap.in_words(groups) == (
-        "Of 4 processes, 1 have 80 % of their limit or more, 1 have 50 to 80 %, "
-        "2 have less."
+        "Of 4 processes, at 80 % of the limit or more: 1; at 50 to 80 %: 1; below: 2."
     )
 
 
