@@ -115,9 +115,8 @@
   /** Where a page that loads itself again leaves to itself what its address does not say. */
   const KEPT = "memdash-state";
 
-  /** Milliseconds between two looks whether the connection has been made anew, and
-   * whether a scheduler that was away is back. */
-  const LOOK = 1000;
+  /** Milliseconds until the first look whether the server answers, and between two. */
+  const SOON = 1000;
   const PATIENCE = 5000;
 
   function remember() {
@@ -143,31 +142,26 @@
     window.location.reload();
   }
 
-  /** Load the page again once a lost connection is back.
+  /** Say that the connection is lost, and load the page again once MemDash answers.
    *
-   * BokehJS then takes the document anew, and what is bound to the old one stands still;
-   * the session may be another one, of another scheduler even. */
+   * BokehJS is told not to connect by itself: it would take the document anew, while
+   * what is bound to the old one stands still; and the scheduler may be another one. */
   function keep_connected() {
-    const facts = model("memdash-facts");
-    window.setInterval(() => {
-      const now = model("memdash-facts");
-      if (now && now !== facts) {
-        load_again();
+    const look = async () => {
+      try {
+        const answer = await fetch("memdash/api/cluster", {cache: "no-store"});
+        if (answer.ok && await answer.json()) {
+          load_again();
+          return;
+        }
+      } catch {
+        // Still away, or something else answers.
       }
-    }, LOOK);
-    facts.document?.on_event?.("connection_lost", (...heard) => {
-      if (heard.at(-1)?.timeout === null) { // BokehJS has given up
-        window.setInterval(async () => {
-          try {
-            const answer = await fetch("memdash/api/cluster");
-            if (answer.ok) {
-              load_again();
-            }
-          } catch {
-            // Still away.
-          }
-        }, PATIENCE);
-      }
+      window.setTimeout(look, PATIENCE);
+    };
+    model("memdash-facts").document?.on_event?.("connection_lost", () => {
+      document.getElementById("lost").hidden = false;
+      window.setTimeout(look, SOON);
     });
   }
 
@@ -285,9 +279,14 @@
     }
   }
 
+  /** Milliseconds after which a page that BokehJS has no document for says so. */
+  const LONG = 8000;
+
   /** Start once BokehJS has the document; the browser may be slower or faster. */
   function start() {
-    if (!model("memdash-state")) {
+    const there = Boolean(model("memdash-state"));
+    document.getElementById("waiting").hidden = there || window.performance.now() < LONG;
+    if (!there) {
       window.setTimeout(start, 50);
       return;
     }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bokeh.document import Document
+from panel.io.state import set_curdoc
 
 from dask_memdash.border import Border
 from dask_memdash.store.base import Store
@@ -88,14 +89,15 @@ class IndividualPage:
 
     def _fill(self, doc: Document) -> None:
         context = Context("")
-        view = self._chart.make(self._store, context)
-        figure = self._chart.figure(view)
 
         def update() -> None:
             context.axis.keep_up(self._store)
             view.update()
 
-        update()
+        with set_curdoc(doc):
+            view = self._chart.make(self._store, context)
+            figure = self._chart.figure(view)
+            update()
         figure.sizing_mode = (
             "stretch_both" if self._chart.stretches else "stretch_width"
         )

@@ -18,6 +18,7 @@ from bokeh.document import Document
 from bokeh.model import Model
 from bokeh.models import Column, ColumnDataSource, CustomJS, TextInput
 from panel.io.resources import LOCAL_DIST, patch_model_css
+from panel.io.state import set_curdoc
 
 from dask_memdash.border import Border
 from dask_memdash.store.base import Store
@@ -188,11 +189,12 @@ def together(doc: Document) -> Iterator[None]:
 
     Panel patches the addresses of its own stylesheets only for pages that it hands out
     itself: neither for a session that is made anew when a browser comes back, nor for
-    what is added to a page later.
+    what is added to a page later.  It is told which document this is about, for Bokeh
+    names another one from the moment that a callback of any page has raised.
     """
     doc.hold("combine")
     try:
-        with doc.models.freeze():
+        with set_curdoc(doc), doc.models.freeze():
             yield
         for root in doc.roots:
             patch_model_css(root, LOCAL_DIST)
@@ -234,6 +236,8 @@ class Page:
     def open(self, doc: Document) -> None:
         """Put a page into the document of a new session; never raises."""
         doc.title = "MemDash"
+        if hasattr(doc, "config"):  # else BokehJS tells nothing and does not reconnect
+            doc.config.update(notify_connection_status=False, reconnect_session=False)
         doc.template = environment().get_template("page.html")
         doc.template_variables.update(
             pages=list(self._pages), asset=self._assets, failed=False, tabs=TABS

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import bokeh
+from bokeh.document import Document
 from bokeh.embed import components
+from panel.io.state import set_curdoc
 
 import dask_memdash
 from dask_memdash.store.base import Store
@@ -59,8 +61,14 @@ def render_report(store: Store) -> str:
         HTML that names no other file and no other host.
     """
     store = store if isinstance(store, Snapshot) else Snapshot(store)
-    report = _Report(store)
+    # A document of its own: the one that Bokeh and Panel take for the current one is of
+    # whatever page the server is at, or of one that is long gone.
+    doc = Document()
+    with set_curdoc(doc):
+        report = _Report(store)
     figures = {name: view for name, view in report.figures.items() if view.visible}
+    for figure in figures.values():
+        doc.add_root(figure)
     script, divisions = components(figures) if figures else ("", {})
     template = environment().get_template("report.html")
     return template.render(

@@ -264,9 +264,20 @@ def test_page_goes_on_after_a_lost_connection(look, show):
     page.locator("[data-table=workers] td", has_text="12.00 MiB").first.wait_for()
     page.get_by_role("searchbox", name="Search workers").fill("worker-3")
     page.get_by_text("1 that match").or_(page.get_by_text("of 1")).first.wait_for()
-    sockets[-1].close(code=1001, reason="the network is away")
-    page.wait_for_event("load", timeout=30_000)  # it loads itself again
+    asked = []
+
+    def hold_back(route):
+        asked.append(route)
+
+    page.route("**/memdash/api/cluster", hold_back)
+    assert page.locator("#lost").is_hidden()
+    with page.expect_request("**/memdash/api/cluster"):
+        sockets[-1].close(code=1001, reason="the network is away")
+    page.get_by_text("The connection to the scheduler is lost").wait_for()
+    with page.expect_event("load"):  # it loads itself again
+        asked.pop().continue_()
     page.wait_for_selector("html[data-memdash=ready]")
+    assert page.locator("#lost").is_hidden()
     assert page.get_by_role("searchbox", name="Search workers").input_value()
     for size in (300, 400):
         store.all_workers[2]["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)
@@ -277,6 +288,14 @@ def test_page_goes_on_after_a_lost_connection(look, show):
     assert page.locator("[data-table=workers] tbody tr").count() == 1
     sections(page).get_by_text("Limits").click()
     shown(page, "limits").get_by_text("No limits to check yet").wait_for()
+
+
+def test_page_that_gets_no_figures_says_why(look, show):
+    page = look(show(fake_store.busy(2)))
+    page.route_web_socket(re.compile("/memdash/ws"), lambda socket: None)
+    page.reload()
+    page.get_by_text("a proxy between this browser and the scheduler").wait_for()
+    assert page.locator("#lost").is_hidden()
 
 
 # --- many workers --------------------------------------------------------------------

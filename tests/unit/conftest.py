@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from builders import check_invariants
 from hypothesis import HealthCheck, settings
@@ -35,3 +37,27 @@ def process_border():
     border.clear()
     yield border
     border.clear()
+
+
+@pytest.fixture
+def mislead():
+    """Give a function that has a callback of a session's document raise.
+
+    As one of any page of the server's may: Bokeh then takes that document for the
+    current one for ever, even when it is gone.
+    """
+    from bokeh.document.callbacks import invoke_with_curdoc
+    from bokeh.io import doc as current
+
+    session = SimpleNamespace(id="other", request=SimpleNamespace(arguments={}))
+
+    def fails():
+        raise LookupError("reference isn't known")
+
+    def mislead(doc):
+        doc._session_context = lambda: session
+        with pytest.raises(LookupError):
+            invoke_with_curdoc(doc, fails)
+
+    yield mislead
+    current._PATCHED_CURDOCS.clear()

@@ -26,6 +26,7 @@ from dask_memdash.views import (
 from dask_memdash.views.base import Context
 from dask_memdash.views.history import HistoryView
 from dask_memdash.views.incidents import IncidentsView
+from dask_memdash.views.individual import CHARTS, IndividualPage
 from dask_memdash.views.layout import OpenPage, Page
 from dask_memdash.views.limits import LimitsView
 from dask_memdash.views.order import OrderView
@@ -62,6 +63,11 @@ def view_of(make, store, **shown):
 def tell(page, **told):
     """Tell a page what its browser shows."""
     page.state.value = json.dumps(told)
+
+
+def tell_document(doc, tab):
+    """Tell the page in a document which tab its browser shows."""
+    doc.select_one({"name": "memdash-state"}).value = json.dumps({"tab": tab})
 
 
 def open_page(store, border):
@@ -454,6 +460,23 @@ def test_page_that_cannot_be_made_says_so():
     assert border.texts()
 
 
+def test_pages_open_after_another_page_has_failed(border, mislead):
+    shared = SharedStore(fake_store.after_incident())
+    order = CHARTS["individual-memdash-order"]
+    pages = [
+        Page(shared, 1.0, [], assets, border),
+        IndividualPage(order, shared, 1.0, assets, border),
+    ]
+    first = Document()
+    pages[0].open(first)
+    mislead(first)
+    for page in pages:
+        doc = Document()
+        page.open(doc)
+        assert doc.roots
+    tell_document(first, "incidents")
+
+
 def test_page_names_only_its_own_files_and_the_dashboards_other_pages(border):
     doc = Document()
     pages = ["status", "memdash"]
@@ -470,9 +493,8 @@ def test_page_names_only_its_own_files_and_the_dashboards_other_pages(border):
 def test_styles_come_from_this_server_even_in_a_session_made_anew(border):
     doc = Document()
     Page(SharedStore(fake_store.busy()), 1.0, [], assets, border).open(doc)
-    state_of_browser = doc.select_one({"name": "memdash-state"})
     for tab in state.TABS:  # what is made later, too
-        state_of_browser.value = json.dumps({"tab": tab})
+        tell_document(doc, tab)
         urls = {sheet.url for sheet in doc.select({"type": ImportedStyleSheet})}
         assert len(urls) > 2
         assert {url.split("/")[0] for url in urls} == {"static", "memdash"}

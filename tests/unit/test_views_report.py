@@ -1,10 +1,12 @@
 """The report, the notebook's card, and what handlers write of a store."""
 
 import asyncio
+import gc
 import re
 
 import fake_store
 import pytest
+from bokeh.document import Document
 from fake_store import HOSTILE
 
 from dask_memdash.views import card, theme
@@ -34,6 +36,12 @@ def test_report_tells_what_every_tab_tells():
         *("Start each worker with --memory-limit 5914MiB.", "What the terms mean"),
     ):
         assert said in text, said
+
+
+def test_report_is_made_after_a_page_has_failed(mislead):
+    mislead(Document())
+    gc.collect()
+    assert "worker-3" in body(render_report(whole()))
 
 
 def test_report_names_no_other_file_and_no_other_host():
