@@ -4,11 +4,13 @@ A rule looks at nothing else, so that it can be tried on a case written by hand.
 the parts of the breakdown mean is DESIGN's section 2; here they are put into accounts
 that add up to the process:
 
-    process = idle + managed + transfer + retained + counted + unexplained + grown
+    process = idle + managed + transfer + retained
+              + counted + in_use + unexplained + grown
 
 `idle` is what the process needed when it had done nothing, `grown` is by how much the
-baseline has grown since, `counted` is what the running tasks are known to hold, and
-`unexplained` is what is in execution and no running task is known to hold.
+baseline has grown since, `counted` is what the running tasks are known to hold,
+`in_use` is what was spilled and is in RAM all the same because something uses it, and
+`unexplained` is what is in execution beside these.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from dask_memdash.model.breakdown import EMPTY, Breakdown
+from dask_memdash.model.breakdown import EMPTY, Breakdown, scale
 from dask_memdash.model.events import TaskInfo, Thresholds
 from dask_memdash.model.evidence import Evidence, Expected, HostFacts, OrderFacts
 from dask_memdash.model.incidents import (
@@ -102,10 +104,15 @@ class Case:
         return sizes if self.breakdown is None else [*sizes, self.breakdown.baseline]
 
     @property
-    def grown(self) -> int:
-        """By how much the baseline has grown since the worker's first idle moment."""
+    def risen(self) -> int:
+        """By how much the baseline is above that of the worker's first idle moment."""
         sizes = self.baselines
         return max(0, sizes[-1] - sizes[0]) if sizes else 0
+
+    @property
+    def grown(self) -> int:
+        """How much of that is no spilled output in use."""
+        return self.risen - self._places_in_use[1]
 
     @property
     def growing(self) -> int:
@@ -120,7 +127,7 @@ class Case:
     @property
     def idle(self) -> int:
         """What the process needed with nothing stored and nothing running, at first."""
-        return self.parts.baseline - self.grown
+        return self.parts.baseline - self.risen
 
     @property
     def above(self) -> int:
@@ -135,9 +142,24 @@ class Case:
         return min(self.parts.executing, held)
 
     @property
+    def in_use(self) -> int:
+        """What was spilled and is in RAM all the same, as something refers to it.
+
+        A running task or, as with views of arrays, another output.
+        """
+        return sum(self._places_in_use)
+
+    @property
+    def _places_in_use(self) -> tuple[int, int]:
+        """How much of that is in execution, and in the baseline where nothing runs."""
+        inputs = self.parts.inputs or 0
+        in_execution = min(self.parts.executing - self.counted, inputs)
+        return in_execution, min(self.risen, inputs - in_execution)
+
+    @property
     def unexplained(self) -> int:
         """What is in execution and no running task is known to hold."""
-        return self.parts.executing - self.counted
+        return self.parts.executing - self.counted - self._places_in_use[0]
 
     @property
     def ceiling(self) -> int | None:
@@ -169,13 +191,23 @@ class Case:
     def stored(self) -> dict[str, int]:
         """Give the stored bytes in RAM by prefix; they sum to `managed`.
 
-        Prefixes come from the last heartbeat, the sum from the flight recorder.
+        Prefixes come from the last heartbeat, the sum from the flight recorder: what
+        is more by now has come back from disk.
         """
-        known = {row.prefix: row.managed for row in self.storage if row.managed > 0}
-        total = sum(known.values())
-        if not total:
-            return {}
-        return {p: size * self.parts.managed // total for p, size in known.items()}
+        known = {row.prefix: max(0, row.managed) for row in self.storage}
+        spilled = {row.prefix: max(0, row.spilled) for row in self.storage}
+        more = max(0, self.parts.managed - sum(known.values()))
+        back = scale(spilled, min(more, sum(spilled.values())))
+        known = {prefix: size + back[prefix] for prefix, size in known.items()}
+        return {p: size for p, size in scale(known, self.parts.managed).items() if size}
+
+    def in_memory(self) -> dict[str, int]:
+        """Give what is stored in RAM by prefix, spilled outputs in use among it."""
+        spilled = {row.prefix: max(0, row.spilled) for row in self.storage}
+        used = scale(spilled, min(self.in_use, sum(spilled.values())))
+        stored = self.stored()
+        sizes = {p: stored.get(p, 0) + used.get(p, 0) for p in {**stored, **used}}
+        return {prefix: size for prefix, size in sizes.items() if size}
 
     @property
     def spilling(self) -> bool | None:

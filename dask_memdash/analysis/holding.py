@@ -42,7 +42,7 @@ def reasons(case: Case) -> dict[str, list[Reason]]:
 def held_in_memory(case: Case, why: str) -> dict[str, int]:
     """Give by prefix what was in RAM for one reason, in bytes."""
     found = {}
-    for prefix, size in case.stored().items():
+    for prefix, size in case.in_memory().items():
         of_prefix = _of_prefix(case, prefix, size)
         held = sum(reason.bytes for reason in of_prefix if reason.why == why)
         if held:

@@ -45,6 +45,10 @@ LIE = 1.5
 #: import modules and fill caches.
 ENOUGH = 3
 
+#: What tasks may have left since the last heartbeat at most, as times of what was known
+#: to be left by then.
+MOST_SINCE = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
@@ -76,6 +80,7 @@ def give_out(case: Case) -> Leftovers:
         return Leftovers(hidden, *_sort(left), nameless + rest, 0)
     # Tasks that have finished since the last heartbeat have left something too.
     since = round(rest * _share_of_leaks(case, left, rest))
+    since = min(since, MOST_SINCE * sum(left.values()))
     more = scale(left, since)
     left = {prefix: size + more[prefix] for prefix, size in left.items()}
     return Leftovers(hidden, *_sort(left), nameless, rest - since)

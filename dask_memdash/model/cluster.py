@@ -50,6 +50,7 @@ from dask_memdash.model.incidents import (
     kind_of_death,
     rank_suspects,
     with_attempts,
+    with_lost,
 )
 from dask_memdash.model.order import OrderLog
 from dask_memdash.model.prefixes import Prefixes
@@ -311,6 +312,7 @@ class ClusterModel:
         incident.keys_lost = event.keys_lost
         incident.bytes_lost = event.bytes_lost
         incident.seconds_lost = event.seconds_lost
+        incident.storage = with_lost(incident.storage, event.lost)
         self._name_suspects(incident, event.assigned)
 
     def _add_report(self, incident: Incident, event: DeathReported) -> None:

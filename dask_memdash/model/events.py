@@ -266,6 +266,8 @@ class WorkerRemoved:
     #: Seconds of work to repeat for what was lost and is still wanted, as tasks of
     #: the same prefixes have taken; None where not known.
     seconds_lost: float | None = None
+    #: Prefix → how many of these keys and bytes are of it: the largest prefixes.
+    lost: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

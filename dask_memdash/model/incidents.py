@@ -9,7 +9,7 @@ Imports the standard library only.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,6 +82,27 @@ class StoredAtDeath:
     managed: int
     spilled: int
     count: int
+
+
+def with_lost(
+    storage: tuple[StoredAtDeath, ...], lost: Mapping[str, tuple[int, int]]
+) -> tuple[StoredAtDeath, ...]:
+    """Add what a worker had stored since its last report, as its death shows.
+
+    Parameters
+    ----------
+    lost
+        Prefix → keys and bytes that were lost with the worker.
+    """
+    rows = {row.prefix: row for row in storage}
+    for prefix, (count, size) in lost.items():
+        row = rows.get(prefix, StoredAtDeath(prefix, 0, 0, 0))
+        more = max(0, size - row.managed - row.spilled)
+        if more:
+            rows[prefix] = StoredAtDeath(
+                prefix, row.managed + more, row.spilled, max(count, row.count)
+            )
+    return tuple(rows.values())
 
 
 @dataclass(slots=True)

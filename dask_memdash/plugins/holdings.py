@@ -17,7 +17,7 @@ from dask_memdash.recorder.ledger import StorageLedger
 if TYPE_CHECKING:
     from distributed.worker import Worker
 
-#: Spilled inputs looked at in one heartbeat; with more, their sum is not known.
+#: Spilled inputs looked at in one heartbeat at most; with more, their sum is not known.
 MAX_INPUTS = 2_000
 
 
@@ -55,7 +55,7 @@ class Holdings:
 
     def stored(self) -> int:
         """Give the bytes stored in RAM; may be called from any thread."""
-        return max(0, self.ledger.total - self.ledger.spilled[0])
+        return max(0, self.ledger.total - self.spilled()[0])
 
     def new_rows(self) -> dict[str, list[int]] | None:
         """Give storage by prefix; None when nothing has changed since the last call."""
@@ -73,6 +73,14 @@ class Holdings:
 
     # -- spilled ---------------------------------------------------------------
 
+    def spilled(self) -> tuple[int, int]:
+        """Give the bytes spilled, in memory and on disk; may be called from any thread.
+
+        As the spill buffer itself sums them up, else as last looked at.
+        """
+        total = getattr(self._worker.data, "spilled_total", None)
+        return (total[0], total[1]) if isinstance(total, tuple) else self.ledger.spilled
+
     def look_at_spilled(self) -> bool:
         """Bring the spilled bytes up to date; False if they cannot be told."""
         data = self._worker.data
@@ -86,16 +94,23 @@ class Holdings:
             self.ledger.look_at_spilled(sizes)
         return True
 
-    def inputs(self) -> int | None:
-        """Give the spilled bytes that are in RAM all the same, being in use."""
+    def inputs(self, most: int = MAX_INPUTS) -> int | None:
+        """Give the spilled bytes that are in RAM all the same, being in use.
+
+        May be called from any thread; None where they are more than `most` outputs, or
+        changed just now.
+        """
         data = self._worker.data
         if isinstance(data, dict):
             return 0
         cache = getattr(getattr(data, "slow", None), "cache", None)
         sizes = _spilled_sizes(data)
-        if cache is None or sizes is None or len(cache) > MAX_INPUTS:
+        if cache is None or sizes is None or len(cache) > most:
             return None
-        return sum(int(sizes[key][0]) for key in list(cache) if key in sizes)
+        try:
+            return sum(int(sizes.get(key, (0,))[0]) for key in list(cache))
+        except RuntimeError:  # it changed meanwhile
+            return None
 
     # -- transfers -------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from dask_memdash.model.events import (
     WorkerSampled,
     from_dict,
 )
+from dask_memdash.model.evidence import MAX_PREFIXES
 from dask_memdash.plugins.tasks import KEY_SHOWN, key_text
 from dask_memdash.recorder.format import is_cut, key_digest
 
@@ -112,7 +113,7 @@ def worker_removed(
         MAX_ASSIGNED, tasks, key=lambda task: task.priority or (math.inf,)
     )
     gone = [scheduler.tasks.get(key) for key in lost[:MAX_LOST]]
-    sizes = [task.nbytes for task in gone if task is not None and task.nbytes > 0]
+    found = [task for task in gone if task is not None and task.nbytes > 0]
     return WorkerRemoved(
         time=time,
         address=address,
@@ -122,11 +123,25 @@ def worker_removed(
         assigned=tuple(task_info(task) for task in first),
         assigned_hashes=tuple(hash(key) for key in assigned),
         keys_lost=len(lost) if removal else None,
-        bytes_lost=sum(sizes) if len(lost) <= MAX_LOST else None,
+        bytes_lost=sum(task.nbytes for task in found)
+        if len(lost) <= MAX_LOST
+        else None,
         seconds_lost=seconds_to_repeat(task for task in gone if task is not None)
         if removal and len(lost) <= MAX_LOST
         else None,
+        lost=_by_prefix(found),
     )
+
+
+def _by_prefix(tasks: Iterable[TaskState]) -> dict[str, tuple[int, int]]:
+    """Count outputs, and sum their bytes, by prefix: those that are largest."""
+    sums: dict[str, tuple[int, int]] = {}
+    for task in tasks:
+        name = str(task.prefix.name)[:KEY_SHOWN]
+        count, size = sums.get(name, (0, 0))
+        sums[name] = (count + 1, size + task.nbytes)
+    largest = heapq.nlargest(MAX_PREFIXES, sums.items(), key=lambda item: item[1][1])
+    return dict(largest)
 
 
 def seconds_to_repeat(lost: Iterable[TaskState]) -> float | None:

@@ -64,6 +64,9 @@ NO_PROC = (
     "killed are not measured"
 )
 
+#: Spilled outputs in use that are looked at between two readings, at most.
+FEW_INPUTS = 100
+
 #: Seconds between two looks for a chance to take a thread dict out again.
 RESTORE_INTERVAL = 0.1
 
@@ -97,6 +100,7 @@ class WorkerProbe:
         self._address = str(worker.contact_address or worker.address)
         self._holdings = Holdings(worker)
         self._claimed_written = 0
+        self._spilled_written = (0, 0)
         self._settled = 0.0
         self._notices: list[str] = []
         self._weighed_at = 0.0
@@ -156,7 +160,7 @@ class WorkerProbe:
             self._troubles.task_erred(key)
         if finish == "memory":
             size = self._holdings.store(key)
-            self._write_claimed()
+            self._write_held()
             if start in EXECUTING:
                 mark = self.tasks.leave(key, size)
                 if mark is not None and mark.left is not None:
@@ -164,7 +168,7 @@ class WorkerProbe:
             self._settle()
         elif start == "memory":
             self._holdings.release(key)
-            self._write_claimed()
+            self._write_held()
         elif start in EXECUTING:
             if finish not in EXECUTING:
                 self.tasks.leave(key, None)
@@ -288,7 +292,7 @@ class WorkerProbe:
         self._marks = MarkedThreads(
             worker.active_threads,
             self.cost.metered(
-                border.guarded(self.tasks.begin, "the mark of a task's begin")
+                border.guarded(self._begin, "the mark of a task's begin")
             ),
             self.cost.metered(border.guarded(self._end, "the mark of a task's end")),
         )
@@ -302,6 +306,11 @@ class WorkerProbe:
         for key in list(worker.active_keys):
             if key not in running.values() and self._runs_elsewhere(key):
                 self.tasks.begin_elsewhere(key)
+
+    def _begin(self, ident: int, key: Any) -> None:
+        self.tasks.begin(ident, key)
+        if self._holdings.spilled()[0] or self._spilled_written[0]:
+            self._write_held()  # its inputs may just have come back from disk
 
     def _end(self, ident: int) -> None:
         self.tasks.end(ident, stored=self._worker.state.tasks.__contains__)
@@ -370,12 +379,22 @@ class WorkerProbe:
         if rss is not None:
             process.observe(now, rss)
 
-    def _write_claimed(self) -> None:
-        """Keep the recorder's figure true between two readings, but for trifles."""
+    def _write_held(self) -> None:
+        """Keep the recorder's figures true between two readings, but for trifles."""
         claimed = self._holdings.stored()
         if abs(claimed - self._claimed_written) > TRIFLE:
             self._claimed_written = claimed
-            self._recorder.write_claimed(claimed)
+            self._recorder.write_field("managed_claimed", claimed)
+        spilled = self._holdings.spilled()
+        if not (spilled[0] or self._spilled_written[0]):
+            return
+        if spilled != self._spilled_written:
+            self._spilled_written = spilled
+            self._recorder.write_field("spilled", spilled[0])
+            self._recorder.write_field("spilled_disk", spilled[1])
+        inputs = self._holdings.inputs(FEW_INPUTS)
+        if inputs is not None:
+            self._recorder.write_field("inputs", inputs)
 
     def _explain(self, mark: Mark, left: int, size: int) -> None:
         """Find out why an output weighs much less than Dask believes, once a prefix."""
@@ -385,6 +404,7 @@ class WorkerProbe:
 
     def _write_reading(self, reading: Reading) -> None:
         self._claimed_written = reading.managed_claimed
+        self._spilled_written = (reading.spilled or 0, reading.spilled_disk or 0)
         values = {name: getattr(reading, name, None) for name in READING_FIELDS}
         self._recorder.write_reading({**values, "last_rest": process.left()})
 

@@ -169,9 +169,9 @@ class FlightRecorder:
         """Store the latest reading for whoever opens the recorder after a death."""
         layout.write_reading(self.buffer, dict(values))
 
-    def write_claimed(self, size: int) -> None:
-        """Bring the reading's managed bytes up to date, between two readings."""
-        layout.write_claimed(self.buffer, size)
+    def write_field(self, name: str, value: float) -> None:
+        """Bring one field of the reading up to date, between two readings."""
+        layout.write_field(self.buffer, name, value)
 
     def sampler(self) -> tuple[float | None, float | None]:
         """Read what the sampler costs, as a share of a core, and its interval."""

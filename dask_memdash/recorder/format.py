@@ -96,6 +96,7 @@ READING_FIELDS = (
     "spilled",
     "spilled_disk",
     "last_rest",
+    "inputs",
 )
 _READING_VALUES = struct.Struct("<16d")
 
@@ -191,10 +192,10 @@ def write_reading(buffer: memoryview, values: dict[str, float | None]) -> None:
     _publish(buffer, _READING, packed)
 
 
-def write_claimed(buffer: memoryview, size: int) -> None:
-    """Set the reading's managed bytes alone; eight aligned bytes, so never torn."""
-    start = _READING + 8 + 8 * READING_FIELDS.index("managed_claimed")
-    buffer[start : start + 8] = _F64.pack(size)
+def write_field(buffer: memoryview, name: str, value: float) -> None:
+    """Set one field of the reading alone; eight aligned bytes, so never torn."""
+    start = _READING + 8 + 8 * READING_FIELDS.index(name)
+    buffer[start : start + 8] = _F64.pack(value)
 
 
 def write_task(

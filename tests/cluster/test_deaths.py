@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from clusters import Api, wait_for
+from distributed import wait
 from distributed.scheduler import KilledWorker
 
 from dask_memdash import MemDash
@@ -35,6 +36,21 @@ def leave(status: int) -> None:
 
 def crash() -> None:
     ctypes.string_at(0)
+
+
+def make_block() -> np.ndarray:
+    return np.ones(12_500_000)
+
+
+def spill_all(dask_worker) -> int:
+    """Spill all that is stored, and give how much is then."""
+    while dask_worker.data.fast:
+        assert dask_worker.data.evict() > 0
+    return dask_worker.data.spilled_total.memory
+
+
+def leave_with(block: np.ndarray, status: int) -> None:
+    os._exit(status)
 
 
 def close_soon(dask_worker) -> None:
@@ -237,3 +253,27 @@ def test_a_graph_gives_each_suspect_its_place_in_the_order(start):
     assert suspect["key"] == "part-3"
     assert suspect["order_total"] == 7
     assert 1 <= suspect["order_position"] <= 7
+
+
+def test_inputs_that_have_just_come_back_from_disk_are_stored_in_memory(start):
+    session = start(n_workers=1, memory_limit="600 MB")
+    session.cluster.scheduler.allowed_failures = 0
+    block = session.client.submit(make_block, key="block")
+    wait(block)
+    (spilled,) = session.client.run(spill_all).values()
+    assert spilled >= 100_000_000
+    wait_for(
+        lambda: session.api("cluster")["breakdown"]["spilled"] == spilled,
+        "the worker to tell that it is spilled",
+    )
+    with pytest.raises(KilledWorker):
+        session.client.submit(leave_with, block, 3).result(timeout=30)
+    death = session.api.wait_for_death("exited")
+    wait_for(
+        lambda: (
+            session.api(f"incidents/{death['id']}")["evidence"] == "flight-recorder"
+        ),
+        "the nanny's report",
+    )
+    parts = session.api(f"incidents/{death['id']}")["breakdown"]
+    assert (parts["managed"], parts["spilled"]) == (spilled, 0)

@@ -30,13 +30,14 @@ def parts(**sizes: int) -> Breakdown:
         "baseline": 100,
         **sizes,
     }
-    spilled = known.pop("spilled", 0)
+    spilled, inputs = known.pop("spilled", 0), known.pop("inputs", None)
     scaled = {name: size * MiB for name, size in known.items()}
     return Breakdown(
         process=sum(scaled.values()),
         **scaled,
         error=0,
         managed_claimed=scaled["managed"],
+        inputs=None if inputs is None else inputs * MiB,
         spilled=spilled * MiB,
         spilled_disk=spilled * MiB,
     )

@@ -13,9 +13,10 @@ from builders import (
     reported,
     row,
 )
-from cases import case, facts, parts, suspect
+from cases import case, facts, held, parts, suspect
 
 from dask_memdash.analysis.case import Attempt, SpillFailure, case_of
+from dask_memdash.analysis.holding import held_in_memory
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import (
@@ -26,6 +27,7 @@ from dask_memdash.model.events import (
     WorkerStatusChanged,
 )
 from dask_memdash.model.evidence import MAX_BASELINE, MAX_PREFIXES, thin
+from dask_memdash.model.incidents import StoredAtDeath
 
 T = 1_760_000_000.0
 TASK = executing("sum-1", 300 * MiB)
@@ -57,11 +59,11 @@ def busy(address=A, pid=100, **more):
 
 
 def test_a_death_keeps_what_was_known_when_it_happened():
-    held = {"open": Held(0, 90, {"sum": 90}, because={"awaited": 90})}
-    model = feed(*busy(), StorageHeld(T + 2, A, held), removed(), died())
+    kept = {"open": Held(0, 90, {"sum": 90}, because={"awaited": 90})}
+    model = feed(*busy(), StorageHeld(T + 2, A, kept), removed(), died())
     known = newest(model).facts
     assert (known.nthreads, known.thresholds.target) == (2, 600 * MiB)
-    assert known.held == held
+    assert known.held == kept
     assert known.claimed == {"open": 90 * MiB}
     assert known.awaited == {"open": 90}
     assert known.baseline == ((T + 1, 310 * MiB),)
@@ -168,6 +170,60 @@ def test_the_accounts_add_up_to_the_process():
     assert known.room == 850 * MiB
     whole = known.idle + known.grown + known.counted + known.unexplained
     assert whole + (200 + 50 + 40) * MiB == known.parts.process == 770 * MiB
+
+
+def test_spilled_outputs_in_use_explain_what_no_task_is_known_to_hold():
+    running = (suspect("a-1", 150),)
+    known = case(breakdown=parts(executing=300, inputs=100), suspects=running)
+    assert (known.counted, known.in_use, known.unexplained) == (
+        *(150 * MiB, 100 * MiB, 50 * MiB),
+    )
+    known = case(breakdown=parts(executing=200, inputs=100), suspects=running)
+    assert (known.in_use, known.unexplained) == (50 * MiB, 0)
+
+
+def test_where_nothing_runs_spilled_outputs_in_use_are_no_growth():
+    known = case(
+        breakdown=parts(baseline=300, inputs=150),
+        facts=facts(baseline=(100, 120)),
+    )
+    assert (known.idle, known.in_use, known.grown) == (100 * MiB, 150 * MiB, 50 * MiB)
+
+
+def test_spilled_outputs_in_use_are_in_memory_and_held_for_the_same_reasons():
+    known = case(
+        breakdown=parts(managed=40, executing=200, inputs=100),
+        storage=(
+            StoredAtDeath("a", 40 * MiB, 0, 1),
+            StoredAtDeath("b", 0, 160 * MiB, 2),
+        ),
+        facts=facts(held={"b": held(awaited=160)}),
+    )
+    assert known.stored() == {"a": 40 * MiB}
+    assert known.in_memory() == {"a": 40 * MiB, "b": 100 * MiB}
+    assert held_in_memory(known, "awaited") == {"b": 100 * MiB}
+
+
+@pytest.mark.parametrize(
+    ("managed", "expected"),
+    [
+        (0, {}),
+        (60, {"a": 60}),
+        (120, {"a": 104, "b": 16}),
+        (160, {"a": 112, "b": 48}),
+        (350, {"a": 210, "b": 140}),  # more than there was: in proportion
+    ],
+)
+def test_what_is_stored_beyond_the_last_heartbeat_came_back_from_disk(
+    managed, expected
+):
+    storage = (
+        StoredAtDeath("a", 100 * MiB, 20 * MiB, 1),
+        StoredAtDeath("b", 0, 80 * MiB, 1),
+    )
+    known = case(breakdown=parts(managed=managed), storage=storage)
+    expected = {name: size * MiB for name, size in expected.items()}
+    assert known.stored() == pytest.approx(expected, abs=1)
 
 
 def test_tasks_that_say_they_hold_more_than_is_in_execution_are_cut():

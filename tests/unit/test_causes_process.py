@@ -100,6 +100,17 @@ def test_a_baseline_that_grew_in_one_step_is_no_leak():
     assert list(leak(known)) == []
 
 
+def test_little_that_was_left_behind_does_not_explain_a_lot():
+    known = case(
+        breakdown=parts(executing=400),
+        suspects=(suspect("sum-1", 100),),
+        facts=facts(expected={"sum": expected(7, peak=90, left=1)}),
+    )
+    (finding,) = leak(known)
+    assert finding.weight < 0.02
+    assert give_out(known).running == 296 * MiB
+
+
 def test_two_tasks_do_not_make_a_leak():
     known = case(
         breakdown=parts(executing=400),

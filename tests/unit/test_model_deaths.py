@@ -76,6 +76,18 @@ def test_a_report_and_then_the_removal_are_one_incident(model):
     assert (incident.n_innocent, [t.key for t in incident.innocent]) == (1, ["x-1"])
 
 
+def test_what_was_stored_since_the_last_report_is_known_from_what_was_lost(model):
+    rows = {"open": row(90 * MiB, spilled=10 * MiB), "sum": row(50 * MiB)}
+    lost = {"open": (3, 130 * MiB), "sum": (1, 20 * MiB), "new": (2, 7 * MiB)}
+    feed(model, *busy(rows=rows), removed(lost=lost))
+    stored = {s.prefix: (s.managed, s.spilled, s.count) for s in only(model).storage}
+    assert stored == {
+        "open": (120 * MiB, 10 * MiB, 3),
+        "sum": (50 * MiB, 0, 1),
+        "new": (7 * MiB, 0, 2),
+    }
+
+
 def test_a_report_alone_is_an_incident(model):
     feed(model, *busy(), died(executing=(TASK,)))
     incident = only(model)

@@ -90,6 +90,7 @@ EXAMPLES = {
         assigned_hashes=(-5, 2**62),
         keys_lost=None,
         bytes_lost=7,
+        lost={"open": (2, 7)},
     ),
     DeathReported: DeathReported(
         time=1.0,

@@ -195,6 +195,7 @@ def test_a_removal_counts_what_was_assigned_and_lost():
     assert (event.n_assigned, len(event.assigned_hashes)) == (300, 300)
     assert [info.key for info in event.assigned] == [f"sum-{n}" for n in range(256)]
     assert (event.keys_lost, event.bytes_lost) == (4, 15)
+    assert event.lost == {"x": (1, 10), "y": (1, 5)}
     assert event.seconds_lost == 0.0  # nobody wants them any more
 
 

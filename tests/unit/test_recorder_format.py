@@ -123,15 +123,18 @@ def test_a_reading_comes_back_and_what_is_not_known_is_none():
         "spilled": None,
         "spilled_disk": None,
         "last_rest": None,
+        "inputs": None,
     }
 
 
-def test_managed_bytes_are_brought_up_to_date_alone():
+def test_one_field_of_a_reading_is_brought_up_to_date_alone():
     buffer = recorder()
     layout.write_reading(buffer, {"time": 1.5e9, "rss": 7, "managed_claimed": 1})
-    layout.write_claimed(buffer, 12345)
+    layout.write_field(buffer, "managed_claimed", 12345)
+    layout.write_field(buffer, "inputs", 0)
     reading = layout.read_reading(buffer)
     assert (reading["rss"], reading["managed_claimed"]) == (7, 12345)
+    assert (reading["inputs"], reading["spilled"]) == (0, None)
 
 
 def test_what_the_sampler_costs_comes_back_and_is_not_known_at_first():
