@@ -352,8 +352,15 @@ def collector(ctx: click.Context, /, **options: Any) -> None:
     Exit status:
       0    the garbage and the silence were seen, and the remedies helped
       1    not so
+      2    options that make no sense
       3    it cannot run here: the message says why
       130  interrupted
+
+    \b
+    Examples:
+      dask memdash demo gc --hold
+      dask memdash demo gc --dashboard-address :8787
+      dask memdash demo gc --json
     """
     _complaint(ctx, "collector", **options)
 
@@ -372,8 +379,15 @@ def leak(ctx: click.Context, /, **options: Any) -> None:
     Exit status:
       0    MemDash named the leak and who leaks, and the bounded cache helped
       1    not so
+      2    options that make no sense
       3    it cannot run here: the message says why
       130  interrupted
+
+    \b
+    Examples:
+      dask memdash demo leak --hold
+      dask memdash demo leak --dashboard-address :8787
+      dask memdash demo leak --json
     """
     _complaint(ctx, "leak", **options)
 
@@ -392,8 +406,15 @@ def pinned(ctx: click.Context, /, **options: Any) -> None:
     Exit status:
       0    MemDash named what was pinned, and both remedies helped
       1    not so
+      2    options that make no sense
       3    it cannot run here: the message says why
       130  interrupted
+
+    \b
+    Examples:
+      dask memdash demo pinned --hold
+      dask memdash demo pinned --dashboard-address :8787
+      dask memdash demo pinned --json
     """
     _complaint(ctx, "pinned", **options)
 
@@ -412,8 +433,15 @@ def shared(ctx: click.Context, /, **options: Any) -> None:
     Exit status:
       0    MemDash named the task, and one worker with threads ran it
       1    not so
+      2    options that make no sense
       3    it cannot run here: the message says why
       130  interrupted
+
+    \b
+    Examples:
+      dask memdash demo shared --hold
+      dask memdash demo shared --dashboard-address :8787
+      dask memdash demo shared --json
     """
     _complaint(ctx, "shared", **options)
 
@@ -432,8 +460,15 @@ def skew(ctx: click.Context, /, **options: Any) -> None:
     Exit status:
       0    the sizes were far apart, and near each other when repartitioned by size
       1    not so
+      2    options that make no sense
       3    it cannot run here: the message says why
       130  interrupted
+
+    \b
+    Examples:
+      dask memdash demo skew --hold
+      dask memdash demo skew --dashboard-address :8787
+      dask memdash demo skew --json
     """
     _complaint(ctx, "skew", **options)
 

@@ -100,8 +100,30 @@ def test_every_demo_is_listed_with_what_it_shows() -> None:
 def test_help_of_every_demo_says_what_exit_statuses_mean(name: str) -> None:
     result = dask_memdash("demo", name, "--help")
     assert result.exit_code == 0
-    for status in ("  0    ", "  1    ", "  3    it cannot run", "  130  interrupted"):
+    for status in (
+        *("  0    ", "  1    ", "  2    options that make no sense"),
+        *("  3    it cannot run", "  130  interrupted"),
+    ):
         assert status in result.output
+
+
+@pytest.mark.parametrize("command", [*(("demo", name) for name in DEMOS), ("limits",)])
+def test_examples_in_help_are_understood(command: tuple[str, ...]) -> None:
+    text = dask_memdash(*command, "--help").output
+    _, _, after = text.partition("Examples:")
+    start = f"  dask memdash {' '.join(command)}"
+    examples = [
+        line.partition(" > ")[0].removeprefix("  " + start).split()
+        for line in after.splitlines()
+        if line.startswith("  " + start)
+    ]
+    assert len(examples) >= 3
+    found: click.Command = cli.main
+    for name in command:
+        assert isinstance(found, click.Group)
+        found = found.commands[name]
+    for arguments in examples:
+        found.make_context(command[-1], arguments)
 
 
 @pytest.mark.parametrize("scale", ["0", "much", "100"])
