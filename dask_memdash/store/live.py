@@ -303,7 +303,8 @@ class LiveStore:
             managed += state.managed
             spilled += state.spilled
             executing += state.executing
-            count += max(0, state.count - state.n_replicas)
+            if state.count > state.n_replicas:
+                count += state.count - state.n_replicas
             running += state.running
             measured = measured or state.running == 0 or state.measured > 0
         return order, {

@@ -7,14 +7,14 @@ summed in a row of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import panel as pn
 from bokeh.models import ColumnDataSource, HBar, HoverTool, Segment
 
-from dask_memdash.store.base import Store, Worker
+from dask_memdash.store.base import Breakdown, Store, Worker
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.rows import RowChart
@@ -63,12 +63,11 @@ def processes(workers: Iterable[Worker]) -> list[list[Worker]]:
     return list(groups.values())
 
 
-def rows(workers: list[Worker], most: int | None = None) -> list[Row]:
-    """Group workers by process; the fullest get rows, by name, then the rest.
+def rows(known: list[list[Worker]], most: int | None = None) -> list[Row]:
+    """Give the fullest of all processes rows, in their order, then one to the rest.
 
     Unless `most` says otherwise, these are few where there is a map of all workers.
     """
-    known = processes(workers)
     if most is None:
         most = MOST if len(known) <= MOST else MOST_WITH_MAP
     if len(known) <= most:
@@ -85,14 +84,16 @@ def fullness(group: list[Worker]) -> float:
     return (worker["breakdown"]["process"] or 0) / (least_limit(group) or 2**60)
 
 
-def least_limit(group: Iterable[Worker]) -> int | None:
+def least_limit(group: Sequence[Worker]) -> int | None:
     """Give the smallest limit of a process's workers, in bytes; None without one."""
+    if len(group) == 1:  # the usual case, a thousand times over
+        return group[0]["limit"]
     return min((w["limit"] for w in group if w["limit"] is not None), default=None)
 
 
-def _parts(worker: Worker) -> dict[str, int]:
-    breakdown = worker["breakdown"]
-    return {part.name: breakdown[part.name] or 0 for part in theme.PARTS}  # type: ignore[literal-required]
+def _part(breakdown: Breakdown, name: str) -> int:
+    size: int | None = breakdown[name]  # type: ignore[literal-required]
+    return size or 0
 
 
 def label(group: list[Worker]) -> str:
@@ -120,7 +121,7 @@ def _row(group: list[Worker]) -> Row:
         label=said,
         workers=group,
         limit=least_limit(group),
-        parts=_parts(first),
+        parts={p.name: _part(first["breakdown"], p.name) for p in theme.PARTS},
         process=first["breakdown"]["process"],
         spilled=_sum(worker["breakdown"]["spilled"] for worker in group),
         thresholds=dict(first["thresholds"]),  # type: ignore[arg-type]
@@ -134,14 +135,14 @@ def _sum(values: Iterable[int | None]) -> int | None:
 
 
 def _rest(groups: list[list[Worker]]) -> Row:
-    parts = [_parts(group[0]) for group in groups]
+    known = [group[0]["breakdown"] for group in groups]
     limits = [least_limit(group) for group in groups]
     return Row(
         label=f"{len(groups):,} less full",
         workers=[worker for group in groups for worker in group],
         limit=None if None in limits else _sum(limits),
-        parts={p.name: sum(known[p.name] for known in parts) for p in theme.PARTS},
-        process=_sum(group[0]["breakdown"]["process"] for group in groups),
+        parts={p.name: sum(_part(b, p.name) for b in known) for p in theme.PARTS},
+        process=_sum(breakdown["process"] for breakdown in known),
         spilled=_sum(w["breakdown"]["spilled"] for group in groups for w in group),
         note="The sum of all workers that have no row of their own.",
     )
@@ -330,7 +331,8 @@ class WorkersView(View):
 
     def draw(self) -> None:
         """Bring the bars up to date."""
-        shown = self.once("rows of workers", lambda: rows(self.store.workers()))
+        groups = self.once("processes", lambda: processes(self.store.workers()))
+        shown = self.once("rows of workers", lambda: rows(groups))
         self.empty.write(empty=not shown)
         self.chart.figure.visible = bool(shown)
         data = self.once("columns of workers", lambda: columns(shown))

@@ -94,8 +94,13 @@ def texts(page):
 # --- workers -------------------------------------------------------------------------
 
 
+def rows_of(known):
+    """Give the rows of all processes of these workers."""
+    return workers.rows(workers.processes(known))
+
+
 def test_bars_of_a_worker_sum_to_its_process():
-    data = workers.columns(workers.rows(fake_store.busy().all_workers))
+    data = workers.columns(rows_of(fake_store.busy().all_workers))
     assert data["from_managed"] == [0, 0, 0, 0]
     assert data["to_baseline"] == [724 * MiB, 808 * MiB, 661 * MiB, 745 * MiB]
     for inner, outer in zip(theme.PARTS, theme.PARTS[1:], strict=False):
@@ -103,20 +108,20 @@ def test_bars_of_a_worker_sum_to_its_process():
 
 
 def test_workers_that_share_a_process_share_a_row_and_a_note():
-    (row,) = workers.rows(fake_store.shared_process().all_workers)
+    (row,) = rows_of(fake_store.shared_process().all_workers)
     assert row.process == 724 * MiB
     assert row.limit == 1024 * MiB
     assert "3 workers share process 4242" in row.note
 
 
 def test_status_other_than_running_stands_in_words():
-    labels = [row.label for row in workers.rows(fake_store.busy().all_workers)]
+    labels = [row.label for row in rows_of(fake_store.busy().all_workers)]
     assert labels == ["worker-1", "worker-2", "worker-3 (paused)", "worker-4"]
 
 
 def test_beyond_the_most_rows_the_fullest_are_shown_and_the_rest_is_summed():
     store = fake_store.busy(50)
-    shown = workers.rows(store.all_workers, most=10)
+    shown = workers.rows(workers.processes(store.all_workers), most=10)
     assert len(shown) == 11
     assert shown[-1].label == "40 less full"
     total = sum(w["breakdown"]["process"] for w in store.all_workers)
@@ -129,7 +134,7 @@ def test_beyond_the_most_rows_the_fullest_are_shown_and_the_rest_is_summed():
 
 
 def test_thresholds_are_lines_with_words():
-    data = workers.lines(workers.rows([fake_store.worker(1)]))
+    data = workers.lines(rows_of([fake_store.worker(1)]))
     assert data["at"] == [644245094, 751619276, 858993459, 1020054732]
     assert data["what"][2] == "pause: 819.20 MiB (80 % of the limit)"
     assert data["means"][3] == "From here the nanny kills the worker."
@@ -138,12 +143,12 @@ def test_thresholds_are_lines_with_words():
 def test_threshold_that_is_off_is_not_drawn():
     worker = fake_store.worker(1)
     worker["thresholds"].update(target=None, spill=None, terminate=None)
-    assert len(workers.lines(workers.rows([worker]))["at"]) == 1
+    assert len(workers.lines(rows_of([worker]))["at"]) == 1
 
 
 def test_worker_without_a_reading_is_unknown_not_zero():
     worker = fake_store.worker(1, breakdown=fake_store.no_breakdown())
-    data = workers.columns(workers.rows([worker]))
+    data = workers.columns(rows_of([worker]))
     assert data["process"] == [theme.UNKNOWN]
     assert data["size_managed"] == [theme.UNKNOWN]
 
