@@ -47,6 +47,9 @@ from dask_memdash.views import layout
 REFRESH_BUDGET = 0.050
 PAINT_BUDGET = 2.0
 
+#: Pages that are open at once, to be compared with one.
+MANY = 5
+
 TABS = ("overview", "workers", "tasks", "incidents", "order", "limits")
 
 ARGUMENTS = [
@@ -288,23 +291,19 @@ async def print_costs(
         f"\n{options.workers:,} workers, {options.prefixes:,} prefixes, "
         f"{options.incidents:,} incidents, {options.seconds:.0f} s each\n"
     )
-    cpu, wall = time.thread_time(), time.monotonic()
-    await asyncio.sleep(options.seconds)
-    idle = (time.thread_time() - cpu) / (time.monotonic() - wall)
+    idle = await load_with_none(options.seconds)
     nobody = len(refreshes.taken)
     common.header(
         "tab", "pages", "refresh, ms (median, 95 %, most)", "loop's load",
         "more than with none", "kB/s to one browser", "heap of the tab, MB",
     )  # fmt: skip
     common.row("none open", 0, f"{nobody} refreshes", f"{idle:.1%}", "", "", "")
-    loads = {}
     first: dict[str, Any] | None = None
-    for tab, pages in [*((tab, 1) for tab in options.tabs), ("overview", 5)]:
+    for tab, pages in [*((tab, 1) for tab in options.tabs), ("overview", MANY)]:
         refreshes.taken.clear()
         answer, load = await visit(f"{url}#{tab}", pages, options.seconds)
         first = first or answer
         taken = sorted(refreshes.taken) or [0.0]
-        loads[tab, pages] = load - idle
         common.row(
             tab,
             pages,
@@ -316,7 +315,7 @@ async def print_costs(
             f"{answer['heap_before'] / 1e6:.1f} to {answer['heap_after'] / 1e6:.1f}",
         )
         progress(f"{tab}, {pages} open")
-        await asyncio.sleep(1)
+        await all_gone(running)
     assert first is not None
     print()
     common.header("what", "measured", "budget")
@@ -330,10 +329,44 @@ async def print_costs(
         f"{1e3 * statistics.median(refreshes.opened):.0f} ms",
         "",
     )
-    one, five = loads.get(("overview", 1)), loads["overview", 5]
-    if one:
-        common.row("five pages over one, load", f"{five / one:.2f}", "2")
     common.row("a refresh's budget", "", f"{1e3 * REFRESH_BUDGET:.0f} ms")
+    loads: dict[int, list[float]] = {0: [], 1: [], MANY: []}
+    for number in range(options.rounds):
+        for pages, found in loads.items():
+            if pages:
+                _, load = await visit(f"{url}#overview", pages, options.seconds)
+            else:
+                load = await load_with_none(options.seconds)
+            found.append(load)
+            await all_gone(running)
+        progress(f"none, one and {MANY} open, {number + 1} of {options.rounds}")
+    none, one, many = map(statistics.median, loads.values())
+    common.row(
+        f"{MANY} pages over one, load (medians of {options.rounds} in turns)",
+        f"{(many - none) / (one - none):.2f} ({many - none:.1%}, {one - none:.1%})",
+        "2",
+    )
+
+
+async def all_gone(running: Scheduler) -> None:
+    """Wait until no session is left: each costs a collection of garbage at its end."""
+    (application,) = [
+        application
+        for application in running.http_application.applications
+        if "/memdash" in getattr(application, "app_paths", ())
+    ]
+    for _ in range(120):
+        await asyncio.sleep(0.5)
+        if not application.get_sessions("/memdash"):
+            return
+    raise RuntimeError("sessions are left a minute after their browser")
+
+
+async def load_with_none(seconds: float) -> float:
+    """Give the loop's load while no page is open."""
+    cpu, wall = time.thread_time(), time.monotonic()
+    await asyncio.sleep(seconds)
+    return (time.thread_time() - cpu) / (time.monotonic() - wall)
 
 
 def main() -> None:
@@ -343,6 +376,7 @@ def main() -> None:
     parser.add_argument("--prefixes", type=int, help="task prefixes")
     parser.add_argument("--incidents", type=int, help="incidents")
     parser.add_argument("--seconds", type=float, help="time on each tab")
+    parser.add_argument("--rounds", type=int, help="comparisons of one page and many")
     parser.add_argument("--tabs", nargs="*", default=TABS, choices=TABS)
     parser.add_argument("--browse", help=argparse.SUPPRESS)
     parser.add_argument("--pages", type=int, default=1, help=argparse.SUPPRESS)
@@ -355,6 +389,7 @@ def main() -> None:
         "prefixes": (10_000, 10_000, 100),
         "incidents": (10_000, 10_000, 100),
         "seconds": (60.0, 15.0, 3.0),
+        "rounds": (5, 3, 1),
     }.items():
         if getattr(options, name) is None:
             setattr(options, name, common.sized(options, *sizes))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import jinja2
 import panel as pn
+from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 
 from dask_memdash.store.base import Store
@@ -81,6 +82,21 @@ def tooltip(
     """
     template = environment().get_template("tooltip.html")
     return template.render(rows=rows, head=head, words=words, swatch=swatch)
+
+
+def while_watched(doc: Document, update: Callable[[], object]) -> Callable[[], None]:
+    """Have an update of a document happen only while a browser is connected.
+
+    Bokeh keeps a session for half a minute after its browser has left, and goes on
+    with its periodic callbacks.
+    """
+
+    def updating() -> None:
+        session = getattr(doc.session_context, "session", None)
+        if session is None or session.connection_count:
+            update()
+
+    return updating
 
 
 class Text:

@@ -14,7 +14,7 @@ from panel.io.state import set_curdoc
 
 from dask_memdash.border import Border
 from dask_memdash.store.base import Store
-from dask_memdash.views.base import Context, View, environment
+from dask_memdash.views.base import Context, View, environment, while_watched
 from dask_memdash.views.history import HistoryView
 from dask_memdash.views.order import OrderView
 from dask_memdash.views.prefixes import PrefixesView
@@ -104,6 +104,8 @@ class IndividualPage:
         doc.add_root(figure)
         doc.roots[-1].name = "chart"
         doc.add_periodic_callback(
-            self._border.guarded(update, f"updating {self._chart.title}"),
+            self._border.guarded(
+                while_watched(doc, update), f"updating {self._chart.title}"
+            ),
             max(100, round(self._refresh * 1000)),
         )

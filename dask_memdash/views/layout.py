@@ -23,7 +23,14 @@ from panel.io.state import set_curdoc
 from dask_memdash.border import Border
 from dask_memdash.store.base import Store
 from dask_memdash.views import theme
-from dask_memdash.views.base import Context, Guard, View, environment, sync
+from dask_memdash.views.base import (
+    Context,
+    Guard,
+    View,
+    environment,
+    sync,
+    while_watched,
+)
 from dask_memdash.views.columns import TABLES
 from dask_memdash.views.history import HistoryView
 from dask_memdash.views.incidents import IncidentsView
@@ -255,7 +262,7 @@ class Page:
             for root in page.roots():
                 doc.add_root(root)
         doc.add_periodic_callback(
-            self._border.guarded(page.update, "updating the page"),
+            self._border.guarded(while_watched(doc, page.update), "updating the page"),
             max(100, round(self._refresh * 1000 / LOOKS)),
         )
         return True

@@ -181,9 +181,10 @@ class WorkerMapView(View):
         groups = self.once("processes", lambda: processes(self.store.workers()))
         shown = len(groups) > MOST
         self.figure.visible = shown
-        self.said.write(words=in_words(groups) if shown else "")
         if not shown:
+            self.said.write(words="")
             return
+        self.said.write(words=self.once("words of the map", lambda: in_words(groups)))
         wide, high = grid(len(groups))
         self.x_range.update(start=-0.5, end=wide - 0.5)
         self.y_range.update(start=high - 0.5, end=-0.5)

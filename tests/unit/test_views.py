@@ -465,6 +465,29 @@ def test_page_that_cannot_be_made_says_so():
     assert border.texts()
 
 
+def test_session_that_its_browser_has_left_is_not_kept_up(border):
+    store = fake_store.busy()
+    session = SimpleNamespace(connection_count=1)
+    context = SimpleNamespace(session=session, request=SimpleNamespace(arguments={}))
+    doc = Document()
+    doc._session_context = lambda: context
+    Page(SharedStore(store), 0.0, [], assets, border).open(doc)
+    (periodic,) = doc.session_callbacks
+    facts = doc.select_one({"name": "memdash-facts"})
+
+    def incidents_shown():
+        return dict(zip(facts.data["name"], facts.data["text"], strict=True))[
+            "incidents"
+        ]
+
+    for number, connections, shown in ((1, 1, "1"), (2, 0, "1"), (3, 1, "3")):
+        store.all_incidents.append(fake_store.incident(number))
+        store.change()
+        session.connection_count = connections
+        periodic.callback()
+        assert incidents_shown() == shown
+
+
 def test_pages_open_after_another_page_has_failed(border, mislead):
     shared = SharedStore(fake_store.after_incident())
     order = CHARTS["individual-memdash-order"]
