@@ -214,7 +214,11 @@ class Case:
         """Whether Dask spills on this worker; None where that is not known."""
         if self.evidence == "scheduler":
             return None
+        if self.parts.spilled:
+            return True
         thresholds = self.facts.thresholds
+        if thresholds == Thresholds() and not self.facts.baseline:
+            return None  # it died before its first heartbeat, which tells them
         return thresholds.target is not None or thresholds.spill is not None
 
     @property

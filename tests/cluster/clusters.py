@@ -56,7 +56,11 @@ class Api:
             of_kind = [i for i in self("incidents") if i["kind"] == kind]
             return of_kind if len(of_kind) >= n else None
 
-        found_ones = wait_for(found, f"{n} incidents of kind {kind}", timeout)
+        try:
+            found_ones = wait_for(found, f"{n} incidents of kind {kind}", timeout)
+        except AssertionError as error:
+            error.add_note(f"there are: {self('incidents')}"[:5000])
+            raise
         return self("incidents/" + found_ones[0]["id"])
 
 

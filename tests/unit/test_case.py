@@ -252,7 +252,8 @@ def test_without_a_breakdown_nothing_is_known_and_nothing_fails():
     [
         (Thresholds(target=500 * MiB, spill=700 * MiB), "heartbeat", True, 500 * MiB),
         (Thresholds(spill=700 * MiB), "heartbeat", True, 700 * MiB),
-        (Thresholds(), "heartbeat", False, 600 * MiB),
+        (Thresholds(terminate=950 * MiB), "heartbeat", False, 600 * MiB),
+        (Thresholds(), "flight-recorder", None, 600 * MiB),  # no heartbeat told them
         (Thresholds(), "scheduler", None, 600 * MiB),
     ],
 )
@@ -261,6 +262,12 @@ def test_whether_a_worker_spills_follows_from_its_thresholds(
 ):
     known = case(facts=facts(thresholds=thresholds), evidence=evidence)
     assert (known.spilling, known.target) == (spilling, target)
+
+
+def test_a_worker_without_any_threshold_does_not_spill_unless_it_has():
+    known = facts(thresholds=Thresholds(), baseline=(100,))
+    assert case(facts=known).spilling is False
+    assert case(facts=known, breakdown=parts(spilled=5)).spilling is True
 
 
 @pytest.mark.parametrize("n", [0, 1, MAX_BASELINE, MAX_BASELINE + 1, 5000])
