@@ -131,8 +131,6 @@ class NannyProbe:
                 self._watched = None
                 self._report_death(watched, now)
                 watched = None
-            else:
-                watched.oom.look(time.monotonic())
         worker_process = self._nanny.process
         process = worker_process.process if worker_process is not None else None
         if watched is None:
@@ -149,8 +147,11 @@ class NannyProbe:
             if found is not None:
                 watched.watch.recorders.append(found)
         glance = watched.watch.tick(now)
-        if glance is not None:
-            self._speak_for(watched, glance)
+        if glance is None:
+            return
+        if glance.rss:  # else it has died, and a busy loop has not noticed yet
+            watched.oom.look(time.monotonic())
+        self._speak_for(watched, glance)
 
     def _hold_back(self, watched: _Watched) -> int:
         """Give how far to hold back, and leave what sampling costs in the recorder."""

@@ -1,6 +1,8 @@
 """A nanny's report: who ended the worker, sent until it is acknowledged, once."""
 
 import asyncio
+import itertools
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -137,6 +139,17 @@ def test_a_worker_that_the_nanny_terminated_was_ended_by_it(probe, nanny, oom):
 
 def test_a_kill_that_the_kernel_has_counted_was_its_own(probe, nanny, oom):
     oom.count += 1
+    assert death(probe, nanny, -9)["by"] == "kernel"
+
+
+def test_a_kernels_kill_stays_its_own_until_a_busy_loop_notices(
+    probe, nanny, oom, monkeypatch
+):
+    oom.count += 1
+    clock = itertools.count(time.monotonic(), 2)
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    for _ in range(5):
+        probe._look(T)  # the process is gone, its exit status not known yet
     assert death(probe, nanny, -9)["by"] == "kernel"
 
 
