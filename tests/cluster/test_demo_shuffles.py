@@ -38,7 +38,7 @@ def test_arrays_grow_until_stored_chunks_kill_workers() -> None:
         assert run["deaths"] >= (4 if run["outcome"] == "KilledWorker" else 1)
     # a worker that dies within a second of its start leaves too little to name a
     # cause, but some of a dozen live longer; which of the two it is depends on how far
-    # the root tasks ran before
+    # the root tasks ran before, and a joined chunk of 108 MiB all but fills a worker
     findings = {
         (finding["cause"], finding["responsible"]["prefix"])
         for run in large
@@ -47,7 +47,7 @@ def test_arrays_grow_until_stored_chunks_kill_workers() -> None:
     }
     assert findings & {("run-ahead", "random_sample"), ("awaited", "random_sample")}
     causes = {run["cause"] for run in large}
-    assert causes <= {"run-ahead", "awaited", "unknown"}
+    assert causes <= {"run-ahead", "awaited", "task-too-large", "unknown"}
     assert "sqrt_n=88" in said
 
 
