@@ -66,7 +66,7 @@ clean: ## remove environments, builds and caches
 
 # --- environments -----------------------------------------------------------------
 # A stamp stands for "installed as these files of that time say".
-BUILT_FROM := pyproject.toml setup.py dask_memdash/recorder/_tally.c
+BUILT_FROM := pyproject.toml setup.py dask_memdash/measure/_tally.c
 
 define make-venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -1,7 +1,7 @@
 """The one thing that pyproject.toml cannot say: the tally is built where it can be.
 
 Without a compiler, NumPy's headers or a fitting platform the package is installed
-without it, and says at run time what that costs (``recorder/tally.py``).
+without it, and says at run time what that costs (``measure/tally.py``).
 """
 
 import sys
@@ -19,8 +19,8 @@ def extensions() -> list[Extension]:
         return []
     return [
         Extension(
-            "dask_memdash.recorder._tally",
-            ["dask_memdash/recorder/_tally.c"],
+            "dask_memdash.measure._tally",
+            ["dask_memdash/measure/_tally.c"],
             include_dirs=[numpy.get_include()],
             extra_compile_args=["-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],
             # a failed build is a warning, not the end of the installation

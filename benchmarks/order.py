@@ -30,8 +30,8 @@ from common import header, parser, row, sized
 
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import GraphArrived, WorkerAdded
-from dask_memdash.plugins.graphs import GraphWatch
-from dask_memdash.store.orders import Orders
+from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
+from dask_memdash.store.graph_orders import Orders
 
 SIZES = (10_000, 100_000, 1_000_000)
 QUICK = (10_000, 100_000)

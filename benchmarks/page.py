@@ -40,7 +40,7 @@ from distributed.scheduler import heartbeat_interval
 from dask_memdash import MemDash
 from dask_memdash.model.incidents import WorkerRef
 from dask_memdash.model.quantiles import QuantileSketch
-from dask_memdash.plugins import herald
+from dask_memdash.plugins.scheduler import notifications
 from dask_memdash.views import layout
 
 #: Budgets: seconds of the loop for a refresh, seconds to first paint.
@@ -251,7 +251,7 @@ async def cluster(
         simulated.beat(running, variants[1])
         beating = asyncio.create_task(beat(running, variants))
         # The incidents are of long ago: nobody is told of them one by one.
-        silent = mock.patch.object(herald.Herald, "tell", return_value=None)
+        silent = mock.patch.object(notifications.Herald, "tell", return_value=None)
         with silent:
             fill(plugin, options.prefixes, options.incidents)
             try:

@@ -27,7 +27,7 @@ from distributed.protocol import loads
 from distributed.scheduler import heartbeat_interval
 
 from dask_memdash import MemDash
-from dask_memdash.border import border
+from dask_memdash.boundary import border
 
 #: Budgets: share of a core, and bytes.
 CPU_BUDGET = 0.01

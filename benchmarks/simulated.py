@@ -28,8 +28,8 @@ from distributed.comm.core import Comm, CommClosedError
 from distributed.protocol import dumps, loads
 from distributed.protocol.serialize import Serialized, serialize
 
-import dask_memdash.plugins.install
-import dask_memdash.plugins.scheduler
+import dask_memdash.plugins.scheduler.install
+import dask_memdash.plugins.scheduler.plugin
 from dask_memdash import MemDash
 
 #: Threads of the worker whose heartbeats are caught, and kinds of outputs it holds.
@@ -97,8 +97,8 @@ class Clock:
         """Show this clock to the scheduler plugin, and call no tick by itself."""
         shown = SimpleNamespace(**{**vars(time), "time": lambda: self.now})
         with (
-            mock.patch.object(dask_memdash.plugins.scheduler, "time", shown),
-            mock.patch.object(dask_memdash.plugins.install, "TICK", 1e6),
+            mock.patch.object(dask_memdash.plugins.scheduler.plugin, "time", shown),
+            mock.patch.object(dask_memdash.plugins.scheduler.install, "TICK", 1e6),
         ):
             yield
 

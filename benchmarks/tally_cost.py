@@ -16,8 +16,8 @@ from collections.abc import Callable
 import common
 import numpy as np
 
-from dask_memdash.recorder import tally as face
-from dask_memdash.recorder.tally import Tally
+from dask_memdash.measure import tally as face
+from dask_memdash.measure.tally import Tally
 
 BARE, AGAIN, IDLE, TASK = "bare", "bare, again", "installed", "in a task"
 

@@ -22,7 +22,7 @@ from typing import Any
 import common
 from common import header, progress, row
 
-from dask_memdash.analysis.finding import MEMORY
+from dask_memdash.analysis.incidents.finding import MEMORY
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "cluster"))
 

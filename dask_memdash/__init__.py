@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dask_memdash.client import connect, explain
-    from dask_memdash.plugins.scheduler import MemDash
-    from dask_memdash.preview import order
+    from dask_memdash.client.connection import connect, explain
+    from dask_memdash.plugins.scheduler.plugin import MemDash
+    from dask_memdash.client.order_preview import order
 
 __version__ = "0.1.0"
 
@@ -23,15 +23,15 @@ __all__ = ["MemDash", "__version__", "connect", "dask_setup", "explain", "order"
 
 def __getattr__(name: str) -> Any:
     if name == "MemDash":
-        from dask_memdash.plugins.scheduler import MemDash
+        from dask_memdash.plugins.scheduler.plugin import MemDash
 
         return MemDash
     if name in ("connect", "explain"):
-        from dask_memdash import client
+        from dask_memdash.client import connection
 
-        return getattr(client, name)
+        return getattr(connection, name)
     if name == "order":
-        from dask_memdash.preview import order
+        from dask_memdash.client.order_preview import order
 
         return order
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -44,10 +44,10 @@ def dask_setup(server: Any) -> None:
     ``distributed.scheduler.preload``.  On a worker or a nanny it does nothing: the
     scheduler sets those up.
     """
-    from dask_memdash.border import border
+    from dask_memdash.boundary import border
 
     def register() -> None:
-        from dask_memdash.plugins.scheduler import preload
+        from dask_memdash.plugins.scheduler.plugin import preload
 
         preload(server)
 

@@ -9,7 +9,7 @@ computation and gathers the figures, :mod:`.api` reads MemDash's JSON API over H
 any program could, :mod:`.progress` draws, :mod:`.words` and :mod:`.tables` put what
 was seen into text.
 
-Only :mod:`dask_memdash.cli_demo` imports this package.
+Only :mod:`dask_memdash.cli.demo` imports this package.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import psutil
 from distributed import Client, LocalCluster
 from distributed.system import MEMORY_LIMIT
 
-from dask_memdash.analysis.describe import format_bytes
+from dask_memdash.analysis.incidents.describe import format_bytes
 from dask_memdash.demos import DemoError
 from dask_memdash.demos.api import Api
 

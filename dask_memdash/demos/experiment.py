@@ -14,7 +14,7 @@ from typing import Any
 
 from distributed import Client, Future
 
-from dask_memdash.demos import words
+from dask_memdash.demos import terminal
 from dask_memdash.demos.api import DEATHS, Api, deaths, verdict
 from dask_memdash.demos.cluster import START_TIMEOUT, Running
 from dask_memdash.demos.progress import Progress, bar, progress
@@ -193,8 +193,8 @@ def run(
         if incident["kind"] in SERIOUS
     }
     result.peaks = session.api.peaks(session.start)
-    told = f"{case.name:<{words.NAME}}  {result.outcome} after "
-    told += f"{words.seconds(result.runtime)}, {words.count(result.deaths, 'death')}"
+    told = f"{case.name:<{terminal.NAME}}  {result.outcome} after "
+    told += f"{terminal.seconds(result.runtime)}, {terminal.count(result.deaths, 'death')}"
     say(f"{told}, cause: {result.cause}" if result.cause else told)
     return result
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from distributed import Client
 
-from dask_memdash.demos import words
+from dask_memdash.demos import terminal
 
 #: Characters of the bar.
 WIDTH = 30
@@ -66,7 +66,7 @@ def bar(title: str) -> Iterator[Callable[[Progress], None]]:
         if terminal and now.total:
             filled = WIDTH * now.finished // now.total
             drawn = "█" * filled + "·" * (WIDTH - filled)
-            text = f"{title[: words.NAME]:<{words.NAME}}  {drawn} {now.finished:,} of "
+            text = f"{title[: terminal.NAME]:<{terminal.NAME}}  {drawn} {now.finished:,} of "
             text += f"{now.total:,} tasks"
             if now.running < now.workers:
                 text += f", {now.workers - now.running} of {now.workers} workers paused"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from distributed import KilledWorker
 
-from dask_memdash.demos import tables, words
+from dask_memdash.demos import tables
+from dask_memdash.demos import terminal
 from dask_memdash.demos.api import Api
 from dask_memdash.demos.cluster import Plan, Running, running
 from dask_memdash.demos.experiment import Result, Say, series
@@ -84,7 +85,7 @@ def explain(api: Api, results: Sequence[Result], say: Say) -> bool:
     for incident in given_up:
         details = api.incident(incident["id"])
         attempts = [api.incident(attempt) for attempt in details["attempts"]]
-        say("\n".join(words.killed_worker(details, attempts)) + "\n")
+        say("\n".join(terminal.killed_worker(details, attempts)) + "\n")
         explained &= any(attempt["suspects"] for attempt in attempts)
     if not explained:
         say("MemDash does not know which tasks were running at the deaths.")

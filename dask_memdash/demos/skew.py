@@ -7,7 +7,7 @@ from typing import Any
 
 from distributed import futures_of
 
-from dask_memdash.analysis.words import format_bytes
+from dask_memdash.text import format_bytes
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
 from dask_memdash.demos.stages import Complaint, Stage
 

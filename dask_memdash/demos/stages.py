@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dask_memdash.demos import words
+from dask_memdash.demos import terminal
 from dask_memdash.demos.cluster import Plan, running
 from dask_memdash.demos.experiment import Case, Result, Say, run
 
@@ -75,15 +75,15 @@ def play(
     complaint: Complaint, host: str, port: int, say: Say, hold: Hold
 ) -> Iterator[Result]:
     """Run stage after stage, each on its cluster."""
-    for paragraph in words.paragraph(complaint.complaint):
+    for paragraph in terminal.paragraph(complaint.complaint):
         say(paragraph)
     for number, stage in enumerate(complaint.stages, 1):
         plan = stage.plan(host, port)
         say(f"\n{number}. {stage.case.name}")
-        for line in words.paragraph(stage.told, "   "):
+        for line in terminal.paragraph(stage.told, "   "):
             say(line)
         case = replace(stage.case, name=f"{number}. {stage.case.name}")
-        size = words.workers(plan.workers, plan.threads, plan.memory_limit)
+        size = terminal.workers(plan.workers, plan.threads, plan.memory_limit)
         with running(plan) as cluster:
             say(f"   {size}; watch it live: {cluster.page}")
             yield run(cluster, case, TIMEOUT, say, STUCK)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from dask_memdash.analysis.words import format_bytes
-from dask_memdash.demos import words
+from dask_memdash.text import format_bytes
+from dask_memdash.demos import terminal
 from dask_memdash.demos.api import PEAKS
 from dask_memdash.demos.cluster import Plan
 from dask_memdash.demos.experiment import Result
@@ -27,13 +27,13 @@ def outcomes(results: Sequence[Result]) -> str:
             case.name,
             format_bytes(case.data_bytes),
             format_bytes(case.partition_bytes),
-            words.seconds(result.runtime),
+            terminal.seconds(result.runtime),
             result.outcome,
             str(result.deaths),
             result.cause or NOTHING,
         ]
         rows.append([*row, case.seed[1] or NOTHING] if compared else row)
-    return words.table([*header, "in 2017"] if compared else header, rows)
+    return terminal.table([*header, "in 2017"] if compared else header, rows)
 
 
 def peaks(results: Sequence[Result]) -> str:
@@ -43,7 +43,7 @@ def peaks(results: Sequence[Result]) -> str:
         [result.case.name, *(format_bytes(result.peaks[name]) for name in names)]
         for result in results
     ]
-    return words.table(["most of", *names], rows)
+    return terminal.table(["most of", *names], rows)
 
 
 def told(results: Sequence[Result]) -> list[str]:
@@ -55,9 +55,9 @@ def told(results: Sequence[Result]) -> list[str]:
         title = f"{result.case.name}: {result.cause}"
         if result.responsible:
             title += f", responsible: {result.responsible}"
-        lines += ["", title, *words.paragraph(result.diagnosis["text"], "    ")]
+        lines += ["", title, *terminal.paragraph(result.diagnosis["text"], "    ")]
         for advice in result.diagnosis["advice"]:
-            lines += words.paragraph(advice, "    → ", "      ")
+            lines += terminal.paragraph(advice, "    → ", "      ")
     return lines
 
 

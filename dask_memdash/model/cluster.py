@@ -40,7 +40,7 @@ from dask_memdash.model.events import (
     WorkerStatusChanged,
 )
 from dask_memdash.model.evidence import observe, with_expected
-from dask_memdash.model.graphs import GraphIndex
+from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.incidents import (
     Exit,
     Incident,
@@ -52,11 +52,11 @@ from dask_memdash.model.incidents import (
     with_attempts,
     with_lost,
 )
-from dask_memdash.model.order import OrderLog
+from dask_memdash.model.order_log import OrderLog
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import Processes, WorkerState, history_row
-from dask_memdash.model.rooms import danger_of, host_facts
-from dask_memdash.model.troubles import Homes, Troubles
+from dask_memdash.model.memory_pools import danger_of, host_facts
+from dask_memdash.model.worker_errors import Homes, Troubles
 
 #: Least time between two points of a history, in seconds.
 SPACING = 0.5

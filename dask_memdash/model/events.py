@@ -24,8 +24,8 @@ from typing import Any, NamedTuple, TypeVar, Union
 
 from dask_memdash.errors import EventError
 from dask_memdash.model.breakdown import Reading
-from dask_memdash.model.columns import GraphColumns, RootGroup
-from dask_memdash.model.limits import LimitReport
+from dask_memdash.model.graph_columns import GraphColumns, RootGroup
+from dask_memdash.model.limit_facts import LimitReport
 from dask_memdash.model.quantiles import QuantileSketch
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """Incidents: what is kept of each, and the bounded log of them.
 
 The shapes are DESIGN's; what an incident says in words is
-:mod:`dask_memdash.analysis.describe`'s.
+:mod:`dask_memdash.analysis.incidents.describe`'s.
 
 Imports the standard library only.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from dask_memdash.model.breakdown import Breakdown
 from dask_memdash.model.events import DeathReported, Executing, TaskInfo
 from dask_memdash.model.evidence import Evidence
-from dask_memdash.model.graphs import GraphIndex
+from dask_memdash.model.graph_index import GraphIndex
 
 #: Kinds that are the death of a worker.
 DEATHS = frozenset({"terminated", "oom-killed", "killed", "crashed", "exited", "lost"})

@@ -33,8 +33,8 @@ from dask_memdash.model.events import (
     Thresholds,
     WorkerAdded,
 )
-from dask_memdash.model.limits import LimitFacts, LimitReport, LiveFigures
-from dask_memdash.model.ran import RanLog
+from dask_memdash.model.limit_facts import LimitFacts, LimitReport, LiveFigures
+from dask_memdash.model.task_history import RanLog
 from dask_memdash.model.series import Series
 
 #: Columns of every history; the first decides which points survive thinning.

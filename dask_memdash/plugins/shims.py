@@ -33,7 +33,7 @@ class {name}({base}):
     def setup(self, {kind}):
         try:
             import dask_memdash
-            from dask_memdash.plugins.{kind} import {probe}, PROTOCOL, Settings
+            from dask_memdash.plugins.{kind}.probe import {probe}, PROTOCOL, Settings
         except Exception as error:
             return self._say({kind}, f"dask_memdash cannot be imported ({{error}}); "
                 "install it there to measure this {kind}")
@@ -81,7 +81,7 @@ NANNY_SOURCE = _WORKER_SIDE.format(
 
 SCHEDULER_SOURCE = """
 try:
-    from dask_memdash.plugins.scheduler import MemDash
+    from dask_memdash.plugins.scheduler.plugin import MemDash
 except Exception as error:
     raise RuntimeError(
         "MemDash cannot be registered: the scheduler cannot import dask_memdash "

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from dask_memdash.analysis.case import Case, attempts_of, case_of
-from dask_memdash.analysis.describe import describe
-from dask_memdash.analysis.diagnose import UNKNOWN_CAUSE, diagnose, diagnose_together
-from dask_memdash.analysis.finding import Diagnosis, Finding
-from dask_memdash.analysis.holding import reasons
-from dask_memdash.border import border
+from dask_memdash.analysis.incidents.case import Case, attempts_of, case_of
+from dask_memdash.analysis.incidents.describe import describe
+from dask_memdash.analysis.incidents.diagnose import UNKNOWN_CAUSE, diagnose, diagnose_together
+from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
+from dask_memdash.analysis.incidents.retention_reasons import reasons
+from dask_memdash.boundary import border
 from dask_memdash.model.breakdown import UNKNOWN
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import TaskInfo

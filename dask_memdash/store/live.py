@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar, cast
 
-from dask_memdash.analysis.audit import Audit, audit
+from dask_memdash.analysis.leaks import Audit, audit
 from dask_memdash.errors import (
     UnknownIncidentError,
     UnknownPrefixError,
@@ -49,8 +49,8 @@ from dask_memdash.store.base import (
     Worker,
 )
 from dask_memdash.store.incidents import IncidentReader
-from dask_memdash.store.limits import Audits
-from dask_memdash.store.orders import Orders
+from dask_memdash.store.limit_audits import Audits
+from dask_memdash.store.graph_orders import Orders
 
 SCHEMA_VERSION = 1
 

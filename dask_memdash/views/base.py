@@ -18,9 +18,9 @@ from bokeh.models import ColumnDataSource
 from dask_memdash.store.base import Store
 from dask_memdash.views import theme, words
 from dask_memdash.views.shared import SharedStore
-from dask_memdash.views.state import Shown
+from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.tabular import address
-from dask_memdash.views.timeaxis import TimeAxis
+from dask_memdash.views.time_axis import TimeAxis
 
 T = TypeVar("T")
 

@@ -12,13 +12,13 @@ from typing import Any
 from bokeh.document import Document
 from panel.io.state import set_curdoc
 
-from dask_memdash.border import Border
+from dask_memdash.boundary import Border
 from dask_memdash.store.base import Store
 from dask_memdash.views.base import Context, View, environment, while_watched
-from dask_memdash.views.history import HistoryView
-from dask_memdash.views.order import OrderView
-from dask_memdash.views.prefixes import PrefixesView
-from dask_memdash.views.workers import WorkersView
+from dask_memdash.views.cluster_history import HistoryView
+from dask_memdash.views.order_tab import OrderView
+from dask_memdash.views.prefix_bars import PrefixesView
+from dask_memdash.views.worker_bars import WorkersView
 
 
 @dataclass(frozen=True, slots=True)

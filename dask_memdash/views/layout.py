@@ -20,7 +20,7 @@ from bokeh.models import Column, ColumnDataSource, CustomJS, TextInput
 from panel.io.resources import LOCAL_DIST, patch_model_css
 from panel.io.state import set_curdoc
 
-from dask_memdash.border import Border
+from dask_memdash.boundary import Border
 from dask_memdash.store.base import Store
 from dask_memdash.views import theme
 from dask_memdash.views.base import (
@@ -31,20 +31,20 @@ from dask_memdash.views.base import (
     sync,
     while_watched,
 )
-from dask_memdash.views.columns import TABLES
-from dask_memdash.views.history import HistoryView
-from dask_memdash.views.incidents import IncidentsView
-from dask_memdash.views.limits import LimitsView
-from dask_memdash.views.order import OrderView
-from dask_memdash.views.prefix import PrefixView
-from dask_memdash.views.prefixes import PrefixesView
+from dask_memdash.views.table_columns import TABLES
+from dask_memdash.views.cluster_history import HistoryView
+from dask_memdash.views.incidents_tab import IncidentsView
+from dask_memdash.views.limits_tab import LimitsView
+from dask_memdash.views.order_tab import OrderView
+from dask_memdash.views.tasks_tab import PrefixView
+from dask_memdash.views.prefix_bars import PrefixesView
 from dask_memdash.views.shared import SharedStore
-from dask_memdash.views.state import TABS, read
+from dask_memdash.views.browser_state import TABS, read
 from dask_memdash.views.summary import NoticesView, SummaryView
 from dask_memdash.views.table import ServedTable
-from dask_memdash.views.worker import WorkerView
-from dask_memdash.views.workermap import WorkerMapView
-from dask_memdash.views.workers import MOST, WorkersView
+from dask_memdash.views.workers_tab import WorkerView
+from dask_memdash.views.worker_map import WorkerMapView
+from dask_memdash.views.worker_bars import MOST, WorkersView
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class OpenPage:
         #: Short texts that the template has places for: name → text.
         self.facts = ColumnDataSource({"name": [], "text": []}, name="memdash-facts")
         self._state_facts = guarded(self._write_facts, "the page's counts")
-        #: What the browser tells of itself, as JSON; see views/state.py.
+        #: What the browser tells of itself, as JSON; see views/browser_state.py.
         self.state = TextInput(name="memdash-state", visible=False)
         self.state.on_change("value", guarded(self._told, "following the browser"))
         # A callback that never runs carries to the browser what nothing there draws.

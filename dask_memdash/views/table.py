@@ -15,7 +15,7 @@ from bokeh.models import ColumnDataSource
 
 from dask_memdash.store.base import Store
 from dask_memdash.views.base import Context, sync
-from dask_memdash.views.state import TableQuery
+from dask_memdash.views.browser_state import TableQuery
 from dask_memdash.views.tabular import Column, Table, TablePage, cut, select
 
 T = TypeVar("T")

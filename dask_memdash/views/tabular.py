@@ -2,7 +2,7 @@
 
 Knows nothing of how a table is drawn: the page (:mod:`dask_memdash.views.table`), the
 report and the CSV files are made from the same columns.  What the tables of the page
-hold is :mod:`dask_memdash.views.columns`'s.
+hold is :mod:`dask_memdash.views.table_columns`'s.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dask_memdash.store.base import Store
-from dask_memdash.views.state import TableQuery
+from dask_memdash.views.browser_state import TableQuery
 
 #: Rows of one page.
 PAGE_ROWS = 50

@@ -17,7 +17,7 @@ from typing import Any
 
 from tornado import web
 
-from dask_memdash.border import Border
+from dask_memdash.boundary import Border
 from dask_memdash.errors import (
     UnknownGraphError,
     UnknownIncidentError,

@@ -12,10 +12,10 @@ from typing import Any
 
 from tornado import web
 
-from dask_memdash.border import Border
+from dask_memdash.boundary import Border
 from dask_memdash.store.base import Store
-from dask_memdash.views.columns import TABLES
-from dask_memdash.views.state import LONGEST, TableQuery
+from dask_memdash.views.table_columns import TABLES
+from dask_memdash.views.browser_state import LONGEST, TableQuery
 from dask_memdash.views.tabular import select, to_csv
 
 #: Rows of a file at most.

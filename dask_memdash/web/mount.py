@@ -25,7 +25,7 @@ from tornado import web
 from tornado.ioloop import IOLoop
 from tornado.routing import PathMatches
 
-from dask_memdash.border import Border
+from dask_memdash.boundary import Border
 from dask_memdash.config import Settings
 from dask_memdash.store.base import Store
 from dask_memdash.views.assets import asset_url, static_dir

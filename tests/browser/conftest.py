@@ -15,7 +15,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dask_memdash import MemDash
-from dask_memdash.border import Border
+from dask_memdash.boundary import Border
 from dask_memdash.config import load
 from dask_memdash.web.mount import mount, prepare
 

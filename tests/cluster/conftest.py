@@ -14,8 +14,8 @@ import pytest
 from clusters import Processes, Session, wait_for
 from distributed import Client, LocalCluster
 
-from dask_memdash.border import border
-from dask_memdash.recorder.flight import default_directory
+from dask_memdash.boundary import border
+from dask_memdash.flight.recorder import default_directory
 
 
 @pytest.fixture

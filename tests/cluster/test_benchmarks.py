@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dask_memdash.recorder import tally
+from dask_memdash.measure import tally
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

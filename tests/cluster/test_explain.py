@@ -23,7 +23,7 @@ from dask_memdash.errors import (
     UnexplainedError,
     UnknownIncidentError,
 )
-from dask_memdash.plugins.herald import Herald
+from dask_memdash.plugins.scheduler.notifications import Herald
 
 pytestmark = pytest.mark.cluster
 

@@ -9,8 +9,8 @@ import pytest
 from clusters import wait_for
 
 from dask_memdash import MemDash
-from dask_memdash.border import border
-from dask_memdash.plugins.nanny import NannyProbe
+from dask_memdash.boundary import border
+from dask_memdash.plugins.nanny.probe import NannyProbe
 
 pytestmark = pytest.mark.cluster
 
@@ -98,8 +98,8 @@ def test_all_of_the_worker_probe_may_fail_and_the_page_says_where(start):
     def break_probe(dask_worker):
         import inspect
 
-        from dask_memdash.border import border
-        from dask_memdash.plugins.tasks import RunningTasks
+        from dask_memdash.boundary import border
+        from dask_memdash.plugins.worker.tasks import RunningTasks
 
         def broken(*args, **kwargs):
             raise ZeroDivisionError("on purpose")

@@ -133,7 +133,7 @@ def test_a_scheduler_without_panel_or_bokeh_serves_the_api_and_says_what_is_miss
 
 
 def test_a_worker_of_another_protocol_is_named_and_works_on(start, monkeypatch):
-    monkeypatch.setattr("dask_memdash.plugins.install.PROTOCOL", 99)
+    monkeypatch.setattr("dask_memdash.plugins.scheduler.install.PROTOCOL", 99)
     session = start(register=False)
     with pytest.warns(UserWarning, match="do not understand each other"):
         register_and_wait_for_notices(session.client, session.api, 4)

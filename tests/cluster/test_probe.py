@@ -15,7 +15,7 @@ from clusters import Api, wait_for
 from distributed import WorkerPlugin, get_client, secede
 
 from dask_memdash import MemDash
-from dask_memdash.recorder.tally import load, why_not
+from dask_memdash.measure.tally import load, why_not
 
 pytestmark = [pytest.mark.cluster, pytest.mark.hooks]
 
@@ -102,9 +102,9 @@ def hide_the_tally() -> None:
     """Make this process believe that the tally was never built."""
     import sys
 
-    from dask_memdash.recorder import tally
+    from dask_memdash.measure import tally
 
-    sys.modules["dask_memdash.recorder._tally"] = None
+    sys.modules["dask_memdash.measure._tally"] = None
     tally._load.cache_clear()
 
 

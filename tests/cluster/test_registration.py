@@ -16,7 +16,7 @@ from distributed.dashboard.scheduler import template_variables
 
 from dask_memdash import MemDash
 from dask_memdash.errors import ConfigError
-from dask_memdash.recorder.flight import default_directory
+from dask_memdash.flight.recorder import default_directory
 
 pytestmark = [pytest.mark.cluster, pytest.mark.hooks]
 
@@ -218,8 +218,8 @@ async def test_a_nanny_that_is_set_up_twice_hands_over():
     from distributed import Scheduler
 
     from dask_memdash import config as settings
-    from dask_memdash.plugins.nanny import NannyProbe
-    from dask_memdash.recorder.sampler import sampler
+    from dask_memdash.plugins.nanny.probe import NannyProbe
+    from dask_memdash.measure.sampler import sampler
 
     async with (
         Scheduler(dashboard_address="127.0.0.1:0") as scheduler,

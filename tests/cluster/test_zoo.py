@@ -18,8 +18,8 @@ from distributed import Client
 from zoo_scenarios import ZOO, NotHereError, Scenario, cluster_of, incidents_of
 
 from dask_memdash import MemDash
-from dask_memdash.analysis.finding import MEMORY
-from dask_memdash.border import border
+from dask_memdash.analysis.incidents.finding import MEMORY
+from dask_memdash.boundary import border
 
 pytestmark = pytest.mark.cluster
 

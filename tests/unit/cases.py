@@ -10,7 +10,7 @@ from typing import Any
 
 from builders import MiB
 
-from dask_memdash.analysis.case import Case
+from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.model.breakdown import Breakdown
 from dask_memdash.model.events import Held, TaskInfo, Thresholds, Weighed
 from dask_memdash.model.evidence import Evidence, Expected, HostFacts, OrderFacts

@@ -8,7 +8,7 @@ import pytest
 from builders import check_invariants
 from hypothesis import HealthCheck, settings
 
-from dask_memdash.border import border
+from dask_memdash.boundary import border
 from dask_memdash.model.cluster import ClusterModel
 
 # The machines that run this are slow and shared, so there is no deadline.

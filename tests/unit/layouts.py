@@ -18,8 +18,8 @@ from distributed import system
 
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import Thresholds
-from dask_memdash.model.limits import LimitFacts, LimitReport
-from dask_memdash.recorder.limits import read_facts
+from dask_memdash.model.limit_facts import LimitFacts, LimitReport
+from dask_memdash.system.memory_limits import read_facts
 
 FOLDER = Path(__file__).parents[1] / "data" / "limits"
 PID = 4242

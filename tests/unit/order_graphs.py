@@ -5,9 +5,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-from dask_memdash.analysis.order import Snapshot
-from dask_memdash.analysis.pack import RawTasks, pack
-from dask_memdash.model.columns import PINNED
+from dask_memdash.analysis.order.comparison import Snapshot
+from dask_memdash.analysis.order.pack import RawTasks, pack
+from dask_memdash.model.graph_columns import PINNED
 from dask_memdash.model.events import GraphArrived
 
 T = 1_760_000_000.0

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import ClassVar
 
-from dask_memdash.recorder.tally import Tally
+from dask_memdash.measure.tally import Tally
 
 COUNTERS = struct.Struct("<qq")
 SLOT = 512

@@ -11,12 +11,13 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from dask_memdash import cli, cli_options
+from dask_memdash.cli import main
+from dask_memdash.cli import options
 from dask_memdash.demos import DemoError, cluster, shuffles
 
 
 def dask_memdash(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.main, arguments)
+    return CliRunner().invoke(main.main, arguments)
 
 
 @pytest.fixture(autouse=True)
@@ -71,14 +72,14 @@ def test_options_that_make_no_sense_are_refused(
     ("text", "expected"), [("90s", 90), ("10min", 600), ("5 min", 300), ("3h", 10_800)]
 )
 def test_durations_are_read(text: str, expected: float) -> None:
-    parameter = next(p for p in cli.demo.commands["bag"].params if p.name == "timeout")
-    context = click.Context(cli.demo)
-    assert cli_options.seconds(context, parameter, text) == expected
+    parameter = next(p for p in main.demo.commands["bag"].params if p.name == "timeout")
+    context = click.Context(main.demo)
+    assert options.seconds(context, parameter, text) == expected
 
 
 @pytest.mark.parametrize("name", ["array", "bag", "dataframe", "rechunk"])
 def test_defaults_can_be_read(name: str) -> None:
-    command = cli.demo.commands[name]
+    command = main.demo.commands[name]
     with command.make_context(name, []) as context:
         assert context.params["timeout"] > 0
         assert len(context.params["sizes"]) >= 4
@@ -118,7 +119,7 @@ def test_examples_in_help_are_understood(command: tuple[str, ...]) -> None:
         if line.startswith("  " + start)
     ]
     assert len(examples) >= 3
-    found: click.Command = cli.main
+    found: click.Command = main.main
     for name in command:
         assert isinstance(found, click.Group)
         found = found.commands[name]
@@ -230,11 +231,11 @@ def test_free_port_passes() -> None:
 
 def test_an_interruption_in_the_midst_of_garbage_collection_is_not_lost():
     def _gc_callback() -> None:
-        cli_options._interrupt(signal.SIGINT, sys._getframe())
+        options._interrupt(signal.SIGINT, sys._getframe())
 
     def collect_and_wait() -> None:
         _gc_callback()  # nothing may be raised in there
         threading.Event().wait(30)
 
-    with cli_options.terminate_like_ctrl_c(), pytest.raises(KeyboardInterrupt):
+    with options.terminate_like_ctrl_c(), pytest.raises(KeyboardInterrupt):
         collect_and_wait()

@@ -8,8 +8,8 @@ from distributed import KilledWorker
 from fake_store import after_incident, given_up, incident
 
 import dask_memdash
-from dask_memdash import client as module
-from dask_memdash.client import Connection
+from dask_memdash.client import connection as module
+from dask_memdash.client.connection import Connection
 from dask_memdash.errors import (
     MemDashError,
     NotRegisteredError,
@@ -17,7 +17,7 @@ from dask_memdash.errors import (
     UnexplainedError,
     UnknownIncidentError,
 )
-from dask_memdash.plugins.worker import PROTOCOL
+from dask_memdash.plugins.worker.probe import PROTOCOL
 from dask_memdash.web.api import ask
 
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dask_memdash.demos import DemoError, cluster, rechunk, shuffles, tables, words
+from dask_memdash.demos import DemoError, cluster, rechunk, shuffles, tables
+from dask_memdash.demos import terminal
 from dask_memdash.demos.api import Api, deaths, verdict
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
 
@@ -302,7 +303,7 @@ def test_scale_changes_the_data_and_leaves_2017_aside() -> None:
 
 def test_table_sets_numbers_to_the_right() -> None:
     rows = [("64", "9 MiB", "done"), ("128", "128 MiB", "lost")]
-    assert words.table(("n", "size", "outcome"), rows) == (
+    assert terminal.table(("n", "size", "outcome"), rows) == (
         "n       size  outcome\n---  -------  -------\n64     9 MiB  done\n"
         "128  128 MiB  lost"
     )
@@ -313,9 +314,9 @@ def test_table_sets_numbers_to_the_right() -> None:
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 01 s"), (125.4, "2 min 05 s")],
 )
 def test_durations(value: float, expected: str) -> None:
-    assert words.seconds(value) == expected
+    assert terminal.seconds(value) == expected
 
 
 def test_counts() -> None:
-    assert words.count(1, "death") == "1 death"
-    assert words.count(1200, "death") == "1,200 deaths"
+    assert terminal.count(1, "death") == "1 death"
+    assert terminal.count(1200, "death") == "1,200 deaths"

@@ -10,7 +10,8 @@ import click
 import pytest
 import yaml
 
-from dask_memdash import cli, config
+from dask_memdash import config
+from dask_memdash.cli import main
 from dask_memdash.web import api
 
 REPOSITORY = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def test_defaults_in_the_settings_table_are_the_real_ones() -> None:
         assert has_line_with(f"`{key}`", f"`{shown}`"), key
 
 
-@pytest.mark.parametrize("path", [path for path, _ in commands(cli.main)])
+@pytest.mark.parametrize("path", [path for path, _ in commands(main.main)])
 def test_every_command_is_named(path: str) -> None:
     assert path in README
 
@@ -60,7 +61,7 @@ def test_every_command_is_named(path: str) -> None:
     "option",
     sorted(
         option
-        for _, command in commands(cli.main)
+        for _, command in commands(main.main)
         for parameter in command.params
         for option in parameter.opts
         if option not in ("--help", "-h", "--version")

@@ -55,7 +55,7 @@ def own(imports):
 
 def test_the_walk_finds_what_there_is():
     assert "dask_memdash.model.cluster" in IMPORTS
-    assert "distributed.diagnostics.plugin" in IMPORTS["dask_memdash.plugins.scheduler"]
+    assert "distributed.diagnostics.plugin" in IMPORTS["dask_memdash.plugins.scheduler.plugin"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_views_know_neither_the_scheduler_nor_the_configuration(name):
 
 @pytest.mark.parametrize("name", IMPORTS)
 def test_nothing_imports_web_or_cli_but_the_installation(name):
-    allowed = ("dask_memdash.web", "dask_memdash.plugins.install")
+    allowed = ("dask_memdash.web", "dask_memdash.plugins.scheduler.install")
     if not name.startswith(allowed):
         assert own(IMPORTS[name]).isdisjoint({"web", "cli"})
 
@@ -110,7 +110,7 @@ def test_nothing_imports_web_or_cli_but_the_installation(name):
 @pytest.mark.parametrize("name", IMPORTS)
 def test_only_plugins_demos_and_the_client_know_distributed(name):
     allowed = ("dask_memdash.plugins", "dask_memdash.web", "dask_memdash.demos")
-    if not name.startswith(allowed) and name != "dask_memdash.client":
+    if not name.startswith(allowed) and name != "dask_memdash.client.connection":
         assert "distributed" not in tops(IMPORTS[name])
 
 

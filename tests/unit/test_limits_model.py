@@ -13,7 +13,7 @@ from dask_memdash.errors import EventError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import WorkerReported, from_dict, to_dict
 from dask_memdash.model.evidence import HostFacts
-from dask_memdash.model.limits import (
+from dask_memdash.model.limit_facts import (
     Allocator,
     Cap,
     LimitFacts,
@@ -21,7 +21,7 @@ from dask_memdash.model.limits import (
     LiveFigures,
     Scratch,
 )
-from dask_memdash.model.rooms import host_facts
+from dask_memdash.model.memory_pools import host_facts
 from dask_memdash.store import base
 from dask_memdash.store.live import LiveStore
 

@@ -6,11 +6,11 @@ import pytest
 from builders import T0, MiB, added, died, removed, reported, row
 from layouts import thresholds
 
-from dask_memdash.analysis.describe import describe
-from dask_memdash.analysis.limits import RULES, Headroom, benches, headroom, judge
+from dask_memdash.analysis.incidents.describe import describe
+from dask_memdash.analysis.limits.rules import RULES, Headroom, benches, headroom, judge
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import Thresholds
-from dask_memdash.model.limits import (
+from dask_memdash.model.limit_facts import (
     Allocator,
     Cap,
     LimitFacts,

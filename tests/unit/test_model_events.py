@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dask_memdash.errors import EventError
 from dask_memdash.model import events
 from dask_memdash.model.breakdown import Reading
-from dask_memdash.model.columns import GraphColumns, RootGroup
+from dask_memdash.model.graph_columns import GraphColumns, RootGroup
 from dask_memdash.model.events import (
     EVENTS,
     DeathReported,

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from order_graphs import CHAINS, snapshot
 
-from dask_memdash.analysis import simulate
-from dask_memdash.analysis.order import Usual, fill_sizes, judge
-from dask_memdash.analysis.points import facts, look
-from dask_memdash.analysis.simulate import Shape
-from dask_memdash.analysis.storage import curve, thin
-from dask_memdash.model.columns import GIVEN, PINNED
+from dask_memdash.analysis.order import simulate
+from dask_memdash.analysis.order.comparison import Usual, fill_sizes, judge
+from dask_memdash.analysis.order.points import facts, look
+from dask_memdash.analysis.order.simulate import Shape
+from dask_memdash.analysis.order.storage_curve import curve, thin
+from dask_memdash.model.graph_columns import GIVEN, PINNED
 from dask_memdash.model.evidence import OrderFacts
 
 

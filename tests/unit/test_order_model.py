@@ -5,10 +5,10 @@ from array import array
 import pytest
 from order_graphs import CHAINS, T, arrived, moves
 
-from dask_memdash.model import order
-from dask_memdash.model.columns import GraphColumns, RootGroup
+from dask_memdash.model import order_log
+from dask_memdash.model.graph_columns import GraphColumns, RootGroup
 from dask_memdash.model.events import GraphArrived, GraphChecked, OutputsMoved
-from dask_memdash.model.order import OrderLog
+from dask_memdash.model.order_log import OrderLog
 
 ROOT = RootGroup("load", 2, 8, False, False, 1.1, 0, 0)
 
@@ -140,7 +140,7 @@ def test_progress_tells_how_far_a_graph_was_at_a_time(log):
 
 
 def test_progress_is_bounded(log, monkeypatch):
-    monkeypatch.setattr(order, "MAX_PROGRESS", 10)
+    monkeypatch.setattr(order_log, "MAX_PROGRESS", 10)
     graph = add(log, arrived({f"load-{n}": ((), 1) for n in range(200)}))
     for n in range(200):
         move(log, (f"load-{n}", 1), time=T + n)
@@ -170,14 +170,14 @@ def test_a_graph_that_only_its_priorities_are_known_of_is_not_covered(log):
 
 
 def test_a_graph_that_is_too_large_is_named_as_not_covered(log, monkeypatch):
-    monkeypatch.setattr(order, "MAX_TASKS", 4)
+    monkeypatch.setattr(order_log, "MAX_TASKS", 4)
     graph = add(log, arrived())
     assert graph.tasks is None
     assert graph.uncovered == "It has 5 tasks; graphs of more than 4 are left out."
 
 
 def test_a_graph_that_does_not_fit_beside_others_is_named_so(log, monkeypatch):
-    monkeypatch.setattr(order, "MAX_ALL_TASKS", 9)
+    monkeypatch.setattr(order_log, "MAX_ALL_TASKS", 9)
     add(log, arrived(name="a"))
     assert add(log, arrived(name="b")).uncovered == (
         "5 tasks of other graphs are followed, and no more fit."
@@ -185,7 +185,7 @@ def test_a_graph_that_does_not_fit_beside_others_is_named_so(log, monkeypatch):
 
 
 def test_a_large_graph_with_too_many_dependencies_is_named_so(log, monkeypatch):
-    monkeypatch.setattr(order, "FREE", 0)
+    monkeypatch.setattr(order_log, "FREE", 0)
     graph = {f"load-{n}": ((), 1) for n in range(100)}
     graph["sum-1"] = (tuple(graph), 1)
     assert add(log, arrived(graph, wanted=("sum-1",))).uncovered == ""
@@ -204,14 +204,14 @@ def test_the_cost_of_a_task_is_counted_all_in(log):
 
 
 def test_graphs_are_listed_in_bounds(log, monkeypatch):
-    monkeypatch.setattr(order, "MAX_GRAPHS", 3)
+    monkeypatch.setattr(order_log, "MAX_GRAPHS", 3)
     for number in range(5):
         add(log, arrived(name=f"g{number}"))
     assert list(log.graphs) == ["g2", "g3", "g4"]
 
 
 def test_only_the_newest_graphs_are_followed(log, monkeypatch):
-    monkeypatch.setattr(order, "MAX_FOLLOWED", 2)
+    monkeypatch.setattr(order_log, "MAX_FOLLOWED", 2)
     graphs = [add(log, arrived(name=f"g{number}")) for number in range(3)]
     move(log, ("load-1", 10))
     assert [graph.done for graph in graphs] == [0, 1, 1]
@@ -219,7 +219,7 @@ def test_only_the_newest_graphs_are_followed(log, monkeypatch):
 
 
 def test_finished_graphs_give_their_tasks_up_for_newer_ones(log, monkeypatch):
-    monkeypatch.setattr(order, "FINISHED_BYTES", 200)
+    monkeypatch.setattr(order_log, "FINISHED_BYTES", 200)
     graphs = []
     for number in range(3):
         graphs.append(add(log, arrived(name=f"g{number}", time=T + number)))

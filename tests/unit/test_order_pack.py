@@ -5,10 +5,10 @@ from array import array
 import pytest
 from order_graphs import CHAINS, hashes, moves, raw
 
-from dask_memdash.analysis import pack as packing
-from dask_memdash.analysis.pack import PackError, pack
-from dask_memdash.model.columns import read
-from dask_memdash.model.graphs import GraphIndex
+from dask_memdash.analysis.order import pack as packing
+from dask_memdash.analysis.order.pack import PackError, pack
+from dask_memdash.model.graph_columns import read
+from dask_memdash.model.graph_index import GraphIndex
 
 
 def columns_of(made):

@@ -11,12 +11,13 @@ from order_graphs import CHAINS, T, arrived, moves
 
 from dask_memdash.errors import UnknownGraphError
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.columns import RootGroup
+from dask_memdash.model.graph_columns import RootGroup
 from dask_memdash.model.events import GraphArrived, GraphChecked, OutputsMoved, Ticked
 from dask_memdash.model.evidence import OrderFacts
-from dask_memdash.store import base, incidents, orders
+from dask_memdash.store import base, incidents
+from dask_memdash.store import graph_orders
 from dask_memdash.store.live import LiveStore
-from dask_memdash.store.orders import Orders
+from dask_memdash.store.graph_orders import Orders
 
 SIZES = {key: size * MiB for key, (_, size) in CHAINS.items()}
 
@@ -113,8 +114,8 @@ def test_what_is_not_known_is_an_error(model):
 
 def test_nothing_is_worked_out_twice(model, monkeypatch):
     judged = []
-    judge = orders.judge
-    monkeypatch.setattr(orders, "judge", lambda s: judged.append(s) or judge(s))
+    judge = graph_orders.judge
+    monkeypatch.setattr(graph_orders, "judge", lambda s: judged.append(s) or judge(s))
     run(model)
     store = LiveStore(model)
     assert judged == []
@@ -126,20 +127,20 @@ def test_nothing_is_worked_out_twice(model, monkeypatch):
 
 
 def test_a_graph_that_runs_is_judged_again_after_a_while(model, monkeypatch):
-    monkeypatch.setattr(orders, "PAUSE", 1000.0)
+    monkeypatch.setattr(graph_orders, "PAUSE", 1000.0)
     store = LiveStore(model)
     model.handle(arrived())
     assert store.order()[0]["actual_peak"] is None
     move(model, "load-1")
     assert store.order()[0]["actual_peak"] is None
     assert store.order()[0]["done"] == 1
-    monkeypatch.setattr(orders, "PAUSE", 0.0)
-    monkeypatch.setattr(orders, "PAUSE_FACTOR", 0)
+    monkeypatch.setattr(graph_orders, "PAUSE", 0.0)
+    monkeypatch.setattr(graph_orders, "PAUSE_FACTOR", 0)
     assert store.order()[0]["actual_peak"] == 10 * MiB
 
 
 def test_a_graph_that_has_finished_is_judged_at_once(model, monkeypatch):
-    monkeypatch.setattr(orders, "PAUSE", 1000.0)
+    monkeypatch.setattr(graph_orders, "PAUSE", 1000.0)
     store = LiveStore(model)
     model.handle(arrived())
     store.order()

@@ -3,9 +3,9 @@
 import pytest
 from order_graphs import CHAINS, snapshot
 
-from dask_memdash.analysis.order import Usual, judge
-from dask_memdash.analysis.verdict import verdict, why_rootish
-from dask_memdash.model.columns import RootGroup
+from dask_memdash.analysis.order.comparison import Usual, judge
+from dask_memdash.analysis.order.verdict import verdict, why_rootish
+from dask_memdash.model.graph_columns import RootGroup
 
 MiB = 2**20
 

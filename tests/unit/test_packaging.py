@@ -200,9 +200,9 @@ def loaded_by(module: str) -> set[str]:
     "module",
     [
         "dask_memdash",
-        "dask_memdash.plugins.worker",
-        "dask_memdash.plugins.nanny",
-        "dask_memdash.cli",
+        "dask_memdash.plugins.worker.probe",
+        "dask_memdash.plugins.nanny.probe",
+        "dask_memdash.cli.main",
     ],
 )
 def test_workers_and_the_command_line_load_no_page_libraries(module: str) -> None:
@@ -220,7 +220,7 @@ def test_preloading_the_package_loads_the_standard_library_only() -> None:
             f"dask_memdash.model.{path.stem}"
             for path in (REPOSITORY / "dask_memdash" / "model").glob("[!_]*.py")
         ),
-        "dask_memdash.recorder.format",
+        "dask_memdash.flight.format",
     ],
 )
 def test_model_and_recorder_format_load_the_standard_library_only(module: str) -> None:

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from dask_memdash.border import border
-from dask_memdash.model.columns import RootGroup, read
+from dask_memdash.boundary import border
+from dask_memdash.model.graph_columns import RootGroup, read
 from dask_memdash.model.events import GraphArrived, GraphChecked, OutputsMoved
-from dask_memdash.plugins import graphs
-from dask_memdash.plugins.graphs import GraphWatch
-from dask_memdash.plugins.roots import root_groups
+from dask_memdash.plugins.scheduler import graph_watch
+from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
+from dask_memdash.plugins.scheduler.root_tasks import root_groups
 
 T = 1_760_000_000.0
 
@@ -167,7 +167,7 @@ def test_single_tasks_are_gathered_until_no_more_come():
     ("limit", "value"), [("GATHER_LONG", 3), ("GATHER_MANY", 4), ("GATHER_IDLE", 0)]
 )
 def test_gathering_has_an_end_though_more_come(monkeypatch, limit, value):
-    monkeypatch.setattr(graphs, limit, value)
+    monkeypatch.setattr(graph_watch, limit, value)
     watched = Watched()
     for number in range(8):
         submit(watched, number, T + number)
@@ -197,9 +197,9 @@ def test_a_task_without_priority_goes_first():
 
 @pytest.fixture
 def slices(monkeypatch):
-    monkeypatch.setattr(graphs, "CHUNK", 10)
-    monkeypatch.setattr(graphs, "BUDGET", 0.0001)
-    monkeypatch.setattr(graphs, "PAUSE", 0.001)
+    monkeypatch.setattr(graph_watch, "CHUNK", 10)
+    monkeypatch.setattr(graph_watch, "BUDGET", 0.0001)
+    monkeypatch.setattr(graph_watch, "PAUSE", 0.001)
 
 
 async def until(condition):
@@ -240,19 +240,19 @@ async def test_what_is_stored_while_it_is_copied_was_not_there_before(slices):
 
 
 async def test_many_moves_are_handled_in_slices_and_in_their_order(slices, monkeypatch):
-    monkeypatch.setattr(graphs, "SLICE", 100)
-    monkeypatch.setattr(graphs, "BUDGET", 0.0)
+    monkeypatch.setattr(graph_watch, "SLICE", 100)
+    monkeypatch.setattr(graph_watch, "BUDGET", 0.0)
     tasks = chain(1_000)
     for task in tasks[:1_500]:
         task.state, task.nbytes = "memory", 1
     watched = Watched()
-    monkeypatch.setattr(graphs, "CHUNK", 10_000)
+    monkeypatch.setattr(graph_watch, "CHUNK", 10_000)
     watched.arrive(tasks)
     watched.watch.moves += [("load-0", 999), 5]
     watched.watch.step(T + 1)
     assert watched.events == []
-    monkeypatch.setattr(graphs, "BUDGET", 0.001)
-    await until(lambda: watched.watch._backlog == graphs.deque())
+    monkeypatch.setattr(graph_watch, "BUDGET", 0.001)
+    await until(lambda: watched.watch._backlog == graph_watch.deque())
     first, *others, last = watched.of((GraphArrived, OutputsMoved))
     assert len(read("q", first.moved)) == 100
     assert [event.graph for event in others] == ["graph-1"] * 29
@@ -297,7 +297,7 @@ async def test_after_the_end_nothing_comes_of_what_was_under_way(slices):
 
 
 def test_a_graph_above_the_cap_is_named_and_not_read(monkeypatch):
-    monkeypatch.setattr(graphs, "MAX_TASKS", 7)
+    monkeypatch.setattr(graph_watch, "MAX_TASKS", 7)
     watched = Watched()
     watched.watch.arrived(priorities_of(chain()), (), T)
     (event,) = watched.events

@@ -9,9 +9,9 @@ import pytest
 
 from dask_memdash import config
 from dask_memdash.model.events import DeathReported
-from dask_memdash.plugins import nanny as module
-from dask_memdash.plugins import translate
-from dask_memdash.plugins.nanny import NannyProbe
+from dask_memdash.plugins.nanny import probe as module
+from dask_memdash.plugins.scheduler import translate
+from dask_memdash.plugins.nanny.probe import NannyProbe
 
 T = 1_760_000_000.0
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from dask_memdash import config
-from dask_memdash.plugins import nanny as module
-from dask_memdash.plugins.nanny import NannyProbe
-from dask_memdash.recorder.flight import FlightRecorder, RecorderReader
+from dask_memdash.plugins.nanny import probe as module
+from dask_memdash.plugins.nanny.probe import NannyProbe
+from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
 
 MB = 1_000_000
 

@@ -7,13 +7,13 @@ import time
 import pytest
 from builders import MiB
 
-from dask_memdash.plugins.tasks import RunningTasks, key_text, prefix_of
-from dask_memdash.recorder import alone
-from dask_memdash.recorder import format as layout
-from dask_memdash.recorder.alone import CloseLook
-from dask_memdash.recorder.flight import FlightRecorder, RecorderReader
-from dask_memdash.recorder.meter import RssMeter, TallyMeter
-from dask_memdash.recorder.regression import PrefixRegression
+from dask_memdash.plugins.worker.tasks import RunningTasks, key_text, prefix_of
+from dask_memdash.measure import isolated
+from dask_memdash.flight import format as layout
+from dask_memdash.measure.isolated import CloseLook
+from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.measure.meter import RssMeter, TallyMeter
+from dask_memdash.measure.regression import PrefixRegression
 
 
 class Process:
@@ -463,7 +463,7 @@ def test_a_task_that_is_not_counted_reads_the_rss_of_now(process):
 def test_small_objects_that_took_the_place_of_others_are_believed(counted, monkeypatch):
     counted.high = 101 * MiB
     blocks = iter([1_000_000, 1_200_000])
-    monkeypatch.setattr(alone.sys, "getallocatedblocks", lambda: next(blocks))
+    monkeypatch.setattr(isolated.sys, "getallocatedblocks", lambda: next(blocks))
     counted.run_counted("strings-1", MiB, MiB, output=60 * MiB)
     done = counted.finished("strings")
     assert (done.peaks.max, done.errors.max) == (60 * MiB, 59 * MiB)

@@ -15,9 +15,9 @@ from dask_memdash.model.events import (
     WorkerSampled,
     to_dict,
 )
-from dask_memdash.plugins import translate
-from dask_memdash.plugins.tasks import key_text
-from dask_memdash.recorder.format import KEY_CAPACITY, key_digest
+from dask_memdash.plugins.scheduler import translate
+from dask_memdash.plugins.worker.tasks import key_text
+from dask_memdash.flight.format import KEY_CAPACITY, key_digest
 
 T = 1_760_000_000.0
 

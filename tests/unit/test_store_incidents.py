@@ -5,8 +5,8 @@ import json
 import pytest
 from builders import A, B, MiB, added, died, executing, killed, removed, reported
 
-from dask_memdash.analysis.finding import CAUSES
-from dask_memdash.border import border
+from dask_memdash.analysis.incidents.finding import CAUSES
+from dask_memdash.boundary import border
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.store import incidents as module

@@ -13,30 +13,27 @@ from bokeh.document import Document
 from bokeh.models import HoverTool, ImportedStyleSheet
 from fake_store import HOSTILE, MiB
 
-from dask_memdash.border import Border
-from dask_memdash.views import (
-    history,
-    layout,
-    prefixes,
-    state,
-    theme,
-    timechart,
-    workers,
-)
+from dask_memdash.boundary import Border
+from dask_memdash.views import layout, theme
+from dask_memdash.views import cluster_history
+from dask_memdash.views import prefix_bars
+from dask_memdash.views import browser_state
+from dask_memdash.views import time_chart
+from dask_memdash.views import worker_bars
 from dask_memdash.views.base import Context
-from dask_memdash.views.history import HistoryView
-from dask_memdash.views.incidents import IncidentsView
+from dask_memdash.views.cluster_history import HistoryView
+from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.individual import CHARTS, IndividualPage
 from dask_memdash.views.layout import OpenPage, Page
-from dask_memdash.views.limits import LimitsView
-from dask_memdash.views.order import OrderView
-from dask_memdash.views.prefix import PrefixView
-from dask_memdash.views.prefixes import PrefixesView
+from dask_memdash.views.limits_tab import LimitsView
+from dask_memdash.views.order_tab import OrderView
+from dask_memdash.views.tasks_tab import PrefixView
+from dask_memdash.views.prefix_bars import PrefixesView
 from dask_memdash.views.shared import SharedStore
-from dask_memdash.views.state import Shown
+from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.summary import NoticesView, SummaryView
-from dask_memdash.views.worker import WorkerView
-from dask_memdash.views.workers import WorkersView
+from dask_memdash.views.workers_tab import WorkerView
+from dask_memdash.views.worker_bars import WorkersView
 
 CSS = "memdash.css"
 
@@ -96,11 +93,11 @@ def texts(page):
 
 def rows_of(known):
     """Give the rows of all processes of these workers."""
-    return workers.rows(workers.processes(known))
+    return worker_bars.rows(worker_bars.processes(known))
 
 
 def test_bars_of_a_worker_sum_to_its_process():
-    data = workers.columns(rows_of(fake_store.busy().all_workers))
+    data = worker_bars.columns(rows_of(fake_store.busy().all_workers))
     assert data["from_managed"] == [0, 0, 0, 0]
     assert data["to_baseline"] == [724 * MiB, 808 * MiB, 661 * MiB, 745 * MiB]
     for inner, outer in zip(theme.PARTS, theme.PARTS[1:], strict=False):
@@ -121,7 +118,7 @@ def test_status_other_than_running_stands_in_words():
 
 def test_beyond_the_most_rows_the_fullest_are_shown_and_the_rest_is_summed():
     store = fake_store.busy(50)
-    shown = workers.rows(workers.processes(store.all_workers), most=10)
+    shown = worker_bars.rows(worker_bars.processes(store.all_workers), most=10)
     assert len(shown) == 11
     assert shown[-1].label == "40 less full"
     total = sum(w["breakdown"]["process"] for w in store.all_workers)
@@ -129,12 +126,12 @@ def test_beyond_the_most_rows_the_fullest_are_shown_and_the_rest_is_summed():
     assert min(row.process for row in shown[:10]) >= max(
         w["breakdown"]["process"] for w in shown[-1].workers
     )
-    ends = workers.columns(shown)["end"]
+    ends = worker_bars.columns(shown)["end"]
     assert ends[-1] == max(ends[:-1]), "the sum is drawn on the others' scale"
 
 
 def test_thresholds_are_lines_with_words():
-    data = workers.lines(rows_of([fake_store.worker(1)]))
+    data = worker_bars.lines(rows_of([fake_store.worker(1)]))
     assert data["at"] == [644245094, 751619276, 858993459, 1020054732]
     assert data["what"][2] == "pause: 819.20 MiB (80 % of the limit)"
     assert data["means"][3] == "From here the nanny kills the worker."
@@ -143,12 +140,12 @@ def test_thresholds_are_lines_with_words():
 def test_threshold_that_is_off_is_not_drawn():
     worker = fake_store.worker(1)
     worker["thresholds"].update(target=None, spill=None, terminate=None)
-    assert len(workers.lines(rows_of([worker]))["at"]) == 1
+    assert len(worker_bars.lines(rows_of([worker]))["at"]) == 1
 
 
 def test_worker_without_a_reading_is_unknown_not_zero():
     worker = fake_store.worker(1, breakdown=fake_store.no_breakdown())
-    data = workers.columns(rows_of([worker]))
+    data = worker_bars.columns(rows_of([worker]))
     assert data["process"] == [theme.UNKNOWN]
     assert data["size_managed"] == [theme.UNKNOWN]
 
@@ -157,7 +154,7 @@ def test_worker_without_a_reading_is_unknown_not_zero():
 
 
 def test_prefix_stores_above_and_executes_beneath():
-    data = prefixes.columns(fake_store.busy().all_prefixes[:2], None)
+    data = prefix_bars.columns(fake_store.busy().all_prefixes[:2], None)
     assert data["to_managed"] == [700 * MiB, 400 * MiB]
     assert data["from_spilled"] == [700 * MiB, 400 * MiB]
     assert data["to_spilled"] == [1000 * MiB, 400 * MiB]
@@ -171,7 +168,7 @@ def test_smaller_prefixes_are_summed_in_the_last_row():
         fake_store.prefix(f"p{i}", (20 - i) * MiB, MiB) for i in range(20)
     ]
     shown = store.all_prefixes[:12]
-    data = prefixes.columns(shown, prefixes.smaller(shown, store.prefix_totals()))
+    data = prefix_bars.columns(shown, prefix_bars.smaller(shown, store.prefix_totals()))
     assert data["label"][-1] == "8 smaller"
     assert data["to_managed"][-1] == sum(range(1, 9)) * MiB
     assert data["p95"][-1] is None
@@ -188,14 +185,14 @@ def test_smaller_prefixes_are_summed_in_the_last_row():
     ],
 )
 def test_rows_change_places_only_when_it_matters(weights, expected):
-    assert prefixes.settle(["a", "b"], weights) == expected
+    assert prefix_bars.settle(["a", "b"], weights) == expected
 
 
 # --- history -------------------------------------------------------------------------
 
 
 def test_parts_sum_to_the_process_and_spilled_hangs_beneath():
-    data = timechart.columns(fake_store.busy().history())
+    data = time_chart.columns(fake_store.busy().history())
     parts = [data[part.name] for part in theme.PARTS]
     assert [sum(values) for values in zip(*parts, strict=True)] == data["process"]
     assert data["beneath"] == [-size for size in data["spilled"]]
@@ -204,16 +201,16 @@ def test_parts_sum_to_the_process_and_spilled_hangs_beneath():
 
 def test_deaths_and_pauses_are_marked_on_the_history():
     incidents = fake_store.after_incident().all_incidents
-    marks = history.marks(incidents, since=0)
+    marks = cluster_history.marks(incidents, since=0)
     assert marks["marker"] == ["diamond", "x", "square", "x", "x"]
-    strips = history.pauses(incidents, since=0, until=fake_store.NOW)
+    strips = cluster_history.pauses(incidents, since=0, until=fake_store.NOW)
     assert strips["start"] == [(fake_store.NOW - 30) * 1000]
     assert strips["end"] == [(fake_store.NOW - 12) * 1000]
 
 
 def test_pause_that_has_not_ended_reaches_to_now():
     paused = fake_store.incident(1, "paused", until=None)
-    strips = history.pauses([paused], since=0, until=fake_store.NOW)
+    strips = cluster_history.pauses([paused], since=0, until=fake_store.NOW)
     assert strips["end"] == [fake_store.NOW * 1000]
 
 
@@ -335,7 +332,7 @@ def test_shared_processes_are_stated_plainly():
 
 def test_empty_states_say_what_to_do(border):
     page, _ = open_page(fake_store.empty(), border)
-    for tab in state.TABS:
+    for tab in browser_state.TABS:
         tell(page, tab=tab)
     text = texts(page)
     assert "dask worker" in text
@@ -424,7 +421,7 @@ def test_document_does_not_grow_while_the_cluster_lives(border):
     store = fake_store.busy(60)
     store.all_prefixes = [fake_store.prefix(f"p{i}", i * MiB) for i in range(60)]
     page, doc = open_page(store, border)
-    for tab in [*state.TABS, "overview"]:
+    for tab in [*browser_state.TABS, "overview"]:
         tell(page, tab=tab)
     models = {model.id for model in doc.models}
     for tick in range(150):
@@ -434,10 +431,10 @@ def test_document_does_not_grow_while_the_cluster_lives(border):
         page.update()
     assert {model.id for model in doc.models} == models
     history_view = page.views["history"]
-    assert len(history_view.chart.source.data["time"]) <= 2 * timechart.POINTS + 1
-    assert len(history_view.marks.data["time"]) <= history.MARKS
+    assert len(history_view.chart.source.data["time"]) <= 2 * time_chart.POINTS + 1
+    assert len(history_view.marks.data["time"]) <= cluster_history.MARKS
     assert len(page.views["workers"].source.data["row"]) == 13
-    assert len(page.views["prefixes"].source.data["row"]) == prefixes.MOST + 1
+    assert len(page.views["prefixes"].source.data["row"]) == prefix_bars.MOST + 1
     tell(page, tab="incidents")
     assert len(page.views["incidents"].table.source.data["what"]) == 50
 
@@ -521,7 +518,7 @@ def test_page_names_only_its_own_files_and_the_dashboards_other_pages(border):
 def test_styles_come_from_this_server_even_in_a_session_made_anew(border):
     doc = Document()
     Page(SharedStore(fake_store.busy()), 1.0, [], assets, border).open(doc)
-    for tab in state.TABS:  # what is made later, too
+    for tab in browser_state.TABS:  # what is made later, too
         tell_document(doc, tab)
         urls = {sheet.url for sheet in doc.select({"type": ImportedStyleSheet})}
         assert len(urls) > 2

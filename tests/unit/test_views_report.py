@@ -9,7 +9,8 @@ import pytest
 from bokeh.document import Document
 from fake_store import HOSTILE
 
-from dask_memdash.views import card, theme
+from dask_memdash.views import theme
+from dask_memdash.views import cluster_card
 from dask_memdash.views.report import render_report
 from dask_memdash.views.snapshot import STORIES, Snapshot
 from dask_memdash.web.export import report, table_as_csv
@@ -136,19 +137,19 @@ def test_table_that_does_not_exist_is_none():
 
 
 def test_card_says_how_much_of_what_and_links_to_the_page():
-    html = card.card(whole().cluster(), "http://host:8787/memdash")
+    html = cluster_card.card(whole().cluster(), "http://host:8787/memdash")
     assert "2.87 GiB of 4.00 GiB in 4 workers, 5 incidents" in html
     assert 'href="http://host:8787/memdash"' in html
     assert "executing 846.00 MiB" in html
 
 
 def test_card_without_a_cluster_says_how_to_register():
-    assert "client.register_plugin(MemDash())" in card.card(None)
+    assert "client.register_plugin(MemDash())" in cluster_card.card(None)
 
 
 def test_card_links_nowhere_but_to_the_web():
-    assert "javascript" not in card.card(None, "javascript:alert(1)")
+    assert "javascript" not in cluster_card.card(None, "javascript:alert(1)")
 
 
 def test_card_has_the_colours_of_the_page():
-    assert {part.name: part.colour for part in theme.PARTS} == card.COLOURS
+    assert {part.name: part.colour for part in theme.PARTS} == cluster_card.COLOURS

@@ -10,13 +10,15 @@ from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 from fake_store import HOSTILE, MiB
 
-from dask_memdash.views import columns, prefix_columns, state
+from dask_memdash.views import prefix_columns
+from dask_memdash.views import table_columns
+from dask_memdash.views import browser_state
 from dask_memdash.views.base import Context, sync
-from dask_memdash.views.state import Shown, TableQuery
+from dask_memdash.views.browser_state import Shown, TableQuery
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.tabular import address, select, to_csv
 
-WORKERS, TASKS, INCIDENTS = columns.WORKERS, columns.TASKS, columns.INCIDENTS
+WORKERS, TASKS, INCIDENTS = table_columns.WORKERS, table_columns.TASKS, table_columns.INCIDENTS
 
 
 def names(page):
@@ -192,7 +194,7 @@ def test_what_a_browser_tells_is_read():
         "follow": 3,
         "tables": {"graphs": {"sort": "tasks", "descending": True, "page": 2}},
     }
-    shown = state.read(json.dumps(told))
+    shown = browser_state.read(json.dumps(told))
     assert (shown.tab, shown.chosen_on("order"), shown.window) == (
         "order",
         "graph-1",
@@ -219,7 +221,7 @@ def test_what_a_browser_tells_is_read():
     ],
 )
 def test_nonsense_from_a_browser_shows_the_overview(text):
-    shown = state.read(text)
+    shown = browser_state.read(text)
     assert (shown.tab, shown.chosen, shown.window) == ("overview", "", None)
     assert not shown.paused
     assert shown.table("workers") == TableQuery()
@@ -232,7 +234,7 @@ def test_what_a_browser_tells_is_bounded():
             f"t{i}": {"search": "y" * 10_000, "page": 10**30} for i in range(99)
         },
     }
-    shown = state.read(json.dumps(told))
+    shown = browser_state.read(json.dumps(told))
     assert len(shown.chosen) == 1000
     assert len(shown.tables) == 20
     assert shown.table("t0").page == 10**6
@@ -241,4 +243,4 @@ def test_what_a_browser_tells_is_bounded():
 
 def test_what_is_shown_can_be_compared():
     assert Shown() == Shown()
-    assert state.read('{"tab": "workers"}') != Shown()
+    assert browser_state.read('{"tab": "workers"}') != Shown()

@@ -6,16 +6,19 @@ from fake_store import NOW, MiB
 from test_views import CSS, view_of
 from test_views_tables import listen
 
-from dask_memdash.views import individual, order, prefix, worker
+from dask_memdash.views import individual
+from dask_memdash.views import order_tab
+from dask_memdash.views import tasks_tab
+from dask_memdash.views import workers_tab
 from dask_memdash.views.base import LONG, Context
-from dask_memdash.views.history import HistoryView
-from dask_memdash.views.limits import LimitsView
-from dask_memdash.views.order import OrderView
-from dask_memdash.views.prefix import PrefixView
-from dask_memdash.views.state import Shown
-from dask_memdash.views.timeaxis import TimeAxis
-from dask_memdash.views.timechart import TimeChart
-from dask_memdash.views.worker import WorkerView
+from dask_memdash.views.cluster_history import HistoryView
+from dask_memdash.views.limits_tab import LimitsView
+from dask_memdash.views.order_tab import OrderView
+from dask_memdash.views.tasks_tab import PrefixView
+from dask_memdash.views.browser_state import Shown
+from dask_memdash.views.time_axis import TimeAxis
+from dask_memdash.views.time_chart import TimeChart
+from dask_memdash.views.workers_tab import WorkerView
 
 WORKER = "tcp://10.0.0.1:4000"
 
@@ -55,7 +58,7 @@ def test_tasks_stand_in_lanes_by_thread_until_they_were_last_seen():
         fake_store.ran("c-1", "c", thread=None, start=NOW - 2, seen=NOW - 1),
         fake_store.ran("a-2", "a", thread=7, start=NOW - 4, seen=NOW - 3, running=True),
     ]
-    data = worker.lanes(ran, NOW)
+    data = workers_tab.lanes(ran, NOW)
     assert data["top"] == [pytest.approx(lane - 0.42) for lane in (1, 0, 2, 1)]
     assert data["end"] == [
         (NOW - 5) * 1000,
@@ -72,14 +75,14 @@ def test_tasks_stand_in_lanes_by_thread_until_they_were_last_seen():
 
 def test_empty_outputs_stand_apart_and_are_said_in_words():
     bins = fake_store.busy().output_bins
-    data = prefix.distribution(bins)
+    data = tasks_tab.distribution(bins)
     assert data["at"] == [-2, 0, 1]
     assert data["count"] == [5, 30, 2]
     assert data["share"] == ["14 %", "81 %", "5 %"]
-    assert prefix.in_words(bins) == (
+    assert tasks_tab.in_words(bins) == (
         "37 outputs, from 8.00 MiB to 10.00 MiB; 14 % (5) are empty."
     )
-    assert prefix.labels(bins) == {
+    assert tasks_tab.labels(bins) == {
         -2: "empty",
         -0.5: "8.00 MiB",
         0.5: "9.00 MiB",
@@ -88,7 +91,7 @@ def test_empty_outputs_stand_apart_and_are_said_in_words():
 
 
 def test_prefix_without_outputs_says_so():
-    assert prefix.in_words([]) == "No output of it has been stored yet."
+    assert tasks_tab.in_words([]) == "No output of it has been stored yet."
     store = fake_store.busy()
     store.output_bins = []
     view = view_of(PrefixView, store, tab="tasks", chosen="sum")
@@ -140,7 +143,7 @@ def test_newest_graph_is_drawn_until_another_is_chosen():
 
 
 def test_what_is_not_done_yet_is_no_curve():
-    data = order.curves(fake_store.graph(1))
+    data = order_tab.curves(fake_store.graph(1))
     last = data["actual"][-1]
     assert last != last
     assert data["said"][-1] == "–"

@@ -11,7 +11,7 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
-from dask_memdash.border import Border
+from dask_memdash.boundary import Border
 from dask_memdash.web import api
 from dask_memdash.web.mount import files_application
 

@@ -14,7 +14,7 @@ from distributed import Scheduler
 from distributed.dashboard.scheduler import template_variables
 from tornado.websocket import websocket_connect
 
-from dask_memdash.border import Border
+from dask_memdash.boundary import Border
 from dask_memdash.config import defaults
 from dask_memdash.web import mount as web_mount
 from dask_memdash.web.mount import mount, prepare

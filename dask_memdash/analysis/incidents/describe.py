@@ -1,0 +1,243 @@
+"""What an incident says in words.
+
+Pure functions from an incident to sentences: what was seen, and the cause as the
+diagnosis (:mod:`dask_memdash.analysis.incidents.diagnose`) has put it into words.
+"""
+
+from __future__ import annotations
+
+import signal as signals
+
+from dask_memdash.analysis.incidents.finding import Diagnosis
+from dask_memdash.text import count, format_bytes, short
+from dask_memdash.model.incidents import DEATHS, Incident, Suspect
+
+__all__ = ["describe", "format_bytes"]
+
+#: Suspects and tasks named in one sentence.
+NAMED = 3
+
+#: Seconds in which a pause may come and go between two reports of a worker.
+MOMENT = 0.5
+
+
+def describe(incident: Incident, diagnosis: Diagnosis | None = None) -> str:
+    """Say in a few sentences what happened, to whom, what was running, and why."""
+    sentences = [_HEADLINES[incident.kind](incident), *_what_ran(incident)]
+    if diagnosis is not None:
+        sentences.append(diagnosis.text)
+    return " ".join(sentences)
+
+
+def _what_ran(incident: Incident) -> list[str]:
+    sentences = []
+    if incident.kind == "killed-worker":
+        sentences.append(_attempts(incident))
+    if incident.kind in DEATHS:
+        sentences.append(_running(incident))
+        if incident.n_innocent:
+            sentences.append(
+                f"{count(incident.n_innocent, 'other task')} had been assigned to it "
+                "and had not started."
+            )
+    return sentences
+
+
+def _terminated(incident: Incident) -> str:
+    return (
+        f"The nanny terminated worker {incident.worker.name}, which was above its "
+        f"terminate threshold: it used {_usage(incident)}."
+    )
+
+
+def _oom_killed(incident: Incident) -> str:
+    return (
+        f"The kernel killed worker {incident.worker.name} because the host or its "
+        f"container ran out of memory: it used {_usage(incident)}."
+    )
+
+
+def _killed(incident: Incident) -> str:
+    return (
+        f"Worker {incident.worker.name} was killed by {_signal(incident)} from "
+        f"outside, not by its nanny; it used {_usage(incident)}."
+    )
+
+
+def _crashed(incident: Incident) -> str:
+    return (
+        f"Worker {incident.worker.name} crashed with {_signal(incident)}; it used "
+        f"{_usage(incident)}."
+    )
+
+
+def _exited(incident: Incident) -> str:
+    if incident.exit is not None and incident.exit.code is not None:
+        how = f"with status {incident.exit.code}"
+    else:
+        how = f"({incident.closing or 'for a reason that is not known'})"
+    return (
+        f"Worker {incident.worker.name} ended by itself {how}, though nobody had "
+        f"asked it to; it used {_usage(incident)}."
+    )
+
+
+def _lost(incident: Incident) -> str:
+    return (
+        f"Worker {incident.worker.name} was lost, and how it ended is not known; "
+        f"when last heard of it used {_usage(incident)}."
+    )
+
+
+def _paused(incident: Incident) -> str:
+    if incident.until is None:
+        until = "It is still paused."
+    else:
+        how = "It died" if incident.ended_by_death else "It went on"
+        until = f"{how} after {incident.until - incident.time:.1f} s."
+    times = "" if incident.n_pauses == 1 else f" {incident.n_pauses} times"
+    if _too_short_to_see(incident):
+        return (
+            f"Worker {incident.worker.name} was above its pause threshold for a "
+            "moment, and was paused: too short for a report of what it used then. "
+            f"Around it, it used up to {_usage(incident)}. {until}"
+        )
+    return (
+        f"Worker {incident.worker.name} was paused{times}, above its pause threshold: "
+        f"it used up to {_usage(incident)}. {until}"
+    )
+
+
+def _too_short_to_see(incident: Incident) -> bool:
+    """Say whether a pause was over before a worker's next report could tell of it."""
+    if incident.until is None or incident.ended_by_death or incident.n_pauses > 1:
+        return False
+    return incident.until - incident.time < MOMENT
+
+
+def _killed_worker(incident: Incident) -> str:
+    first = incident.tasks[0].key if incident.tasks else "a task"
+    more = incident.n_tasks - 1
+    others = f" and {count(more, 'other task')}" if more else ""
+    deaths = len(incident.attempts)
+    if not deaths:
+        return f"Dask gave up on {first}{others} (KilledWorker)."
+    return (
+        f"Dask gave up on {first}{others} (KilledWorker), because "
+        f"{count(deaths, 'worker')} died while it was assigned to "
+        f"{'it' if deaths == 1 else 'them'}."
+    )
+
+
+def _memory_error(incident: Incident) -> str:
+    first = short(incident.tasks[0].key) if incident.tasks else "a task"
+    more = incident.n_tasks - 1
+    others = f" and {count(more, 'other')} of its kind" if more else ""
+    return (
+        f"Task {first}{others} raised MemoryError on worker {incident.worker.name}: "
+        f"{short(incident.detail, 200)}. The worker lives on; it used "
+        f"{_usage(incident)}."
+    )
+
+
+def _kernel_near(incident: Incident) -> str:
+    return (
+        f"The kernel was about to kill worker {incident.worker.name}: "
+        f"{incident.detail}, and the worker itself {_usage(incident)}, too little for "
+        "Dask to spill, pause or terminate it."
+    )
+
+
+def _spill_failed(incident: Incident) -> str:
+    first = short(incident.tasks[0].key) if incident.tasks else "an output"
+    reason, _, said = incident.detail.partition(": ")
+    because = {
+        "max-spill": "as much is spilled as distributed.worker.memory.max-spill allows",
+        "disk-full": "the disk is full",
+        "disk-error": "the disk cannot be written to",
+        "unpicklable": "it cannot be pickled",
+    }.get(reason, reason)
+    said = f" ({short(said, 200)})" if said else ""
+    times = "" if incident.n_tasks == 1 else f" It failed {incident.n_tasks:,} times."
+    return (
+        f"Worker {incident.worker.name} could not spill {first}, because "
+        f"{because}{said}; it stays in memory. The worker used {_usage(incident)}."
+        f"{times}"
+    )
+
+
+def _attempts(incident: Incident) -> str:
+    if not incident.attempts:
+        return "The deaths behind it are not known any more."
+    listed = ", ".join(f"#{i}" for i in incident.attempts)
+    word = "incident" if len(incident.attempts) == 1 else "incidents"
+    return f"What was really running there stands in {word} {listed}."
+
+
+def _usage(incident: Incident) -> str:
+    if incident.breakdown is None:
+        return "an unknown amount of memory"
+    process = incident.breakdown.process
+    if not incident.limit:
+        return f"{format_bytes(process)}, without a limit"
+    percent = 100 * process / incident.limit
+    return (
+        f"{format_bytes(process)} of {format_bytes(incident.limit)} ({percent:.0f} %)"
+    )
+
+
+def _running(incident: Incident) -> str:
+    when = {
+        "flight-recorder": "At its death",
+        "heartbeat": "When it was last heard of",
+        "scheduler": "As far as the scheduler knows",
+    }[incident.evidence]
+    if incident.evidence == "scheduler":
+        return f"{when}, nothing says which tasks were running."
+    if not incident.suspects:
+        return f"{when}, no task was running."
+    named = "; ".join(_suspect(s) for s in incident.suspects[:NAMED])
+    more = len(incident.suspects) - NAMED
+    others = f"; and {more} more" if more > 0 else ""
+    tasks = count(len(incident.suspects), "task")
+    verb = "was" if len(incident.suspects) == 1 else "were"
+    return f"{when}, {tasks} {verb} running: {named}{others}."
+
+
+def _suspect(suspect: Suspect) -> str:
+    if suspect.bytes is None:
+        held = "not measured"
+    else:
+        held = f"{format_bytes(suspect.bytes)} ({suspect.method})"
+        if suspect.share is not None:
+            held += f", {100 * suspect.share:.0f} % of the limit"
+    place = ""
+    if suspect.order_position is not None:
+        place = f", task {suspect.order_position:,} of {suspect.order_total:,} in order"
+    return f"{short(suspect.key)} with {held}, for {suspect.seconds:.1f} s{place}"
+
+
+def _signal(incident: Incident) -> str:
+    number = incident.exit.signal if incident.exit else None
+    if number is None:
+        return "a signal"
+    try:
+        return f"signal {number} ({signals.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
+
+
+#: Kind → its headline.
+_HEADLINES = {
+    "terminated": _terminated,
+    "oom-killed": _oom_killed,
+    "killed": _killed,
+    "crashed": _crashed,
+    "exited": _exited,
+    "lost": _lost,
+    "paused": _paused,
+    "killed-worker": _killed_worker,
+    "memory-error": _memory_error,
+    "spill-failed": _spill_failed,
+    "kernel-near": _kernel_near,
+}

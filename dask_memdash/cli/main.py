@@ -1,0 +1,133 @@
+"""The command line: ``dask memdash …``.
+
+Dask finds :func:`main` through the entry point group ``dask_cli`` and imports this
+module with every ``dask`` command, so that nothing heavy is imported at its top.
+Covers options and exit statuses; what commands do stands in
+:mod:`dask_memdash.cli.worker_plan` and, for the demos of :mod:`dask_memdash.cli.demo`, in
+:mod:`dask_memdash.demos`.
+"""
+
+from __future__ import annotations
+
+import click
+
+from dask_memdash.cli.demo import demo
+from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages, size_or_none
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
+
+
+@click.group(name="memdash", context_settings=CONTEXT)
+@click.version_option(package_name="dask-memdash", prog_name="dask memdash")
+def main() -> None:
+    """See where the memory of a Dask cluster is, and who takes it.
+
+    MemDash is a plugin of the scheduler. Register it on a running cluster
+
+    \b
+        from dask_memdash import MemDash
+        client.register_plugin(MemDash())
+
+    or start the scheduler with it
+
+    \b
+        dask scheduler --preload dask_memdash
+
+    and open /memdash on the scheduler's dashboard (http://localhost:8787/memdash
+    unless configured otherwise). From Python, dask_memdash.explain(error) says why a
+    KilledWorker was raised.
+
+    Nothing is needed on a running cluster for the commands below: "limits" says how
+    to start workers on this machine, "demo" starts clusters of its own.
+    """
+
+
+@main.command(short_help="Say how to start workers on this machine.")
+@click.option(
+    "--nworkers",
+    type=click.IntRange(1, 4096),
+    help="Workers to start here; worked out unless given.",
+)
+@click.option(
+    "--nthreads",
+    type=click.IntRange(1, 4096),
+    help="Threads of each worker; worked out unless given.",
+)
+@click.option(
+    "--profile",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Measured peaks: a file with what the API's prefixes gave.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Measured peaks: the dashboard of a scheduler that MemDash runs on.",
+)
+@click.option(
+    "--local-directory",
+    metavar="PATH",
+    help="Where the workers will spill to; Dask's own choice unless given.",
+)
+@click.option(
+    "--reserve",
+    callback=size_or_none,
+    metavar="SIZE",
+    default="0",
+    help="Memory to leave to others, beside what they use now.",
+)
+@click.option("--json", "form", flag_value="json", help="Write one JSON object.")
+@click.option(
+    "--env", "form", flag_value="env", help="Write variables, for scripts and compose."
+)
+@click.pass_context
+def limits(
+    ctx: click.Context,
+    nworkers: int | None,
+    nthreads: int | None,
+    profile: str | None,
+    scheduler: str | None,
+    local_directory: str | None,
+    reserve: int,
+    form: str | None,
+) -> None:
+    """Say how to start workers on this machine: memory limit, workers, threads.
+
+    Run it where the workers will run, before they do: in the same container, batch
+    job or service. It reads what really limits memory there (the machine, what is
+    available, cgroups, rlimits, the batch system) and shares out what is left. With
+    peaks that MemDash has measured, it also says how many threads fit.
+
+    \b
+    Exit status:
+      0    there is a plan
+      1    the largest task that was measured does not fit here
+      2    options that make no sense
+      3    no plan can be made: the message says why
+
+    \b
+    Examples:
+      dask memdash limits
+      dask memdash limits --nworkers 1 --reserve 2GiB
+      dask memdash limits --scheduler http://localhost:8787
+      curl -s localhost:8787/memdash/api/prefixes > peaks.json
+      dask memdash limits --profile peaks.json --json
+      dask memdash limits --env > workers.env
+    """
+    if profile and scheduler:
+        raise click.UsageError("give --profile or --scheduler, not both")
+    with clear_messages():
+        from dask_memdash.cli import worker_plan
+        from dask_memdash.analysis.limits.worker_plan import Wishes
+
+        found = worker_plan.plan_here(
+            Wishes(nworkers, nthreads, reserve),
+            profile,
+            scheduler,
+            local_directory,
+        )
+        click.echo(worker_plan.written(*found, form or "text"))
+    ctx.exit(0 if found[0].fits else NOT_EXPLAINED)
+
+
+main.add_command(demo)

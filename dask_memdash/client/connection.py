@@ -1,0 +1,300 @@
+"""What MemDash knows, in the user's hands: DataFrames and explanations.
+
+``connect(client)`` asks the scheduler over the client's own connection, so it works
+without an HTTP port, behind proxies and with TLS.  The words are those of the JSON
+API.  With an asynchronous client every method gives an awaitable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distributed import KilledWorker, default_client
+
+from dask_memdash.errors import (
+    MemDashError,
+    NotRegisteredError,
+    SchedulerGoneError,
+    UnexplainedError,
+    UnknownIncidentError,
+)
+from dask_memdash.client.explanation import Explanation
+from dask_memdash.client.dataframes import frame
+from dask_memdash.links import page_link
+from dask_memdash.plugins.worker.probe import PROTOCOL
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Connection", "connect", "explain"]
+
+#: Longest that one question may take, in seconds, and longest for the report, which is
+#: drawn for the asking.
+PATIENCE = 30.0
+PATIENT = 120.0
+
+#: How long an explanation waits for the evidence unless told otherwise, in seconds.
+#: A worker's last report is some milliseconds later than the KilledWorker; one whose
+#: nanny died too never comes.
+WAIT = 8.0
+
+#: Seconds between two looks whether it has come.
+LOOK = 0.1
+
+#: Exceptions looked at in a chain of causes.
+MAX_CHAIN = 100
+
+#: Incidents looked through for the task of an exception without a mark.
+MAX_SEARCHED = 50
+
+#: Characters of a key that incidents keep.
+KEY_SHOWN = 1000
+
+
+def connect(client: Client | None = None) -> Connection:
+    """Give what MemDash knows of the cluster that a client talks to.
+
+    Parameters
+    ----------
+    client
+        By default the client that was made last.
+
+    Raises
+    ------
+    ValueError
+        There is no client.
+    """
+    return Connection(default_client(client))
+
+
+def explain(
+    error: BaseException | str | int, timeout: float = WAIT
+) -> Explanation | Any:
+    """Explain a ``KilledWorker``, or an incident, of the default client's cluster.
+
+    See :meth:`Connection.explain`.
+    """
+    return connect().explain(error, timeout)
+
+
+class Connection:
+    """MemDash on a scheduler, asked through a client.
+
+    Every method that gives a DataFrame gives sizes as integers in bytes, instants as
+    timestamps in UTC and durations in seconds; what is not known is missing, and with
+    nothing to tell the frame is empty but has its columns.
+
+    Every method may raise
+
+    NotRegisteredError
+        MemDash is not registered on the scheduler.
+    SchedulerGoneError
+        The scheduler does not answer.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        rpc = client.scheduler
+        self._address = str(rpc.address) if rpc is not None else "an unknown address"
+
+    def __repr__(self) -> str:
+        return f"<MemDash on {self._address}>"
+
+    def cluster(self) -> Any:
+        """Give the cluster at a glance, in one row."""
+        return self._frame("cluster")
+
+    def workers(self) -> Any:
+        """Give the connected workers, by address."""
+        return self._frame("workers")
+
+    def prefixes(self) -> Any:
+        """Give the task prefixes with their storage and execution, largest first."""
+        return self._frame("prefixes")
+
+    def incidents(self) -> Any:
+        """Give the incidents by id, newest first."""
+        return self._frame("incidents")
+
+    def order(self) -> Any:
+        """Give the graphs, each with what it needs and what was held."""
+        return self._frame("order")
+
+    def limits(self) -> Any:
+        """Give the audit of each worker's memory limit, worst first."""
+        return self._frame("limits")
+
+    def report(self, path: str | os.PathLike[str]) -> Any:
+        """Write the whole page as one HTML file that opens without a network.
+
+        Parameters
+        ----------
+        path
+            Where to; a file that is there is written over.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        MemDashError
+            The scheduler cannot draw it: its page and log say why.
+        """
+        return self._sync(self._report, Path(path))
+
+    def explain(
+        self, what: BaseException | str | int, timeout: float = WAIT
+    ) -> Explanation | Any:
+        """Say what happened, why, and what to change.
+
+        Parameters
+        ----------
+        what
+            Id of an incident, a ``KilledWorker``, or an exception that has one among
+            its causes.
+        timeout
+            Longest that evidence on its way is waited for, in seconds.
+
+        Returns
+        -------
+        Explanation
+            Prints as text, and shows as HTML in a notebook.
+
+        Raises
+        ------
+        UnknownIncidentError
+            There is no such incident (any more).
+        UnexplainedError
+            No incident tells of this exception.
+        """
+        return self._sync(self._explain, what, timeout)
+
+    # -- asking ----------------------------------------------------------------
+
+    def _sync(self, function: Any, *args: Any) -> Any:
+        if self._client.status in ("closed", "closing"):
+            raise SchedulerGoneError(self._address, "the client is closed")
+        return self._client.sync(function, *args)
+
+    def _frame(self, name: str) -> Any:
+        return self._sync(self._make_frame, name)
+
+    async def _make_frame(self, name: str) -> Any:
+        value, _ = await self._ask(name)
+        return frame(name, value if isinstance(value, list) else [value])
+
+    async def _report(self, path: Path) -> Path:
+        text, _ = await self._ask("report.html", PATIENT)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    async def _ask(
+        self, path: str, patience: float | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Ask for what the JSON API has at a path; give it, and what came with it."""
+        address = self._address
+        patience = PATIENCE if patience is None else patience
+        try:
+            scheduler: Any = self._client.scheduler
+            call = scheduler.memdash_query(path=path, arguments={})
+            answer = await asyncio.wait_for(call, patience)
+        except TimeoutError:
+            why = f"it has not answered within {patience:.0f} s"
+            raise SchedulerGoneError(address, why) from None
+        except (OSError, AttributeError) as error:
+            raise SchedulerGoneError(address, str(error)) from error
+        if answer is None:
+            raise NotRegisteredError(address)
+        if not isinstance(answer, dict) or answer.get("protocol") != PROTOCOL:
+            raise NotRegisteredError(address, "MemDash is of another version")
+        if answer["status"] == 404:
+            raise LookupError(answer["body"])
+        if answer["status"] != 200:
+            raise MemDashError(answer["body"])
+        return json.loads(answer["body"]), answer
+
+    # -- explaining ------------------------------------------------------------
+
+    async def _explain(self, what: Any, timeout: float) -> Explanation:
+        deadline = time.monotonic() + timeout
+        number = await self._incident_of(what)
+        details, answer = await self._incident(number)
+        while not details["settled"] and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK)
+            details, answer = await self._incident(number)
+        deaths = []
+        for attempt in details.get("attempts", ()):
+            try:
+                deaths.append((await self._incident(attempt))[0])
+            except UnknownIncidentError:  # older than the oldest one kept
+                continue
+        link = self._client.dashboard_link
+        return Explanation(details, deaths, page_link(link, answer["path"], number))
+
+    async def _incident(self, number: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not number.isascii() or not number.isdigit():
+            raise UnknownIncidentError(number)
+        try:
+            return await self._ask(f"incidents/{number}")
+        except LookupError:
+            raise UnknownIncidentError(number) from None
+
+    async def _incident_of(self, what: Any) -> str:
+        if isinstance(what, str | int):
+            return str(what)
+        if not isinstance(what, BaseException):
+            raise TypeError(
+                "explain() takes the id of an incident or a KilledWorker, "
+                f"not {type(what).__name__}"
+            )
+        killed = next((e for e in _chain(what) if isinstance(e, KilledWorker)), None)
+        if killed is None:
+            raise UnexplainedError(
+                f"{type(what).__name__} is no KilledWorker, and none caused it"
+            )
+        mark = getattr(killed, "memdash_incident", None)
+        if mark is None:
+            return await self._search(str(killed.task)[:KEY_SHOWN])
+        scheduler, number = mark
+        _, answer = await self._ask("cluster")
+        if answer["scheduler"] != scheduler:
+            raise UnexplainedError(
+                "this KilledWorker was raised by another scheduler than the one at "
+                f"{self._address}; connect(client).explain(error) takes its client"
+            )
+        return str(number)
+
+    async def _search(self, key: str) -> str:
+        """Find the newest incident in which a task was given up."""
+        incidents, _ = await self._ask("incidents")
+        killed = [i["id"] for i in incidents if i["kind"] == "killed-worker"]
+        for number in killed[:MAX_SEARCHED]:
+            details, _ = await self._incident(number)
+            if any(task["key"] == key for task in details["tasks"]):
+                return str(number)
+        raise UnexplainedError(
+            "no incident tells of this KilledWorker: MemDash was not registered when "
+            "it was raised, or it is older than the oldest incident kept"
+        )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Give an exception and what caused it, or is grouped in it, nearest first."""
+    todo, seen = [error], set[int]()
+    while todo and len(seen) < MAX_CHAIN:
+        one = todo.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        todo += [e for e in (one.__cause__, one.__context__) if e is not None]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions

@@ -1,0 +1,363 @@
+"""What a collection's order will need, before anything runs: :func:`order`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+from dask.utils import key_split, parse_bytes
+
+from dask_memdash.client import size_estimates
+from dask_memdash.analysis.order.comparison import Judgement, Snapshot, judge
+from dask_memdash.analysis.order.simulate import Shape
+from dask_memdash.text import count, format_bytes
+from dask_memdash.errors import MemDashError
+from dask_memdash.model.graph_columns import MAX_PREFIXES, PINNED
+
+#: Size of the drawing in pixels, and its margins.
+WIDTH, HEIGHT, MARGIN = 640, 220, 12
+
+
+class PreviewError(MemDashError, ValueError):
+    """A collection that no order can be worked out for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixSizes:
+    """What the outputs of one prefix were taken to be; sizes in bytes."""
+
+    prefix: str
+    tasks: int
+    #: All together; None where nothing is known of any.
+    bytes: int | None
+    #: 'told', 'array', 'sampled', 'measured', 'shared out' or 'unknown'.
+    source: str
+
+
+@dataclass(frozen=True)
+class OrderPreview:
+    """What a graph needs by its own order; prints as text, draws in a notebook."""
+
+    tasks: int
+    #: Peak of the storage, one task at a time, and where it is.
+    minimum: int
+    minimum_position: int
+    #: The same, `threads` tasks at a time.
+    threads: int
+    minimum_threads: int
+    #: How much of `minimum` is no more than a guess.
+    uncertainty: int
+    #: What the workers have, None where not known.
+    capacity: int | None
+    #: What is held at the peak, one task at a time, by prefix, largest first.
+    held: dict[str, int]
+    sizes: list[PrefixSizes]
+    #: Change → the minimum with it.
+    what_if: dict[str, int]
+    #: Columns 'position', 'ideal' and 'ideal_threads'.
+    curve: dict[str, list[int]]
+
+    @property
+    def verdict(self) -> str:
+        """Whether it fits, in one sentence."""
+        need = (
+            f"{format_bytes(self.minimum)} at task {self.minimum_position:,} of "
+            f"{self.tasks:,} one task at a time"
+        )
+        if self.threads > 1:
+            need += (
+                f", {format_bytes(self.minimum_threads)} with "
+                f"{count(self.threads, 'task')} at a time"
+            )
+        if self.capacity is None:
+            return f"This order needs {need}."
+        have = f"the workers have {format_bytes(self.capacity)}"
+        if self.minimum > self.capacity:
+            return f"Cannot fit: this order needs {need}; {have}."
+        if self.minimum_threads > self.capacity:
+            return f"Fits only with fewer tasks at a time: it needs {need}; {have}."
+        return f"Fits: this order needs {need}; {have}."
+
+    def __str__(self) -> str:
+        guessed = [s for s in self.sizes if s.source in ("shared out", "unknown")]
+        lines = [self.verdict]
+        if guessed:
+            lines.append(
+                f"Sizes of {count(len(guessed), 'prefix')}".replace("xs", "xes")
+                + f" are guesses ({format_bytes(self.uncertainty)} of the minimum)."
+            )
+        for heading, columns, rows in self._tables():
+            lines += ["", heading]
+            table = [columns, *rows]
+            widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+            lines += [
+                "  "
+                + "  ".join(
+                    cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+                ).rstrip()
+                for row in table
+            ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        points = self.curve["position"]
+        most = max(
+            *(self.curve["ideal"] or [0]), *(self.curve["ideal_threads"] or [0]), 1
+        )
+        lines = [
+            (name, colour, _path(points, self.curve[name], self.tasks, most))
+            for name, colour in (("ideal_threads", "#d98b3a"), ("ideal", "#3a7ad9"))
+        ]
+        return str(
+            _template().render(
+                verdict=self.verdict,
+                width=WIDTH,
+                height=HEIGHT,
+                lines=lines,
+                labels=(
+                    ("#3a7ad9", "one task at a time"),
+                    ("#d98b3a", f"{count(self.threads, 'task')} at a time"),
+                ),
+                most=format_bytes(most),
+                tasks=f"{self.tasks:,}",
+                tables=self._tables(),
+            )
+        )
+
+    def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        sizes = [
+            [
+                known.prefix[:60],
+                f"{known.tasks:,}",
+                "not known" if known.bytes is None else format_bytes(known.bytes),
+                known.source,
+                format_bytes(self.held.get(known.prefix, 0)),
+            ]
+            for known in self.sizes
+        ]
+        changes = [
+            [change, format_bytes(size)] for change, size in self.what_if.items()
+        ]
+        return [
+            ("Outputs", ["prefix", "tasks", "in all", "from", "at the peak"], sizes),
+            ("What if", ["change", "minimum"], changes),
+        ]
+
+
+def order(
+    *collections: Any,
+    sizes: size_estimates.Sizes | None = None,
+    sample: bool = False,
+    client: Any = None,
+    threads: int | None = None,
+    capacity: int | str | None = None,
+) -> OrderPreview:
+    """Work out the storage that collections need by their own order, without running.
+
+    Parameters
+    ----------
+    *collections
+        Dask collections, taken as ``persist`` would take them: their outputs stay.
+    sizes
+        Size of an output by prefix (``{"random_sample": "100 MB"}``), or a function
+        that gives the size in bytes of a key's output, or None.
+    sample
+        Compute one task of each prefix of unknown size here, where that takes few.
+    client
+        A client: its cluster's threads and limits are used, and if MemDash runs
+        there, the sizes it measured for prefixes of the same name.
+    threads
+        Tasks at a time; by default the client's cluster's threads, else this
+        machine's processors.
+    capacity
+        What the workers have together; by default what the client's have.
+
+    Raises
+    ------
+    PreviewError
+        There is nothing to run, or it has more prefixes than are told apart.
+    ValueError
+        A size that cannot be read.
+    """
+    graph, wanted = _materialise(collections)
+    ranks = dask.order.order(graph)
+    keys = sorted(graph, key=ranks.__getitem__)
+    number = {key: rank for rank, key in enumerate(keys)}
+    dependencies = [
+        [number[need] for need in graph[key].dependencies if need in number]
+        for key in keys
+    ]
+    names = list(dict.fromkeys(key_split(key) for key in keys))
+    if not keys or len(names) > MAX_PREFIXES:
+        raise PreviewError(f"this makes {len(keys):,} tasks of {len(names):,} prefixes")
+    known, sources = _known(graph, number, collections, sizes, sample, client)
+    offsets = np.cumsum([0, *map(len, dependencies)])
+    flat = np.array([need for needs in dependencies for need in needs], np.int64)
+    flags = bytes(PINNED if key in wanted else 0 for key in keys)
+    shape = Shape(offsets, flat, flags)
+    running = np.argsort(shape.finish(1), kind="stable").tolist()
+    filled = size_estimates.shared_out(
+        running, dependencies, np.diff(shape.dependent_offsets).tolist(), known
+    )
+    guessed = np.array([size is None for size in known])
+    numbers = {name: index for index, name in enumerate(names)}
+    prefix = np.array([numbers[key_split(key)] for key in keys], np.uint16)
+    weights = np.array([size or 0 for size in filled], np.float32)
+    cluster_threads, cluster_capacity = _cluster(client)
+    snapshot = Snapshot(
+        id="preview",
+        total=len(keys),
+        done=0,
+        finished=False,
+        threads=threads or cluster_threads or os.cpu_count() or 1,
+        capacity=cluster_capacity if capacity is None else int(parse_bytes(capacity)),
+        prefixes=tuple(names),
+        prefix=prefix,
+        offsets=offsets,
+        dependencies=flat,
+        flags=flags,
+        sizes=weights,
+        stored_at=np.zeros(len(keys), np.uint32),
+        left_at=np.zeros(len(keys), np.uint32),
+        doubt=np.where(guessed, weights, 0).astype(np.float32),
+    )
+    rows = _sizes(names, prefix, filled, guessed, sources)
+    return _preview(judge(snapshot), rows)
+
+
+def _materialise(collections: Sequence[Any]) -> tuple[dict[Any, Any], set[Any]]:
+    """Give the tasks that the scheduler would get, and the keys that are wanted."""
+    from dask._task_spec import convert_legacy_graph
+    from dask.base import collections_to_expr, is_dask_collection
+    from dask.core import flatten
+
+    if not collections or not all(map(is_dask_collection, collections)):
+        raise PreviewError("order() takes Dask collections")
+    expression = collections_to_expr(collections).optimize()
+    graph = convert_legacy_graph(expression.__dask_graph__())
+    wanted = set(flatten(expression.__dask_keys__()))
+    kept: dict[Any, Any] = {}
+    stack = [key for key in wanted if key in graph]
+    while stack:
+        key = stack.pop()
+        if key not in kept:
+            kept[key] = graph[key]
+            stack.extend(need for need in graph[key].dependencies if need in graph)
+    return kept, wanted
+
+
+def _known(
+    graph: dict[Any, Any],
+    ranks: dict[Any, int],
+    collections: Sequence[Any],
+    sizes: size_estimates.Sizes | None,
+    sample: bool,
+    client: Any,
+) -> tuple[list[int | None], dict[str, str]]:
+    """Give the sizes that are known by rank, and by prefix where they come from."""
+    keys = list(ranks)
+    found: dict[Any, int] = {}
+    sources: dict[str, str] = {}
+
+    def take(more: dict[Any, int], source: str) -> None:
+        for key, size in more.items():
+            if key not in found:
+                found[key] = size
+                sources.setdefault(key_split(key), source)
+
+    take(size_estimates.told(sizes, keys), "told")
+    take(size_estimates.of_arrays(collections, keys), "array")
+    if sample:
+        take(size_estimates.told(size_estimates.sampled(graph, ranks, found), keys), "sampled")
+    if client is not None:
+        take(size_estimates.told(_measured(client), keys), "measured")
+    return [found.get(key) for key in keys], sources
+
+
+def _measured(client: Any) -> dict[str, int | str]:
+    """Give the median output sizes that MemDash measured on a cluster, by prefix."""
+    from dask_memdash.client.connection import connect
+    from dask_memdash.errors import NotRegisteredError
+
+    try:
+        frame = connect(client).prefixes()
+    except NotRegisteredError:
+        return {}
+    return {
+        str(prefix): int(size) for prefix, size in frame["output_p50"].dropna().items()
+    }
+
+
+def _cluster(client: Any) -> tuple[int | None, int | None]:
+    """Give the threads and the sum of the limits of a client's cluster."""
+    if client is None:
+        return None, None
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] for worker in workers]
+    return sum(worker["nthreads"] for worker in workers), (
+        sum(limits) if limits and all(limits) else None
+    )
+
+
+def _sizes(
+    names: list[str],
+    prefix: Any,
+    filled: list[int | None],
+    guessed: Any,
+    sources: dict[str, str],
+) -> list[PrefixSizes]:
+    rows = []
+    for index, name in enumerate(names):
+        own = np.flatnonzero(prefix == index).tolist()
+        known = [size for rank in own if (size := filled[rank]) is not None]
+        other = "shared out" if known else "unknown"
+        source = sources.get(name, other)
+        if name in sources and guessed[own].any():
+            source += f", {other}"
+        rows.append(PrefixSizes(name, len(own), sum(known) if known else None, source))
+    return sorted(rows, key=lambda row: -(row.bytes or 0))
+
+
+def _preview(judgement: Judgement, rows: list[PrefixSizes]) -> OrderPreview:
+    snapshot = judgement.snapshot
+    return OrderPreview(
+        tasks=snapshot.total,
+        minimum=judgement.minimum,
+        minimum_position=judgement.minimum_position,
+        threads=snapshot.threads,
+        minimum_threads=judgement.minimum_threads,
+        uncertainty=judgement.uncertainty,
+        capacity=snapshot.capacity,
+        held=dict(judgement.minimum_by),
+        sizes=rows,
+        what_if={change.change: change.minimum for change in judgement.what_if},
+        curve={
+            "position": judgement.position.tolist(),
+            "ideal": judgement.ideal.tolist(),
+            "ideal_threads": judgement.ideal_threads.tolist(),
+        },
+    )
+
+
+def _path(positions: list[int], sizes: list[int], tasks: int, most: int) -> str:
+    """Give the points of a line in the drawing's pixels."""
+    return " ".join(
+        f"{MARGIN + (WIDTH - 2 * MARGIN) * position / max(1, tasks):.1f},"
+        f"{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * size / most:.1f}"
+        for position, size in zip(positions, sizes, strict=True)
+    )
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader
+
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    environment: Any = Environment(loader=loader, autoescape=True)
+    return environment.get_template("order.html")

@@ -1,0 +1,107 @@
+"""What the JSON API says, laid out for a terminal: pure functions.
+
+The sentences themselves are MemDash's own (``diagnosis.text``); this sets them in
+lines, and adds the figures that a person compares.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from dask_memdash.analysis.incidents.describe import format_bytes
+
+#: Characters in a line of text.
+WIDTH = 88
+
+#: Characters that the name of a run is given.
+NAME = 30
+
+#: The parts of a breakdown, which sum to the process.
+PARTS = ("managed", "transfer", "executing", "retained", "baseline")
+
+
+def seconds(value: float) -> str:
+    """Write a duration as ``4.2 s`` or ``2 min 05 s``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def count(number: int, thing: str) -> str:
+    """Write a number of things, with their plural."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def workers(number: int, threads: int, memory_limit: int) -> str:
+    """Write the size of a cluster; the limit in bytes."""
+    return (
+        f"{count(number, 'worker')} of {count(threads, 'thread')} and "
+        f"{memory_limit / 1e6:,.0f} MB"
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Set rows in columns; those of numbers stand to the right, but for the first."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [all(cell[:1].isdecimal() for cell in column[1:]) for column in columns]
+    right[0] = False
+
+    def line(cells: Sequence[str]) -> str:
+        laid = (
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(cells, widths, right, strict=True)
+        )
+        return "  ".join(laid).rstrip()
+
+    return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])
+
+
+def killed_worker(
+    incident: dict[str, Any], attempts: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Tell of tasks that were given up, and of the deaths behind it.
+
+    Parameters
+    ----------
+    incident
+        Details of an incident of kind ``killed-worker``.
+    attempts
+        Details of the deaths that it lists, oldest first.
+    """
+    lines = paragraph(incident["diagnosis"]["text"])
+    for attempt in attempts:
+        lines += ["", *death(attempt)]
+    return lines
+
+
+def death(incident: dict[str, Any]) -> list[str]:
+    """Tell how a worker died, what was running on it, and where its memory was."""
+    when = time.strftime("%H:%M:%S", time.localtime(incident["time"]))
+    head = f"#{incident['id']}  {when}  {incident['kind']}"
+    lines = [head, *paragraph(incident["diagnosis"]["text"], "    ")]
+    breakdown = incident["breakdown"]
+    if breakdown is not None and breakdown["process"] is not None:
+        parts = " + ".join(
+            f"{name} {format_bytes(breakdown[name])}"
+            for name in PARTS
+            if breakdown[name]
+        )
+        lines += paragraph(f"{format_bytes(breakdown['process'])} = {parts}", "    ")
+    return lines
+
+
+def paragraph(text: str, indent: str = "", rest: str | None = None) -> list[str]:
+    """Set a text in lines, the first and the rest of them indented."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent if rest is None else rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

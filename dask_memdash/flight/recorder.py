@@ -1,0 +1,383 @@
+"""The flight recorder: one small memory-mapped file per worker process.
+
+Covers creating it in the worker, finding and mapping it in the nanny, and sweeping
+up what dead workers left.  The byte layout is :mod:`dask_memdash.flight.format`'s.
+
+The file stands outside the worker's own directory, which goes at its death, and
+belongs to the user alone (0600 in a directory of 0700).  Its blocks are reserved
+before it is mapped, since a page of a sparse file on a full disk is a SIGBUS.
+Where no file can be made, the recorder is an anonymous memory file, which the nanny
+opens through ``/proc`` while the worker lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dask_memdash.errors import RecorderError
+from dask_memdash.flight import format as layout
+from dask_memdash.system.proc import start_ticks
+
+SUFFIX = ".flight"
+MEMORY_NAME = "dask-memdash-flight"
+
+
+def default_directory(base: str | None = None) -> Path:
+    """Give the directory of this user's flight recorders, which may not exist yet."""
+    if base is None:
+        shm = Path("/dev/shm")
+        base = str(shm) if os.access(shm, os.W_OK) else tempfile.gettempdir()
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(base) / f"dask-memdash-{user}"
+
+
+def recorder_path(pid: int, base: str | None = None) -> Path | None:
+    """Give where the recorder of a living process stands; None if it is gone."""
+    ticks = start_ticks(pid)
+    if ticks is None:
+        return None
+    return default_directory(base) / f"{pid}-{ticks}{SUFFIX}"
+
+
+class FlightRecorder:
+    """The worker's side: a recorder that this process writes.
+
+    A task's slot is taken by :meth:`begin` in the task's thread and given back by
+    :meth:`release` in any thread.  The mapping is never unmapped while the process
+    lives, since other threads may be writing into it.
+
+    Parameters
+    ----------
+    slots
+        Tasks that can be running or pending at once.
+    directory
+        Where to make the file; ``None`` to choose.
+    private
+        Whether no other process will read it: then no file is made.
+    map_slots
+        ``(fd, size) -> (mapping, buffer)`` of the native code that will write the
+        slots' counters; ``None`` where they are sampled.
+
+    Raises
+    ------
+    RecorderError
+        Neither a file nor anonymous memory is to be had.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        address: str,
+        directory: str | None = None,
+        *,
+        private: bool = False,
+        map_slots: Callable[[int, int], tuple[Any, memoryview]] | None = None,
+    ) -> None:
+        self.path: Path | None = None
+        #: Why the recorder is in anonymous memory; empty when it is a file.
+        self.degraded = ""
+        size = layout.file_size(slots)
+        self._fd = -1
+        if not private:
+            try:
+                self._fd, self.path = _create_file(size, directory)
+            except OSError as error:
+                self.degraded = (
+                    "the flight recorder is in memory only, as no file could be made "
+                    f"({error})"
+                )
+                self._fd = _create_memory(size, error)
+        #: What native code knows the recorder by; None where none writes it.
+        self.mapping: Any = None
+        if map_slots is None:
+            self._map = mmap.mmap(self._fd, size)
+            self.buffer = memoryview(self._map)
+        else:
+            self.mapping, self.buffer = map_slots(self._fd, size)
+        self._free = deque(range(slots))
+        self.pid = os.getpid()
+        layout.write_header(
+            self.buffer,
+            slots=slots,
+            pid=self.pid,
+            created=time.time(),
+            address=address,
+            tallied=map_slots is not None,
+        )
+
+    def begin(
+        self, key: str, thread: int, begin: float, rss: int, *, measured: bool = True
+    ) -> int | None:
+        """Take a slot for a task that begins now; None when all are taken.
+
+        Parameters
+        ----------
+        thread
+            Identifier of the task's thread, 0 where it has none of its own.
+        begin
+            Unix time in seconds.
+        rss
+            RSS of this process now, in bytes.
+        """
+        try:
+            index = self._free.popleft()
+        except IndexError:
+            return None
+        layout.write_task(
+            self.buffer,
+            index,
+            state=layout.RUNNING,
+            flags=0 if measured else layout.FLAG_UNMEASURED,
+            thread=thread,
+            begin=begin,
+            rss=rss,
+            key=key or "(empty key)",
+        )
+        return index
+
+    def pend(self, index: int) -> None:
+        """Mark that the task's run has ended and its output is not stored yet."""
+        layout.write_state(self.buffer, index, layout.PENDING)
+
+    def release(self, index: int) -> None:
+        """Give a slot back."""
+        layout.write_state(self.buffer, index, layout.FREE)
+        self._free.append(index)
+
+    def counters(self, index: int) -> tuple[int, int, int]:
+        """Give what a slot's task holds now, held at most, and the error, in bytes."""
+        return layout.read_counters(self.buffer, index)
+
+    def raw_counters(self, index: int) -> tuple[int, int, int]:
+        """Give the counters as they stand: what a task holds now may be negative."""
+        return layout.raw_counters(self.buffer, index)
+
+    def write_counters(self, index: int, now: int, peak: int, error: int) -> None:
+        """Set a slot's counters (where no native code does)."""
+        layout.write_counters(self.buffer, index, now, peak, error)
+
+    def write_reading(self, values: Mapping[str, float | None]) -> None:
+        """Store the latest reading for whoever opens the recorder after a death."""
+        layout.write_reading(self.buffer, dict(values))
+
+    def write_field(self, name: str, value: float) -> None:
+        """Bring one field of the reading up to date, between two readings."""
+        layout.write_field(self.buffer, name, value)
+
+    def sampler(self) -> tuple[float | None, float | None]:
+        """Read what the sampler costs, as a share of a core, and its interval."""
+        return layout.read_sampler(self.buffer)
+
+    def mark_closing(self, reason: str) -> None:
+        """Mark that the worker closes in good order."""
+        layout.write_closing(self.buffer, reason)
+
+    def close(self) -> None:
+        """Remove the file.  The mapping stays as long as the process."""
+        path, self.path = self.path, None
+        if path is not None:
+            _remove(path)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class RecorderReader:
+    """A recorder seen from outside: another process's, mapped for as long as needed.
+
+    Keeps its mapping after the worker's death.  Not thread-safe.
+
+    Raises
+    ------
+    RecorderError
+        The buffer does not begin with a recorder's header.
+    """
+
+    def __init__(
+        self,
+        buffer: memoryview,
+        path: Path | None = None,
+        mapping: mmap.mmap | None = None,
+    ) -> None:
+        self.path = path
+        self.buffer = buffer
+        self._map = mapping
+        header = layout.read_header(buffer)
+        self.slots = header.slots
+        #: Whether native code writes the counters.
+        self.tallied = header.tallied
+
+    @classmethod
+    def find(cls, pid: int, directory: str | None = None) -> RecorderReader | None:
+        """Open the recorder of a living process; None when it has none (yet).
+
+        Raises
+        ------
+        RecorderError
+            There is one, and it cannot be read.
+        """
+        path = recorder_path(pid, directory)
+        try:
+            if path is not None and path.exists():
+                return cls._open(path, path)
+            link = _memory_link(pid)
+            if link is not None:
+                return cls._open(Path(link), None)
+        except OSError as error:
+            text = f"the recorder of {pid} cannot be opened: {error}"
+            raise RecorderError(text) from error
+        return None
+
+    @classmethod
+    def _open(cls, file: Path, path: Path | None) -> RecorderReader:
+        fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            if size < layout.HEADER_SIZE:
+                raise RecorderError(f"the recorder is cut short at {size} bytes")
+            mapping = mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+        buffer = memoryview(mapping)
+        try:
+            return cls(buffer, path, mapping)
+        except RecorderError:
+            buffer.release()
+            mapping.close()
+            raise
+
+    def header(self) -> layout.Header:
+        """Read the header as it is now."""
+        return layout.read_header(self.buffer)
+
+    def reading(self) -> dict[str, float | None] | None:
+        """Read the worker's latest reading."""
+        return layout.read_reading(self.buffer)
+
+    def tasks(self) -> list[layout.Slot]:
+        """Read the tasks that are running or pending."""
+        return list(layout.read_slots(self.buffer, self.slots))
+
+    def write_counters(self, index: int, now: int, peak: int, error: int) -> None:
+        """Set a slot's counters from outside (where no native code does)."""
+        layout.write_counters(self.buffer, index, now, peak, error)
+
+    def write_sampler(self, cost: float, interval: float) -> None:
+        """Say what the sampler costs, as a share of a core, and its interval."""
+        layout.write_sampler(self.buffer, cost, interval)
+
+    def write_error(self, index: int, error: int) -> None:
+        """Set a slot's error from outside, beside native code's counters."""
+        layout.write_error(self.buffer, index, error)
+
+    def remove(self) -> None:
+        """Remove the file of a worker that is dead."""
+        path, self.path = self.path, None
+        if path is not None:
+            _remove(path)
+
+    def close(self) -> None:
+        """Unmap another process's recorder; one's own stays mapped."""
+        mapping, self._map = self._map, None
+        if mapping is not None:
+            self.buffer.release()
+            mapping.close()
+
+
+def sweep(directory: str | None = None) -> int:
+    """Remove this user's recorders whose process is gone; give how many."""
+    removed = 0
+    try:
+        found = list(default_directory(directory).glob(f"*{SUFFIX}"))
+    except OSError:
+        return 0
+    for path in found:
+        pid, _, ticks = path.stem.partition("-")
+        if not (path.stem.isascii() and pid.isdigit() and ticks.isdigit()):
+            continue
+        if start_ticks(int(pid)) != int(ticks):
+            _remove(path)
+            removed += 1
+    return removed
+
+
+def _remove(path: Path) -> None:
+    """Remove a recorder's file, and the directory with the last of them."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
+
+
+def _create_file(size: int, directory: str | None) -> tuple[int, Path]:
+    path = recorder_path(os.getpid(), directory)
+    if path is None:
+        raise OSError("the start time of this process cannot be read")
+    for attempt in range(3):
+        try:
+            fd = _open_new(path)
+            break
+        except FileNotFoundError:  # somebody swept the empty directory just now
+            if attempt == 2:
+                raise
+    try:
+        _reserve(fd, size)
+    except OSError:
+        os.close(fd)
+        path.unlink()
+        raise
+    return fd, path
+
+
+def _open_new(path: Path) -> int:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent.is_symlink():
+        raise PermissionError(f"{path.parent} is a link")
+    if hasattr(os, "getuid") and path.parent.stat().st_uid != os.getuid():
+        raise PermissionError(f"{path.parent} belongs to somebody else")
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
+def _create_memory(size: int, cause: OSError) -> int:
+    if not hasattr(os, "memfd_create"):
+        raise RecorderError(f"no flight recorder can be made: {cause}") from cause
+    fd = -1
+    try:
+        fd = os.memfd_create(MEMORY_NAME)
+        _reserve(fd, size)
+    except OSError as error:
+        if fd >= 0:
+            os.close(fd)
+        raise RecorderError(f"no flight recorder can be made: {error}") from error
+    return fd
+
+
+def _reserve(fd: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+    else:
+        os.write(fd, bytes(size))
+
+
+def _memory_link(pid: int) -> str | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    folder = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                if MEMORY_NAME in os.readlink(f"{folder}/{name}"):
+                    return f"{folder}/{name}"
+    return None

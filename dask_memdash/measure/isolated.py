@@ -1,0 +1,228 @@
+"""A close look at a task that runs alone in its process.
+
+Alone, whatever the process grows by is the task's, so the kernel's high-water mark
+of the RSS sees what no count can: native libraries and Arrow's pool, and that
+memory which was reserved has never been touched.  Against it stands what the tally
+has counted.  :func:`judge` says which of the two to believe, and how far.
+
+Covers the readings at begin and end, and the judgement.  Whether a task is alone is
+known to :mod:`dask_memdash.plugins.worker.tasks`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dask_memdash.measure.attribution import EXACT, HWM
+from dask_memdash.system.proc import HighWater
+
+#: Disagreement of count and kernel, in bytes, that says nothing: the kernel hands out
+#: huge pages of 2 MiB and keeps its own count of pages in batches.
+TRIFLE = 2**21
+
+#: The largest small object, in bytes: what is larger is counted one by one.
+LARGEST_SMALL = 512
+
+
+class ArrowPool(NamedTuple):
+    """Arrow's default memory pool at an instant; sizes in bytes."""
+
+    held: int
+    #: The most that it has ever held.
+    most: int
+    #: All that was ever allocated from it; None where this pyarrow does not say.
+    ever: int | None
+
+
+class Before(NamedTuple):
+    """What was read when a task began; sizes in bytes."""
+
+    rss: int
+    #: Storage in RAM, as Dask's sizeof says.
+    stored: int
+    #: What the allocators had free: a task may use it, and the process not grow.
+    free: int
+    #: Python's small objects, a number; 0 where they are counted one by one.
+    blocks: int
+    #: Of Arrow's pool; None where pyarrow has not been imported.
+    arrow: ArrowPool | None
+
+
+class Found(NamedTuple):
+    """What is made of a task that ran alone; sizes in bytes."""
+
+    peak: int
+    error: int
+    method: str
+    #: Resident, and not counted: native libraries; and what of it was Arrow's pool.
+    native: int = 0
+    arrow: int = 0
+    #: Counted, and never resident.
+    untouched: int = 0
+    #: Small objects that went into arenas already there: neither sees them.
+    small: int = 0
+
+
+def judge(
+    counted: int | None,
+    grown: int,
+    *,
+    free: int = 0,
+    moved: int = 0,
+    arrow: tuple[int, int] = (0, 0),
+) -> Found:
+    """Say what a task that ran alone held at most.
+
+    Parameters
+    ----------
+    counted
+        Most that the tally has counted, in bytes; None without a tally.
+    grown
+        High-water mark of the RSS less the RSS at its begin, in bytes.
+    free
+        What the allocators had free at its begin: growth that need not have shown.
+    moved
+        By how much storage changed meanwhile: growth that need not be the task's.
+    arrow
+        The least and the most that the task can have had from Arrow's pool, which keeps
+        what is freed for itself, so that the process need not grow by it.
+
+    Returns
+    -------
+    Found
+        ``exact`` where count and kernel agree as far as they can; else ``hwm``, the
+        kernel's figure.  The error is what is left between them, and all that was free
+        where that was more than half of the count: as much could hide there.
+    """
+    grown = max(0, grown)
+    least, most = arrow
+    if counted is None:
+        return Found(grown, max(free + moved, most - grown), HWM)
+    trifle = TRIFLE + counted // 50
+    beyond = grown - counted
+    if most > max(TRIFLE, least, beyond) or least > max(TRIFLE, grown):
+        # Arrow's arrays never change and mostly live as long as the task does; what
+        # was counted may have gone before they came.
+        error = counted + most - max(grown, least) + moved
+        return Found(counted + most, error, HWM, native=most, arrow=most)
+    if beyond > trifle + moved:
+        return Found(grown, moved, HWM, native=beyond, arrow=min(beyond, most))
+    short = -beyond - free
+    if short > trifle + moved:
+        # What was free may have been used or not: the truth is within the error.
+        return Found(grown, free + moved, HWM, untouched=short)
+    unused = free + min(beyond, 0)
+    if unused <= max(TRIFLE, counted // 2):
+        unused = 0
+    return Found(counted, max(abs(beyond), unused), EXACT)
+
+
+def with_small_objects(found: Found, blocks: int, output: int | None) -> Found:
+    """Count small objects that took the place of others that had gone.
+
+    Parameters
+    ----------
+    blocks
+        How many small objects the process has more than at the task's begin.
+    output
+        Size of the task's output as Dask's sizeof says, in bytes.  It is believed as
+        far as there are objects that it can be made of.
+    """
+    missing = min(output or 0, blocks * LARGEST_SMALL) - found.peak
+    if missing <= TRIFLE:
+        return found
+    return found._replace(
+        peak=found.peak + missing,
+        error=max(found.error, missing),
+        small=missing,
+    )
+
+
+class CloseLook:
+    """Reads what :func:`judge` needs, at begin and end of a task that is alone.
+
+    Parameters
+    ----------
+    high_water
+        This process's.
+    stored
+        Gives the bytes of storage in RAM of all workers in this process.
+    free
+        Gives what the allocators had free when last asked, in bytes.
+    """
+
+    def __init__(
+        self,
+        high_water: HighWater,
+        stored: Callable[[], int],
+        free: Callable[[], int],
+    ) -> None:
+        self._high_water = high_water
+        self._stored = stored
+        self._free = free
+
+    def begin(self, rss: int | None) -> Before | None:
+        """Look at the process as a task begins; None where the kernel forbids it.
+
+        Parameters
+        ----------
+        rss
+            RSS of the process now, in bytes.
+        """
+        if rss is None or not self._high_water.reset():
+            return None
+        return Before(
+            rss, self._stored(), self._free(), sys.getallocatedblocks(), arrow_pool()
+        )
+
+    def end(self, before: Before, counted: int | None) -> tuple[Found, int] | None:
+        """Judge a task that has ended and was alone from begin to end.
+
+        Returns
+        -------
+        tuple of Found and int
+            The latter is how many small objects there are more than before.
+        """
+        high = self._high_water.read()
+        if high is None:
+            return None
+        found = judge(
+            counted,
+            high - before.rss,
+            free=before.free,
+            moved=abs(self._stored() - before.stored),
+            arrow=_had(before.arrow, arrow_pool()),
+        )
+        return found, max(0, sys.getallocatedblocks() - before.blocks)
+
+
+def arrow_pool() -> ArrowPool | None:
+    """Read Arrow's default memory pool in this process.
+
+    None where pyarrow has not been imported: it never is for the sake of it.
+    """
+    default = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
+    if default is None:
+        return None
+    pool = default()
+    ever = getattr(pool, "total_bytes_allocated", None)
+    most = pool.max_memory()
+    return ArrowPool(
+        pool.bytes_allocated(), most or 0, None if ever is None else ever()
+    )
+
+
+def _had(before: ArrowPool | None, after: ArrowPool | None) -> tuple[int, int]:
+    """Give the least and the most that was had from Arrow's pool in between."""
+    if after is None:
+        return 0, 0
+    if before is None:
+        before = ArrowPool(0, 0, 0)
+    more = max(0, after.held - before.held)
+    peak = max(0, after.most - before.held)
+    least = max(more, peak) if after.most > before.most else more
+    if after.ever is None or before.ever is None:
+        return least, least
+    return least, max(least, min(peak, after.ever - before.ever))

@@ -1,0 +1,170 @@
+"""How a running task is measured: one interface, and the ways there are.
+
+A meter is told of begin and end in the task's own thread and leaves what it found in
+the task's slot of the flight recorder.  :class:`TallyMeter` counts (``exact``),
+:class:`RssMeter` shares the process's growth out (``estimated``).  A task that ran
+alone is looked at more closely by :mod:`dask_memdash.measure.isolated` (``hwm``).
+
+Every figure has an error, which rests on the *remainder*: by how much the process
+grew and the tally did not count it, or the other way round (native libraries, memory
+that was reserved and never touched, small objects in arenas already there, what the
+allocator kept).  For a task alone that is its own; what tasks that run together have
+of it is worked out over prefixes (:mod:`dask_memdash.measure.regression`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dask_memdash.measure.isolated import Before, Found
+from dask_memdash.measure.attribution import (
+    ESTIMATED,
+    EXACT,
+    UNMEASURED,
+    Begun,
+    share_out,
+)
+from dask_memdash.flight.recorder import FlightRecorder
+from dask_memdash.flight.format import slot_offset
+from dask_memdash.measure.regression import Share
+from dask_memdash.measure.tally import Tally
+
+
+@dataclass(slots=True)
+class Mark:
+    """A task between its begin and the moment its output is stored."""
+
+    key: Any
+    text: str
+    prefix: str
+    #: Slot in the flight recorder; None when all were taken.
+    slot: int | None
+    #: Unix time in seconds, and RSS of the process in bytes.
+    begin: float
+    rss: int
+    #: Identifier of its thread, 0 where it has none of its own.
+    thread: int
+    #: How it is measured: one of the methods' names.
+    method: str
+    #: Whether no other task has run in this process since it began.
+    alone: bool = True
+    #: What was read at its begin for a close look at its end, and what that found.
+    before: Before | None = None
+    found: Found | None = None
+    #: How many small objects the process had more at its end, if it was alone.
+    blocks: int = 0
+    #: What its thread had allocated and not freed at its end; None where not counted.
+    left: int | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether its slot says what it holds."""
+        return self.slot is not None and self.method != UNMEASURED
+
+
+class Meter(Protocol):
+    """Measures tasks, each from begin to end in its own thread.  Never raises."""
+
+    #: What it is called where a figure is shown.
+    method: str
+
+    def begin(self, mark: Mark, slot: int) -> None:
+        """Start measuring the task in `slot`."""
+
+    def end(self, mark: Mark, slot: int, rss: int, running: Sequence[Mark]) -> None:
+        """Stop measuring it, and leave what it holds and held in its slot.
+
+        Parameters
+        ----------
+        rss
+            RSS of the process now, in bytes.
+        running
+            All measured tasks that run in this process now, this one among them.
+        """
+
+
+class RssMeter:
+    """Shares what the process has out (see ``attribution``).
+
+    Parameters
+    ----------
+    beyond
+        Gives from the RSS what the process has beyond storage and baseline, in bytes;
+        None while the baseline is not known.
+    expected
+        Gives what tasks of a prefix are known to use, None while that is not known.
+    """
+
+    method = ESTIMATED
+
+    def __init__(
+        self,
+        recorder: FlightRecorder,
+        beyond: Callable[[int], int | None],
+        expected: Callable[[str], Share | None],
+    ) -> None:
+        self._recorder = recorder
+        self._beyond = beyond
+        self._expected = expected
+
+    def begin(self, mark: Mark, slot: int) -> None:
+        """Start measuring: nothing to do, as the sampler looks at the slots."""
+
+    def end(self, mark: Mark, slot: int, rss: int, running: Sequence[Mark]) -> None:
+        """Stop measuring."""
+        begun = [
+            Begun(other.rss, other.prefix, self._expected(other.prefix))
+            for other in running
+        ]
+        shares = share_out(rss, begun, self._beyond(rss))
+        share = next(s for s, m in zip(shares, running, strict=True) if m is mark)
+        _, peak, error = self._recorder.counters(slot)
+        if share.bytes >= peak:
+            peak, error = share
+        self._recorder.write_counters(slot, share.bytes, peak, error)
+
+
+class TallyMeter:
+    """Counts what the task's thread allocates and frees (see ``tally``).
+
+    Parameters
+    ----------
+    otherwise
+        What measures tasks that cannot be counted.
+    """
+
+    method = EXACT
+
+    def __init__(
+        self, tally: Tally, recorder: FlightRecorder, otherwise: RssMeter
+    ) -> None:
+        self._tally = tally
+        self._recorder = recorder
+        self._mapping = recorder.mapping
+        self._otherwise = otherwise
+
+    def begin(self, mark: Mark, slot: int) -> None:
+        """Start counting, or leave the task to the other meter where that fails."""
+        if not self._tally.begin(self._mapping, slot_offset(slot)):
+            mark.method = ESTIMATED
+
+    def end(self, mark: Mark, slot: int, rss: int, running: Sequence[Mark]) -> None:
+        """Stop counting; say by how much the count may be wrong."""
+        if mark.method != EXACT:
+            self._otherwise.end(mark, slot, rss, running)
+            return
+        missed = self._tally.end()
+        left, peak, error = self._recorder.raw_counters(slot)
+        held = max(left, 0)
+        grown = rss - mark.rss
+        if missed:
+            mark.method = ESTIMATED
+            held = max(held, grown, 0)
+            error = max(error, held)
+        else:
+            mark.left = left
+            if mark.alone:
+                error = max(error, abs(grown - held))
+        self._recorder.write_counters(slot, held, max(peak, held), error)

@@ -1,0 +1,247 @@
+"""The tally: exact bytes of every running task, counted by native code.
+
+Covers loading the extension (``_tally.c``), testing it against known sizes before
+anybody relies on it, installing its hooks once for all workers of a process, and
+saying in words what it does not see.  What it counts, and how, stands in
+``_tally.c``; what is made of the figures is :mod:`dask_memdash.measure.attribution`'s.
+
+Nothing here raises for what it finds at run time: without the tally MemDash
+estimates.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import threading
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_memdash.measure._tally import Hooks, Mapping
+
+#: What a self-test allocates, in bytes, and by how much the count may be off: the C
+#: library rounds a block of this size up to whole pages.
+TEST_SIZE = 2**20
+TEST_TOLERANCE = 0.01
+
+#: What a small Python object takes on the average, in bytes, on the small side.
+MEAN_SMALL = 64
+
+#: What a task's counts may lack, as a sum: all of them, as there was no begin …
+MISSED_TASK = 1
+#: … Python's own memory, as the hooks had been dropped at its begin or its end …
+MISSED_PYTHON = 2
+#: … NumPy's, as the task itself imported it, or set or used a handler of its own.
+MISSED_NUMPY = 4
+
+_COUNTERS = struct.Struct("<qq")
+
+
+class Tally:
+    """The tally of this process.
+
+    All methods may be called from any thread, `begin` and `end` in the task's own
+    thread and context.
+
+    Attributes
+    ----------
+    begin : (mapping, offset) -> bool
+        Count this thread into a slot from now on, starting at 0.  The native
+        function itself, as every task goes through it.
+    end : () -> int
+        End the last `begin` in this thread.  Gives what its counts may lack, as a sum
+        of ``MISSED_…``; 0 if nothing.
+    map_slots : (fd, size) -> (mapping, memoryview)
+        Map memory for slots, for as long as the process lives.
+    """
+
+    def __init__(self, native: ModuleType) -> None:
+        self._native = native
+        self.begin: Callable[[Mapping, int], bool] = native.begin
+        self.end: Callable[[], int] = native.end
+        self.map_slots: Callable[[int, int], tuple[Mapping, memoryview]]
+        self.map_slots = native.map_slots
+        #: Why the last `acquire` was refused; empty if it was not.
+        self.refused = ""
+        #: What is not seen in this process, a sentence each.
+        self.unseen: tuple[str, ...] = ()
+        #: Whether small Python objects are counted one by one, not as arenas.
+        self.counts_small_objects = False
+        #: How often somebody had dropped the hooks, so that they were set again.
+        self.dropped = 0
+        self._users = 0
+        # Python's objects when the hooks were set: arenas were about full of them.
+        self._blocks = 0
+        self._lock = threading.Lock()
+        self._scratch: tuple[Mapping, memoryview] | None = None
+        os.register_at_fork(after_in_child=self._forget)
+
+    def acquire(self) -> bool:
+        """Install the hooks for one more worker; False (see `refused`) if in vain."""
+        with self._lock:
+            if self._users == 0:
+                self._blocks = sys.getallocatedblocks()
+                self.refused = self._install()
+                if self.refused:
+                    return False
+            self._users += 1
+            return True
+
+    def release(self) -> None:
+        """Take the hooks out with the last worker, if nobody has wrapped them since."""
+        with self._lock:
+            if self._users == 0:
+                return
+            self._users -= 1
+            if self._users == 0:
+                self._native.uninstall()
+
+    @property
+    def installed(self) -> bool:
+        """Whether some worker of this process has acquired it."""
+        return self._users > 0
+
+    def check(self) -> list[str]:
+        """Look whether the hooks are still there, and set them again if they are not.
+
+        To be called with every heartbeat.
+
+        Returns
+        -------
+        list of str
+            What is wrong or unseen, a sentence each.
+        """
+        with self._lock:
+            if self._users == 0:
+                return [self.refused] if self.refused else []
+            hooks = self.hooks()
+            texts = list(self.unseen)
+            if hooks["raw"] == "lost":
+                self.dropped += 1
+                reason = self._native.install()
+                if reason:
+                    texts.append(f"the tally no longer sees Python's memory: {reason}")
+            if hooks["arenas"] == "lost":
+                texts.append(
+                    "the tally no longer sees small Python objects: something else "
+                    "allocates their arenas now"
+                )
+            if hooks["numpy"] == "unusable":
+                texts.append(
+                    "the tally does not see NumPy arrays: the C API of this NumPy is "
+                    "not one that it was built for"
+                )
+        if self.dropped:
+            times = "once" if self.dropped == 1 else f"{self.dropped} times"
+            texts.append(
+                f"the tally's hooks were dropped {times} (tracemalloc.stop() does so) "
+                "and set again; tasks that ran meanwhile were not counted in full"
+            )
+        return texts
+
+    def arena_room(self) -> int:
+        """Give the room for small objects in arenas that are there, in bytes.
+
+        By how much arenas have grown since the hooks were set, less what the objects
+        that have come since take at `MEAN_SMALL` each: an estimate, at least 0.
+        """
+        more = sys.getallocatedblocks() - self._blocks
+        return max(0, int(self._native.arenas()) - more * MEAN_SMALL)
+
+    def hooks(self) -> Hooks:
+        """Give the state of each hook as it is now."""
+        hooks: Hooks = self._native.hooks()
+        return hooks
+
+    def self_test(self) -> str:
+        """Allocate known sizes and compare; give what is wrong, or nothing.
+
+        Sets `unseen` and `counts_small_objects`.  The hooks must be installed.
+        """
+        seen = self._count(lambda: bytearray(TEST_SIZE))
+        unseen: tuple[str, ...] = ()
+        if seen == 0:
+            unseen = (
+                "the tally sees NumPy arrays only: this interpreter allocates Python "
+                "objects in a way of its own (free-threaded builds do)",
+            )
+        elif not _close(seen):
+            return f"of {TEST_SIZE} bytes allocated by Python it counted {seen}"
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and self.hooks()["numpy"] in ("chained", "raw"):
+            seen = self._count(lambda: numpy.empty(TEST_SIZE, "u1"))
+            if not _close(seen):
+                return f"of {TEST_SIZE} bytes allocated by NumPy it counted {seen}"
+        self.unseen = unseen
+        self.counts_small_objects = self.hooks()["objects"] == "ours"
+        return ""
+
+    def _install(self) -> str:
+        try:
+            reason: str | None = self._native.install()
+            if not reason:
+                reason = self.self_test()
+                if reason:
+                    self._native.uninstall()
+        except (OSError, MemoryError) as error:
+            self._native.uninstall()
+            reason = f"{type(error).__name__}: {error}"
+        return f"the tally cannot be used: {reason}" if reason else ""
+
+    def _count(self, allocate: Callable[[], object]) -> int:
+        """Count what a function's result weighs, in bytes; -1 if not all of it goes."""
+        if self._scratch is None:
+            self._scratch = self.map_slots(-1, _COUNTERS.size)
+        mapping, buffer = self._scratch
+        self.begin(mapping, 0)
+        try:
+            result = allocate()
+            held, _ = _COUNTERS.unpack(buffer)
+            del result
+            left, _ = _COUNTERS.unpack(buffer)
+        finally:
+            self.end()
+        gone = abs(left) <= TEST_TOLERANCE * TEST_SIZE
+        return int(held) if gone else -1
+
+    def _forget(self) -> None:
+        """Start anew in a forked child, where native code has stopped counting."""
+        self._lock = threading.Lock()
+        self._users = 0
+        self._scratch = None
+
+
+def _close(seen: int) -> bool:
+    return abs(seen - TEST_SIZE) <= TEST_TOLERANCE * TEST_SIZE
+
+
+@cache
+def _load() -> tuple[Tally | None, str]:
+    if sys.implementation.name != "cpython" or sys.platform == "win32":
+        return None, "the tally takes CPython on Linux or macOS"
+    try:
+        native = import_module("dask_memdash.measure._tally")
+    except ModuleNotFoundError:
+        return None, (
+            "the tally was not built when dask_memdash was installed (that takes a C "
+            "compiler and NumPy)"
+        )
+    except ImportError as error:
+        return None, f"the tally cannot be loaded: {error}"
+    return Tally(native), ""
+
+
+def load() -> Tally | None:
+    """Give the tally of this process; None (see `why_not`) where there is none."""
+    return _load()[0]
+
+
+def why_not() -> str:
+    """Say why `load` gives None; empty if it does not."""
+    return _load()[1]

@@ -1,0 +1,218 @@
+"""Watching one worker process: its RSS over time and the tasks in its recorders.
+
+Covers sampling, attribution of the RSS to the running tasks where no native code
+counts, and what is left to be read after a death.  Used by the nanny on its worker,
+and by workers without a nanny on their own process, in which there may be several,
+each with its recorder.  Not thread-safe: it belongs to the sampler's thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from dask_memdash.errors import RecorderError
+from dask_memdash.flight import format as layout
+from dask_memdash.measure.attribution import Begun, share_out
+from dask_memdash.flight.recorder import RecorderReader
+from dask_memdash.measure.rss import RssReader
+from dask_memdash.measure.regression import PrefixRegression, Share
+
+#: Seconds of RSS kept.
+SPAN = 60.0
+#: Samples kept at most, whatever the rate.
+MAX_SAMPLES = 2400
+#: Seconds between two solutions of what tasks of each prefix use.
+SOLVE_INTERVAL = 0.25
+#: Seconds between two looks for a recorder that is not there yet.
+SEARCH_INTERVAL = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A worker process at an instant, seen from outside."""
+
+    #: Unix time in seconds.
+    time: float
+    #: In bytes.
+    rss: int
+    tasks: tuple[layout.Slot, ...]
+
+
+class WorkerWatch:
+    """Samples one process.
+
+    Parameters
+    ----------
+    pid
+        The worker's process.
+    recorders
+        Its flight recorders; may be added to and taken from by whoever made them.
+    prefix_of
+        Gives the prefix of a key's text.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        recorders: Sequence[RecorderReader] = (),
+        prefix_of: Callable[[str], str] = str,
+    ) -> None:
+        self.pid = pid
+        #: (Unix time in seconds, RSS in bytes) of the last minute, oldest first.
+        self.samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)
+        self.recorders = list(recorders)
+        self._rss = RssReader(pid)
+        # What a counted task that runs alone held at the last sample: (begin, bytes).
+        self._held = (0.0, 0)
+        self._prefix_of = prefix_of
+        self._use = PrefixRegression()
+        self._solved = 0.0
+
+    def tick(self, now: float) -> Glance | None:
+        """Take a sample; None when the process is gone."""
+        rss = self._rss.read()
+        if rss is None:
+            return None
+        self.samples.append((now, rss))
+        while self.samples[0][0] < now - SPAN:
+            self.samples.popleft()
+        return Glance(now, rss, tuple(self._attribute(rss, now)))
+
+    def last_tasks(self) -> list[layout.Slot]:
+        """Read the tasks in the recorders as they are now, or were at the death."""
+        return [task for recorder in self.recorders for task in recorder.tasks()]
+
+    def close(self) -> None:
+        """Let go of the process and its recorders."""
+        self._rss.close()
+        while self.recorders:
+            self.recorders.pop().close()
+
+    def _attribute(self, rss: int, now: float) -> list[layout.Slot]:
+        tasks = []
+        sampled: list[tuple[RecorderReader, layout.Slot]] = []
+        counted: list[tuple[RecorderReader, layout.Slot]] = []
+        for recorder in list(self.recorders):
+            for task in recorder.tasks():
+                running = task.state == layout.RUNNING and task.measured
+                if running and not recorder.tallied:
+                    sampled.append((recorder, task))
+                    continue
+                tasks.append(task)
+                if running:
+                    counted.append((recorder, task))
+        if len(counted) == len(tasks) == 1:
+            self._look_at_remainder(rss, *counted[0])
+        elif len(counted) > 1:
+            held = sum(task.now for task in tasks)
+            self._share_remainder(rss, now, held, counted)
+        if sampled:
+            pending = sum(task.now for task in tasks)
+            shares = self._share_out(rss, now, pending, [task for _, task in sampled])
+            for (recorder, task), share in zip(sampled, shares, strict=True):
+                peak, error = task.peak, task.error
+                if share.bytes >= peak:
+                    peak, error = share
+                recorder.write_counters(task.index, share.bytes, peak, error)
+                tasks.append(replace(task, now=share.bytes, peak=peak, error=error))
+        return tasks
+
+    def _share_remainder(
+        self,
+        rss: int,
+        now: float,
+        held: int,
+        counted: list[tuple[RecorderReader, layout.Slot]],
+    ) -> None:
+        """Widen the errors of counted tasks by their share of what is not counted."""
+        remainder = self._beyond(rss)
+        if remainder is None:
+            return
+        names = [self._prefix_of(task.key) for _, task in counted]
+        self._learn(remainder - held, names, now)
+        for (recorder, task), name in zip(counted, names, strict=True):
+            share = self._use.of(name)
+            if share is not None:
+                error = abs(share.bytes) + share.error
+                if error > task.error:
+                    recorder.write_error(task.index, error)
+
+    def _learn(self, total: int, names: list[str], now: float) -> None:
+        self._use.observe(total, names)
+        if now > self._solved + SOLVE_INTERVAL:
+            self._solved = now
+            self._use.solve()
+
+    def _share_out(
+        self, rss: int, now: float, pending: int, tasks: list[layout.Slot]
+    ) -> list[Share]:
+        """Share out what the process has beyond storage, baseline and pending tasks."""
+        total = self._beyond(rss)
+        if total is not None:
+            total -= pending
+        names = [self._prefix_of(task.key) for task in tasks]
+        if total is not None and len(tasks) > 1:
+            self._learn(total, names, now)
+        begun = [
+            Begun(task.rss, name, self._use.of(name))
+            for task, name in zip(tasks, names, strict=True)
+        ]
+        return share_out(rss, begun, total)
+
+    def _beyond(self, rss: int) -> int | None:
+        """Give what the process has beyond storage and what was left when idle last."""
+        beyond, base = rss, None
+        for recorder in self.recorders:
+            reading = recorder.reading() or {}
+            base = reading.get("last_rest") if base is None else base
+            for name in ("managed_claimed", "incoming", "outgoing", "shuffle"):
+                beyond -= int(reading.get(name) or 0)
+        return None if base is None else beyond - int(base)
+
+    def _look_at_remainder(
+        self, rss: int, recorder: RecorderReader, task: layout.Slot
+    ) -> None:
+        """Widen the error of a counted task alone by what its count does not explain.
+
+        Only while its count stands still: pages that have been allocated and not been
+        touched yet are no error.
+        """
+        held, self._held = self._held, (task.begin, task.now)
+        if held == self._held:
+            remainder = abs(rss - task.rss - task.now)
+            if remainder > task.error:
+                recorder.write_error(task.index, remainder)
+
+
+class RecorderSearch:
+    """Looks now and then for the flight recorder of a process.
+
+    Parameters
+    ----------
+    pid
+        The worker's process.
+    directory
+        Where flight recorders are made; ``None`` for the usual place.
+    """
+
+    def __init__(self, pid: int, directory: str | None) -> None:
+        #: Why the recorder cannot be read, in words; empty while it can be.
+        self.trouble = ""
+        self._pid = pid
+        self._directory = directory
+        self._next = 0.0
+
+    def look(self, now: float) -> RecorderReader | None:
+        """Look again if it is time to; None when there is none (yet)."""
+        if now < self._next:
+            return None
+        self._next = now + SEARCH_INTERVAL
+        try:
+            found = RecorderReader.find(self._pid, self._directory)
+        except RecorderError as error:
+            self.trouble = str(error)
+            return None
+        self.trouble = ""
+        return found

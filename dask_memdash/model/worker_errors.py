@@ -1,0 +1,135 @@
+"""Incidents without a death, and what a death costs after it: who is back, and when.
+
+Covers tasks that raise ``MemoryError``, failures to spill, and the places that dead
+workers have left empty.  Deaths themselves are :mod:`dask_memdash.model.cluster`'s.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from dask_memdash.model.events import MemoryErrorRaised, SpillFailed, TaskInfo
+from dask_memdash.model.incidents import Incident, IncidentLog
+from dask_memdash.model.processes import WorkerState
+from dask_memdash.model.memory_pools import Danger
+
+#: Troubles of one kind that follow each other within so many seconds are one incident.
+REST = 10.0
+
+#: A worker that was about to be killed by the kernel is out of danger when nothing
+#: was heard of it for so many seconds.
+CALM = 60.0
+
+#: Tasks of one incident that are named; the others are counted.
+MAX_NAMED = 20
+
+#: Troubles and empty places remembered, to join what follows.
+MAX_REMEMBERED = 2_000
+
+Open = Callable[[str, WorkerState, float], Incident]
+
+
+class Troubles:
+    """Makes one incident of equal troubles that follow each other on a worker.
+
+    Parameters
+    ----------
+    log
+        Where incidents are kept.
+    open_incident
+        Opens the incident of a kind on a worker, with what is known of it now.
+    """
+
+    def __init__(self, log: IncidentLog, open_incident: Open) -> None:
+        self._log = log
+        self._open = open_incident
+        # What makes troubles equal → (their incident, when the last one was).
+        self._last: OrderedDict[tuple[str, ...], tuple[str, float]] = OrderedDict()
+
+    def memory_error(self, event: MemoryErrorRaised, worker: WorkerState) -> None:
+        """Take in that a task has raised ``MemoryError``."""
+        which = ("memory-error", event.address, event.task.prefix)
+        incident = self._incident(which, worker, event.time, event.text)
+        incident.n_tasks += 1
+        _name(incident, event.task)
+
+    def spill_failed(self, event: SpillFailed, worker: WorkerState) -> None:
+        """Take in that an output could not be spilled."""
+        which = ("spill-failed", event.address, event.reason)
+        text = f"{event.reason}: {event.text}" if event.text else event.reason
+        incident = self._incident(which, worker, event.time, text)
+        incident.n_tasks += event.count
+        _name(incident, TaskInfo(event.key, event.prefix, "", None))
+
+    def kernel_near(
+        self, worker: WorkerState, time: float, danger: Danger | None
+    ) -> None:
+        """Take in whether the kernel is about to kill a worker that Dask leaves alone.
+
+        Its figures come some seconds apart, and only when they change: one that is in
+        danger stays so until they say otherwise.
+        """
+        which = ("kernel-near", worker.info.address)
+        number, last = self._last.get(which, (None, 0.0))
+        if danger is None:
+            if time > last + CALM:
+                self._last.pop(which, None)
+            return
+        what = "its machine" if danger.kind == "host" else "its cgroup"
+        text = f"{what} used {danger.used >> 20:,} of {danger.of >> 20:,} MiB"
+        incident = self._log.get(number)
+        if incident is None or incident.worker.pid != worker.info.pid:
+            incident = self._open("kernel-near", worker, time)
+            incident.detail = text
+        incident.until = time
+        self._last[which] = (incident.id, time)
+        _bound(self._last)
+
+    def _incident(
+        self, which: tuple[str, ...], worker: WorkerState, time: float, text: str
+    ) -> Incident:
+        number, last = self._last.get(which, (None, 0.0))
+        incident = self._log.get(number) if time <= last + REST else None
+        if incident is None:
+            incident = self._open(which[0], worker, time)
+            incident.detail = text
+        incident.until = time
+        self._last.pop(which, None)
+        self._last[which] = (incident.id, time)
+        _bound(self._last)
+        return incident
+
+
+class Homes:
+    """Places that dead workers have left empty, until a worker is back in them."""
+
+    def __init__(self, log: IncidentLog) -> None:
+        self._log = log
+        self._empty: OrderedDict[str, str] = OrderedDict()
+
+    def left(self, home: str, incident_id: str) -> None:
+        """Remember that a death has left a place empty."""
+        if home:
+            self._empty[home] = incident_id
+            _bound(self._empty)
+
+    def back(self, home: str, time: float) -> None:
+        """Take note of a worker that has joined."""
+        incident = self._log.get(self._empty.pop(home, None))
+        if incident is not None:
+            incident.back = time
+
+
+def _name(incident: Incident, task: TaskInfo) -> None:
+    named = {known.key for known in incident.tasks}
+    if task.key not in named and len(named) < MAX_NAMED:
+        incident.tasks = (*incident.tasks, task)
+
+
+def _bound(book: OrderedDict[Any, Any]) -> None:
+    while len(book) > MAX_REMEMBERED:
+        book.popitem(last=False)

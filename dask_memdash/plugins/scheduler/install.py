@@ -1,0 +1,209 @@
+"""What MemDash puts on a scheduler, its workers and nannies, and takes away again.
+
+The order matters (DESIGN, traps 2 to 5): the scheduler's side of the heartbeat goes
+first and leaves last, or workers that speak to it would be closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tornado.ioloop import PeriodicCallback
+
+import dask_memdash
+from dask_memdash.boundary import border
+from dask_memdash.config import Settings
+from dask_memdash.plugins import shims
+from dask_memdash.plugins.nanny.probe import OPERATION
+from dask_memdash.plugins.worker.probe import PROTOCOL
+from dask_memdash.web.api import ask
+from dask_memdash.web.mount import Mounted, mount, prepare
+
+if TYPE_CHECKING:
+    from distributed.scheduler import Scheduler, WorkerState
+
+    from dask_memdash.plugins.scheduler.plugin import MemDash
+
+logger = logging.getLogger("dask_memdash")
+
+#: Longest that a registration waits for workers to answer, in seconds.  Those that
+#: are busier than that are set up when they get round to it.
+PATIENCE = 10.0
+
+#: Seconds between two ticks.
+TICK = 0.5
+
+#: Name of the scheduler's handler for clients.
+QUERY = "memdash_query"
+
+
+#: What a client asks for when it wants the whole page as one file.
+REPORT = "report.html"
+
+#: What a client gets when answering it fails.
+NO_ANSWER = {
+    "protocol": PROTOCOL,
+    "status": 500,
+    "body": "MemDash failed to answer this; its page and the scheduler's log say why",
+    "path": None,
+    "scheduler": None,
+}
+
+
+class SchedulerExtension:
+    """The scheduler's side of the heartbeat.
+
+    The host calls it for every worker that speaks to it and closes workers that it
+    cannot answer, so it stays behind, inert, when MemDash is removed.
+    """
+
+    def __init__(self) -> None:
+        self._take: Callable[[Any, Any], None] | None = None
+
+    def connect(self, take: Callable[[Any, Any], None]) -> None:
+        """Hand heartbeats on; `take` must not raise."""
+        self._take = take
+
+    def disconnect(self) -> None:
+        """Become inert."""
+        self._take = None
+
+    def heartbeat(self, worker: WorkerState, data: Any) -> None:
+        """Take in what came with a worker's heartbeat."""
+        if self._take is not None:
+            self._take(worker, data)
+
+
+class Installation:
+    """MemDash on one scheduler, from :meth:`install` to :meth:`remove`."""
+
+    def __init__(
+        self, scheduler: Scheduler, settings: Settings, plugin: MemDash
+    ) -> None:
+        self._scheduler = scheduler
+        self._settings = settings
+        self._plugin = plugin
+        self._mounted: Mounted | None = None
+        self._ticker: PeriodicCallback | None = None
+        self._nannies: asyncio.Task[None] | None = None
+        self._answer: Callable[..., Any] | None = None
+
+    async def install(self) -> None:
+        """Install everything; what fails is shown as degraded, the rest goes on."""
+        scheduler = self._scheduler
+        extension = scheduler.extensions.get("memdash")
+        if not isinstance(extension, SchedulerExtension):
+            extension = scheduler.extensions["memdash"] = SchedulerExtension()
+        extension.connect(self._plugin.heartbeat)
+        scheduler.handlers[OPERATION] = self._plugin.report
+        scheduler.handlers[QUERY] = self._answer = border.guarded(
+            self._answer_client, "answering a client", NO_ANSWER.copy
+        )
+        self._wrap_removal()
+        self._plugin.herald.attach()
+        self._ticker = PeriodicCallback(self._plugin.tick, TICK * 1000)
+        self._ticker.start()
+        await border.guarded(self._open_page, "opening the page")()
+        self._nannies = asyncio.create_task(
+            border.guarded(self._install_nannies, "setting nannies up")()
+        )
+        await border.guarded(self._install_workers, "setting workers up")()
+
+    async def stop(self) -> None:
+        """Stop what runs by itself, which is all there is to do when all closes."""
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._ticker = None
+        if self._nannies is not None:
+            self._nannies.cancel()
+        mounted, self._mounted = self._mounted, None
+        if mounted is not None:
+            await border.guarded(mounted.unmount, "closing the page")()
+
+    async def remove(self) -> None:
+        """Take everything away but the inert extension."""
+        scheduler = self._scheduler
+        await self.stop()
+        for unregister, registered in (
+            (scheduler.unregister_worker_plugin, scheduler.worker_plugins),
+            (scheduler.unregister_nanny_plugin, scheduler.nanny_plugins),
+        ):
+            if shims.TOPIC in registered:
+                await border.guarded(unregister, "removing plugins")(None, shims.TOPIC)
+        if scheduler.handlers.get(OPERATION) == self._plugin.report:
+            del scheduler.handlers[OPERATION]
+        if self._answer is not None and scheduler.handlers.get(QUERY) is self._answer:
+            del scheduler.handlers[QUERY]
+        border.clear()
+
+    # -- parts -----------------------------------------------------------------
+
+    async def _answer_client(
+        self, path: str, arguments: dict[str, str]
+    ) -> dict[str, Any]:
+        """Answer what a client asks, with the words of the JSON API; or the report."""
+        if path == REPORT:
+            from dask_memdash.web.export import report
+
+            status, body = 200, json.dumps(await report(self._plugin.store))
+        else:
+            status, body = ask(self._plugin.store, path, arguments)
+        return {
+            "protocol": PROTOCOL,
+            "status": int(status),
+            "body": body,
+            "path": self._plugin.herald.path,
+            "scheduler": str(self._scheduler.id),
+        }
+
+    async def _open_page(self) -> None:
+        with contextlib.suppress(ImportError):  # mounting says what is missing
+            await prepare()
+        self._mounted = mount(
+            self._scheduler, self._plugin.store, self._settings, border
+        )
+        self._plugin.herald.path = None if self._mounted.notice else self._mounted.path
+        if self._mounted.notice:
+            self._plugin.notice("scheduler", self._mounted.notice)
+        if self._mounted.path:
+            logger.info("MemDash is at %s on the dashboard", self._mounted.path)
+
+    async def _install_workers(self) -> None:
+        plugin = shims.worker_plugin(
+            self._settings.to_dict(), dask_memdash.__version__, PROTOCOL
+        )
+        task = asyncio.ensure_future(
+            self._scheduler.register_worker_plugin(
+                None, plugin, shims.TOPIC, idempotent=False
+            )
+        )
+        await asyncio.wait([task], timeout=PATIENCE)
+        if task.done():
+            task.result()
+
+    async def _install_nannies(self) -> None:
+        plugin = shims.nanny_plugin(
+            self._settings.to_dict(), dask_memdash.__version__, PROTOCOL
+        )
+        await self._scheduler.register_nanny_plugin(
+            None, plugin, shims.TOPIC, idempotent=False
+        )
+
+    def _wrap_removal(self) -> None:
+        """Hear of it when the plugin is removed: the host calls nothing then."""
+        scheduler = self._scheduler
+        remove_plugin = scheduler.remove_plugin
+
+        def remove(name: str | None = None) -> None:
+            if name == self._plugin.name and name in scheduler.plugins:
+                if vars(scheduler).get("remove_plugin") is remove:
+                    del scheduler.remove_plugin  # so that the class's shows again
+                self._plugin.detach()
+            remove_plugin(name)
+
+        scheduler.remove_plugin = remove  # type: ignore[method-assign]

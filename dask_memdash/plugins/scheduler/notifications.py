@@ -1,0 +1,226 @@
+"""Brings incidents to users: a note on ``KilledWorker``, a log line and an event.
+
+Hooks see a ``KilledWorker`` only when it is on its way to the clients, so the
+scheduler's ``transition`` is wrapped, on the instance: the host itself calls it for
+nothing but such deaths.  What is on the hot path of every task (``_transition``) is
+left alone.
+
+Runs on the scheduler's event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from distributed.comm.addressing import get_address_host
+from distributed.utils import format_dashboard_link
+
+from dask_memdash.analysis.incidents.killed_worker_note import note
+from dask_memdash.boundary import border
+from dask_memdash.links import page_link
+from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.events import Event
+from dask_memdash.model.incidents import Incident
+from dask_memdash.plugins.scheduler import translate
+from dask_memdash.plugins.shims import TOPIC
+from dask_memdash.store.base import Store
+
+if TYPE_CHECKING:
+    from distributed.scheduler import Scheduler
+
+logger = logging.getLogger("dask_memdash")
+
+#: Name of the attribute by which an exception says what it belongs to: a tuple of
+#: the scheduler's id and the incident's.
+MARK = "memdash_incident"
+
+#: Incidents told in one go, so that hundreds at once do not hold up the scheduler.
+MOST_AT_ONCE = 20
+
+#: Characters of a text in an event and a log line.
+MAX_TEXT = 2_000
+
+
+class Herald:
+    """Tells the users of one scheduler what has happened.
+
+    Parameters
+    ----------
+    scheduler
+        Whose clients are told.
+    model, store
+        What is known.
+    handle
+        Takes in an event.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        model: ClusterModel,
+        store: Store,
+        handle: Callable[[Event], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._model = model
+        self._store = store
+        self._handle = handle
+        #: Path of the page on the scheduler's server; None without one.
+        self.path: str | None = None
+        self._wrapped: Callable[..., Any] | None = None
+        self._noted: bytes | None = None
+        self._note: tuple[str, str] = ("", "")
+        self._seen = 0
+        self._waiting: list[str] = []
+
+    # -- notes -----------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Begin to put notes on exceptions."""
+        scheduler = self._scheduler
+        transition = scheduler.transition
+        noted = border.guarded(self._put_note, "putting a note on a KilledWorker")
+
+        def noting(key: Any, finish: Any, *args: Any, **kwargs: Any) -> Any:
+            exception = kwargs.get("exception")
+            if finish == "erred" and type(exception) is bytes and self._wrapped:
+                worker = str(kwargs.get("worker"))
+                kwargs["exception"] = noted(key, exception, worker) or exception
+            return transition(key, finish, *args, **kwargs)
+
+        self._wrapped = noting
+        scheduler.transition = noting  # type: ignore[method-assign]
+
+    def detach(self) -> None:
+        """Put no more notes on exceptions."""
+        wrapped, self._wrapped = self._wrapped, None
+        if wrapped and vars(self._scheduler).get("transition") is wrapped:
+            del self._scheduler.transition  # so that the class's shows again
+
+    def has_noted(self, exception: Any) -> bool:
+        """Whether an exception has been taken in already, on its way."""
+        return exception is not None and exception is self._noted
+
+    def _put_note(self, key: Any, exception: bytes, worker: str) -> bytes | None:
+        killed = translate.task_killed(
+            self._scheduler, key, exception, worker, time.time()
+        )
+        if killed is None:
+            return None
+        self._handle(killed)
+        self._noted = exception
+        incident = self._killed_worker(worker, killed.task.key)
+        if incident is None:
+            return None
+        if self._note[0] != incident.id:
+            self._note = (incident.id, self._text(incident))
+        error = pickle.loads(exception)
+        error.add_note(self._note[1])
+        setattr(error, MARK, (str(self._scheduler.id), incident.id))
+        self._noted = pickle.dumps(error)
+        return self._noted
+
+    def _killed_worker(self, worker: str, key: str) -> Incident | None:
+        for incident in self._model.incidents:
+            if incident.kind == "killed-worker" and incident.worker.address == worker:
+                named = any(task.key == key for task in incident.tasks)
+                more = incident.n_tasks > len(incident.tasks)
+                return incident if named or more else None
+        return None
+
+    def _text(self, killed: Incident) -> str:
+        deaths = [self._model.incidents.get(number) for number in killed.attempts]
+        known = [death for death in deaths if death is not None]
+        causes = {
+            d.id: cause for d in known if d.reported and (cause := self._cause(d.id))
+        }
+        return note(killed, known, self.page(killed.id), causes)
+
+    def _cause(self, number: str) -> str | None:
+        diagnosis = self._store.incident(number)["diagnosis"]
+        return None if diagnosis["cause"] == "unknown" else str(diagnosis["cause"])
+
+    # -- events and log lines --------------------------------------------------
+
+    def page(self, incident_id: str | None = None) -> str | None:
+        """Give the address of the page, open at an incident; None without one."""
+        return page_link(_dashboard(self._scheduler), self.path, incident_id)
+
+    def tell(self, now: float) -> None:
+        """Tell of incidents whose evidence has arrived, of each once.
+
+        Parameters
+        ----------
+        now
+            Unix time in seconds.
+        """
+        log = self._model.incidents
+        fresh = []
+        for incident in log:
+            if int(incident.id) <= self._seen:
+                break
+            fresh.append(incident.id)
+        if fresh:
+            self._seen = int(fresh[0])
+            self._waiting += reversed(fresh)
+        if not self._waiting:
+            return
+        told: set[str] = set()
+        for number in self._waiting:
+            known = log.get(number)
+            if known is None:  # it was none, or is too old
+                told.add(number)
+            elif log.settled(known, now):
+                told.add(number)
+                self._tell_of(number)
+            if len(told) >= MOST_AT_ONCE:
+                break
+        self._waiting = [number for number in self._waiting if number not in told]
+
+    def _tell_of(self, number: str) -> None:
+        details = self._store.incident(number)
+        diagnosis = details["diagnosis"]
+        page = self.page(number)
+        text = str(diagnosis["text"])[:MAX_TEXT]
+        self._scheduler.log_event(
+            TOPIC,
+            {
+                "action": "incident",
+                "id": number,
+                "kind": details["kind"],
+                "time": details["time"],
+                "worker": details["worker"],
+                "evidence": details["evidence"],
+                "cause": diagnosis["cause"],
+                "confidence": diagnosis["confidence"],
+                "responsible": diagnosis["responsible"],
+                "text": text,
+                "page": page,
+            },
+        )
+        level = logging.INFO if details["kind"] == "paused" else logging.WARNING
+        logger.log(
+            level,
+            "MemDash incident %s (%s): %s%s",
+            number,
+            details["kind"],
+            " ".join(text.split()),
+            f" {page}" if page else "",
+        )
+
+
+def _dashboard(scheduler: Scheduler) -> str | None:
+    """Give the link to Dask's dashboard as Dask would; None without one."""
+    service = scheduler.services.get("dashboard")
+    if service is None:
+        return None
+    address = scheduler.address
+    host = "localhost" if "inproc" in address else get_address_host(address)
+    try:
+        return str(format_dashboard_link(host, service.port))
+    except KeyError:  # the configured link refers to a variable that is not set
+        return None

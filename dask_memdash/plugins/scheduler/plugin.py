@@ -1,0 +1,386 @@
+"""The scheduler plugin, :class:`MemDash`: what users register.
+
+Covers the hooks that the scheduler calls, each of which turns what it is told into
+an event for the model and nothing else.  What is installed on the scheduler,
+workers and nannies, and how it is removed, is :mod:`dask_memdash.plugins.scheduler.install`'s;
+how the scheduler's state becomes events is :mod:`dask_memdash.plugins.scheduler.translate`'s.
+
+Runs on the scheduler's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from dask_memdash import config
+from dask_memdash.boundary import border, guard_entry_points
+from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
+from dask_memdash.errors import ConfigError, EventError
+from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.events import (
+    Event,
+    Noticed,
+    SelfCost,
+    Ticked,
+    WorkerClosing,
+    WorkersRestarting,
+    WorkerStatusChanged,
+)
+from dask_memdash.plugins import shims
+from dask_memdash.plugins.scheduler import translate
+from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
+from dask_memdash.plugins.scheduler.storage_scan import HeldWalk
+from dask_memdash.plugins.scheduler.notifications import Herald
+from dask_memdash.plugins.scheduler.install import Installation, SchedulerExtension
+from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
+from dask_memdash.plugins.worker.probe import PROTOCOL
+from dask_memdash.store.live import LiveStore
+
+if TYPE_CHECKING:
+    from distributed.scheduler import Scheduler, WorkerState
+
+logger = logging.getLogger("dask_memdash")
+
+NAME = "memdash"
+
+#: Hooks and handlers whose processor time is counted; not the one that is called for
+#: every transition, which takes less than a look at the clock.
+METERED = (
+    "add_worker",
+    "remove_worker",
+    "update_graph",
+    "log_event",
+    "heartbeat",
+    "report",
+    "tick",
+)
+
+#: Seconds between two looks at what our own data weighs.
+WEIGHED_EVERY = 30.0
+
+
+@metered_methods(*METERED)
+@guard_entry_points
+class MemDash(SchedulerPlugin):
+    """Memory diagnostics for a Dask cluster, at ``/memdash`` on its dashboard.
+
+    ``client.register_plugin(MemDash())`` on a running cluster, or ``dask scheduler
+    --preload dask_memdash``.  Registering again changes nothing;
+    ``client.unregister_scheduler_plugin("memdash")`` takes everything away.
+
+    Parameters
+    ----------
+    **overrides
+        Settings that go before the scheduler's configuration, such as
+        ``sample_interval="100ms"`` (key ``memdash.sample-interval``; two
+        underscores stand for a dot: ``page__refresh="2s"``).
+
+    Raises
+    ------
+    ConfigError
+        An override that does not exist or cannot be used.
+    """
+
+    name: ClassVar[str] = NAME
+    idempotent = True
+    BARE = ("transition",)
+
+    def __init__(self, **overrides: Any) -> None:
+        self._arguments = overrides
+        self._overrides = {
+            name.replace("__", ".").replace("_", "-"): value
+            for name, value in overrides.items()
+        }
+        if overrides:
+            config.load(self._overrides)
+        self._installation: Installation | None = None
+        self._removals: dict[str, Mapping[str, Any]] = {}
+        self._heard_until: float | None = None
+        # What has been said of each place, beside what has failed there.
+        self._said: dict[str, list[str]] = {}
+        self._warned: set[str] = set()
+        self.cost = CostMeter()
+        self._weighed_at = 0.0
+        self._weight = 0
+        self._watch: GraphWatch | None = None
+        self._erred = self.cost.metered(
+            border.guarded(self._look_at_error, "looking at an error")
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return shims.by_text(shims.SCHEDULER_SOURCE, {"overrides": self._arguments})
+
+    def __repr__(self) -> str:
+        state = "running" if self._installation is not None else "not started"
+        return f"<MemDash: {state}>"
+
+    def _repr_html_(self) -> str | None:
+        """Show a small summary of the running cluster in a notebook."""
+        from dask_memdash.plugins.scheduler.notebook import summary
+
+        store = None if self._installation is None else self.store
+        html: str | None = border.guarded(summary, "showing it in a notebook")(store)
+        return html
+
+    # -- called by the scheduler -----------------------------------------------
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Attach to the scheduler and to all workers; again changes nothing."""
+        if self._installation is not None:
+            return
+        settings = self._settings()
+        self._scheduler = scheduler
+        self._model = ClusterModel(settings.history_points, settings.incidents_keep)
+        self.store = LiveStore(self._model)
+        self._walk = HeldWalk(scheduler)
+        self._backoff = Backoff(settings.budget, most=4)
+        self._ticks = 0
+        self._watch = GraphWatch(scheduler, self._handle)
+        self.herald = Herald(scheduler, self._model, self.store, self._handle)
+        for worker in scheduler.workers.values():
+            self._model.handle(translate.worker_added(worker, time.time()))
+        self._heard_until = time.time()
+        self._installation = Installation(scheduler, settings, self)
+        await self._installation.install()
+
+    async def close(self) -> None:
+        """Detach when the scheduler closes."""
+        installation, self._installation = self._installation, None
+        if installation is not None:
+            self._close_watch()
+            await installation.stop()
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Take note of a worker that has joined."""
+        self._handle(translate.worker_added(scheduler.workers[worker], time.time()))
+
+    def remove_worker(
+        self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any
+    ) -> None:
+        """Take note of a worker that has left."""
+        removal = self._removals.pop(worker, None)
+        self._handle(
+            translate.worker_removed(
+                scheduler, worker, stimulus_id, removal, time.time()
+            )
+        )
+
+    def transition(
+        self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Look out for tasks that are given up; on the hot path of every task."""
+        watch = self._watch
+        if watch is not None and watch.active:
+            if finish == "memory":
+                watch.moves += (key, kwargs.get("nbytes"))
+            elif start == "memory":
+                watch.moves += (key, None)
+        if finish == "erred":
+            self._erred(key, kwargs)
+
+    def _look_at_error(self, key: Any, kwargs: Mapping[str, Any]) -> None:
+        """Take note of a task that has been given up."""
+        if self._installation is None:
+            return
+        exception = kwargs.get("exception")
+        if self.herald.has_noted(exception):
+            return
+        killed = translate.task_killed(
+            self._scheduler, key, exception, str(kwargs.get("worker")), time.time()
+        )
+        if killed is not None:
+            self._handle(killed)
+
+    def update_graph(self, scheduler: Scheduler, **kwargs: Any) -> None:
+        """Take note of a graph's order."""
+        if self._installation is not None and self._watch is not None:
+            priorities, keys = kwargs.get("priority") or {}, kwargs.get("keys") or ()
+            self._watch.arrived(priorities, keys, time.time())
+
+    def restart(self, scheduler: Scheduler) -> None:
+        """Take note that all workers are restarted on purpose."""
+        self._handle(WorkersRestarting(time.time()))
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Listen to what the scheduler and its workers log."""
+        if not isinstance(msg, Mapping):
+            return
+        action = msg.get("action")
+        if topic == "all":
+            if action == "remove-worker":
+                self._removals[str(msg.get("worker"))] = msg
+        elif action == "closing-worker":
+            self._handle(WorkerClosing(time.time(), topic, str(msg.get("reason"))))
+        elif action == "worker-status-change":
+            self._handle(
+                WorkerStatusChanged(time.time(), topic, str(msg.get("status")))
+            )
+        elif topic == shims.TOPIC and action in (MEMORY_ERROR, SPILL_FAILED):
+            self._handle(translate.trouble(self._scheduler, msg, time.time()))
+        elif topic == shims.TOPIC and action == "lacks":
+            self._warn(str(msg.get("text"))[:500])
+        elif topic == shims.TOPIC and action == "missing":
+            where = f"{msg.get('kind')} {msg.get('where')}"[:200]
+            self.notice(where, str(msg.get("text"))[:500])
+
+    # -- called by the installation --------------------------------------------
+
+    def detach(self) -> None:
+        """Take everything away, in the background, as the plugin is being removed."""
+        installation, self._installation = self._installation, None
+        extension = self._scheduler.extensions.get(NAME)
+        if isinstance(extension, SchedulerExtension):
+            extension.disconnect()
+        self.herald.detach()
+        if installation is not None:
+            self._close_watch()
+            task = asyncio.ensure_future(installation.remove())
+            self._removing = task
+
+    # ----------------------------------------------------
+
+    def heartbeat(self, worker: WorkerState, data: Any) -> None:
+        """Take in what came with a worker's heartbeat."""
+        where = f"worker {worker.address}"
+        if not isinstance(data, Mapping) or data.get("protocol") != PROTOCOL:
+            raise EventError(f"{where} speaks another protocol: {str(data)[:80]}")
+        if "reading" not in data:
+            texts = tuple(str(text) for text in data.get("notices", ()))
+            self._handle(Noticed(time.time(), where, texts))
+            return
+        event = translate.worker_reported(worker, data, time.time())
+        self._handle(event)
+        if where in self._model.notices:
+            self._handle(Noticed(time.time(), where, ()))
+
+    def report(self, message: Any) -> dict[str, Any]:
+        """Take in a nanny's message; what it gets back acknowledges it."""
+        from distributed.scheduler import heartbeat_interval
+
+        try:
+            event = translate.nanny_reported(self._scheduler, message, time.time())
+        except EventError as error:
+            # Acknowledged all the same: sending it again would not mend it.
+            border.note("reading a nanny's report", error)
+        else:
+            self._handle(event)
+        return {
+            "ok": True,
+            "interval": heartbeat_interval(len(self._scheduler.workers)),
+        }
+
+    def tick(self) -> None:
+        """Let the model know the time, and what the hooks have missed.
+
+        While a plugin starts, the scheduler does not call its hooks yet.
+        """
+        now = time.time()
+        if self._heard_until is not None:
+            for heard, message in self._scheduler.get_events(shims.TOPIC):
+                if heard >= self._heard_until:
+                    self.log_event(shims.TOPIC, message)
+            registered = self._scheduler.plugins.get(NAME) is self
+            self._heard_until = None if registered else self._heard_until
+        known, real = self._model.processes.workers, self._scheduler.workers
+        if len(known) != len(real) or not all(map(real.__contains__, known)):
+            for address in real.keys() - known.keys():
+                self._handle(translate.worker_added(real[address], now))
+            for address in known.keys() - real.keys():
+                self._handle(
+                    translate.worker_removed(self._scheduler, address, "", None, now)
+                )
+        self._forget_places(now)
+        if self._watch is not None:
+            self._watch.step(now)
+        cost = self._own_cost(now)
+        self._ticks += 1
+        if self._ticks % (1 << cost.held_back) == 0:
+            for event in self._walk.step(now):
+                self._handle(event)
+        self._show("scheduler", now)
+        self._handle(Ticked(now, cost))
+        self.herald.tell(now)
+
+    def notice(self, where: str, text: str) -> None:
+        """Show on the page, and tell connected clients, how MemDash is degraded."""
+        if self._installation is None:
+            return
+        said = self._said.setdefault(where, [])
+        if text in said:
+            return
+        said.append(text)
+        self._show(where, time.time())
+        self._warn(text, where)
+
+    # -- helpers ---------------------------------------------------------------
+
+    def _close_watch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+
+    def _own_cost(self, now: float) -> SelfCost:
+        """Say what MemDash costs here; if too much, look at storage more rarely."""
+        rate = self.cost.rate()
+        if now > self._weighed_at + WEIGHED_EVERY:
+            self._weighed_at = now
+            self._weight = weigh(self._model)
+        return SelfCost(rate, self._weight, self._backoff.judge(rate))
+
+    def _show(self, where: str, now: float) -> None:
+        """Bring what the page says of a place up to date."""
+        faults = border.texts() if where == "scheduler" else ()
+        texts = (*self._said.get(where, ()), *faults)
+        if texts != self._model.notices.get(where, (0.0, ()))[1]:
+            self._handle(Noticed(now, where, texts))
+
+    def _warn(self, text: str, where: str = "some workers") -> None:
+        """Tell connected clients, once however many workers say the same."""
+        if text not in self._warned:
+            self._warned.add(text)
+            message = f"MemDash on {where}: {text}"
+            logger.warning(message)
+            self._scheduler.log_event("warn", message)
+
+    def _forget_places(self, now: float) -> None:
+        """Take back what was said of workers and nannies that are gone."""
+        if self._said.keys() <= {"scheduler"}:
+            return
+        workers = self._scheduler.workers
+        addresses = {
+            "worker": workers,
+            "nanny": {worker.nanny for worker in workers.values()},
+            "scheduler": ("",),
+        }
+        for where in list(self._said):
+            kind, _, address = where.partition(" ")
+            if address not in addresses.get(kind, ()):
+                del self._said[where]
+                self._show(where, now)
+
+    def _handle(self, event: Event) -> None:
+        if self._installation is not None:
+            self._model.handle(event)
+
+    def _settings(self) -> config.Settings:
+        try:
+            return config.load(self._overrides)
+        except ConfigError as error:
+            border.note("reading the configuration (its defaults are used)", error)
+            return config.defaults()
+
+
+def preload(server: Any) -> None:
+    """Register MemDash on a scheduler that is starting; elsewhere do nothing."""
+    from distributed.scheduler import Scheduler
+
+    if not isinstance(server, Scheduler):
+        logger.info("dask_memdash needs no preload on %s", type(server).__name__)
+        return
+    server.add_plugin(MemDash(), idempotent=True, name=NAME)

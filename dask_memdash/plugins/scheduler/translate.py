@@ -1,0 +1,335 @@
+"""From the scheduler's state and its hooks' arguments to the model's events.
+
+Functions without state of their own; each makes one kind of event or a part of it.
+Together with the rest of :mod:`dask_memdash.plugins` the only code that knows the
+inside of ``distributed``.
+"""
+
+from __future__ import annotations
+
+import ast
+import heapq
+import math
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dask_memdash.errors import EventError
+from dask_memdash.model.events import (
+    DeathReported,
+    MemoryErrorRaised,
+    SpillFailed,
+    TaskInfo,
+    TaskKilled,
+    WorkerAdded,
+    WorkerRemoved,
+    WorkerReported,
+    WorkerSampled,
+    from_dict,
+)
+from dask_memdash.model.evidence import MAX_PREFIXES
+from dask_memdash.plugins.worker.tasks import KEY_SHOWN, key_text
+from dask_memdash.flight.format import is_cut, key_digest
+
+if TYPE_CHECKING:
+    from distributed.scheduler import Scheduler, TaskState, WorkerState
+
+#: Assigned tasks of a dead worker that are kept whole; of the others, the hash.
+MAX_ASSIGNED = 256
+
+#: Lost keys whose sizes are added up at most, and tasks to be repeated for them.
+MAX_LOST = 20_000
+
+#: States of a task that is still to run.
+TO_RUN = frozenset({"waiting", "queued", "processing", "no-worker"})
+
+#: Difference between two hosts' clocks, in seconds, that may as well be a message's
+#: time on its way to a busy scheduler: nothing is corrected for it.
+CLOCK_TOLERANCE = 2.0
+
+#: Unix time in seconds beyond which a sender's clock is not taken for one.
+MAX_TIME = 1e11
+
+
+def task_info(task: TaskState) -> TaskInfo:
+    """Describe a task as the scheduler knows it."""
+    return TaskInfo(
+        key=key_text(task.key)[:KEY_SHOWN],
+        prefix=str(task.prefix.name),
+        group=str(task.group.name),
+        priority=priority_of(task),
+    )
+
+
+def priority_of(task: TaskState) -> tuple[float, ...] | None:
+    """Give a task's priority as numbers; None where it has none."""
+    if not task.priority:
+        return None
+    numbers = tuple(float(number) for number in task.priority)
+    return numbers if all(map(math.isfinite, numbers)) else None
+
+
+def worker_added(worker: WorkerState, time: float) -> WorkerAdded:
+    """Describe a worker that has joined."""
+    return WorkerAdded(
+        time=time,
+        address=worker.address,
+        name=str(worker.name),
+        host=worker.host,
+        pid=int(worker.pid or 0),
+        nthreads=int(worker.nthreads),
+        limit=int(worker.memory_limit) or None,
+        nanny=bool(worker.nanny),
+        status=worker.status.name,
+        home=str(worker.nanny or worker.name or ""),
+    )
+
+
+def worker_removed(
+    scheduler: Scheduler,
+    address: str,
+    stimulus: str,
+    removal: Mapping[str, Any] | None,
+    time: float,
+) -> WorkerRemoved:
+    """Describe a worker that has left.
+
+    Parameters
+    ----------
+    removal
+        The ``remove-worker`` event that the scheduler has just logged about it,
+        which alone says what was expected, assigned and lost.
+    """
+    removal = removal or {}
+    assigned = list(removal.get("processing-tasks", ()))
+    lost = [
+        key
+        for name in ("lost-computed-tasks", "lost-scattered-tasks")
+        for key in removal.get(name, ())
+    ]
+    tasks = [scheduler.tasks[key] for key in assigned if key in scheduler.tasks]
+    first = heapq.nsmallest(
+        MAX_ASSIGNED, tasks, key=lambda task: task.priority or (math.inf,)
+    )
+    gone = [scheduler.tasks.get(key) for key in lost[:MAX_LOST]]
+    found = [task for task in gone if task is not None and task.nbytes > 0]
+    return WorkerRemoved(
+        time=time,
+        address=address,
+        expected=bool(removal.get("expected", False)),
+        stimulus=stimulus,
+        n_assigned=len(assigned),
+        assigned=tuple(task_info(task) for task in first),
+        assigned_hashes=tuple(hash(key) for key in assigned),
+        keys_lost=len(lost) if removal else None,
+        bytes_lost=sum(task.nbytes for task in found)
+        if len(lost) <= MAX_LOST
+        else None,
+        seconds_lost=seconds_to_repeat(task for task in gone if task is not None)
+        if removal and len(lost) <= MAX_LOST
+        else None,
+        lost=_by_prefix(found),
+    )
+
+
+def _by_prefix(tasks: Iterable[TaskState]) -> dict[str, tuple[int, int]]:
+    """Count outputs, and sum their bytes, by prefix: those that are largest."""
+    sums: dict[str, tuple[int, int]] = {}
+    for task in tasks:
+        name = str(task.prefix.name)[:KEY_SHOWN]
+        count, size = sums.get(name, (0, 0))
+        sums[name] = (count + 1, size + task.nbytes)
+    largest = heapq.nlargest(MAX_PREFIXES, sums.items(), key=lambda item: item[1][1])
+    return dict(largest)
+
+
+def seconds_to_repeat(lost: Iterable[TaskState]) -> float | None:
+    """Sum how long it takes to make lost outputs again, and what they are made of.
+
+    Only what the scheduler means to run again counts: outputs that nobody wants any
+    more are not made again, and inputs that are still held need not be.
+
+    Parameters
+    ----------
+    lost
+        Tasks whose only output was lost, as they are after the scheduler has
+        decided what becomes of them.
+
+    Returns
+    -------
+    float or None
+        In seconds, from the mean duration of each task's prefix; None where there
+        are more than `MAX_LOST` of them, or a prefix has none.
+    """
+    todo = [task for task in lost if task.state in TO_RUN]
+    seen = set(todo)
+    seconds = 0.0
+    while todo:
+        task = todo.pop()
+        duration = float(task.prefix.duration_average)
+        if duration < 0 or len(seen) > MAX_LOST:
+            return None
+        seconds += duration
+        fresh = [d for d in task.dependencies if d.state in TO_RUN and d not in seen]
+        seen.update(fresh)
+        todo += fresh
+    return seconds
+
+
+def task_killed(
+    scheduler: Scheduler, key: Any, exception: Any, worker: str, time: float
+) -> TaskKilled | None:
+    """Describe a task that was given up, if that is what an error means.
+
+    Parameters
+    ----------
+    exception
+        As the scheduler's transition has it.  ``KilledWorker`` is made and pickled
+        by the scheduler itself; what comes from a worker is serialized otherwise
+        and never unpickled here.
+    """
+    from distributed.scheduler import KilledWorker
+
+    if type(exception) is not bytes:
+        return None
+    error = pickle.loads(exception)
+    task = scheduler.tasks.get(key)
+    if not isinstance(error, KilledWorker) or task is None:
+        return None
+    return TaskKilled(
+        time=time,
+        task=task_info(task),
+        hash=hash(key),
+        address=worker,
+        allowed_failures=int(error.allowed_failures),
+    )
+
+
+def worker_reported(
+    worker: WorkerState, data: Mapping[str, Any], time: float
+) -> WorkerReported:
+    """Turn a heartbeat into an event.
+
+    Raises
+    ------
+    EventError
+        It is malformed.
+    """
+    data = {**data, "time": time, "address": worker.address}
+    reading = data.get("reading")
+    if isinstance(reading, Mapping):
+        old = int(worker.memory.unmanaged_old)
+        data["reading"] = {**reading, "unmanaged_old": old}
+    return from_dict(WorkerReported, data)
+
+
+def nanny_reported(
+    scheduler: Scheduler, message: object, time: float
+) -> DeathReported | WorkerSampled:
+    """Turn a nanny's message into an event.
+
+    Raises
+    ------
+    EventError
+        It is malformed.
+    """
+    if not isinstance(message, Mapping):
+        raise EventError("a nanny's message must be a mapping")
+    kind = message.get("kind")
+    data = {**message, "time": time}
+    if kind == "sample":
+        return from_dict(WorkerSampled, data)
+    if kind != "death":
+        raise EventError(f"a nanny's message is of kind {str(kind)[:40]!r}")
+    offset = _clock_offset(message.get("sent"), time)
+    event = from_dict(DeathReported, {**data, "known": [], "clock_offset": offset})
+    if offset:
+        event = replace(
+            event,
+            died=event.died + offset,
+            samples=tuple((at + offset, size) for at, size in event.samples),
+        )
+    known, names = find_tasks(scheduler, [(e.key, e.digest) for e in event.executing])
+    executing = tuple(
+        replace(task, key=names.get(task.digest, task.key)) for task in event.executing
+    )
+    return replace(event, executing=executing, known=known)
+
+
+def trouble(
+    scheduler: Scheduler, message: Mapping[str, Any], time: float
+) -> MemoryErrorRaised | SpillFailed:
+    """Turn what a worker says of a trouble into an event.
+
+    Raises
+    ------
+    EventError
+        It is malformed.
+    """
+    data = {**message, "time": time, "address": message.get("worker")}
+    if message.get("action") == "spill-failed":
+        return from_dict(SpillFailed, data)
+    key = str(message.get("key"))[:KEY_SHOWN]
+    known, _ = find_tasks(scheduler, [(key, "")])
+    task = {"key": key, "prefix": message.get("prefix"), "group": "", "priority": None}
+    event = from_dict(MemoryErrorRaised, {**data, "task": task})
+    return replace(event, task=known[0]) if known else event
+
+
+def _clock_offset(sent: object, time: float) -> float:
+    """Give by how many seconds a sender's clock is behind; 0 where that is a trifle."""
+    if isinstance(sent, bool) or not isinstance(sent, int | float):
+        return 0.0
+    if not 0 < sent < MAX_TIME:  # NaN is not, either
+        return 0.0
+    offset = time - sent
+    return offset if abs(offset) > CLOCK_TOLERANCE else 0.0
+
+
+def find_tasks(
+    scheduler: Scheduler, texts: Iterable[tuple[str, str]]
+) -> tuple[tuple[TaskInfo, ...], dict[str, str]]:
+    """Find the tasks that a flight recorder names by their text.
+
+    Parameters
+    ----------
+    texts
+        ``(text of the key, digest)``; the digest is empty where the text is whole.
+
+    Returns
+    -------
+    tuple of TaskInfo
+        Those that the scheduler still knows.
+    dict
+        Digest → the text that the incident shows, for keys that were cut.
+    """
+    known: list[TaskInfo] = []
+    names: dict[str, str] = {}
+    cut = set()
+    for text, digest in texts:
+        if digest:
+            cut.add(digest)
+            continue
+        task = scheduler.tasks.get(text) or scheduler.tasks.get(_tuple_key(text))
+        if task is not None:
+            known.append(task_info(task))
+    if cut:
+        for key, task in scheduler.tasks.items():
+            text = key_text(key) if not isinstance(key, int) else ""
+            if is_cut(text) and (digest := key_digest(text).hex()) in cut:
+                info = task_info(task)
+                known.append(info)
+                names[digest] = info.key
+    return tuple(known), names
+
+
+def _tuple_key(text: str) -> Any:
+    if not text.startswith("("):
+        return None
+    try:
+        key = ast.literal_eval(text)
+        hash(key)
+        return key
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None

@@ -1,0 +1,158 @@
+"""What a worker stores, spills and moves, as its own state says.
+
+Covers the storage's books key by key, the spill buffer's sizes, and the buffers of
+communications and P2P shuffles.  Belongs to the worker's event loop, but for
+:meth:`Holdings.stored`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dask_memdash.plugins.worker.tasks import prefix_of
+from dask_memdash.measure.shared_memory import borrowed
+from dask_memdash.measure.storage_by_prefix import StorageLedger
+
+if TYPE_CHECKING:
+    from distributed.worker import Worker
+
+#: Spilled inputs looked at in one heartbeat at most; with more, their sum is not known.
+MAX_INPUTS = 2_000
+
+
+class Moving(NamedTuple):
+    """Bytes on the move: being received, being sent, in P2P shuffles' buffers."""
+
+    incoming: int
+    outgoing: int
+    shuffle: int
+
+
+class Holdings:
+    """The storage and transfers of one worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.ledger = StorageLedger()
+        self._worker = worker
+        self._rows_given = -1
+        for key in list(worker.data):
+            self.store(key)
+
+    # -- storage ---------------------------------------------------------------
+
+    def store(self, key: Any) -> int:
+        """Count a key that has been stored; give its size in bytes."""
+        task = self._worker.state.tasks.get(key)
+        size = int(getattr(task, "nbytes", None) or 0)
+        prefix = getattr(task, "prefix", None) or prefix_of(key)
+        self.ledger.store(key, str(prefix), size)
+        return size
+
+    def release(self, key: Any) -> None:
+        """Stop counting a key."""
+        self.ledger.release(key)
+
+    def stored(self) -> int:
+        """Give the bytes stored in RAM; may be called from any thread."""
+        return max(0, self.ledger.total - self.spilled()[0])
+
+    def new_rows(self) -> dict[str, list[int]] | None:
+        """Give storage by prefix; None when nothing has changed since the last call."""
+        if self._rows_given == self.ledger.version:
+            return None
+        self._rows_given = self.ledger.version
+        return {prefix: list(row) for prefix, row in self.ledger.rows().items()}
+
+    def borrowed(self, key: Any) -> str:
+        """Say whose memory an output borrows, if it is in RAM and that can be told."""
+        data = self._worker.data
+        # Not by way of the spill buffer, which would take it for used.
+        held = getattr(getattr(data, "fast", None), "d", data)
+        return borrowed(held.get(key)) if isinstance(held, dict) else ""
+
+    # -- spilled ---------------------------------------------------------------
+
+    def spilled(self) -> tuple[int, int]:
+        """Give the bytes spilled, in memory and on disk; may be called from any thread.
+
+        As the spill buffer itself sums them up, else as last looked at.
+        """
+        total = getattr(self._worker.data, "spilled_total", None)
+        return (total[0], total[1]) if isinstance(total, tuple) else self.ledger.spilled
+
+    def look_at_spilled(self) -> bool:
+        """Bring the spilled bytes up to date; False if they cannot be told."""
+        data = self._worker.data
+        if isinstance(data, dict):
+            return True
+        sizes = _spilled_sizes(data)
+        if sizes is None:
+            return False
+        total = tuple(getattr(data, "spilled_total", ()))
+        if total != self.ledger.spilled or self.ledger.looking:
+            self.ledger.look_at_spilled(sizes)
+        return True
+
+    def inputs(self, most: int = MAX_INPUTS) -> int | None:
+        """Give the spilled bytes that are in RAM all the same, being in use.
+
+        May be called from any thread; None where they are more than `most` outputs, or
+        changed just now.
+        """
+        data = self._worker.data
+        if isinstance(data, dict):
+            return 0
+        cache = getattr(getattr(data, "slow", None), "cache", None)
+        sizes = _spilled_sizes(data)
+        if cache is None or sizes is None or len(cache) > most:
+            return None
+        try:
+            return sum(int(sizes.get(key, (0,))[0]) for key in list(cache))
+        except RuntimeError:  # it changed meanwhile
+            return None
+
+    # -- transfers -------------------------------------------------------------
+
+    def moving(self) -> Moving:
+        """Read the bytes on the move."""
+        runs = self.shuffles().values()
+        buffers = sum(
+            int(run[side].get("memory", 0)) for run in runs for side in ("disk", "comm")
+        )
+        kept = sum(_written(run["disk"]) for run in runs if not _on_disk(run["disk"]))
+        return Moving(
+            int(self._worker.state.transfer_incoming_bytes),
+            int(self._worker.transfer_outgoing_bytes),
+            buffers + kept,
+        )
+
+    def shuffle_disk(self) -> int:
+        """Give the bytes that shuffles have on disk."""
+        runs = self.shuffles().values()
+        return sum(_written(run["disk"]) for run in runs if _on_disk(run["disk"]))
+
+    def shuffles(self) -> dict[Any, Any]:
+        """Give the state of the P2P shuffles, as the host's own heartbeat tells it."""
+        extension = self._worker.extensions.get("shuffle")
+        return {} if extension is None else extension.heartbeat()
+
+
+def _written(buffer: Mapping[str, Any]) -> int:
+    """Give what a shuffle has put aside and not taken again, in bytes."""
+    return max(0, int(buffer.get("written", 0)) - int(buffer.get("read", 0)))
+
+
+def _on_disk(buffer: Mapping[str, Any]) -> bool:
+    """Whether that is on disk: the host's buffer in memory has no limit of its own."""
+    return buffer.get("memory_limit") is not None
+
+
+def _spilled_sizes(data: object) -> Mapping[Any, tuple[int, int]] | None:
+    """Give ``{key: (bytes in memory, bytes on disk)}`` of Dask's own spill buffer.
+
+    None for a ``data`` of another kind, which cannot say.
+    """
+    slow = getattr(getattr(data, "slow", None), "data", None)
+    sizes = getattr(slow, "weight_by_key", None)
+    return sizes if isinstance(sizes, Mapping) else None

@@ -1,0 +1,170 @@
+"""The audits of the workers' memory limits, in the shape of :class:`LimitAudit`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import cast
+
+from dask_memdash.analysis.limits.context import SEVERITIES, Bench, Verdict
+from dask_memdash.analysis.limits.rules import Headroom, benches, headroom, judge
+from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.limit_facts import Cap, LiveFigures
+from dask_memdash.model.processes import WorkerState
+from dask_memdash.store.base import (
+    LimitAudit,
+    LimitFinding,
+    LimitHeadroom,
+    LimitLink,
+    LimitLive,
+    LimitScratch,
+)
+
+#: Kinds of cap that are shown as sources.
+SOURCES = ("host", "cgroup", "batch", "rlimit")
+
+
+#: Audits made in one second of the model's time at most, but for small clusters:
+#: an audit takes some 50 µs, and limits change slowly.
+RATE = 200
+SMALL = 100
+
+
+class Audits:
+    """The audits of a model's workers, made again when they are asked for and old."""
+
+    def __init__(self, model: ClusterModel) -> None:
+        self._model = model
+        self._version = -1
+        self._until = float("-inf")
+        self._made: list[LimitAudit] = []
+
+    def read(self) -> list[LimitAudit]:
+        """Give the audit of every worker, worst first; at most some seconds old."""
+        model = self._model
+        if model.version != self._version and model.time >= self._until:
+            self._made = audits(model)
+            self._version = model.version
+            if len(self._made) >= SMALL:
+                self._until = model.time + len(self._made) / RATE
+        return self._made
+
+
+def audits(model: ClusterModel) -> list[LimitAudit]:
+    """Give the audit of every worker, worst first."""
+    made = [
+        _audit(worker, bench)
+        for worker, bench in benches(model.processes, model.incidents, model.time)
+    ]
+    order = (*SEVERITIES, "unknown", "ok")
+    return sorted(made, key=lambda a: (order.index(a["severity"]), _natural(a["name"])))
+
+
+def _audit(worker: WorkerState, bench: Bench) -> LimitAudit:
+    facts, info, machine = bench.seat.facts, worker.info, bench.machine
+    findings = judge(bench)
+    least = bench.least
+    known = "unknown" if least is None else "ok"
+    scratch = bench.facts.scratch
+    sources: dict[str, int | None] = {}
+    for kind in SOURCES:
+        cap = bench.facts.least(kind)
+        sources[kind] = None if cap is None else cap.bytes
+    sources["available"] = bench.facts.first.available
+    return {
+        "address": info.address,
+        "name": info.name,
+        "host": info.host,
+        "pid": info.pid,
+        "nthreads": info.nthreads,
+        "machine": bench.facts.machine,
+        "environment": None if facts is None else facts.environment,
+        "limit": info.limit,
+        "set_by": bench.facts.set_by,
+        "dask": bench.facts.dask,
+        "effective": None if least is None else least.bytes,
+        "source": None if least is None else least.kind,
+        "sources": sources,
+        "siblings": machine.limits,
+        "n_siblings": len(machine.seats),
+        "chain": _chain(worker, bench, least),
+        "verdict": findings[0].verdict if findings else known,
+        "severity": findings[0].severity if findings else known,
+        "advice": list(dict.fromkeys(f.advice for f in findings)),
+        "findings": [_finding(finding) for finding in findings],
+        "recommended": bench.recommended,
+        "live": _live(bench.live),
+        "headroom": _headroom(headroom(bench)),
+        "swap_total": bench.facts.swap_total,
+        "swap_limit": bench.facts.swap_limit,
+        "trim_threshold": bench.facts.allocator.trim_threshold,
+        "allocator": bench.facts.allocator.name,
+        "scratch": None if scratch is None else cast(LimitScratch, asdict(scratch)),
+        "skipped": list(bench.facts.skipped),
+    }
+
+
+def _finding(verdict: Verdict) -> LimitFinding:
+    return {
+        "verdict": verdict.verdict,
+        "severity": verdict.severity,
+        "text": verdict.text,
+        "advice": verdict.advice,
+        "numbers": dict(verdict.numbers),
+    }
+
+
+def _live(live: LiveFigures) -> LimitLive:
+    return {
+        "available": live.available,
+        "cgroup_used": live.cgroup_used,
+        "swapped": live.swapped,
+        "pressure": live.pressure,
+        "scratch_free": live.scratch_free,
+    }
+
+
+def _headroom(left: Headroom) -> LimitHeadroom:
+    return {"bytes": left.bytes, "slope": left.slope, "seconds": left.seconds}
+
+
+def _chain(worker: WorkerState, bench: Bench, least: Cap | None) -> list[LimitLink]:
+    """Give the chain from the machine to the worker's limit."""
+    chain: list[LimitLink] = []
+    if bench.facts.first.available is not None:
+        available = bench.facts.first.available
+        chain.append(
+            _link("available", "MemAvailable", "/proc/meminfo", available, "none")
+        )
+    caps = [
+        _link(c.kind, c.name, c.where, c.bytes, c.effect, binding=c is least)
+        for c in bench.facts.caps
+    ]
+    chain = [*caps[:1], *chain, *caps[1:]]
+    siblings, seats = bench.machine.limits, len(bench.machine.seats)
+    if siblings is not None and chain:
+        workers = "1 worker" if seats == 1 else f"{seats} workers"
+        chain.append(_link("siblings", workers, "this machine", siblings, "none"))
+    if worker.info.limit is not None and chain:
+        set_by = bench.facts.set_by or "not known how"
+        chain.append(_link("worker", "memory limit", set_by, worker.info.limit, "dask"))
+    return chain
+
+
+def _link(
+    level: str, name: str, where: str, size: int, effect: str, *, binding: bool = False
+) -> LimitLink:
+    return {
+        "level": level,
+        "name": name,
+        "where": where,
+        "bytes": size,
+        "effect": effect,
+        "binding": binding,
+    }
+
+
+def _natural(name: str) -> tuple[int, int, str]:
+    """Order names as people count: 2 before 10."""
+    if name.isdecimal() and len(name) < 19:
+        return 0, int(name), name
+    return 1, 0, name

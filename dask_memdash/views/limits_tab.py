@@ -1,0 +1,56 @@
+"""The Limits tab: whether each worker's memory limit is right, and what to change."""
+
+from __future__ import annotations
+
+import panel as pn
+
+from dask_memdash.store.base import LimitAudit, Store
+from dask_memdash.views.base import Context, Text, View
+from dask_memdash.views.table_columns import LIMITS
+from dask_memdash.views.table import ServedTable
+from dask_memdash.views.tabular import address
+
+
+class LimitsView(View):
+    """Table of the audits, and one in full; by default the worst one.
+
+    Parameters
+    ----------
+    store
+        What it shows.
+    context
+        What it shares with the other views of its page.
+    """
+
+    def __init__(self, store: Store, context: Context) -> None:
+        super().__init__(store, context)
+        self.table = ServedTable(LIMITS, context)
+        self.about = Text("limit.html", context.stylesheet)
+        self.root = pn.Column(self.about.pane, sizing_mode="stretch_width", margin=0)
+
+    def draw(self) -> None:
+        """Bring the table up to date, and the chosen audit."""
+        chosen = self.shown.chosen_on("limits")
+        audits = self.store.limits()
+        audit = _find(audits, chosen)
+        marked = address("limit", audit["address"]) if audit else ""
+        self.table.draw(self.store, self.shown.table(LIMITS.name), marked, self.once)
+        self.about.write(
+            audit=audit,
+            asked=chosen,
+            empty=not audits,
+            scale=_scale(audit) if audit else 1,
+        )
+
+
+def _find(audits: list[LimitAudit], chosen: str) -> LimitAudit | None:
+    if not chosen:
+        return audits[0] if audits else None
+    return next((audit for audit in audits if audit["address"] == chosen), None)
+
+
+def _scale(audit: LimitAudit) -> int:
+    """Give the longest bar of the chain, in bytes; what allows all is cut off."""
+    sizes = [link["bytes"] for link in audit["chain"]]
+    own = max(audit["limit"] or 0, audit["effective"] or 0, audit["siblings"] or 0)
+    return max(1, *(size for size in (*sizes, own) if size <= 8 * max(own, 1)))

@@ -1,0 +1,299 @@
+"""Task prefixes: what is stored of each, and what its running tasks use.
+
+Two bars for each prefix on one scale: storage above, execution beneath.  Beyond
+`MOST` prefixes the rest is summed in a row of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import pi
+from typing import Any
+
+import panel as pn
+from bokeh.models import ColumnDataSource, HoverTool, Scatter, Segment
+
+from dask_memdash.store.base import Prefix, PrefixTotals, Store
+from dask_memdash.views import theme, words
+from dask_memdash.views.base import Context, Text, View, sync, tooltip
+from dask_memdash.views.bar_rows import RowChart
+
+#: Rows at most, the rest's not counted.
+MOST = 12
+
+#: A row moves up only past one that is smaller by this factor, or rows would dance.
+CALM = 1.25
+
+#: What is summed in the row of the rest, by where a prefix has it.
+_SUMMED = {
+    "storage": ("managed", "spilled", "count"),
+    "execution": ("executing", "running"),
+}
+_SUMS = [name for names in _SUMMED.values() for name in names]
+
+_PARTS = {part.name: part for part in (*theme.PARTS, theme.SPILLED)}
+
+
+def weight(prefix: Prefix) -> int:
+    """Sum what a prefix takes in memory and on disk, in bytes."""
+    storage = prefix["storage"]
+    return (
+        (storage["managed"] or 0)
+        + (storage["spilled"] or 0)
+        + (prefix["execution"]["executing"] or 0)
+    )
+
+
+def settle(before: Sequence[str], weights: dict[str, int]) -> list[str]:
+    """Order names by weight, largest first, moving as few as a reader can bear.
+
+    Parameters
+    ----------
+    before
+        The order so far.
+    weights
+        Bytes of each name that is to be shown, largest first.
+    """
+    order = [name for name in before if name in weights]
+    order += [name for name in weights if name not in set(order)]
+    for end in range(1, len(order)):
+        name = order[end]
+        at = end
+        while at and weights[name] > CALM * weights[order[at - 1]]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = name
+    return order
+
+
+def smaller(shown: Sequence[Prefix], totals: PrefixTotals) -> dict[str, Any] | None:
+    """Sum the prefixes that have no row; give None where all have one.
+
+    Parameters
+    ----------
+    shown
+        The prefixes that have rows.
+    totals
+        The sums over all.
+    """
+    number = totals["prefixes"] - len(shown)
+    if number <= 0:
+        return None
+    left: dict[str, Any] = {"number": number}
+    for kind, names in _SUMMED.items():
+        for name in names:
+            whole = totals[name]  # type: ignore[literal-required]
+            column = [prefix[kind][name] for prefix in shown]  # type: ignore[literal-required]
+            mine = sum(value or 0 for value in column)
+            left[name] = None if whole is None else max(0, whole - mine)
+    return left
+
+
+def columns(
+    shown: Sequence[Prefix], rest: Mapping[str, Any] | None
+) -> dict[str, list[Any]]:
+    """Turn prefixes into the columns of the bars; the rest becomes the last row."""
+    rows = [_row(prefix) for prefix in shown]
+    if rest is not None:
+        rows.append(_row_of_rest(rest))
+    names = rows[0] if rows else _row_of_rest(dict.fromkeys(("number", *_SUMS), 0))
+    data = {name: [row[name] for row in rows] for name in names}
+    data["row"] = list(range(len(rows)))
+    data["above"] = [number - 0.19 for number in data["row"]]
+    data["beneath"] = [number + 0.19 for number in data["row"]]
+    return data
+
+
+def _bars(
+    managed: int | None, spilled: int | None, executing: int | None
+) -> dict[str, Any]:
+    return {
+        "figures": _figures(managed, spilled, executing),
+        "from_managed": 0,
+        "to_managed": managed or 0,
+        "from_spilled": managed or 0,
+        "to_spilled": (managed or 0) + (spilled or 0),
+        "from_executing": 0,
+        "to_executing": executing or 0,
+        "stored": theme.size(managed),
+        "spilled": theme.size(spilled),
+        "executing": theme.size(executing),
+    }
+
+
+def _row(prefix: Prefix) -> dict[str, Any]:
+    storage, execution = prefix["storage"], prefix["execution"]
+    sizes, peak = storage["output_bytes"], execution["peak"]
+    method, error = execution["method"], execution["error"]
+    p95 = peak["p95"]
+    low = None if p95 is None or error is None else max(0, p95 - error)
+    high = None if p95 is None or error is None else p95 + error
+    measured = words.METHODS.get(method, method)
+    waiters = [
+        f"{theme.shorten(a['prefix'], 30)} ({theme.size(a['bytes'])})"
+        for a in storage["awaited_by"][:3]
+    ]
+    return {
+        **_bars(storage["managed"], storage["spilled"], execution["executing"]),
+        "label": theme.shorten(prefix["prefix"], 22),
+        "name": theme.shorten(prefix["prefix"], 300),
+        "count": storage["count"] or 0,
+        "running": execution["running"],
+        "finished": f"{execution['finished']:,}",
+        "pinned": theme.size(storage["pinned"]),
+        "awaited": theme.size(storage["awaited"]),
+        "replicas": theme.size(storage["replicas"]),
+        "awaited_by": ", ".join(waiters) or theme.UNKNOWN,
+        "sizes": _three(sizes["min"], sizes["p50"], sizes["max"]),
+        "peak": _three(peak["p50"], p95, peak["max"]),
+        "method": measured + ("" if error is None else f", ± {theme.size(error)}"),
+        "p95": p95,
+        "p95_low": low,
+        "p95_high": high,
+    }
+
+
+def _row_of_rest(rest: Mapping[str, Any]) -> dict[str, Any]:
+    told = ("finished", "pinned", "awaited", "replicas", "awaited_by", "sizes", "peak")
+    return {
+        **_bars(rest["managed"], rest["spilled"], rest["executing"]),
+        "label": f"{rest['number']:,} smaller",
+        "name": f"{rest['number']:,} smaller prefixes together",
+        "count": rest["count"] or 0,
+        "running": rest["running"] or 0,
+        **dict.fromkeys((*told, "method"), theme.UNKNOWN),
+        **dict.fromkeys(("p95", "p95_low", "p95_high")),
+    }
+
+
+def _three(low: int | None, middle: int | None, high: int | None) -> str:
+    return f"{theme.size(low)} / {theme.size(middle)} / {theme.size(high)}"
+
+
+def _figures(managed: int | None, spilled: int | None, executing: int | None) -> str:
+    stored = None if managed is None and spilled is None else managed or 0
+    if stored is not None:
+        stored += spilled or 0
+    return f"{theme.size(stored):>10}{theme.size(executing):>11}"
+
+
+class PrefixesView(View):
+    """Bars of the task prefixes, for the overview.
+
+    Parameters
+    ----------
+    store
+        What it shows.
+    context
+        What it shares with the other views of its page.
+    """
+
+    def __init__(self, store: Store, context: Context) -> None:
+        super().__init__(store, context)
+        self._order: list[str] = []
+        self.empty = Text("prefixes_empty.html", context.stylesheet, ["md-empty"])
+        self.source = ColumnDataSource(columns([], None))
+        self.chart = RowChart("prefixes", self.source)
+        self._draw_bars()
+        self.root = pn.Column(
+            self.empty.pane,
+            pn.pane.Bokeh(self.chart.figure, sizing_mode="stretch_width", margin=0),
+            sizing_mode="stretch_width",
+            margin=0,
+        )
+
+    def _draw_bars(self) -> None:
+        plot = self.chart.figure
+        storage = [
+            ("stored in memory", "@{stored}"),
+            ("spilled to disk", "@{spilled}"),
+            ("outputs", "@{count}"),
+            ("sizes, least / median / most", "@{sizes}"),
+            ("awaited by tasks", "@{awaited}"),
+            ("awaited by", "@{awaited_by}"),
+            ("pinned by a client", "@{pinned}"),
+            ("replicas", "@{replicas}"),
+        ]
+        for name in ("managed", "spilled"):
+            part = _PARTS[name]
+            bars = self.chart.bars(self.source, part, y="above", height=0.34)
+            plot.add_tools(
+                HoverTool(
+                    renderers=[bars],
+                    tooltips=tooltip(
+                        storage, head="@{name}", words=part.words, swatch=part.colour
+                    ),
+                    attachment="above",
+                )
+            )
+        part = _PARTS["executing"]
+        execution = [
+            ("executing now", "@{executing} in @{running} tasks"),
+            ("peak per task, median / 95 % / most", "@{peak}"),
+            ("finished tasks", "@{finished}"),
+            ("measured", "@{method}"),
+        ]
+        bars = self.chart.bars(self.source, part, y="beneath", height=0.34)
+        plot.add_glyph(
+            self.source,
+            Segment(
+                x0="p95_low",
+                x1="p95_high",
+                y0="beneath",
+                y1="beneath",
+                line_color=theme.PEAK,
+                line_width=1.5,
+            ),
+        )
+        peaks = plot.add_glyph(
+            self.source,
+            Scatter(
+                x="p95",
+                y="beneath",
+                marker="dash",
+                angle=pi / 2,
+                size=14,
+                line_width=3,
+                line_color=theme.PEAK,
+            ),
+        )
+        plot.add_tools(
+            HoverTool(
+                renderers=[bars],
+                tooltips=tooltip(
+                    execution, head="@{name}", words=part.words, swatch=part.colour
+                ),
+                attachment="below",
+            ),
+            HoverTool(
+                renderers=[peaks],
+                tooltips=tooltip(
+                    execution,
+                    head="@{name}",
+                    words="The mark is the peak that 95 of 100 tasks stay below.",
+                    swatch=theme.PEAK,
+                ),
+                attachment="above",
+            ),
+        )
+
+    def draw(self) -> None:
+        """Bring the bars up to date."""
+        prefixes = self.store.prefixes(MOST)
+        largest = {prefix["prefix"]: weight(prefix) for prefix in prefixes}
+        self._order = settle(self._order, largest)
+        by_name = {prefix["prefix"]: prefix for prefix in prefixes}
+        shown = [by_name[name] for name in self._order]
+        data = columns(shown, smaller(shown, self.store.prefix_totals()))
+        self.empty.write(
+            empty=not prefixes, n_workers=self.store.cluster()["n_workers"]
+        )
+        self.chart.figure.visible = bool(prefixes)
+        peaks = [
+            high if high is not None else p95
+            for p95, high in zip(data["p95"], data["p95_high"], strict=True)
+            if p95 is not None
+        ]
+        ends = [*data["to_spilled"], *data["to_executing"], *peaks]
+        self.chart.fit(len(data["row"]), max(ends, default=0))
+        sync(self.source, data)

@@ -1,0 +1,202 @@
+"""The breakdown over time, of the cluster or of one worker, on the page's time axis.
+
+The parts are stacked areas above the axis, outputs spilled to disk hang beneath it.
+The browser stacks them; it is sent the points that are new, and all of them only when
+another stretch of time or another worker is to be shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from bokeh.models import (
+    ColumnDataSource,
+    CrosshairTool,
+    HoverTool,
+    Line,
+    Range1d,
+    Span,
+    Stack,
+    VArea,
+)
+
+from dask_memdash.store.base import History
+from dask_memdash.views import theme
+from dask_memdash.views.base import tooltip
+from dask_memdash.views.time_axis import POINTS, TimeAxis
+
+NAMES = ("time", "process", *(part.name for part in theme.PARTS), "spilled")
+
+#: Asks for the history since an instant, in at most so many points.
+Ask = Callable[[float | None, int], History]
+
+
+def columns(history: History) -> dict[str, list[float]]:
+    """Turn a store's history into columns: times in milliseconds, sizes in bytes."""
+    data: dict[str, list[float]] = {
+        name: list(history[name])  # type: ignore[literal-required]
+        for name in NAMES
+    }
+    data["time"] = [time * 1000 for time in data["time"]]
+    data["beneath"] = [-size for size in data["spilled"]]
+    return data
+
+
+class TimeChart:
+    """Stacked areas of a breakdown over time.
+
+    Parameters
+    ----------
+    name
+        Name of the chart.
+    axis
+        The page's time axis.
+    height
+        In CSS pixels.
+    """
+
+    def __init__(self, name: str, axis: TimeAxis, height: int) -> None:
+        self.axis = axis
+        self.source = ColumnDataSource({name: [] for name in (*NAMES, "beneath")})
+        self.y_range = Range1d(0, 2**30)
+        self._subject: tuple[Any, ...] | None = None
+        #: Instant of the last point drawn.
+        self._last = 0.0
+        self.figure = theme.chart(name, height, y_range=self.y_range)
+        axis.put_under(self.figure)
+        self.figure.yaxis.ticker = theme.bytes_ticker()
+        self.figure.yaxis.formatter = theme.bytes_formatter()
+        self.figure.ygrid.ticker = self.figure.yaxis[0].ticker
+        self.limit = Span(
+            dimension="width",
+            location=0,
+            line_color=theme.NEUTRAL,
+            line_dash="dashed",
+            line_width=1.5,
+            visible=False,
+        )
+
+    def draw_parts(self) -> None:
+        """Draw the areas, what is spilled, the limit and the hover, in this order."""
+        plot = self.figure
+        names = [part.name for part in theme.PARTS]
+        for number, part in enumerate(theme.PARTS):
+            plot.add_glyph(
+                self.source,
+                VArea(
+                    x="time",
+                    y1={"expr": Stack(fields=names[:number])} if number else 0,
+                    y2={"expr": Stack(fields=names[: number + 1])},
+                    fill_color=part.colour,
+                    fill_alpha=0.9,
+                    hatch_pattern=part.hatch,
+                    hatch_color="#ffffff",
+                    hatch_alpha=0.35,
+                ),
+            )
+        plot.add_glyph(
+            self.source,
+            VArea(
+                x="time",
+                y1=0,
+                y2="beneath",
+                fill_color=theme.SPILLED.colour,
+                fill_alpha=0.35,
+                hatch_pattern=theme.SPILLED.hatch,
+                hatch_color=theme.SPILLED.colour,
+                hatch_alpha=0.8,
+                hatch_scale=8,
+            ),
+        )
+        outline = plot.add_glyph(
+            self.source, Line(x="time", y="process", line_color=theme.NEUTRAL)
+        )
+        plot.add_layout(self.limit)
+        drawn = [*reversed(theme.PARTS), theme.SPILLED]
+        sizes = theme.bytes_hover()
+        plot.add_tools(
+            CrosshairTool(
+                dimensions="height", line_color=theme.NEUTRAL, line_alpha=0.5
+            ),
+            HoverTool(
+                renderers=[outline],
+                mode="vline",
+                line_policy="nearest",
+                point_policy="snap_to_data",
+                tooltips=tooltip(
+                    [
+                        ("process", "@{process}{bytes}"),
+                        *((p.label, f"@{{{p.name}}}{{bytes}}") for p in drawn),
+                    ],
+                    head="@{time}{clock}",
+                ),
+                formatters={
+                    "@{time}": theme.clock_hover(),
+                    "@{process}": sizes,
+                    **{f"@{{{part.name}}}": sizes for part in drawn},
+                },
+            ),
+        )
+
+    def draw(self, ask: Ask, subject: str, newest: float) -> bool:
+        """Bring the points up to date; give whether there are any.
+
+        Parameters
+        ----------
+        ask
+            Gives the history.
+        subject
+            Whose history it is; another one is drawn anew.
+        newest
+            Instant of the newest reading.
+        """
+        now = (subject, *self.axis.subject)
+        if now != self._subject or not self._go_on(ask):
+            history = ask(self.axis.since(newest), POINTS)
+            self.source.data = columns(history)
+            self._last = max(history["time"], default=0.0)
+            self._subject = now
+        return bool(len(self.source.data["time"]))
+
+    def _go_on(self, ask: Ask) -> bool:
+        """Add the points that are new, if those that are drawn still stand."""
+        times = self.source.data["time"]
+        if not times or len(times) > 2 * POINTS:  # then it is thinned out again
+            return False
+        # The last point drawn is asked for again: its size may have grown since.
+        history = ask(math.nextafter(self._last, 0), POINTS)
+        if not history["time"] or history["time"][0] != self._last:
+            return False
+        new = columns(history)
+        self._last = history["time"][-1]
+        last = len(times) - 1
+        changed = {
+            name: [(last, column[0])]
+            for name, column in new.items()
+            if column[0] != self.source.data[name][last]
+        }
+        if changed:
+            self.source.patch(changed)
+        if len(new["time"]) > 1:
+            self.source.stream({name: column[1:] for name, column in new.items()})
+        return True
+
+    def peaks(self) -> tuple[float, float]:
+        """Give the largest process and the most spilled of what is drawn, in bytes."""
+        times = np.asarray(self.source.data["time"], dtype="f8")
+        seen = (times >= self.axis.start * 1000) & (times <= self.axis.end * 1000)
+        if not seen.any():
+            seen[:] = True
+        return tuple(  # type: ignore[return-value]
+            float(np.asarray(self.source.data[name], dtype="f8")[seen].max(initial=0))
+            for name in ("process", "spilled")
+        )
+
+    def fit(self, top: float, spilled: float) -> float:
+        """Set the vertical axis; give its lower bound, in bytes."""
+        bottom = -theme.nice_ceiling(spilled * 1.04) if spilled else 0.0
+        self.y_range.update(start=bottom, end=top)
+        return bottom

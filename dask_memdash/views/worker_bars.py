@@ -1,0 +1,342 @@
+"""Workers as stacked bars against their limit, with their thresholds as lines.
+
+One row is one process: workers that share a process share a row, for nothing tells
+whose memory is whose.  Beyond `MOST` rows the fullest are shown and the rest is
+summed in a row of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import panel as pn
+from bokeh.models import ColumnDataSource, HBar, HoverTool, Segment
+
+from dask_memdash.store.base import Breakdown, Store, Worker
+from dask_memdash.views import theme
+from dask_memdash.views.base import Context, Text, View, sync, tooltip
+from dask_memdash.views.bar_rows import RowChart
+
+#: Rows at most, the rest's not counted, and with a map of all workers above them.
+MOST = 40
+MOST_WITH_MAP = 12
+
+#: Height of a bar, in rows.
+BAR = 0.66
+
+#: Tasks named in a tooltip at most.
+TASKS_NAMED = 4
+
+#: Threshold → (colour, dash, what happens there).
+THRESHOLDS = {
+    "target": (theme.NEUTRAL, "dotted", "the worker starts to spill managed data"),
+    "spill": (theme.NEUTRAL, "dashed", "the worker spills by the process's memory"),
+    "pause": (theme.CAUTION, "solid", "the worker starts no new task"),
+    "terminate": (theme.ALARM, "solid", "the nanny kills the worker"),
+}
+
+
+@dataclass(slots=True)
+class Row:
+    """One process, or the sum of the processes that have no row."""
+
+    label: str
+    workers: list[Worker]
+    #: Smallest limit of its workers, in bytes; a sum in the row of the rest.
+    limit: int | None
+    #: Part → bytes; 0 for what is not known.
+    parts: dict[str, int]
+    #: Bytes; ``None`` before the first reading.
+    process: int | None
+    spilled: int | None
+    thresholds: dict[str, int | None] = field(default_factory=dict)
+    note: str = ""
+
+
+def processes(workers: Iterable[Worker]) -> list[list[Worker]]:
+    """Group workers by the process that they live in, in the order of the workers."""
+    groups: dict[tuple[str, int], list[Worker]] = {}
+    for worker in workers:
+        groups.setdefault((worker["host"], worker["pid"]), []).append(worker)
+    return list(groups.values())
+
+
+def rows(known: list[list[Worker]], most: int | None = None) -> list[Row]:
+    """Give the fullest of all processes rows, in their order, then one to the rest.
+
+    Unless `most` says otherwise, these are few where there is a map of all workers.
+    """
+    if most is None:
+        most = MOST if len(known) <= MOST else MOST_WITH_MAP
+    if len(known) <= most:
+        return [_row(group) for group in known]
+    fullest = sorted(known, key=lambda group: -fullness(group))[:most]
+    chosen = {id(group) for group in fullest}
+    shown = [_row(group) for group in known if id(group) in chosen]
+    return [*shown, _rest([group for group in known if id(group) not in chosen])]
+
+
+def fullness(group: list[Worker]) -> float:
+    """Give how full a process is, as a share of its limit."""
+    worker = group[0]
+    return (worker["breakdown"]["process"] or 0) / (least_limit(group) or 2**60)
+
+
+def least_limit(group: Sequence[Worker]) -> int | None:
+    """Give the smallest limit of a process's workers, in bytes; None without one."""
+    if len(group) == 1:  # the usual case, a thousand times over
+        return group[0]["limit"]
+    return min((w["limit"] for w in group if w["limit"] is not None), default=None)
+
+
+def _part(breakdown: Breakdown, name: str) -> int:
+    size: int | None = breakdown[name]  # type: ignore[literal-required]
+    return size or 0
+
+
+def label(group: list[Worker]) -> str:
+    """Name a process as its row does."""
+    if len(group) > 1:
+        return f"{len(group)} in one process"
+    name = group[0]["name"]
+    return theme.shorten(f"worker {name}" if name.isdigit() else name, 22)
+
+
+def _row(group: list[Worker]) -> Row:
+    first = group[0]
+    said = label(group)
+    note = ""
+    if len(group) > 1:
+        note = (
+            f"{len(group)} workers share process {first['pid']}. Each of them "
+            "compares the memory of the whole process with its own limit."
+        )
+    states = sorted({w["status"] for w in group} - {"running"})
+    if states:
+        state = theme.shorten(", ".join(states), 9)
+        said = f"{theme.shorten(said, 18 - len(state) + 3)} ({state})"
+    return Row(
+        label=said,
+        workers=group,
+        limit=least_limit(group),
+        parts={p.name: _part(first["breakdown"], p.name) for p in theme.PARTS},
+        process=first["breakdown"]["process"],
+        spilled=_sum(worker["breakdown"]["spilled"] for worker in group),
+        thresholds=dict(first["thresholds"]),  # type: ignore[arg-type]
+        note=note,
+    )
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _rest(groups: list[list[Worker]]) -> Row:
+    known = [group[0]["breakdown"] for group in groups]
+    limits = [least_limit(group) for group in groups]
+    return Row(
+        label=f"{len(groups):,} less full",
+        workers=[worker for group in groups for worker in group],
+        limit=None if None in limits else _sum(limits),
+        parts={p.name: sum(_part(b, p.name) for b in known) for p in theme.PARTS},
+        process=_sum(breakdown["process"] for breakdown in known),
+        spilled=_sum(w["breakdown"]["spilled"] for group in groups for w in group),
+        note="The sum of all workers that have no row of their own.",
+    )
+
+
+def _running(row: Row) -> str:
+    tasks = [task for worker in row.workers for task in worker["executing_tasks"]]
+    if not tasks:
+        return "no task is running"
+    named = [
+        f"{theme.shorten(task['key'], 44)} "
+        f"({theme.size(task['bytes'])}, {theme.duration(task['seconds'])})"
+        for task in tasks[:TASKS_NAMED]
+    ]
+    if len(tasks) > TASKS_NAMED:
+        named.append(f"and {len(tasks) - TASKS_NAMED} more")
+    return "; ".join(named)
+
+
+def columns(shown: list[Row]) -> dict[str, list[Any]]:
+    """Turn rows into the columns of the bars.
+
+    A row that sums many processes is drawn in shares of its limit, scaled to the
+    largest limit of the others, for its bytes would dwarf them.
+    """
+    scale = max((row.limit or row.process or 0 for row in shown[:-1]), default=0)
+    data: dict[str, list[Any]] = {
+        "row": list(range(len(shown))),
+        "label": [row.label for row in shown],
+        "figures": [_figures(row) for row in shown],
+        "name": [", ".join(w["name"] for w in row.workers[:3]) for row in shown],
+        "address": [", ".join(w["address"] for w in row.workers[:3]) for row in shown],
+        "status": [
+            ", ".join(sorted({w["status"] for w in row.workers})) for row in shown
+        ],
+        "threads": [sum(w["nthreads"] for w in row.workers) for row in shown],
+        "process": [theme.size(row.process) for row in shown],
+        "limit": [theme.size(row.limit) for row in shown],
+        "spilled": [theme.size(row.spilled) for row in shown],
+        "running": [_running(row) for row in shown],
+        "note": [row.note for row in shown],
+        "end": [],
+    }
+    for part in theme.PARTS:
+        for column in ("from", "to", "size"):
+            data[f"{column}_{part.name}"] = []
+    for row in shown:
+        whole = row.limit or row.process or 0
+        summed = len(row.workers) > 1 and not row.thresholds
+        factor = scale / whole if summed and whole and scale else 1
+        data["end"].append(whole * factor)
+        level = 0.0
+        for part in theme.PARTS:
+            value = row.parts[part.name]
+            data[f"from_{part.name}"].append(level)
+            level += value * factor
+            data[f"to_{part.name}"].append(level)
+            text = f"{theme.size(value)}, {theme.percent(value, row.process)}"
+            data[f"size_{part.name}"].append(
+                text if row.process is not None else theme.UNKNOWN
+            )
+    return data
+
+
+def _figures(row: Row) -> str:
+    share = theme.percent(row.process, row.limit) if row.limit else ""
+    return f"{theme.size(row.process):>11} {share:>6}"
+
+
+def lines(shown: list[Row]) -> dict[str, list[Any]]:
+    """Turn the rows' thresholds into the columns of the lines."""
+    data: dict[str, list[Any]] = {
+        name: [] for name in ("at", "top", "bottom", "colour", "dash", "what", "means")
+    }
+    for number, row in enumerate(shown):
+        for name, (colour, dash, means) in THRESHOLDS.items():
+            at = row.thresholds.get(name)
+            if at is not None:
+                data["at"].append(at)
+                data["top"].append(number - 0.42)
+                data["bottom"].append(number + 0.42)
+                data["colour"].append(colour)
+                data["dash"].append(dash)
+                share = theme.percent(at, row.limit)
+                data["what"].append(f"{name}: {theme.size(at)} ({share} of the limit)")
+                data["means"].append(f"From here {means}.")
+    return data
+
+
+class WorkersView(View):
+    """Bars of the workers' breakdowns, for the overview.
+
+    Parameters
+    ----------
+    store
+        What it shows.
+    context
+        What it shares with the other views of its page.
+    """
+
+    def __init__(self, store: Store, context: Context) -> None:
+        super().__init__(store, context)
+        self.empty = Text("workers_empty.html", context.stylesheet, ["md-empty"])
+        self.source = ColumnDataSource(columns([]))
+        self.lines = ColumnDataSource(lines([]))
+        self.chart = RowChart("workers", self.source)
+        self._draw_bars()
+        self.root = pn.Column(
+            self.empty.pane,
+            pn.pane.Bokeh(self.chart.figure, sizing_mode="stretch_width", margin=0),
+            sizing_mode="stretch_width",
+            margin=0,
+        )
+
+    def _draw_bars(self) -> None:
+        plot = self.chart.figure
+        plot.add_glyph(
+            self.source,
+            HBar(
+                y="row",
+                left=0,
+                right="end",
+                height=BAR,
+                fill_color=theme.NEUTRAL,
+                fill_alpha=0.12,
+                line_color=theme.NEUTRAL,
+                line_alpha=0.55,
+            ),
+        )
+        free = plot.add_glyph(
+            self.source,
+            HBar(
+                y="row",
+                left=f"to_{theme.PARTS[-1].name}",
+                right="end",
+                height=BAR,
+                fill_alpha=0,
+                line_alpha=0,
+            ),
+        )
+        about = [("address", "@{address}"), ("status", "@{status}")]
+        usage = [("process", "@{process} of @{limit}"), ("spilled", "@{spilled}")]
+        running = [("threads", "@{threads}"), ("running", "@{running}")]
+        plot.add_tools(
+            HoverTool(
+                renderers=[free],
+                tooltips=tooltip(
+                    [*about, *usage, *running], head="@{name}", words="@{note}"
+                ),
+                attachment="above",
+            )
+        )
+        for part in theme.PARTS:
+            bars = self.chart.bars(self.source, part, y="row", height=BAR)
+            rows = [(part.label, f"@{{size_{part.name}}} of the process"), *usage]
+            if part.family == "execution":
+                rows += running
+            plot.add_tools(
+                HoverTool(
+                    renderers=[bars],
+                    tooltips=tooltip(
+                        rows, head="@{name}", words=part.words, swatch=part.colour
+                    ),
+                    attachment="below",
+                )
+            )
+        thresholds = plot.add_glyph(
+            self.lines,
+            Segment(
+                x0="at",
+                x1="at",
+                y0="top",
+                y1="bottom",
+                line_color="colour",
+                line_dash="dash",
+                line_width=2,
+            ),
+        )
+        plot.add_tools(
+            HoverTool(
+                renderers=[thresholds],
+                tooltips=tooltip([], head="@{what}", words="@{means}"),
+                attachment="above",
+            )
+        )
+
+    def draw(self) -> None:
+        """Bring the bars up to date."""
+        groups = self.once("processes", lambda: processes(self.store.workers()))
+        shown = self.once("rows of workers", lambda: rows(groups))
+        self.empty.write(empty=not shown)
+        self.chart.figure.visible = bool(shown)
+        data = self.once("columns of workers", lambda: columns(shown))
+        ends = [*data["end"], *data[f"to_{theme.PARTS[-1].name}"]]
+        self.chart.fit(len(shown), max(ends, default=0))
+        sync(self.source, data)
+        sync(self.lines, self.once("lines of workers", lambda: lines(shown)))

@@ -1,0 +1,360 @@
+"""Flight recorders between processes: made, found, outliving, swept up."""
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dask_memdash.errors import RecorderError
+from dask_memdash.flight import recorder
+from dask_memdash.flight import format as layout
+from dask_memdash.flight.recorder import (
+    FlightRecorder,
+    RecorderReader,
+    default_directory,
+    recorder_path,
+    sweep,
+)
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="reads another process through /proc"
+)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return str(tmp_path)
+
+
+@pytest.fixture
+def recorder(directory):
+    made = FlightRecorder(4, "tcp://a:1", directory)
+    yield made
+    made.close()
+
+
+@contextmanager
+def other_process(body, *args):
+    """Run Python in a process of its own, which waits for its end after a line."""
+    source = textwrap.dedent(
+        """
+        import os, sys, time
+        from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+        def ready(*words):
+            print(*words, flush=True)
+            sys.stdin.read()
+        """
+    ) + textwrap.dedent(body)
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+WRITER = """
+    recorder = FlightRecorder(4, "tcp://child:1", sys.argv[1])
+    slot = recorder.begin("sum-1", 7, 1.5e9, 10_000)
+    recorder.write_counters(slot, 100, 200, 3)
+    recorder.write_reading({"time": 1.5e9, "rss": 5_000})
+    ready(recorder.path or "memory")
+"""
+
+
+# -- the file ------------------------------------------------------------------
+
+
+def test_the_file_belongs_to_the_user_alone(recorder, directory):
+    folder = Path(directory) / f"dask-memdash-{os.getuid()}"
+    assert recorder.path.parent == folder
+    assert stat.S_IMODE(recorder.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert recorder.path.stat().st_size == 4096 + 4 * 512
+    assert recorder.degraded == ""
+
+
+def test_its_blocks_are_reserved(recorder):
+    # a page of a sparse file on a full disk is a SIGBUS
+    assert recorder.path.stat().st_blocks * 512 >= 4096 + 4 * 512
+
+
+def test_closing_removes_file_and_directory(recorder):
+    path = recorder.path
+    recorder.close()
+    assert not path.parent.exists()
+    recorder.close()
+
+
+def test_closing_leaves_the_files_of_others(recorder):
+    other = recorder.path.with_name("1-1.flight")
+    other.touch()
+    recorder.close()
+    assert [path.name for path in other.parent.iterdir()] == ["1-1.flight"]
+
+
+def test_what_a_thread_still_writes_after_closing_does_no_harm(recorder):
+    slot = recorder.begin("sum-1", 7, 1.5e9, 10)
+    recorder.close()
+    recorder.write_counters(slot, 1, 2, 3)
+    recorder.release(slot)
+
+
+def test_a_leftover_of_the_same_name_is_replaced(directory):
+    path = recorder_path(os.getpid(), directory)
+    path.parent.mkdir()
+    path.write_text("leftover")
+    recorder = FlightRecorder(4, "tcp://a:1", directory)
+    assert layout.read_header(memoryview(path.read_bytes())).pid == os.getpid()
+    recorder.close()
+
+
+def test_a_private_recorder_makes_no_file(directory):
+    recorder = FlightRecorder(4, "tcp://a:1", directory, private=True)
+    assert (recorder.path, recorder.degraded) == (None, "")
+    assert list(Path(directory).iterdir()) == []
+    assert RecorderReader.find(os.getpid(), directory) is None
+    assert RecorderReader(recorder.buffer).header().address == "tcp://a:1"
+    recorder.close()
+
+
+def test_the_usual_directory_is_this_users():
+    name = f"dask-memdash-{os.getuid()}"
+    assert default_directory() in (
+        Path("/dev/shm") / name,
+        Path(tempfile.gettempdir()) / name,
+    )
+    assert default_directory("/x") == Path("/x") / name
+
+
+# -- slots ---------------------------------------------------------------------
+
+
+def test_slots_run_out_and_come_back(recorder):
+    slots = [recorder.begin(f"sum-{n}", n, 1.5e9, 10) for n in range(4)]
+    assert sorted(slots) == [0, 1, 2, 3]
+    assert recorder.begin("sum-5", 5, 1.5e9, 10) is None
+    recorder.release(slots[2])
+    assert recorder.begin("sum-5", 5, 1.5e9, 10) == slots[2]
+
+
+def test_a_slot_is_taken_again_as_late_as_possible(recorder):
+    # a nanny may be about to write what the former task held
+    first = recorder.begin("sum-1", 1, 1.5e9, 10)
+    recorder.release(first)
+    assert [recorder.begin(f"sum-{n}", n, 1.5e9, 10) for n in range(4)][-1] == first
+
+
+def test_pending_tasks_keep_their_slot(recorder):
+    slot = recorder.begin("sum-1", 7, 1.5e9, 10)
+    recorder.pend(slot)
+    (task,) = RecorderReader(recorder.buffer).tasks()
+    assert (task.key, task.state) == ("sum-1", layout.PENDING)
+
+
+def test_an_empty_key_is_recorded_all_the_same(recorder):
+    recorder.begin("", 7, 1.5e9, 10)
+    (task,) = RecorderReader(recorder.buffer).tasks()
+    assert task.key == "(empty key)"
+
+
+# -- between processes ---------------------------------------------------------
+
+
+def test_a_parent_finds_its_childs_recorder(directory):
+    with other_process(WRITER, directory) as (child, path):
+        reader = RecorderReader.find(child.pid, directory)
+        assert str(reader.path) == path
+        assert reader.header().address == "tcp://child:1"
+        assert reader.header().pid == child.pid
+        (task,) = reader.tasks()
+        assert (task.key, task.now, task.peak, task.error) == ("sum-1", 100, 200, 3)
+        reader.write_counters(task.index, 150, 250, 4)
+        assert reader.tasks()[0].now == 150
+        reader.remove()
+        reader.close()
+    assert not Path(path).parent.exists()
+
+
+def test_a_child_finds_its_parents_recorder(recorder, directory):
+    recorder.begin("sum-1", 7, 1.5e9, 10)
+    body = """
+        reader = RecorderReader.find(os.getppid(), sys.argv[1])
+        ready(reader.tasks()[0].key)
+    """
+    with other_process(body, directory) as (_, line):
+        assert line == "sum-1"
+
+
+def test_a_recorder_outlives_a_writer_that_was_killed(directory):
+    with other_process(WRITER, directory) as (child, path):
+        reader = RecorderReader.find(child.pid, directory)
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        (task,) = reader.tasks()
+        assert (task.key, task.now, task.peak) == ("sum-1", 100, 200)
+        assert reader.reading()["rss"] == 5_000
+        assert RecorderReader.find(child.pid, directory) is None
+        reader.remove()
+        reader.close()
+    assert not Path(path).exists()
+
+
+def test_a_process_without_a_recorder_has_none(directory):
+    with other_process("ready('up')") as (child, _):
+        assert RecorderReader.find(child.pid, directory) is None
+
+
+def test_a_process_that_is_gone_has_none(directory):
+    with other_process("ready('up')") as (child, _):
+        pid = child.pid
+    assert recorder_path(pid, directory) is None
+    assert RecorderReader.find(pid, directory) is None
+
+
+def test_a_file_that_is_no_recorder_is_an_error(directory):
+    with other_process("ready('up')") as (child, _):
+        path = recorder_path(child.pid, directory)
+        path.parent.mkdir()
+        for content in (b"", b"short", bytes(5000)):
+            path.write_bytes(content)
+            with pytest.raises(RecorderError):
+                RecorderReader.find(child.pid, directory)
+
+
+# -- where no file can be made -------------------------------------------------
+
+
+def check_found_through_proc(body, *args):
+    with other_process(body, *args) as (child, line):
+        assert line == "memory"
+        reader = RecorderReader.find(child.pid, args[0])
+        assert reader.path is None
+        assert [task.key for task in reader.tasks()] == ["sum-1"]
+        child.kill()
+        child.wait()
+        assert reader.tasks()[0].peak == 200
+        reader.remove()
+        reader.close()
+
+
+def test_a_directory_that_cannot_be_made_leaves_a_recorder_in_memory(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    check_found_through_proc(WRITER, str(file))
+
+
+def test_a_directory_that_does_not_take_files_leaves_a_recorder_in_memory():
+    check_found_through_proc(WRITER, "/proc/self")
+
+
+def test_a_full_disk_leaves_a_recorder_in_memory(directory):
+    full = """
+        import errno
+        reserve = os.posix_fallocate
+        def no_space(fd, offset, size):
+            os.posix_fallocate = reserve
+            raise OSError(errno.ENOSPC, "No space left on device")
+        os.posix_fallocate = no_space
+    """
+    check_found_through_proc(textwrap.dedent(full) + textwrap.dedent(WRITER), directory)
+    assert list(Path(directory).rglob("*.flight")) == []
+
+
+def test_a_directory_that_belongs_to_somebody_else_is_not_used(tmp_path, monkeypatch):
+    stranger = os.getuid() + 4242
+    monkeypatch.setattr(recorder.os, "getuid", lambda: stranger)
+    (tmp_path / f"dask-memdash-{stranger}").mkdir()
+    recorder = FlightRecorder(4, "tcp://a:1", str(tmp_path))
+    assert recorder.path is None
+    assert "belongs to somebody else" in recorder.degraded
+    recorder.close()
+    assert list(tmp_path.rglob("*.flight")) == []
+
+
+def test_a_link_that_somebody_planted_is_not_followed(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / f"dask-memdash-{os.getuid()}").symlink_to(elsewhere)
+    recorder = FlightRecorder(4, "tcp://a:1", str(tmp_path))
+    assert recorder.path is None
+    assert list(elsewhere.iterdir()) == []
+    recorder.close()
+
+
+def test_it_says_why_it_is_in_memory_only(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    recorder = FlightRecorder(4, "tcp://a:1", str(file))
+    assert recorder.degraded.startswith(
+        "the flight recorder is in memory only, as no file could be made ("
+    )
+    assert "Not a directory" in recorder.degraded
+    recorder.close()
+
+
+def test_without_file_and_memory_there_is_an_error(tmp_path, monkeypatch):
+    def no_space(fd, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(recorder.os, "posix_fallocate", no_space)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RecorderError, match="no flight recorder can be made"):
+        FlightRecorder(4, "tcp://a:1", str(tmp_path))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_recorders_leave_no_open_file_behind(directory):
+    before = len(os.listdir("/proc/self/fd"))
+    with other_process(WRITER, directory) as (child, _):
+        for _ in range(3):
+            RecorderReader.find(child.pid, directory).close()
+    recorder = FlightRecorder(4, "tcp://a:1", directory)
+    recorder.close()
+    # its mapping stays as long as it is referred to
+    del recorder
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# -- sweeping ------------------------------------------------------------------
+
+
+def test_a_sweep_removes_what_dead_workers_left(recorder, directory):
+    dead = recorder.path.with_name("1-1.flight")
+    stranger = recorder.path.with_name("notes.flight")
+    reused = recorder.path.with_name(f"{os.getpid()}-1.flight")
+    odd = recorder.path.with_name("²-1.flight")
+    for path in (dead, stranger, reused, odd):
+        path.touch()
+    assert sweep(directory) == 2
+    left = sorted(path.name for path in recorder.path.parent.iterdir())
+    assert left == sorted([recorder.path.name, "notes.flight", "²-1.flight"])
+
+
+def test_a_sweep_removes_the_recorder_of_a_killed_writer_only(directory):
+    with other_process(WRITER, directory) as (dead, dead_path):
+        dead.kill()
+        dead.wait()
+        with other_process(WRITER, directory) as (_, path):
+            assert sweep(directory) == 1
+            assert Path(path).exists()
+            assert not Path(dead_path).exists()
+
+
+def test_a_sweep_of_nothing_is_nothing(tmp_path):
+    assert sweep(str(tmp_path / "missing")) == 0

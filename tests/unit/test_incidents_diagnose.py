@@ -1,0 +1,258 @@
+"""How findings are weighed against each other, and what is made of them."""
+
+import pytest
+from builders import MiB
+from cases import (
+    case,
+    ended,
+    expected,
+    facts,
+    held,
+    host,
+    parts,
+    stored,
+    storing,
+    suspect,
+    task,
+)
+
+from dask_memdash.analysis.incidents.rules import execution
+from dask_memdash.analysis.incidents.rules import host_limits
+from dask_memdash.analysis.incidents.rules import outside
+from dask_memdash.analysis.incidents.rules import process
+from dask_memdash.analysis.incidents.rules import storage
+from dask_memdash.analysis.incidents.diagnose import (
+    RULES,
+    UNKNOWN_CAUSE,
+    certainty,
+    diagnose,
+    diagnose_together,
+    rank,
+    weigh,
+)
+from dask_memdash.analysis.incidents.finding import CAUSES, MEMORY, Diagnosis, Finding
+from dask_memdash.model.events import Thresholds
+
+OFF = Thresholds(terminate=950 * MiB)
+
+
+def found(cause, weight, prefix=None, key=None, advice=(), thin=""):
+    return Finding(cause, weight, f"{cause} it is.", prefix, key, advice, thin)
+
+
+def test_there_is_one_rule_for_every_cause_but_the_unknown():
+    modules = (execution, host_limits, outside, process, storage)
+    assert len(RULES) == len(set(RULES)) == len(CAUSES) - 1
+    assert {rule.__module__ for rule in RULES} == {m.__name__ for m in modules}
+    assert {rule.__name__.replace("_", "-") for rule in RULES} == {*CAUSES} - {
+        "unknown"
+    }
+
+
+def test_the_heaviest_finding_is_the_cause_and_says_who_is_responsible():
+    said = diagnose(
+        case(
+            breakdown=parts(executing=700, managed=150),
+            suspects=(suspect("sum-1", 700),),
+            storage=(stored("open", 150),),
+            facts=facts(held={"open": held(pinned=150)}, claimed={"open": 150}),
+        )
+    )
+    assert (said.cause, said.prefix, said.key) == ("task-too-large", "sum", "sum-1")
+    assert [f.cause for f in said.findings] == ["task-too-large", "pinned"]
+    assert [f.weight for f in said.findings] == [0.644, 0.176]
+    assert said.text.startswith(
+        "Cause: one running task needs more than the worker has. sum-1 held 700 MiB"
+    )
+
+
+def test_without_evidence_the_cause_is_unknown():
+    said = diagnose(case("lost", breakdown=None, evidence="scheduler"))
+    assert said == UNKNOWN_CAUSE
+    assert (said.cause, said.confidence) == ("unknown", 0.0)
+    assert said.text == "The cause is not known: there is not enough evidence."
+
+
+def test_a_full_worker_that_nothing_explains_is_unknown():
+    """Its baseline alone fills it, and always has."""
+    said = diagnose(case(breakdown=parts(baseline=960)))
+    assert (said.cause, said.findings) == ("unknown", ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "exit_"), [("crashed", ended(signal=11)), ("exited", ended(code=3))]
+)
+def test_no_memory_cause_is_given_to_what_is_not_memory(kind, exit_):
+    said = diagnose(
+        case(
+            kind,
+            exit=exit_,
+            breakdown=parts(executing=700, managed=140),
+            suspects=(suspect("sum-1", 700),),
+            storage=(stored("open", 140),),
+        )
+    )
+    assert said.cause == "crash"
+    assert not {f.cause for f in said.findings} & MEMORY
+
+
+def test_an_idle_worker_killed_from_outside_is_external():
+    said = diagnose(case("killed", exit=ended(signal=9)))
+    assert (said.cause, said.confidence) == ("external", 0.98)
+    assert not {f.cause for f in said.findings} & MEMORY
+
+
+def test_a_full_worker_killed_by_nobody_known_may_well_have_died_of_memory():
+    said = diagnose(
+        case(
+            "killed",
+            exit=ended(signal=9),
+            breakdown=parts(executing=840),
+            suspects=(suspect("sum-1", 840),),
+        )
+    )
+    assert said.cause == "task-too-large"
+
+
+def test_a_lost_worker_with_room_has_no_memory_cause():
+    known = {"breakdown": parts(executing=300), "suspects": (suspect("sum-1", 300),)}
+    assert diagnose(case("lost", evidence="heartbeat", **known)).cause == "unknown"
+
+
+def test_what_a_heartbeat_says_is_trusted_less_than_the_flight_recorder():
+    known = {"breakdown": parts(executing=850), "suspects": (suspect("sum-1", 850),)}
+    sure = diagnose(case(**known)).confidence
+    less = diagnose(case("lost", evidence="heartbeat", **known)).confidence
+    assert (sure, less) == (0.98, 0.55)
+
+
+def test_an_incident_without_a_death_is_not_trusted_less_for_its_heartbeat():
+    said = diagnose(
+        case(
+            "memory-error",
+            evidence="heartbeat",
+            detail="Unable to allocate 29.1 TiB for an array",
+            tasks=(task("absurd-1"),),
+        )
+    )
+    assert (said.cause, said.confidence) == ("crash", 0.98)
+
+
+def test_a_limit_that_is_too_high_explains_the_others_away():
+    said = diagnose(
+        case(
+            "oom-killed",
+            breakdown=parts(executing=380),
+            suspects=(suspect("sum-1", 380),),
+            facts=facts(host=host(500)),
+        )
+    )
+    assert said.cause == "limit-too-high"
+    assert [(f.cause, f.weight) for f in said.findings] == [
+        ("limit-too-high", 1.0),
+        ("task-too-large", 0.2),
+    ]
+
+
+def test_what_could_have_been_spilled_explains_why_it_was_there_away():
+    said = diagnose(storing("open", 840, held(pinned=840), facts={"thresholds": OFF}))
+    assert [(f.cause, f.weight) for f in said.findings] == [
+        ("spill-blocked", 1.0),
+        ("pinned", 0.5),
+    ]
+
+
+def test_what_the_allocator_keeps_is_told_with_less_confidence():
+    """It is an upper bound."""
+    said = diagnose(
+        case(
+            breakdown=parts(retained=600, executing=240),
+            suspects=(suspect("sum-1", 240),),
+            facts=facts(expected={"open": expected(5, peak=600)}),
+        )
+    )
+    assert (said.cause, said.prefix) == ("retained", "open")
+    assert said.text.endswith(
+        " The evidence is thin: what the allocator keeps is an upper bound."
+    )
+    assert said.confidence < 0.75
+
+
+# -- weighing ------------------------------------------------------------------
+
+
+def test_findings_come_heaviest_first_without_trifles():
+    causes = [found("leak", 0.02), found("awaited", 0.2), found("pinned", 0.5)]
+    assert [f.cause for f in rank(causes)] == ["pinned", "awaited"]
+
+
+def test_weights_are_shares_whatever_a_rule_says():
+    assert [f.weight for f in weigh(case(), [found("awaited", 1.7)])] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("weights", "sure"),
+    [
+        ([1.0], 0.98),
+        ([0.8, 0.2], 0.875),
+        ([0.5, 0.5], 0.5),
+        ([0.5], 0.5),
+        ([0.3, 0.1], 0.5),
+        ([0.6, 0.1], 0.75),
+    ],
+)
+def test_confidence_grows_with_the_lead_over_the_next_and_the_unexplained(
+    weights, sure
+):
+    assert certainty(weights) == pytest.approx(sure)
+
+
+# -- KilledWorker --------------------------------------------------------------
+
+
+def diagnosis(cause, weight, confidence=0.9, prefix="sum", key=None, advice=()):
+    finding = found(cause, weight, prefix, key, advice)
+    return Diagnosis(cause, confidence, prefix, key, (finding,), advice, "text")
+
+
+def test_deaths_that_agree_are_joined():
+    deaths = [
+        diagnosis("task-too-large", 0.9, 0.8, key="sum-1", advice=("smaller",)),
+        diagnosis("task-too-large", 0.7, 0.6, key="sum-1", advice=("smaller",)),
+    ]
+    said = diagnose_together(deaths)
+    assert (said.cause, said.prefix, said.key) == ("task-too-large", "sum", "sum-1")
+    assert said.confidence == 0.7
+    assert [f.weight for f in said.findings] == [pytest.approx(0.8)]
+    assert said.advice == ("smaller",)
+
+
+def test_deaths_that_disagree_count_by_weight_and_lower_the_confidence():
+    said = diagnose_together(
+        [
+            diagnosis("pinned", 0.8, 0.9, "held"),
+            diagnosis("pinned", 0.6, 0.8, "held"),
+            diagnosis("leak", 0.9, 0.9, "sum"),
+        ]
+    )
+    assert (said.cause, said.prefix) == ("pinned", "held")
+    assert said.confidence == 0.57, "1.7 of 3 deaths"
+    assert [f.cause for f in said.findings] == ["pinned", "leak"]
+
+
+def test_different_tasks_of_one_prefix_leave_the_key_open():
+    deaths = [
+        diagnosis("task-too-large", 0.9, key="sum-1"),
+        diagnosis("task-too-large", 0.9, key="sum-2"),
+    ]
+    assert diagnose_together(deaths).key is None
+
+
+@pytest.mark.parametrize("deaths", [[], [UNKNOWN_CAUSE], [UNKNOWN_CAUSE] * 3])
+def test_of_deaths_that_nobody_understands_the_sum_is_unknown(deaths):
+    assert diagnose_together(deaths).cause == "unknown"
+
+
+def test_one_death_that_is_understood_among_unknown_ones_is_told_with_little_weight():
+    said = diagnose_together([UNKNOWN_CAUSE, diagnosis("pinned", 0.9, 0.8, "held")])
+    assert (said.cause, said.confidence) == ("pinned", 0.4)

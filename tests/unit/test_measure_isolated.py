@@ -1,0 +1,444 @@
+"""A close look at a task that is alone: what is judged, and what the kernel says."""
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dask_memdash.measure import isolated
+from dask_memdash.measure.isolated import (
+    ArrowPool,
+    CloseLook,
+    Found,
+    arrow_pool,
+    judge,
+    with_small_objects,
+)
+from dask_memdash.measure.rss import RssReader
+from dask_memdash.system.proc import HighWater
+
+MB = 1_000_000
+sizes = st.integers(0, 2**45)
+
+
+# -- the judgement -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counted", "grown", "others", "expected"),
+    [
+        # without a tally the kernel's figure is all there is
+        (None, 80, {}, Found(80 * MB, 0, "hwm")),
+        (None, -5, {}, Found(0, 0, "hwm")),
+        (None, 80, {"free": 7, "moved": 2}, Found(80 * MB, 9 * MB, "hwm")),
+        # they agree, to the huge page and two parts in a hundred
+        (80, 80, {}, Found(80 * MB, 0, "exact")),
+        (80, 82, {}, Found(80 * MB, 2 * MB, "exact")),
+        (80, 78, {}, Found(80 * MB, 2 * MB, "exact")),
+        (0, 0, {}, Found(0, 0, "exact")),
+        (1000, 1022, {}, Found(1000 * MB, 22 * MB, "exact")),
+        # a native library had the rest
+        (10, 80, {}, Found(80 * MB, 0, "hwm", native=70 * MB)),
+        (0, 80, {"moved": 3}, Found(80 * MB, 3 * MB, "hwm", native=80 * MB)),
+        # …or what moved into storage meanwhile has
+        (10, 80, {"moved": 70}, Found(10 * MB, 70 * MB, "exact")),
+        # reserved and never touched
+        (400, 10, {}, Found(10 * MB, 0, "hwm", untouched=390 * MB)),
+        (400, 0, {}, Found(0, 0, "hwm", untouched=400 * MB)),
+        # it went into what the allocator had free, as far as that may be
+        (50, 0, {"free": 60}, Found(50 * MB, 50 * MB, "exact")),
+        (50, 0, {"free": 48}, Found(50 * MB, 50 * MB, "exact")),
+        (50, 49, {"free": 60}, Found(50 * MB, 59 * MB, "exact")),
+        # so much was free that half of what was counted can have hidden there
+        (50, 50, {"free": 26}, Found(50 * MB, 26 * MB, "exact")),
+        (50, 50, {"free": 24}, Found(50 * MB, 0, "exact")),
+        (1, 1, {"free": 60}, Found(1 * MB, 60 * MB, "exact")),
+        (1, 1, {"free": 2}, Found(1 * MB, 0, "exact")),
+        # …or further: 5 MB short is more than its trifle of 3.1
+        (50, 0, {"free": 45}, Found(0, 45 * MB, "hwm", untouched=5 * MB)),
+        (400, 10, {"free": 100}, Found(10 * MB, 100 * MB, "hwm", untouched=290 * MB)),
+        # Arrow's pool has it, though the process has grown by no page of it
+        (
+            1,
+            0,
+            {"arrow": (60, 60)},
+            Found(61 * MB, 1 * MB, "hwm", native=60 * MB, arrow=60 * MB),
+        ),
+        # at least 20 and at most 90 were Arrow's: the most, and all between is doubt
+        (
+            1,
+            21,
+            {"arrow": (20, 90)},
+            Found(91 * MB, 70 * MB, "hwm", native=90 * MB, arrow=90 * MB),
+        ),
+        # what was counted may have gone before Arrow had any: 50, or all together
+        (
+            50,
+            50,
+            {"arrow": (20, 90)},
+            Found(140 * MB, 90 * MB, "hwm", native=90 * MB, arrow=90 * MB),
+        ),
+        # the process has grown by more than Arrow can have had
+        (
+            1,
+            81,
+            {"arrow": (60, 60)},
+            Found(81 * MB, 0, "hwm", native=80 * MB, arrow=60 * MB),
+        ),
+        # a trifle of Arrow's is no matter
+        (80, 80, {"arrow": (1, 2)}, Found(80 * MB, 0, "exact")),
+        (None, 30, {"arrow": (50, 50)}, Found(30 * MB, 20 * MB, "hwm")),
+    ],
+)
+def test_a_task_alone_is_judged(counted, grown, others, expected):
+    in_bytes = {
+        name: tuple(n * MB for n in value) if name == "arrow" else value * MB
+        for name, value in others.items()
+    }
+    found = judge(None if counted is None else counted * MB, grown * MB, **in_bytes)
+    assert found == expected
+
+
+def test_free_memory_that_need_not_have_been_touched_leaves_the_error_wide():
+    """50 MB counted, 10 grown, 20 free: from 10 to 30 MB were resident."""
+    found = judge(50 * MB, 10 * MB, free=20 * MB)
+    assert (found.peak, found.error, found.untouched) == (10 * MB, 20 * MB, 20 * MB)
+
+
+@given(
+    st.none() | sizes,
+    st.integers(-(2**45), 2**45),
+    sizes,
+    sizes,
+    st.tuples(sizes, sizes).map(sorted),
+)
+def test_a_judgement_makes_sense_whatever_was_read(counted, grown, free, moved, arrow):
+    found = judge(counted, grown, free=free, moved=moved, arrow=tuple(arrow))
+    assert min(found[:2]) >= 0
+    assert min(found[3:]) >= 0
+    assert found.method in ("exact", "hwm")
+    assert found.arrow <= found.native
+    if found.method == "exact":
+        assert found.peak == counted
+        assert found.native == found.untouched == 0
+
+
+# -- small objects -------------------------------------------------------------
+
+EXACT = Found(1 * MB, 5, "exact")
+
+
+def test_small_objects_are_believed_as_far_as_there_are_any():
+    # 100,000 of at most 512 bytes can be 51.2 MB
+    assert with_small_objects(EXACT, 100_000, 30 * MB) == Found(
+        30 * MB, 29 * MB, "exact", small=29 * MB
+    )
+    assert with_small_objects(EXACT, 100_000, 90 * MB) == Found(
+        51_200_000, 50_200_000, "exact", small=50_200_000
+    )
+
+
+def test_an_error_that_was_larger_already_stays():
+    wide = Found(1 * MB, 80 * MB, "hwm", native=1 * MB)
+    assert with_small_objects(wide, 100_000, 30 * MB) == Found(
+        30 * MB, 80 * MB, "hwm", native=1 * MB, small=29 * MB
+    )
+
+
+@pytest.mark.parametrize(
+    ("blocks", "output"),
+    [
+        (0, 90 * MB),  # a lie about its size, and no objects that it may be made of
+        (100_000, None),
+        (100_000, 0),
+        (100_000, 1 * MB),
+        (100_000, 3 * MB),  # a trifle more than was counted
+        (3_000, 90 * MB),
+    ],
+)
+def test_where_there_are_none_nothing_is_added(blocks, output):
+    assert with_small_objects(EXACT, blocks, output) is EXACT
+
+
+# -- Arrow's pool --------------------------------------------------------------
+
+
+class Pool:
+    def __init__(self, held, most, ever=None):
+        self.values = held, most
+        if ever is not None:
+            self.total_bytes_allocated = lambda: ever
+
+    def bytes_allocated(self):
+        return self.values[0]
+
+    def max_memory(self):
+        return self.values[1]
+
+
+def arrow_with(monkeypatch, *args):
+    pool = Pool(*args)
+    made = SimpleNamespace(default_memory_pool=lambda: pool)
+    monkeypatch.setitem(sys.modules, "pyarrow", made)
+
+
+def test_arrows_pool_is_read_as_far_as_it_says(monkeypatch):
+    arrow_with(monkeypatch, 5, 9, 70)
+    assert arrow_pool() == ArrowPool(5, 9, 70)
+    arrow_with(monkeypatch, 5, 9)
+    assert arrow_pool() == ArrowPool(5, 9, None)
+    arrow_with(monkeypatch, 5, None)  # pools without a peak exist
+    assert arrow_pool() == ArrowPool(5, 0, None)
+
+
+def test_without_pyarrow_there_is_no_pool_and_it_is_not_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert arrow_pool() is None
+    code = (
+        "import sys; from dask_memdash.measure.isolated import arrow_pool\n"
+        "assert arrow_pool() is None; assert 'pyarrow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_real_pool_is_read():
+    pyarrow = pytest.importorskip("pyarrow")
+    before = arrow_pool()
+    buffer = pyarrow.allocate_buffer(3 * MB)
+    after = arrow_pool()
+    assert after.held - before.held == pytest.approx(3 * MB, abs=64)
+    assert after.most >= after.held
+    del buffer
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (None, None, (0, 0)),
+        # pyarrow was imported by the task itself: it was all its own
+        (None, (30, 70, 90), (70, 70)),
+        # the pool has never held more: the task set the record
+        ((10, 50, 100), (40, 80, 160), (70, 70)),
+        # it has held more before: between what is left and what went through
+        ((10, 90, 100), (40, 90, 150), (30, 50)),
+        ((10, 90, 100), (40, 90, 900), (30, 80)),
+        # nothing went through
+        ((10, 90, 100), (10, 90, 100), (0, 0)),
+        ((10, 90, 100), (5, 90, 100), (0, 0)),
+        # a pyarrow that does not say what went through: only what is sure
+        ((10, 90, None), (40, 90, None), (30, 30)),
+        ((10, 50, None), (40, 80, None), (70, 70)),
+    ],
+)
+def test_what_a_task_had_from_the_pool_is_bounded(
+    monkeypatch, high_water, before, after, expected
+):
+    seen = {}
+    monkeypatch.setattr(
+        isolated, "judge", lambda *args, **kwargs: seen.update(kwargs) or EXACT
+    )
+    readings = iter(None if r is None else ArrowPool(*r) for r in (before, after))
+    monkeypatch.setattr(isolated, "arrow_pool", lambda: next(readings))
+    look = CloseLook(high_water, lambda: 0, lambda: 0)
+    look.end(look.begin(100), 0)
+    assert seen["arrow"] == expected
+
+
+# -- begin and end -------------------------------------------------------------
+
+
+class Mark:
+    """A high-water mark that says what it is told."""
+
+    def __init__(self):
+        self.high = 180 * MB
+        self.allowed = True
+
+    def reset(self):
+        return self.allowed
+
+    def read(self):
+        return self.high
+
+
+@pytest.fixture
+def high_water():
+    return Mark()
+
+
+@pytest.fixture
+def no_arrow(monkeypatch):
+    monkeypatch.setattr(isolated, "arrow_pool", lambda: None)
+
+
+def test_a_look_puts_begin_and_end_together(high_water, no_arrow, monkeypatch):
+    stored, blocks = iter([500, 300]), iter([1000, 1700])
+    monkeypatch.setattr(isolated.sys, "getallocatedblocks", lambda: next(blocks))
+    look = CloseLook(high_water, lambda: next(stored), lambda: 40)
+    before = look.begin(100 * MB)
+    assert before == (100 * MB, 500, 40, 1000, None)
+    # 200 bytes of storage went, which is no growth of the task's
+    assert look.end(before, None) == (Found(80 * MB, 240, "hwm"), 700)
+
+
+def test_objects_that_went_are_no_fewer_than_none(high_water, no_arrow, monkeypatch):
+    blocks = iter([1000, 400])
+    monkeypatch.setattr(isolated.sys, "getallocatedblocks", lambda: next(blocks))
+    look = CloseLook(high_water, lambda: 0, lambda: 0)
+    assert look.end(look.begin(100 * MB), 80 * MB) == (Found(80 * MB, 0, "exact"), 0)
+
+
+def test_where_the_mark_cannot_be_set_back_there_is_no_look(high_water):
+    high_water.allowed = False
+    look = CloseLook(high_water, lambda: 0, lambda: 0)
+    assert look.begin(100 * MB) is None
+    high_water.allowed = True
+    assert look.begin(None) is None, "nor without an RSS to compare with"
+
+
+def test_a_mark_that_cannot_be_read_any_more_gives_nothing(high_water):
+    look = CloseLook(high_water, lambda: 0, lambda: 0)
+    before = look.begin(100 * MB)
+    high_water.high = None
+    assert look.end(before, 5) is None
+
+
+# -- the kernel's mark ---------------------------------------------------------
+
+
+def tree(tmp_path, status="VmPeak:\t 9 kB\nVmHWM:\t   1234 kB\nVmRSS:\t 7 kB\n"):
+    folder = tmp_path / "self"
+    folder.mkdir()
+    (folder / "status").write_text(status)
+    (folder / "clear_refs").write_text("")
+    return folder
+
+
+def test_the_mark_is_read_in_kilobytes_and_set_back_with_a_five(tmp_path):
+    folder = tree(tmp_path)
+    mark = HighWater(str(tmp_path))
+    assert mark.available
+    assert mark.read() == 1234 * 1024
+    assert mark.reset()
+    assert set((folder / "clear_refs").read_text()) == {"5"}
+    mark.close()
+
+
+@pytest.mark.parametrize("missing", ["clear_refs", "status", "self"])
+def test_a_kernel_without_it_has_none(tmp_path, missing):
+    """As on macOS and Windows, and where the kernel was built without clear_refs."""
+    folder = tree(tmp_path)
+    if missing == "self":
+        (folder / "status").unlink()
+        (folder / "clear_refs").unlink()
+        folder.rmdir()
+    else:
+        (folder / missing).unlink()
+    before = open_files()
+    mark = HighWater(str(tmp_path))
+    assert not mark.available
+    assert mark.read() is None
+    assert mark.reset() is False
+    mark.close()
+    assert open_files() == before
+
+
+@pytest.mark.parametrize(
+    "status", ["", "VmRSS: 5 kB\n", "VmHWM:", "VmHWM:\t\n", "VmHWM: x kB\n"]
+)
+def test_a_status_without_a_mark_is_no_mark(tmp_path, status):
+    tree(tmp_path, status)
+    mark = HighWater(str(tmp_path))
+    assert not mark.available
+    assert mark.read() is None
+
+
+def test_a_container_that_forbids_the_write_has_none(tmp_path):
+    """The file is there, and writing fails: /dev/full says so like a container."""
+    folder = tree(tmp_path)
+    (folder / "clear_refs").unlink()
+    (folder / "clear_refs").symlink_to("/dev/full")
+    before = open_files()
+    mark = HighWater(str(tmp_path))
+    assert not mark.available
+    assert (mark.reset(), mark.read()) == (False, None)
+    assert open_files() == before
+
+
+def test_a_mark_that_is_closed_writes_into_nobody_elses_file(tmp_path):
+    tree(tmp_path)
+    mark = HighWater(str(tmp_path))
+    mark.close()
+    other = tmp_path / "other"
+    with other.open("w"), other.open("w"):  # which get the same numbers
+        assert mark.reset() is False
+        assert mark.read() is None
+    assert other.read_text() == ""
+    mark.close()
+
+
+def open_files():
+    """Count this process's files under /proc and pytest's folders."""
+    return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+
+
+@pytest.fixture
+def real():
+    mark = HighWater()
+    if not mark.available:
+        pytest.skip("this kernel or container does not let the mark be set back")
+    yield mark
+    mark.close()
+
+
+def rss_now():
+    reader = RssReader(os.getpid())
+    try:
+        return reader.read()
+    finally:
+        reader.close()
+
+
+def test_the_kernel_remembers_what_has_long_gone(real):
+    block = b"x" * (50 * MB)  # had before, so that writing needs nothing more
+    assert real.reset()
+    before = rss_now()
+    with mmap.mmap(-1, 50 * MB) as memory:
+        memory.write(block)
+    assert rss_now() - before < 5 * MB
+    assert real.read() - before == pytest.approx(50 * MB, rel=0.05)
+    # set back, it begins again where the process is now
+    assert real.reset()
+    assert real.read() == pytest.approx(rss_now(), abs=2 * MB)
+
+
+def test_what_no_tally_counts_is_found_by_a_real_look(real):
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
+    look = CloseLook(real, lambda: 0, lambda: 0)
+    before = look.begin(rss_now())
+    block = libc.malloc(50 * MB)
+    ctypes.memset(block, 1, 50 * MB)
+    libc.free(block)
+    found, _ = look.end(before, 0)
+    assert found.method == "hwm"
+    assert found.peak == pytest.approx(50 * MB, rel=0.05)
+    assert found.native == found.peak
+
+
+def test_what_was_never_touched_is_found_by_a_real_look(real):
+    look = CloseLook(real, lambda: 0, lambda: 0)
+    before = look.begin(rss_now())
+    with mmap.mmap(-1, 400 * MB):
+        found, _ = look.end(before, 400 * MB)
+    assert found.method == "hwm"
+    assert found.peak < 5 * MB
+    assert found.untouched == pytest.approx(400 * MB, rel=0.02)

@@ -1,0 +1,298 @@
+"""Watching a process: its RSS, the shares of its tasks, and what a death leaves."""
+
+import os
+import struct
+
+import pytest
+
+from dask_memdash.errors import RecorderError
+from dask_memdash.flight import format as layout
+from dask_memdash.measure import watch as module
+from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.measure.watch import RecorderSearch, WorkerWatch
+
+T = 1_760_000_000.0
+MB = 1_000_000
+
+
+class Rss:
+    """A process whose RSS is whatever the test says."""
+
+    def __init__(self, pid=0):
+        self.now = 0
+
+    def read(self):
+        return self.now
+
+    def close(self):
+        self.now = None
+
+
+@pytest.fixture
+def recorder():
+    made = FlightRecorder(4, "tcp://a:1", private=True)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def watch(recorder, monkeypatch):
+    monkeypatch.setattr(module, "RssReader", Rss)
+    made = WorkerWatch(17, [RecorderReader(recorder.buffer)])
+    yield made
+    made.close()
+
+
+def look(watch, time, rss):
+    watch._rss.now = rss
+    return watch.tick(time)
+
+
+def test_a_process_without_tasks_is_sampled(watch):
+    glance = look(watch, T, 100)
+    assert (glance.time, glance.rss, glance.tasks) == (T, 100, ())
+    look(watch, T + 1, 200)
+    assert list(watch.samples) == [(T, 100), (T + 1, 200)]
+
+
+def test_a_process_that_is_gone_gives_nothing(watch):
+    look(watch, T, 100)
+    assert look(watch, T + 1, None) is None
+    assert list(watch.samples) == [(T, 100)]
+
+
+def test_samples_of_the_last_minute_are_kept(watch):
+    for second in range(100):
+        look(watch, T + second, second)
+    assert watch.samples[0] == (T + 39, 39)
+    assert watch.samples[-1] == (T + 99, 99)
+
+
+def test_samples_are_bounded_whatever_the_rate(watch):
+    for n in range(3000):
+        look(watch, T + n / 1000, n)
+    assert len(watch.samples) == 2400
+
+
+def test_a_task_alone_has_the_growth_and_its_peak_stays(watch, recorder):
+    slot = recorder.begin("sum-1", 7, T, 1000)
+    (task,) = look(watch, T, 5000).tasks
+    assert (task.now, task.peak, task.error) == (4000, 4000, 0)
+    (task,) = look(watch, T, 2000).tasks
+    assert (task.now, task.peak) == (1000, 4000)
+    assert recorder.counters(slot) == (1000, 4000, 0)
+
+
+def test_tasks_beside_each_other_share_and_a_peak_keeps_its_own_error(watch, recorder):
+    recorder.begin("sum-1", 7, T, 1000)
+    other = recorder.begin("sum-2", 8, T, 1000)
+    first, second = look(watch, T, 5000).tasks
+    assert (first.now, first.peak, first.error) == (2000, 2000, 2000)
+    assert (second.now, second.peak, second.error) == (2000, 2000, 2000)
+    recorder.release(other)
+    (first,) = look(watch, T, 2500).tasks
+    assert (first.now, first.peak, first.error) == (1500, 2000, 2000)
+    # a larger one that it had alone is certain
+    (first,) = look(watch, T, 5000).tasks
+    assert (first.now, first.peak, first.error) == (4000, 4000, 0)
+
+
+def test_what_is_stored_is_nobodys_share(watch, recorder):
+    """Storage and what was left when idle last go before the growth since begin."""
+    reading = {"time": T, "rss": 0, "managed_claimed": 3000, "last_rest": 500}
+    recorder.write_reading({**reading, "incoming": 100, "shuffle": 200})
+    recorder.begin("sum-1", 7, T, 1000)
+    recorder.begin("open-1", 8, T, 1000)
+    pending = recorder.begin("open-2", 8, T, 1000)
+    recorder.write_counters(pending, 200, 300, 0)
+    recorder.pend(pending)
+    tasks = {task.key: task for task in look(watch, T, 5000).tasks}
+    # 5000 - 3000 - 300 - 500 are beyond, of which the pending task holds 200
+    assert (tasks["sum-1"].now, tasks["sum-1"].error) == (500, 500)
+    assert tasks["open-1"].now == 500
+    assert tasks["open-2"].now == 200
+
+
+def by_prefix(watch):
+    watch._prefix_of = lambda key: key.partition("-")[0]
+    return watch
+
+
+def together(watch, recorder, time, rss, *keys):
+    """Let tasks run together for one sample, and give them."""
+    slots = [recorder.begin(key, n, time, 0) for n, key in enumerate(keys)]
+    glance = look(watch, time, rss)
+    for slot in slots:
+        recorder.release(slot)
+    return glance.tasks
+
+
+def test_what_prefixes_use_is_learnt_from_ever_other_mixes(watch, recorder):
+    by_prefix(watch)
+    reading = {"time": T, "rss": 0, "managed_claimed": 900 * MB}
+    recorder.write_reading({**reading, "last_rest": 100 * MB})
+    # a task of `open` uses 300 MB, one of `sum` 100
+    for n in range(8):
+        together(watch, recorder, T + 2 * n, 1400 * MB, "open-1", "sum-1")
+        together(watch, recorder, T + 2 * n + 1, 1600 * MB, "open-1", "open-2")
+    opened, summed = together(watch, recorder, T + 100, 1400 * MB, "open-1", "sum-1")
+    assert opened.now == pytest.approx(300 * MB, rel=0.01)
+    assert summed.now == pytest.approx(100 * MB, rel=0.02)
+    assert max(opened.error, summed.error) < 4 * MB
+
+
+def test_without_a_quiet_instant_nothing_is_learnt(watch, recorder):
+    by_prefix(watch)
+    recorder.write_reading({"time": T, "rss": 0, "managed_claimed": 900 * MB})
+    for n in range(8):
+        together(watch, recorder, T + 2 * n, 1400 * MB, "open-1", "sum-1")
+        together(watch, recorder, T + 2 * n + 1, 1600 * MB, "open-1", "open-2")
+    assert watch._use.of("open") is None
+
+
+def test_counted_tasks_that_run_together_have_what_is_not_counted_in_their_errors(
+    watch, recorder
+):
+    recorder.buffer[40] = layout.COUNTERS_FROM_TALLY
+    watch.recorders = [RecorderReader(recorder.buffer)]
+    by_prefix(watch)
+    recorder.write_reading({"time": T, "rss": 0, "last_rest": 100 * MB})
+    # `native` has 40 MB that are not counted, `open` nothing
+    for n in range(8):
+        for keys, uncounted in (
+            (("native-1", "open-1"), 40),
+            (("open-1", "open-2"), 0),
+        ):
+            slots = [recorder.begin(key, i, T, 0) for i, key in enumerate(keys)]
+            for slot in slots:
+                recorder.write_counters(slot, 10 * MB, 10 * MB, 1 * MB)
+            look(watch, T + 2 * n + (uncounted == 0), (120 + uncounted) * MB)
+            errors = {s.key: s.error for s in watch.last_tasks()}
+            for slot in slots:
+                recorder.release(slot)
+            if keys[0] == "native-1":
+                of_native = errors
+            else:
+                of_open = errors
+    assert of_native["native-1"] == pytest.approx(40 * MB, rel=0.05)
+    assert of_native["open-1"] < 3 * MB
+    assert of_open == {"open-1": of_open["open-2"], "open-2": of_open["open-2"]}
+    assert of_open["open-2"] < 3 * MB
+
+
+def test_the_count_of_tasks_that_run_together_is_left_alone(watch, recorder):
+    recorder.buffer[40] = layout.COUNTERS_FROM_TALLY
+    watch.recorders = [RecorderReader(recorder.buffer)]
+    for n in range(2):
+        recorder.write_counters(recorder.begin(f"sum-{n}", n, T, 0), 10, 20, 1)
+    for n in range(20):
+        tasks = look(watch, T + n, 900 * MB).tasks
+    assert [(t.now, t.peak, t.error) for t in tasks] == [(10, 20, 1)] * 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e300, 1e300])
+def test_a_reading_of_nonsense_gives_no_nonsense(watch, recorder, value):
+    """A recorder may be torn, or written by a worker that is going mad."""
+    recorder.write_reading({"time": T, "rss": 1, "managed_claimed": 5})
+    names = ("managed_claimed", "incoming", "last_rest")
+    for name in names:
+        at = 520 + 8 * layout.READING_FIELDS.index(name)
+        recorder.buffer[at : at + 8] = struct.pack("<d", value)
+    recorder.begin("sum-1", 7, T, 1000)
+    recorder.begin("open-1", 8, T, 1000)
+    for n in range(20):
+        tasks = look(watch, T + n, 5000).tasks
+    assert len(tasks) == 2
+    assert all(task.now >= 0 and task.error >= 0 for task in tasks)
+
+
+def test_pending_and_unmeasured_tasks_get_no_share(watch, recorder):
+    pending = recorder.begin("sum-1", 7, T, 1000)
+    recorder.write_counters(pending, 10, 20, 1)
+    recorder.pend(pending)
+    recorder.begin("async-1", 0, T, 0, measured=False)
+    recorder.begin("sum-2", 8, T, 1000)
+    tasks = {task.key: task for task in look(watch, T, 5000).tasks}
+    assert (tasks["sum-1"].now, tasks["sum-1"].peak) == (10, 20)
+    assert (tasks["async-1"].now, tasks["async-1"].measured) == (0, False)
+    assert tasks["sum-2"].now == 4000
+
+
+def test_what_native_code_counts_is_left_alone(watch, recorder):
+    recorder.buffer[40] = layout.COUNTERS_FROM_TALLY
+    watch.recorders = [RecorderReader(recorder.buffer)]
+    slot = recorder.begin("sum-1", 7, T, 1000)
+    recorder.write_counters(slot, 10, 20, 1)
+    (task,) = look(watch, T, 5000).tasks
+    assert (task.now, task.peak, task.error) == (10, 20, 1)
+
+
+def test_workers_that_share_a_process_share_its_growth(watch, recorder):
+    second = FlightRecorder(4, "tcp://b:1", private=True)
+    watch.recorders.append(RecorderReader(second.buffer))
+    recorder.begin("sum-1", 7, T, 1000)
+    second.begin("sum-2", 8, T, 3000)
+    # growth 4000; own growths 4000 and 2000
+    assert [task.now for task in look(watch, T, 5000).tasks] == [2666, 1333]
+    assert [task.key for task in watch.last_tasks()] == ["sum-1", "sum-2"]
+    second.close()
+
+
+def test_the_last_tasks_are_there_after_the_death(watch, recorder):
+    recorder.begin("sum-1", 7, T, 1000)
+    look(watch, T, 5000)
+    assert look(watch, T + 1, None) is None
+    (task,) = watch.last_tasks()
+    assert (task.key, task.now) == ("sum-1", 4000)
+
+
+def test_closing_lets_go_of_everything(watch):
+    watch.close()
+    assert watch.recorders == []
+    assert watch.tick(T) is None
+    watch.close()
+
+
+def test_a_real_process_can_be_watched():
+    watch = WorkerWatch(os.getpid())
+    assert watch.tick(T).rss > 1_000_000
+    watch.close()
+
+
+# -- search --------------------------------------------------------------------
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """Say what a search finds, and count how often it looks."""
+
+    class Found:
+        looks = 0
+        result = None
+
+        def find(self, pid, directory):
+            self.looks += 1
+            if isinstance(self.result, Exception):
+                raise self.result
+            return self.result
+
+    made = Found()
+    monkeypatch.setattr(module.RecorderReader, "find", made.find)
+    return made
+
+
+def test_a_search_looks_now_and_then(found):
+    search = RecorderSearch(17, None)
+    assert [search.look(T + n / 10) for n in range(11)] == [None] * 11
+    assert found.looks == 3
+
+
+def test_a_search_says_what_is_wrong_until_it_is_not_any_more(found):
+    search = RecorderSearch(17, None)
+    found.result = RecorderError("it has format 2")
+    assert search.look(T) is None
+    assert search.trouble == "it has format 2"
+    found.result = "a reader"
+    assert search.look(T + 0.1) is None
+    assert search.look(T + 0.6) == "a reader"
+    assert search.trouble == ""

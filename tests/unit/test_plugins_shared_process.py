@@ -1,0 +1,198 @@
+"""The process that workers share: what is beyond storage, and who runs in it."""
+
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from dask_memdash.plugins.worker import shared_process as module
+from dask_memdash.plugins.worker.shared_process import SharedProcess
+from dask_memdash.measure.isolated import ArrowPool
+from dask_memdash.system.proc import HighWater
+
+
+class Member:
+    """A worker of the process that says what it is told."""
+
+    def __init__(self, stored=0, moving=0, quiet=True, live=0, methods=()):
+        self.now = {"stored": stored, "moving": moving, "quiet": quiet}
+        self.tasks = SimpleNamespace(
+            live=lambda: live,
+            left_behind=0,
+            by_thread={
+                n: SimpleNamespace(method=method) for n, method in enumerate(methods)
+            },
+        )
+
+    def stored(self):
+        return self.now["stored"]
+
+    def moving(self):
+        return self.now["moving"]
+
+    def quiet(self):
+        return self.now["quiet"]
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Say what the allocator has free."""
+    made = SimpleNamespace(now=0)
+    monkeypatch.setattr(module, "allocator_free", lambda: made.now)
+    return made
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    """Say what Arrow's pool holds."""
+    made = SimpleNamespace(now=None)
+    monkeypatch.setattr(module, "arrow_pool", lambda: made.now)
+    return made
+
+
+@pytest.fixture
+def shared(free, pool):
+    made = SharedProcess()
+    yield made
+    for member in list(made._members):
+        made.leave(member)
+
+
+def test_before_a_quiet_instant_nothing_is_known_to_be_beyond(shared):
+    shared.join(Member(quiet=False))
+    shared.observe(1.0, 500)
+    assert shared.beyond(900) is None
+
+
+def test_beyond_is_without_storage_transfer_and_what_was_left(shared):
+    member = Member(stored=100, moving=10)
+    shared.join(member)
+    shared.observe(1.0, 400)  # so that 290 were left
+    member.now = {"stored": 150, "moving": 30, "quiet": False}
+    shared.observe(2.0, 700)
+    assert shared.beyond(700) == 700 - 150 - 30 - 290
+    assert shared.beyond(300) == -170, "of either sign"
+
+
+def test_what_the_allocator_got_free_meanwhile_is_nobodys(shared, free):
+    member = Member()
+    shared.join(member)
+    free.now = 40
+    shared.observe(1.0, 400)
+    member.now["quiet"] = False
+    free.now = 100
+    shared.observe(2.0, 700)
+    assert shared.beyond(700) == 240
+    free.now = 10  # less is free than then: used by whoever runs
+    shared.observe(3.0, 700)
+    assert shared.beyond(700) == 300
+
+
+def test_all_workers_of_the_process_count(shared):
+    quiet = Member(100, live=5, methods=["exact"])
+    busy = Member(30, 7, quiet=False, live=8, methods=["unmeasured", "estimated"])
+    shared.join(quiet)
+    shared.join(busy)
+    assert (shared.stored(), shared.live()) == (130, 13)
+    assert [mark.method for mark in shared.running()] == ["exact", "estimated"]
+    shared.observe(1.0, 900)
+    assert shared.beyond(900) is None, "it is quiet when all of them are"
+    shared.leave(busy)
+    shared.observe(2.0, 900)
+    assert shared.beyond(950) == 50
+
+
+def test_room_is_what_the_heap_and_the_arenas_have_free(shared, free, monkeypatch):
+    free.now = 40
+    monkeypatch.setattr(module, "load", lambda: None)
+    assert shared.room() == 40
+    counted = SimpleNamespace(installed=True, arena_room=lambda: 5)
+    monkeypatch.setattr(module, "load", lambda: counted)
+    assert shared.room() == 45
+    counted.installed = False
+    assert shared.room() == 40
+    free.now = None
+    assert shared.room() == 0
+
+
+def test_arrows_pool_counts_from_the_last_quiet_instant(shared, pool):
+    member = Member(stored=100)
+    shared.join(member)
+    assert shared.arrow() == 0, "pyarrow has not been imported"
+    pool.now = ArrowPool(60, 90, None)
+    shared.observe(1.0, 500)
+    member.now["quiet"] = False
+    pool.now = ArrowPool(200, 250, None)
+    assert shared.arrow() == 140
+    member.now["stored"] = 180  # of which 80 may be tables
+    assert shared.arrow() == 60
+    member.now["stored"] = 20
+    assert shared.arrow() == 140
+
+
+def test_the_rss_serves_for_as_long_as_one_says(shared, monkeypatch):
+    clock = SimpleNamespace(now=50.0)
+    monkeypatch.setattr(
+        module, "time", SimpleNamespace(monotonic=lambda: clock.now, time=time.time)
+    )
+    shared.join(Member())
+    readings = iter([100, 200, 300])
+    monkeypatch.setattr(shared, "read_rss", lambda: next(readings))
+    assert shared.recent_rss(1.0) == 100
+    clock.now += 0.5
+    assert shared.recent_rss(1.0) == 100
+    assert shared.recent_rss(0.1) == 200
+    clock.now += 0.001
+    assert shared.recent_rss(0.0) == 300
+
+
+def available():
+    mark = HighWater()
+    try:
+        return mark.available
+    finally:
+        mark.close()
+
+
+def test_with_the_last_worker_all_files_are_closed(shared):
+    before = len(os.listdir("/proc/self/fd"))
+    one, other = Member(), Member()
+    shared.join(one)
+    shared.join(other)
+    assert shared.read_rss() > 1_000_000
+    assert shared.high_water == available()
+    shared.leave(one)
+    assert shared.read_rss() > 1_000_000
+    shared.leave(other)
+    assert shared.read_rss() is None
+    assert shared.high_water is False
+    assert len(os.listdir("/proc/self/fd")) == before
+    # …and a worker that comes later finds everything anew
+    shared.join(one)
+    assert shared.read_rss() > 1_000_000
+    assert shared.baseline.last is None
+
+
+def test_a_look_at_a_process_that_all_have_left_sees_nothing(shared):
+    """A task may end after its worker has gone."""
+    member = Member()
+    shared.join(member)
+    look = shared.look
+    before = look.begin(shared.read_rss())
+    shared.leave(member)
+    assert look.begin(5) is None
+    if before is not None:
+        assert look.end(before, 0) is None
+
+
+def test_what_tasks_left_behind_counts_from_the_last_quiet_instant(free):
+    process, worker = SharedProcess(), Member(100)
+    process._members = [worker]
+    worker.tasks.left_behind = 40
+    process.observe(0.0, 1000)
+    assert process.behind() == 0
+    worker.tasks.left_behind = 65
+    assert process.behind() == 25
+    worker.tasks.left_behind = 10
+    assert process.behind() == 0, "what was there before has gone"

@@ -1,0 +1,119 @@
+"""The walk over what workers hold: every byte for one reason, and types by name."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from dask_memdash.model.events import Held
+from dask_memdash.plugins.scheduler.storage_scan import HeldWalk
+
+T = 1_760_000_000.0
+
+
+class Worker:
+    """A worker as the scheduler knows it; compared by identity, as there."""
+
+    def __init__(self, address):
+        self.address = address
+        self.has_what = {}
+
+    def hold(self, prefix="open", size=10, *, wanted=False, waiters=(), **more):
+        task = SimpleNamespace(
+            state="memory",
+            nbytes=size,
+            prefix=SimpleNamespace(name=prefix),
+            type="numpy.ndarray",
+            who_wants=[SimpleNamespace(client_key="Client-1")] if wanted else [],
+            waiters=[
+                SimpleNamespace(prefix=SimpleNamespace(name=name)) for name in waiters
+            ],
+            who_has={self},
+        )
+        for name, value in more.items():
+            setattr(task, name, value)
+        self.has_what[len(self.has_what)] = task
+        return task
+
+
+def look(*workers):
+    """Walk once over the workers; give what each holds."""
+    for worker in workers:
+        worker.has_what = list(worker.has_what.values())
+    scheduler = SimpleNamespace(workers={w.address: w for w in workers}, tasks={0: 0})
+    walk = HeldWalk(scheduler)
+    found = {}
+    while len(found) < len(workers):
+        for event in walk.step(T):
+            found[event.address] = event.held
+    return found
+
+
+def test_every_byte_has_one_reason():
+    worker = Worker("a")
+    worker.hold(size=1, waiters=["sum"])
+    worker.hold(size=20, wanted=True)
+    worker.hold(size=300, wanted=True, waiters=["sum"])
+    worker.hold(size=4000)
+    (held,) = look(worker).values()
+    assert held["open"] == Held(
+        pinned=320,
+        awaited=301,
+        awaited_by={"sum": 301},
+        because={"awaited": 301, "pinned": 20, "other": 4000},
+        types=("numpy.ndarray",),
+        clients={"Client-1": 20},
+    )
+
+
+def test_a_copy_is_a_replica_whoever_else_wants_it():
+    a, b = Worker("a"), Worker("b")
+    shared = a.hold(size=7, waiters=["sum"])
+    shared.who_has = {a, b}
+    b.has_what = {0: shared}
+    found = look(a, b)
+    assert found["a"]["open"].because == {"awaited": 7}
+    assert found["b"]["open"].because == {"replica": 7}
+
+
+def test_the_types_of_outputs_are_named_and_bounded():
+    worker = Worker("a")
+    for number in range(10):
+        worker.hold(type=f"module{number}." + "T" * 200)
+    worker.hold("sum", type=None)
+    (held,) = look(worker).values()
+    assert len(held["open"].types) == 4
+    assert all(len(name) == 100 for name in held["open"].types)
+    assert held["sum"].types == ()
+
+
+def test_a_task_that_is_no_longer_in_memory_is_passed_over():
+    worker = Worker("a")
+    worker.hold(state="released")
+    assert look(worker) == {"a": {}}
+
+
+def test_workers_without_outputs_are_told_of_once_when_they_had_some():
+    a, b = Worker("a"), Worker("b")
+    a.hold(size=5)
+    outputs, a.has_what = a.has_what, list(a.has_what.values())
+    scheduler = SimpleNamespace(workers={"a": a, "b": b}, tasks=outputs)
+    walk = HeldWalk(scheduler)
+    (event,) = walk.step(T)
+    assert (event.address, event.held["open"].because) == ("a", {"other": 5})
+    a.has_what = []
+    scheduler.tasks = {}
+    (event,) = walk.step(T)
+    assert (event.address, event.held) == ("a", {})
+    assert list(walk.step(T)) == []
+
+
+def test_a_worker_that_has_left_is_not_looked_at_again():
+    a = Worker("a")
+    a.hold(size=5)
+    a.has_what = list(a.has_what.values())
+    scheduler = SimpleNamespace(workers={"a": a}, tasks={})
+    walk = HeldWalk(scheduler)
+    scheduler.tasks = {0: 0}
+    assert len(list(walk.step(T))) == 1
+    scheduler.workers, scheduler.tasks = {}, {}
+    assert list(walk.step(T)) == []

@@ -1,0 +1,120 @@
+"""The self-cost meter: processor time by sample, backing off, weighing."""
+
+import time
+from array import array
+from collections import deque
+from dataclasses import dataclass
+
+import pytest
+
+from dask_memdash.self_cost import Backoff, CostMeter, weigh
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def burn(seconds):
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_the_time_of_a_costly_function_is_counted_whole():
+    meter = CostMeter()
+    work = meter.metered(burn)
+    for _ in range(3):
+        work(0.01)
+    assert meter.seconds == pytest.approx(0.03, rel=0.1)
+
+
+def test_cheap_calls_are_counted_by_sample_and_come_to_about_the_same():
+    meter, calls = CostMeter(), []
+    work = meter.metered(lambda: burn(2e-5) or calls.append(1))
+    begun = time.thread_time()
+    for _ in range(3000):
+        work()
+    spent = time.thread_time() - begun
+    assert len(calls) == 3000
+    assert meter.seconds == pytest.approx(spent, rel=0.3)
+
+
+def test_waiting_costs_nothing():
+    meter = CostMeter()
+    meter.metered(time.sleep)(0.05)
+    assert meter.seconds < 0.01
+
+
+def test_what_a_function_gives_and_raises_comes_through_and_is_charged():
+    meter = CostMeter()
+
+    def fails():
+        burn(0.01)
+        raise KeyError("x")
+
+    assert meter.metered(lambda a, b=1: a + b)(2, b=3) == 5
+    with pytest.raises(KeyError):
+        meter.metered(fails)()
+    assert meter.seconds >= 0.01
+
+
+def test_the_rate_is_the_share_of_a_core_over_the_last_seconds():
+    clock = Clock()
+    meter = CostMeter(clock)
+    meter.seconds = 0.5
+    clock.now += 4
+    assert meter.rate() is None
+    clock.now += 1
+    assert meter.rate() == pytest.approx(0.1)
+    meter.seconds = 0.6
+    assert meter.rate() == pytest.approx(0.1), "until five more seconds have passed"
+    clock.now += 10
+    assert meter.rate() == pytest.approx(0.01)
+
+
+def test_backing_off_goes_step_by_step_and_comes_back():
+    backoff = Backoff(budget=0.02, most=2)
+    assert [backoff.judge(rate) for rate in (None, 0.01, 0.03, 0.03, 0.04, 0.05)] == [
+        0,
+        0,
+        1,
+        1,  # the same reading again says nothing new
+        2,
+        2,
+    ]
+    assert [backoff.judge(rate) for rate in (0.015, 0.004, 0.003, 0.002)] == [
+        2,
+        1,
+        0,
+        0,
+    ]
+
+
+@dataclass(slots=True)
+class Slotted:
+    numbers: array
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("thing", "least", "most"),
+    [
+        (array("d", [0.0] * 10_000), 80_000, 90_000),
+        ({i: str(i) * 10 for i in range(1000)}, 100_000, 200_000),
+        ([bytes(100)] * 1000, 100_000, 160_000),
+        (deque([(1, 2.0)] * 100), 8_000, 30_000),
+        (Slotted(array("d", [0.0] * 1000), "name"), 8_000, 9_000),
+        ({}, 40, 100),
+    ],
+)
+def test_weighing_comes_near(thing, least, most):
+    assert least <= weigh(thing) <= most
+
+
+def test_weighing_what_holds_itself_ends():
+    loop = []
+    loop.append(loop)
+    assert weigh(loop) > 0
