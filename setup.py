@@ -1,4 +1,4 @@
-"""The one thing that pyproject.toml cannot say: the tally is built where it can be.
+"""What pyproject.toml cannot say: which packages there are, and how the tally is built.
 
 Without a compiler, NumPy's headers or a fitting platform the package is installed
 without it, and says at run time what that costs (``measure/tally.py``).
@@ -6,11 +6,11 @@ without it, and says at run time what that costs (``measure/tally.py``).
 
 import sys
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 
 def extensions() -> list[Extension]:
-    """Give the tally's extension, or nothing where it could not work anyway."""
+    """Return the tally's extension, or nothing where it could not work anyway."""
     if sys.platform == "win32" or sys.implementation.name != "cpython":
         return []
     try:
@@ -29,4 +29,7 @@ def extensions() -> list[Extension]:
     ]
 
 
-setup(ext_modules=extensions())
+setup(
+    packages=[*find_packages(include=["dask_memdash*"]), "dask_memdash.static"],
+    ext_modules=extensions(),
+)

@@ -73,7 +73,7 @@ class Case:
         return self.truth if self.truth > NOTHING * self.size else self.size
 
     def off(self, peak: float) -> float:
-        """Give the error of a peak as a share of the truth."""
+        """Return the error of a peak as a share of the truth."""
         return abs(peak - self.truth) / self.whole
 
     def covers(self, peak: int, error: int) -> bool:
@@ -108,7 +108,7 @@ class Listener:
         )
 
     def tasks(self, case: Case) -> list[tuple[int, int]]:
-        """Give peak and error of each task.
+        """Return peak and error of each task.
 
         Workers ship sketches.  Most heartbeats bring one task of a prefix, whose peak
         and error are then known as they are; of several, the worst peak is taken to
@@ -186,7 +186,7 @@ def run(
 
 
 def resident() -> int:
-    """Give the RSS of this process, in bytes."""
+    """Return the RSS of this process, in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 

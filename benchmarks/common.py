@@ -23,7 +23,7 @@ PATIENCE = 60.0
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Give a parser with the options that every benchmark has."""
+    """Return a parser with the options that every benchmark has."""
     made = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     made.add_argument(
         "--quick", action="store_true", help="a few minutes at most: a rough picture"
@@ -35,7 +35,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def sized(options: argparse.Namespace, full: Any, quick: Any, tiny: Any) -> Any:
-    """Give what ``--tiny``, ``--quick`` or neither asks for."""
+    """Return what ``--tiny``, ``--quick`` or neither asks for."""
     return tiny if options.tiny else quick if options.quick else full
 
 
@@ -80,7 +80,7 @@ def cluster(
 
 
 def process_seconds(pid: int) -> float:
-    """Give the processor time that a process has taken, in seconds.
+    """Return the processor time that a process has taken, in seconds.
 
     By its own clock (clock_getcpuclockid(3)), in nanoseconds, where the system has
     one for other processes; else by psutil, in hundredths of a second.
@@ -97,7 +97,7 @@ def process_seconds(pid: int) -> float:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Give first quartile, median and third quartile."""
+    """Return first quartile, median and third quartile."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")

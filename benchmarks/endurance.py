@@ -56,7 +56,7 @@ def browse(url: str, seconds: float) -> None:
 
 
 def rss() -> int:
-    """Give this process's resident memory, in bytes."""
+    """Return this process's resident memory, in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

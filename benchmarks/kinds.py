@@ -201,7 +201,7 @@ def pin_arenas(size: int) -> list[Any]:
 
 
 def truth(kind: Kind, size: int) -> int | None:
-    """Give the bytes that a kind holds at its peak; None where nobody can tell."""
+    """Return the bytes that a kind holds at its peak; None where nobody can tell."""
     if kind.resident is not None:
         return round(size * kind.resident)
     told = [_ask(kind, size) for _ in range(ASKED)]

@@ -125,7 +125,7 @@ class Lateness:
             self.worst = max(self.worst, time.perf_counter() - before - 0.001)
 
     def take(self) -> float:
-        """Give the worst so far, and begin anew."""
+        """Return the worst so far, and begin anew."""
         worst, self.worst = self.worst, 0.0
         return worst
 

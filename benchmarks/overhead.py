@@ -115,7 +115,7 @@ def turns_of(seconds: float) -> int:
 
 
 def workloads(options: argparse.Namespace, client: Client) -> list[Workload]:
-    """Give the workloads that are asked for."""
+    """Return the workloads that are asked for."""
     counts = common.sized(
         options,
         (10_000, 2_000, 300, 300, 200, 24),

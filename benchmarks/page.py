@@ -107,7 +107,7 @@ class Refreshes:
 
 
 def chromium() -> str | None:
-    """Give the browser's path."""
+    """Return the browser's path."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     named = os.environ.get("MEMDASH_CHROMIUM")
     return named or next(filter(None, map(shutil.which, names)), None)
@@ -251,7 +251,9 @@ async def cluster(
         simulated.beat(running, variants[1])
         beating = asyncio.create_task(beat(running, variants))
         # The incidents are of long ago: nobody is told of them one by one.
-        silent = mock.patch.object(notifications.Herald, "tell", return_value=None)
+        silent = mock.patch.object(
+            notifications.Notifications, "tell", return_value=None
+        )
         with silent:
             fill(plugin, options.prefixes, options.incidents)
             try:
@@ -261,7 +263,7 @@ async def cluster(
 
 
 def vary(caught: dict[str, Any], factor: float, workers: int) -> list[Any]:
-    """Give a heartbeat for each worker, with another RSS than was caught."""
+    """Return a heartbeat for each worker, with another RSS than was caught."""
     message = {**caught, "extensions": dict(caught["extensions"])}
     own = message["extensions"]["memdash"]
     reading = {**own["reading"], "rss": int(own["reading"]["rss"] * factor)}
@@ -363,7 +365,7 @@ async def all_gone(running: Scheduler) -> None:
 
 
 async def load_with_none(seconds: float) -> float:
-    """Give the loop's load while no page is open."""
+    """Return the loop's load while no page is open."""
     cpu, wall = time.thread_time(), time.monotonic()
     await asyncio.sleep(seconds)
     return (time.thread_time() - cpu) / (time.monotonic() - wall)

@@ -27,7 +27,7 @@ from distributed.protocol import loads
 from distributed.scheduler import heartbeat_interval
 
 from dask_memdash import MemDash
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
 
 #: Budgets: share of a core, and bytes.
 CPU_BUDGET = 0.01
@@ -79,7 +79,7 @@ class Catcher(SchedulerPlugin):
 
 
 def cpu(work: Callable[[], object]) -> float:
-    """Give the processor time of a call, in seconds, collecting no garbage in it.
+    """Return the processor time of a call, in seconds, collecting no garbage in it.
 
     What a collection takes depends on all that this process holds, and on when.
     """
@@ -256,7 +256,7 @@ async def _flush() -> None:
 
 
 def tick(setup: Setup, count: int = 100) -> float:
-    """Give the processor time of one of MemDash's ticks, in seconds."""
+    """Return the processor time of one of MemDash's ticks, in seconds."""
 
     def run() -> None:
         for _ in range(count):
@@ -362,7 +362,7 @@ async def measure(options: argparse.Namespace, caught: Heartbeats) -> None:
             )
             await print_tasks(setup, options.tasks, options.graph)
             await print_hooks(setup, options.graph, options.rounds)
-            if faults := border.texts():  # what failed was cheap, and no measurement
+            if faults := boundary.texts():  # what failed was cheap, and no measurement
                 raise RuntimeError(f"MemDash failed meanwhile: {'; '.join(faults)}")
             setup.switch(False)
             await plugin.close()

@@ -107,7 +107,7 @@ class Clock:
 
 
 def small_output(seconds: float) -> bytes:
-    """Give an output of 100 kB after a while."""
+    """Return an output of 100 kB after a while."""
     block = np.ones(1_000_000)
     time.sleep(seconds)
     return bytes(100_000 + int(block[0]))
@@ -169,13 +169,13 @@ def _own(message: dict[str, Any]) -> Any:
 
 
 def address_of(number: int) -> str:
-    """Give the address of a simulated worker: four to a host, nobody listens there."""
+    """Return address of a simulated worker: four to a host, nobody listens there."""
     host, place = divmod(number, 4)
     return f"tcp://127.1.{host // 250}.{host % 250 + 1}:{50_000 + place}"
 
 
 def pid_of(number: int) -> int:
-    """Give the process number that a simulated worker says it has."""
+    """Return the process number that a simulated worker says it has."""
     return 100_000 + number
 
 
@@ -232,7 +232,7 @@ async def add_workers(running: Scheduler, count: int, metrics: dict[str, Any]) -
 
 
 def packed(message: dict[str, Any], count: int, *, with_memdash: bool) -> list[Any]:
-    """Give a caught heartbeat as each worker would send it, packed for the comm."""
+    """Return a caught heartbeat as each worker would send it, packed for the comm."""
     frames = []
     for number in range(count):
         sent = pickle.loads(pickle.dumps(message))

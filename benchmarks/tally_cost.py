@@ -79,7 +79,7 @@ WORKLOADS: list[Work] = [
 
 
 def seconds(work: Work) -> float:
-    """Give the processor time of a function, once."""
+    """Return the processor time of a function, once."""
     start = time.process_time()
     work()
     return time.process_time() - start
@@ -103,7 +103,7 @@ def measure(tally: Tally, mapping: object, work: Work, variant: str) -> float:
 
 
 def per_call(tally: Tally, mapping: object) -> float:
-    """Give the time of a begin and its end, in nanoseconds."""
+    """Return the time of a begin and its end, in nanoseconds."""
     begin, end = tally.begin, tally.end
     rounds = 20_000
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dask_memdash.client.connection import connect, explain
-    from dask_memdash.plugins.scheduler.plugin import MemDash
     from dask_memdash.client.order_preview import order
+    from dask_memdash.plugins.scheduler.plugin import MemDash
 
 __version__ = "0.1.0"
 
@@ -44,11 +44,11 @@ def dask_setup(server: Any) -> None:
     ``distributed.scheduler.preload``.  On a worker or a nanny it does nothing: the
     scheduler sets those up.
     """
-    from dask_memdash.boundary import border
+    from dask_memdash.boundary import boundary
 
     def register() -> None:
         from dask_memdash.plugins.scheduler.plugin import preload
 
         preload(server)
 
-    border.guarded(register, "preloading dask_memdash")()
+    boundary.guarded(register, "preloading dask_memdash")()

@@ -1,7 +1,7 @@
-"""The border: what the host calls goes through here, and nothing gets out.
+"""The boundary: what the host calls goes through here, and nothing gets out.
 
 Covers: every plugin hook, heartbeat, handler, callback and thread of MemDash's
-that code outside MemDash calls.  Each process has its own :data:`border`.  What
+that code outside MemDash calls.  Each process has its own :data:`boundary`.  What
 fails is logged at a limited rate and remembered as a fault; faults travel with
 heartbeats and samples to the scheduler, where the page shows MemDash as degraded.
 
@@ -53,7 +53,7 @@ class Fault:
         return f"MemDash failed in {self.where} {times}: {self.error}"
 
 
-class Border:
+class Boundary:
     """Wraps functions so that they never raise, and remembers what failed.
 
     Only :class:`Exception` is held back: ``SystemExit``, ``KeyboardInterrupt`` and
@@ -126,7 +126,7 @@ class Border:
             logger.warning("%s", fault.text, exc_info=exc_info)
 
     def texts(self) -> tuple[str, ...]:
-        """Give every fault so far as a sentence."""
+        """Return every fault so far as a sentence."""
         with self._lock:
             return tuple(fault.text for fault in self._faults.values())
 
@@ -143,12 +143,12 @@ def _text(error: BaseException) -> str:
         return f"{type(error).__name__}, which cannot be printed"
 
 
-#: The border of this process.
-border = Border()
+#: The boundary of this process.
+boundary = Boundary()
 
 
 def guard_entry_points(cls: C) -> C:
-    """Put every public method that the class body defines behind the border.
+    """Put every public method that the class body defines behind the boundary.
 
     The one mechanism for classes whose methods the host calls (plugins and
     extensions).  Methods that start with an underscore are ours alone.  The class
@@ -160,5 +160,5 @@ def guard_entry_points(cls: C) -> C:
     for name, member in list(vars(cls).items()):
         if not name.startswith("_") and name not in bare and inspect.isfunction(member):
             where = f"{cls.__name__}.{name}"
-            setattr(cls, name, border.guarded(member, where, fallbacks.get(name)))
+            setattr(cls, name, boundary.guarded(member, where, fallbacks.get(name)))
     return cls

@@ -42,7 +42,7 @@ class Settings:
     incidents_keep: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the settings as a plain dict, to be sent to workers."""
+        """Return the settings as a plain dict, to be sent to workers."""
         return asdict(self)
 
     @classmethod
@@ -78,7 +78,7 @@ def load(overrides: Mapping[str, Any] | None = None) -> Settings:
 
 
 def defaults() -> Settings:
-    """Give the settings that hold when nothing is configured."""
+    """Return the settings that hold when nothing is configured."""
     return Settings(
         **{_name(key): check(_defaults()[key]) for key, check in CHECKS.items()}
     )
@@ -91,7 +91,7 @@ def terminate_fraction() -> float | None:
 
 
 def scratch_directory() -> str:
-    """Give the directory that workers spill to unless they are told otherwise."""
+    """Return the directory that workers spill to unless they are told otherwise."""
     return str(dask.config.get("temporary-directory", None) or tempfile.gettempdir())
 
 

@@ -1,7 +1,7 @@
 """Every error that MemDash raises on purpose.
 
 They are raised inside MemDash and towards the person who calls it (client,
-command line).  Towards the host, none of them crosses the border: see
+command line).  Towards the host, none of them crosses the boundary: see
 :mod:`dask_memdash.boundary`.
 """
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 def page_link(
     dashboard: str | None, path: str | None, incident_id: str | None = None
 ) -> str | None:
-    """Give the address of the page, open at an incident.
+    """Return the address of the page, open at an incident.
 
     Parameters
     ----------

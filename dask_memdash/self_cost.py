@@ -75,7 +75,7 @@ class CostMeter:
         return timed  # type: ignore[return-value]
 
     def rate(self) -> float | None:
-        """Give seconds of processor time per second: the share of a core.
+        """Return seconds of processor time per second: the share of a core.
 
         Over the last `SPAN` seconds or a little more; None before so long.
         """
@@ -164,7 +164,7 @@ def weigh(thing: object, depth: int = 8) -> int:
 
 @functools.cache
 def _names_of(kind: type) -> tuple[str, ...] | None:
-    """Give the names of a dataclass's fields; None for another type."""
+    """Return the names of a dataclass's fields; None for another type."""
     return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else None
 
 

@@ -22,7 +22,7 @@ def count(number: int, thing: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Give a share as a whole number of percent."""
+    """Return a share as a whole number of percent."""
     return f"{100 * share:.0f} %"
 
 

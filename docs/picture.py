@@ -46,7 +46,7 @@ PATIENCE = 60
 
 
 def load(number: int) -> np.ndarray:
-    """Give 16 MB that stay, as a client that persists keeps them."""
+    """Return 16 MB that stay, as a client that persists keeps them."""
     time.sleep(0.15)
     return np.full(2_000_000, float(number))
 

@@ -19,13 +19,13 @@ ENOUGH = 3
 
 #: Excess of a task, in bytes, and of its output's size, that is nothing to speak of:
 #: garbage, caches and what the interpreter keeps for itself.
-TRIFLE = 2**16
-TRIFLE_PART = 0.02
+LEAST_LEFT = 2**16
+LEAST_PART = 0.02
 
 #: Excess of all tasks of a prefix together, in bytes, that is nothing to speak of: an
 #: arena of small objects (1 MiB) is charged whole to the task for which it was opened,
 #: and stays for everybody; some come with no task's doing.
-TRIFLE_TOTAL = 2 * 2**20
+LEAST_TOTAL = 2 * 2**20
 
 #: Outputs believed at less or more than this many times their weight are flagged.
 TOO_LIGHT = 0.5
@@ -82,11 +82,11 @@ def audit(prefixes: Mapping[str, PrefixState], growth: int) -> dict[str, Audit]:
 
 
 def _excess(state: PrefixState) -> int:
-    """Give what all tasks of a prefix left beyond their outputs, if it is much."""
+    """Return what all tasks of a prefix left beyond their outputs, if it is much."""
     weighed = state.weighed
     excess = weighed.left - weighed.believed
-    trifle = TRIFLE * weighed.count + TRIFLE_PART * weighed.believed
-    return excess if excess > max(trifle, TRIFLE_TOTAL) else 0
+    trifle = LEAST_LEFT * weighed.count + LEAST_PART * weighed.believed
+    return excess if excess > max(trifle, LEAST_TOTAL) else 0
 
 
 def _audit(state: PrefixState, leaked: int) -> Audit:
@@ -94,7 +94,7 @@ def _audit(state: PrefixState, leaked: int) -> Audit:
     believed = weighed.believed // weighed.count
     measured = max(0, weighed.left - leaked) // weighed.count
     flag = ""
-    if abs(measured - believed) > TRIFLE:
+    if abs(measured - believed) > LEAST_LEFT:
         if believed < TOO_LIGHT * measured:
             flag = "too-light"
         elif believed > TOO_HEAVY * measured:

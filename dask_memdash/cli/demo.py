@@ -531,8 +531,7 @@ def _complaint(
     with clear_messages(), terminate_like_ctrl_c():
         from importlib import import_module
 
-        from dask_memdash.demos import cluster, shuffles, stages, tables
-        from dask_memdash.demos import terminal
+        from dask_memdash.demos import cluster, shuffles, stages, tables, terminal
 
         complaint = import_module(f"dask_memdash.demos.{name}").COMPLAINT
         for module in complaint.needs:
@@ -579,7 +578,7 @@ def _starting(plan: Plan) -> str:
 
 
 def _say(as_json: bool) -> Say:
-    """Give what prints: beside the JSON object, to standard error."""
+    """Return what prints: beside the JSON object, to standard error."""
     return lambda text: click.echo(text, err=as_json)
 
 

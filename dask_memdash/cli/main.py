@@ -1,10 +1,10 @@
 """The command line: ``dask memdash …``.
 
 Dask finds :func:`main` through the entry point group ``dask_cli`` and imports this
-module with every ``dask`` command, so that nothing heavy is imported at its top.
-Covers options and exit statuses; what commands do stands in
-:mod:`dask_memdash.cli.worker_plan` and, for the demos of :mod:`dask_memdash.cli.demo`, in
-:mod:`dask_memdash.demos`.
+module with every ``dask`` command, so that nothing heavy is imported at its top. Covers
+options and exit statuses; what commands do stands in
+:mod:`dask_memdash.cli.worker_plan` and, for the demos of :mod:`dask_memdash.cli.demo`,
+in :mod:`dask_memdash.demos`.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def limits(
     if profile and scheduler:
         raise click.UsageError("give --profile or --scheduler, not both")
     with clear_messages():
-        from dask_memdash.cli import worker_plan
         from dask_memdash.analysis.limits.worker_plan import Wishes
+        from dask_memdash.cli import worker_plan
 
         found = worker_plan.plan_here(
             Wishes(nworkers, nthreads, reserve),

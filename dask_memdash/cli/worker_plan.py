@@ -1,8 +1,8 @@
 """``dask memdash limits``: look at this machine and say how to start workers on it.
 
-Gathers what :mod:`dask_memdash.analysis.limits.worker_plan` works with (this machine's limits, and
-measured peaks from a file or from a running MemDash) and writes the plan out as text,
-JSON or variables.
+Gathers what :mod:`dask_memdash.analysis.limits.worker_plan` works with (this machine's
+limits, and measured peaks from a file or from a running MemDash) and writes the plan
+out as text, JSON or variables.
 """
 
 from __future__ import annotations
@@ -16,14 +16,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dask_memdash.analysis.limits.worker_plan import Peak, Plan, Wishes, largest_peak, make_plan
-from dask_memdash.text import format_bytes
+from dask_memdash.analysis.limits.worker_plan import (
+    Peak,
+    Plan,
+    Wishes,
+    largest_peak,
+    make_plan,
+)
 from dask_memdash.errors import MemDashError
 from dask_memdash.model.limit_facts import LimitFacts
 from dask_memdash.system.memory_limits import read_facts
+from dask_memdash.text import format_bytes
 
 #: Seconds that a scheduler may take to answer, and bytes read of its answer.
-PATIENCE = 10.0
+HTTP_TIMEOUT = 10.0
 MAX_ANSWER = 2**26
 
 
@@ -177,7 +183,7 @@ def _largest(data: object, where: str) -> Peak:
 
 def _get(url: str) -> Any:
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT) as answer:
             return json.loads(answer.read(MAX_ANSWER))
     except urllib.error.HTTPError as error:
         error.close()

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import KilledWorker, default_client
 
+from dask_memdash.client.dataframes import frame
+from dask_memdash.client.explanation import Explanation
 from dask_memdash.errors import (
     MemDashError,
     NotRegisteredError,
@@ -24,10 +26,8 @@ from dask_memdash.errors import (
     UnexplainedError,
     UnknownIncidentError,
 )
-from dask_memdash.client.explanation import Explanation
-from dask_memdash.client.dataframes import frame
 from dask_memdash.links import page_link
-from dask_memdash.plugins.worker.probe import PROTOCOL
+from dask_memdash.plugins.protocol import PROTOCOL
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -36,7 +36,7 @@ __all__ = ["Connection", "connect", "explain"]
 
 #: Longest that one question may take, in seconds, and longest for the report, which is
 #: drawn for the asking.
-PATIENCE = 30.0
+ANSWER_TIMEOUT = 30.0
 PATIENT = 120.0
 
 #: How long an explanation waits for the evidence unless told otherwise, in seconds.
@@ -58,7 +58,7 @@ KEY_SHOWN = 1000
 
 
 def connect(client: Client | None = None) -> Connection:
-    """Give what MemDash knows of the cluster that a client talks to.
+    """Return what MemDash knows of the cluster that a client talks to.
 
     Parameters
     ----------
@@ -107,27 +107,27 @@ class Connection:
         return f"<MemDash on {self._address}>"
 
     def cluster(self) -> Any:
-        """Give the cluster at a glance, in one row."""
+        """Return the cluster at a glance, in one row."""
         return self._frame("cluster")
 
     def workers(self) -> Any:
-        """Give the connected workers, by address."""
+        """Return the connected workers, by address."""
         return self._frame("workers")
 
     def prefixes(self) -> Any:
-        """Give the task prefixes with their storage and execution, largest first."""
+        """Return the task prefixes with their storage and execution, largest first."""
         return self._frame("prefixes")
 
     def incidents(self) -> Any:
-        """Give the incidents by id, newest first."""
+        """Return the incidents by id, newest first."""
         return self._frame("incidents")
 
     def order(self) -> Any:
-        """Give the graphs, each with what it needs and what was held."""
+        """Return the graphs, each with what it needs and what was held."""
         return self._frame("order")
 
     def limits(self) -> Any:
-        """Give the audit of each worker's memory limit, worst first."""
+        """Return the audit of each worker's memory limit, worst first."""
         return self._frame("limits")
 
     def report(self, path: str | os.PathLike[str]) -> Any:
@@ -201,7 +201,7 @@ class Connection:
     ) -> tuple[Any, dict[str, Any]]:
         """Ask for what the JSON API has at a path; give it, and what came with it."""
         address = self._address
-        patience = PATIENCE if patience is None else patience
+        patience = ANSWER_TIMEOUT if patience is None else patience
         try:
             scheduler: Any = self._client.scheduler
             call = scheduler.memdash_query(path=path, arguments={})
@@ -287,7 +287,7 @@ class Connection:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Give an exception and what caused it, or is grouped in it, nearest first."""
+    """Return an exception and what caused it, or is grouped in it, nearest first."""
     todo, seen = [error], set[int]()
     while todo and len(seen) < MAX_CHAIN:
         one = todo.pop(0)

@@ -41,7 +41,7 @@ PARTS = (
 
 
 def _fields(kind: str, *names: str, inside: str = "", start: str = "") -> Any:
-    """Give columns of one kind, called as the fields are, from one place."""
+    """Return columns of one kind, called as the fields are, from one place."""
     place = (inside,) if inside else ()
     return {start + name: ((*place, name), kind) for name in names}
 

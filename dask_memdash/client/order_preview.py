@@ -13,12 +13,12 @@ import dask
 import numpy as np
 from dask.utils import key_split, parse_bytes
 
-from dask_memdash.client import size_estimates
 from dask_memdash.analysis.order.comparison import Judgement, Snapshot, judge
 from dask_memdash.analysis.order.simulate import Shape
-from dask_memdash.text import count, format_bytes
+from dask_memdash.client import size_estimates
 from dask_memdash.errors import MemDashError
 from dask_memdash.model.graph_columns import MAX_PREFIXES, PINNED
+from dask_memdash.text import count, format_bytes
 
 #: Size of the drawing in pixels, and its margins.
 WIDTH, HEIGHT, MARGIN = 640, 220, 12
@@ -232,7 +232,7 @@ def order(
 
 
 def _materialise(collections: Sequence[Any]) -> tuple[dict[Any, Any], set[Any]]:
-    """Give the tasks that the scheduler would get, and the keys that are wanted."""
+    """Return the tasks that the scheduler would get, and the keys that are wanted."""
     from dask._task_spec import convert_legacy_graph
     from dask.base import collections_to_expr, is_dask_collection
     from dask.core import flatten
@@ -260,7 +260,7 @@ def _known(
     sample: bool,
     client: Any,
 ) -> tuple[list[int | None], dict[str, str]]:
-    """Give the sizes that are known by rank, and by prefix where they come from."""
+    """Return the sizes that are known by rank, and by prefix where they come from."""
     keys = list(ranks)
     found: dict[Any, int] = {}
     sources: dict[str, str] = {}
@@ -274,14 +274,17 @@ def _known(
     take(size_estimates.told(sizes, keys), "told")
     take(size_estimates.of_arrays(collections, keys), "array")
     if sample:
-        take(size_estimates.told(size_estimates.sampled(graph, ranks, found), keys), "sampled")
+        take(
+            size_estimates.told(size_estimates.sampled(graph, ranks, found), keys),
+            "sampled",
+        )
     if client is not None:
         take(size_estimates.told(_measured(client), keys), "measured")
     return [found.get(key) for key in keys], sources
 
 
 def _measured(client: Any) -> dict[str, int | str]:
-    """Give the median output sizes that MemDash measured on a cluster, by prefix."""
+    """Return the median output sizes that MemDash measured on a cluster, by prefix."""
     from dask_memdash.client.connection import connect
     from dask_memdash.errors import NotRegisteredError
 
@@ -295,7 +298,7 @@ def _measured(client: Any) -> dict[str, int | str]:
 
 
 def _cluster(client: Any) -> tuple[int | None, int | None]:
-    """Give the threads and the sum of the limits of a client's cluster."""
+    """Return the threads and the sum of the limits of a client's cluster."""
     if client is None:
         return None, None
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
@@ -346,7 +349,7 @@ def _preview(judgement: Judgement, rows: list[PrefixSizes]) -> OrderPreview:
 
 
 def _path(positions: list[int], sizes: list[int], tasks: int, most: int) -> str:
-    """Give the points of a line in the drawing's pixels."""
+    """Return the points of a line in the drawing's pixels."""
     return " ".join(
         f"{MARGIN + (WIDTH - 2 * MARGIN) * position / max(1, tasks):.1f},"
         f"{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * size / most:.1f}"

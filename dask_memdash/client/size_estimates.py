@@ -30,7 +30,7 @@ SAMPLE_TIME = 30.0
 
 
 def told(sizes: Sizes | None, keys: Iterable[Any]) -> dict[Any, int]:
-    """Give the sizes that the caller says, by key.
+    """Return the sizes that the caller says, by key.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def told(sizes: Sizes | None, keys: Iterable[Any]) -> dict[Any, int]:
 
 
 def of_arrays(collections: Sequence[Any], keys: Iterable[Any]) -> dict[Any, int]:
-    """Give the sizes of outputs that are blocks of arrays, by key."""
+    """Return the sizes of outputs that are blocks of arrays, by key."""
     blocks: dict[str, tuple[Any, int]] = {}
     for collection in collections:
         for name, chunks, dtype in _arrays(collection):
@@ -70,7 +70,7 @@ def of_arrays(collections: Sequence[Any], keys: Iterable[Any]) -> dict[Any, int]
 
 
 def _arrays(collection: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Give name, chunks and dtype of a collection and of the arrays it is made from."""
+    """Return name, chunks and dtype of a collection and of its source arrays."""
     graph = collection.__dask_graph__()
     for name, layer in getattr(graph, "layers", {}).items():
         notes = getattr(layer, "collection_annotations", None) or {}
@@ -135,7 +135,7 @@ def sampled(
 
 
 def _needs(graph: Mapping[Any, Any], key: Any) -> set[Any] | None:
-    """Give a task with all it needs; None when that is too much."""
+    """Return a task with all it needs; None when that is too much."""
     needed, stack = {key}, [key]
     while stack:
         for need in graph[stack.pop()].dependencies:

@@ -121,7 +121,7 @@ class Api:
         return False
 
     def peaks(self, since: float) -> dict[str, int]:
-        """Give the most that each part of the cluster's breakdown reached, in bytes.
+        """Return the most that each part of the cluster's breakdown reached, in bytes.
 
         The parts reach it at different times: they do not add up.
         """
@@ -151,7 +151,7 @@ def deaths(incidents: Sequence[dict[str, Any]]) -> int:
 
 
 def verdict(incidents: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Give the diagnosis that speaks for a run: None where nothing happened.
+    """Return the diagnosis that speaks for a run: None where nothing happened.
 
     That of a task that was given up, since it joins those of its deaths; else of the
     death, or else of the pause, that is surest.

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from dask_memdash.text import format_bytes
 from dask_memdash.demos import terminal
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
 from dask_memdash.demos.stages import MB, Complaint, Stage
+from dask_memdash.text import format_bytes
 
 #: Tasks, and what each leaves in a cycle, in bytes.
 FILES = 24
@@ -111,7 +111,7 @@ def locked(session: Session) -> Steps:
 
 
 def _silence(dask_scheduler: Any = None) -> float:
-    """Give how long the most silent worker has said nothing to Dask, in seconds."""
+    """Return how long the most silent worker has said nothing to Dask, in seconds."""
     now = time.time()
     return max(
         (now - worker.last_seen for worker in dask_scheduler.workers.values()),

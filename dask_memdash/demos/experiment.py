@@ -123,7 +123,7 @@ class Result:
         return self.outcome != "timed out" and self.cause != "unknown"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as plain data."""
+        """Return everything as plain data."""
         case = self.case
         return {
             "case": case.name,
@@ -194,7 +194,9 @@ def run(
     }
     result.peaks = session.api.peaks(session.start)
     told = f"{case.name:<{terminal.NAME}}  {result.outcome} after "
-    told += f"{terminal.seconds(result.runtime)}, {terminal.count(result.deaths, 'death')}"
+    told += (
+        f"{terminal.seconds(result.runtime)}, {terminal.count(result.deaths, 'death')}"
+    )
     say(f"{told}, cause: {result.cause}" if result.cause else told)
     return result
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dask_memdash.text import format_bytes
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
 from dask_memdash.demos.stages import MB, Complaint, Stage
+from dask_memdash.text import format_bytes
 
 #: Tasks, and what each puts into the cache, in bytes.
 LOGS = 40

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from dask_memdash.text import count, format_bytes
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
 from dask_memdash.demos.stages import MB, Complaint, Stage
+from dask_memdash.text import count, format_bytes
 
 #: Outputs that are persisted, and the size of each in bytes.
 DAYS = 7

@@ -60,14 +60,14 @@ def _count(dask_scheduler: Any = None) -> tuple[int, int, int, int, int]:
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[Progress], None]]:
     """Draw a bar on standard error where that is a terminal, and nothing elsewhere."""
-    terminal = sys.stderr.isatty()
+    drawing = sys.stderr.isatty()
 
     def draw(now: Progress) -> None:
-        if terminal and now.total:
+        if drawing and now.total:
             filled = WIDTH * now.finished // now.total
             drawn = "█" * filled + "·" * (WIDTH - filled)
-            text = f"{title[: terminal.NAME]:<{terminal.NAME}}  {drawn} {now.finished:,} of "
-            text += f"{now.total:,} tasks"
+            text = f"{title[: terminal.NAME]:<{terminal.NAME}}  {drawn} "
+            text += f"{now.finished:,} of {now.total:,} tasks"
             if now.running < now.workers:
                 text += f", {now.workers - now.running} of {now.workers} workers paused"
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
@@ -75,5 +75,5 @@ def bar(title: str) -> Iterator[Callable[[Progress], None]]:
     try:
         yield draw
     finally:
-        if terminal:
+        if drawing:
             print("\r\033[K", end="", file=sys.stderr, flush=True)  # noqa: T201

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from distributed import KilledWorker
 
-from dask_memdash.demos import tables
-from dask_memdash.demos import terminal
+from dask_memdash.demos import tables, terminal
 from dask_memdash.demos.api import Api
 from dask_memdash.demos.cluster import Plan, Running, running
 from dask_memdash.demos.experiment import Result, Say, series

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from dask_memdash.text import format_bytes
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
 from dask_memdash.demos.stages import MB, Complaint, Stage
+from dask_memdash.text import format_bytes
 
 #: What the tasks need, in bytes: one file is much larger than the others.
 FILE = 16 * MB

@@ -7,9 +7,9 @@ from typing import Any
 
 from distributed import futures_of
 
-from dask_memdash.text import format_bytes
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
 from dask_memdash.demos.stages import Complaint, Stage
+from dask_memdash.text import format_bytes
 
 #: Files that are read, and lines of each.
 FILES = 214
@@ -110,7 +110,7 @@ def _sizes(result: Result) -> str:
 
 
 def _skew(result: Result) -> float:
-    """Give how many times as large as the median the largest output is."""
+    """Return how many times as large as the median the largest output is."""
     sizes = result.figures["output_bytes"]
     return float(sizes["max"] / max(1, sizes["p50"]))
 

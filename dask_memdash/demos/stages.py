@@ -41,7 +41,7 @@ class Stage:
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def plan(self, host: str, port: int) -> Plan:
-        """Give the cluster that it asks for."""
+        """Return the cluster that it asks for."""
         return Plan(
             self.workers, self.memory_limit, host, port, self.threads, self.config
         )
@@ -63,11 +63,11 @@ class Complaint:
     needs: tuple[str, ...] = ("numpy",)
 
     def plans(self, host: str, port: int) -> list[Plan]:
-        """Give the clusters of the stages."""
+        """Return the clusters of the stages."""
         return [stage.plan(host, port) for stage in self.stages]
 
     def largest(self, host: str, port: int) -> Plan:
-        """Give the cluster that needs the most memory."""
+        """Return the cluster that needs the most memory."""
         return max(self.plans(host, port), key=lambda plan: plan.needed)
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from dask_memdash.text import format_bytes
 from dask_memdash.demos import terminal
 from dask_memdash.demos.api import PEAKS
 from dask_memdash.demos.cluster import Plan
 from dask_memdash.demos.experiment import Result
+from dask_memdash.text import format_bytes
 
 #: Shown where nothing is known, or nothing happened.
 NOTHING = "–"
@@ -47,7 +47,7 @@ def peaks(results: Sequence[Result]) -> str:
 
 
 def told(results: Sequence[Result]) -> list[str]:
-    """Give what MemDash says of each run that had deaths or did not end well."""
+    """Return what MemDash says of each run that had deaths or did not end well."""
     lines = []
     for result in results:
         if result.diagnosis is None:
@@ -62,7 +62,7 @@ def told(results: Sequence[Result]) -> list[str]:
 
 
 def document(demo: str, plans: Sequence[Plan], results: Sequence[Result]) -> Any:
-    """Give everything as plain data; each run has its plan, in the same order."""
+    """Return everything as plain data; each run has its plan, in the same order."""
     runs = [
         {
             "workers": plan.workers,

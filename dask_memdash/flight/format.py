@@ -105,17 +105,17 @@ _NONSENSE = 2.0**60
 
 
 def file_size(slots: int) -> int:
-    """Give the size in bytes of a recorder of so many slots."""
+    """Return the size in bytes of a recorder of so many slots."""
     return HEADER_SIZE + slots * SLOT_SIZE
 
 
 def slot_offset(index: int) -> int:
-    """Give the offset in bytes of a slot, which is where its counters stand."""
+    """Return the offset in bytes of a slot, which is where its counters stand."""
     return HEADER_SIZE + index * SLOT_SIZE
 
 
 def key_digest(text: str) -> bytes:
-    """Give the 16 bytes that identify a key whose text does not fit into a slot.
+    """Return the 16 bytes that identify a key whose text does not fit into a slot.
 
     Of a very long text only the beginning, the end and the length count, so that
     a key of 10 MB costs no more than others.
@@ -251,12 +251,12 @@ def write_error(buffer: memoryview, index: int, error: int) -> None:
 
 
 def raw_counters(buffer: memoryview, index: int) -> tuple[int, int, int]:
-    """Give a slot's bytes now (negative: freed more), at most, and their error."""
+    """Return a slot's bytes now (negative: freed more), at most, and their error."""
     return _COUNTERS.unpack_from(buffer, slot_offset(index))
 
 
 def read_counters(buffer: memoryview, index: int) -> tuple[int, int, int]:
-    """Give a slot's bytes now, at most, and their error; each at least 0."""
+    """Return a slot's bytes now, at most, and their error; each at least 0."""
     now, peak, error = raw_counters(buffer, index)
     return max(now, 0), max(peak, now, 0), max(error, 0)
 

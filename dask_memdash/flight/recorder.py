@@ -32,7 +32,7 @@ MEMORY_NAME = "dask-memdash-flight"
 
 
 def default_directory(base: str | None = None) -> Path:
-    """Give the directory of this user's flight recorders, which may not exist yet."""
+    """Return the directory of this user's flight recorders, which may not exist yet."""
     if base is None:
         shm = Path("/dev/shm")
         base = str(shm) if os.access(shm, os.W_OK) else tempfile.gettempdir()
@@ -41,7 +41,7 @@ def default_directory(base: str | None = None) -> Path:
 
 
 def recorder_path(pid: int, base: str | None = None) -> Path | None:
-    """Give where the recorder of a living process stands; None if it is gone."""
+    """Return where the recorder of a living process stands; None if it is gone."""
     ticks = start_ticks(pid)
     if ticks is None:
         return None
@@ -149,16 +149,16 @@ class FlightRecorder:
         layout.write_state(self.buffer, index, layout.PENDING)
 
     def release(self, index: int) -> None:
-        """Give a slot back."""
+        """Return a slot back."""
         layout.write_state(self.buffer, index, layout.FREE)
         self._free.append(index)
 
     def counters(self, index: int) -> tuple[int, int, int]:
-        """Give what a slot's task holds now, held at most, and the error, in bytes."""
+        """Return a slot's bytes held now, held at most, and their error."""
         return layout.read_counters(self.buffer, index)
 
     def raw_counters(self, index: int) -> tuple[int, int, int]:
-        """Give the counters as they stand: what a task holds now may be negative."""
+        """Return the counters as they stand: what a task holds now may be negative."""
         return layout.raw_counters(self.buffer, index)
 
     def write_counters(self, index: int, now: int, peak: int, error: int) -> None:

@@ -74,7 +74,7 @@ def share_out(
 
 
 def error_of_finished(held_at_end: int, output: int, shared: int) -> int:
-    """Give the error of a finished task's peak, in bytes.
+    """Return the error of a finished task's peak, in bytes.
 
     What a task holds at its end should be its output.  By how much it is not
     (garbage, memory that the allocator kept, what other threads and transfers did

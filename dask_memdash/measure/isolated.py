@@ -20,7 +20,7 @@ from dask_memdash.system.proc import HighWater
 
 #: Disagreement of count and kernel, in bytes, that says nothing: the kernel hands out
 #: huge pages of 2 MiB and keeps its own count of pages in batches.
-TRIFLE = 2**21
+COUNT_TOLERANCE = 2**21
 
 #: The largest small object, in bytes: what is larger is counted one by one.
 LARGEST_SMALL = 512
@@ -100,9 +100,11 @@ def judge(
     least, most = arrow
     if counted is None:
         return Found(grown, max(free + moved, most - grown), HWM)
-    trifle = TRIFLE + counted // 50
+    trifle = COUNT_TOLERANCE + counted // 50
     beyond = grown - counted
-    if most > max(TRIFLE, least, beyond) or least > max(TRIFLE, grown):
+    if most > max(COUNT_TOLERANCE, least, beyond) or least > max(
+        COUNT_TOLERANCE, grown
+    ):
         # Arrow's arrays never change and mostly live as long as the task does; what
         # was counted may have gone before they came.
         error = counted + most - max(grown, least) + moved
@@ -114,7 +116,7 @@ def judge(
         # What was free may have been used or not: the truth is within the error.
         return Found(grown, free + moved, HWM, untouched=short)
     unused = free + min(beyond, 0)
-    if unused <= max(TRIFLE, counted // 2):
+    if unused <= max(COUNT_TOLERANCE, counted // 2):
         unused = 0
     return Found(counted, max(abs(beyond), unused), EXACT)
 
@@ -131,7 +133,7 @@ def with_small_objects(found: Found, blocks: int, output: int | None) -> Found:
         far as there are objects that it can be made of.
     """
     missing = min(output or 0, blocks * LARGEST_SMALL) - found.peak
-    if missing <= TRIFLE:
+    if missing <= COUNT_TOLERANCE:
         return found
     return found._replace(
         peak=found.peak + missing,
@@ -215,7 +217,7 @@ def arrow_pool() -> ArrowPool | None:
 
 
 def _had(before: ArrowPool | None, after: ArrowPool | None) -> tuple[int, int]:
-    """Give the least and the most that was had from Arrow's pool in between."""
+    """Return the least and the most that was had from Arrow's pool in between."""
     if after is None:
         return 0, 0
     if before is None:

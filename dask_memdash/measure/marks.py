@@ -83,13 +83,13 @@ class MarkedThreads(MutableMapping[int, Any]):
         return len(self.copy()) if self._before else len(self._own)
 
     def copy(self) -> dict[int, Any]:
-        """Give a plain dict of all threads and keys, as they are now."""
+        """Return a plain dict of all threads and keys, as they are now."""
         return {**self._before.copy(), **self._own}
 
     def items(self) -> ItemsView[int, Any]:
-        """Give the threads and keys as they are now; later changes do not matter."""
+        """Return the threads and keys as they are now; later changes do not matter."""
         return self.copy().items()
 
     def values(self) -> ValuesView[Any]:
-        """Give the keys as they are now."""
+        """Return the keys as they are now."""
         return self.copy().values()

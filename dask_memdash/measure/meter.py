@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dask_memdash.measure.isolated import Before, Found
+from dask_memdash.flight.format import slot_offset
+from dask_memdash.flight.recorder import FlightRecorder
 from dask_memdash.measure.attribution import (
     ESTIMATED,
     EXACT,
@@ -26,8 +27,7 @@ from dask_memdash.measure.attribution import (
     Begun,
     share_out,
 )
-from dask_memdash.flight.recorder import FlightRecorder
-from dask_memdash.flight.format import slot_offset
+from dask_memdash.measure.isolated import Before, Found
 from dask_memdash.measure.regression import Share
 from dask_memdash.measure.tally import Tally
 

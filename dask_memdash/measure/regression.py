@@ -61,7 +61,7 @@ class PrefixRegression:
         self._new += 1
 
     def of(self, prefix: str) -> Share | None:
-        """Give what a task of a prefix has, as last solved; None when not known."""
+        """Return what a task of a prefix has, as last solved; None when not known."""
         return self._shares.get(prefix)
 
     def solve(self) -> None:
@@ -122,7 +122,7 @@ def _non_negative(rows: list[tuple[float, list[int]]], n: int) -> list[float]:
 
 
 def _mean(rows: list[tuple[float, list[int]]], index: int) -> float:
-    """Give what a task has on average where one of a prefix runs: where to start.
+    """Return what a task has on average where one of a prefix runs: where to start.
 
     Prefixes that only ever run together stay there, as nothing moves them apart.
     """
@@ -131,7 +131,7 @@ def _mean(rows: list[tuple[float, list[int]]], index: int) -> float:
 
 
 def _doubt(rows: list[tuple[float, list[int]]], x: list[float], index: int) -> int:
-    """Give by how much a share may be wrong as others always run beside it.
+    """Return by how much a share may be wrong as others always run beside it.
 
     Of prefixes that only ever run together only the sum is known.
     """
@@ -144,7 +144,7 @@ def _doubt(rows: list[tuple[float, list[int]]], x: list[float], index: int) -> i
 
 
 def _spread(rows: list[tuple[float, list[int]]], x: list[float], index: int) -> int:
-    """Give what 9 in 10 observations of a prefix leave unexplained, per task."""
+    """Return what 9 in 10 observations of a prefix leave unexplained, per task."""
     left = sorted(
         abs(total - sum(c * b for c, b in zip(counts, x, strict=True))) / sum(counts)
         for total, counts in rows

@@ -18,7 +18,7 @@ class Sampler:
     """Calls all ticks at the least of their intervals.  Thread-safe.
 
     A tick gets the Unix time in seconds and must not raise (put it behind the
-    border).  After :meth:`remove` returns, the tick is not running and will not be
+    boundary).  After :meth:`remove` returns, the tick is not running and will not be
     called again, unless it is the tick itself that called.
     """
 

@@ -121,7 +121,7 @@ class StorageLedger:
         return sum(row.claimed for row in self.rows().values())
 
     def rows(self) -> dict[str, StorageRow]:
-        """Give the storage of every prefix that has any."""
+        """Return the storage of every prefix that has any."""
         rows = {}
         for prefix, (count, total) in self._stored.items():
             spilled, disk = self._spilled.get(prefix, (0, 0))

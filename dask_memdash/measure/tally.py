@@ -145,8 +145,8 @@ class Tally:
             )
         return texts
 
-    def arena_room(self) -> int:
-        """Give the room for small objects in arenas that are there, in bytes.
+    def arena_free(self) -> int:
+        """Return the room for small objects in arenas that are there, in bytes.
 
         By how much arenas have grown since the hooks were set, less what the objects
         that have come since take at `MEAN_SMALL` each: an estimate, at least 0.
@@ -155,7 +155,7 @@ class Tally:
         return max(0, int(self._native.arenas()) - more * MEAN_SMALL)
 
     def hooks(self) -> Hooks:
-        """Give the state of each hook as it is now."""
+        """Return the state of each hook as it is now."""
         hooks: Hooks = self._native.hooks()
         return hooks
 
@@ -238,7 +238,7 @@ def _load() -> tuple[Tally | None, str]:
 
 
 def load() -> Tally | None:
-    """Give the tally of this process; None (see `why_not`) where there is none."""
+    """Return the tally of this process; None (see `why_not`) where there is none."""
     return _load()[0]
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight import format as layout
-from dask_memdash.measure.attribution import Begun, share_out
 from dask_memdash.flight.recorder import RecorderReader
-from dask_memdash.measure.rss import RssReader
+from dask_memdash.measure.attribution import Begun, share_out
 from dask_memdash.measure.regression import PrefixRegression, Share
+from dask_memdash.measure.rss import RssReader
 
 #: Seconds of RSS kept.
 SPAN = 60.0
@@ -162,7 +162,7 @@ class WorkerWatch:
         return share_out(rss, begun, total)
 
     def _beyond(self, rss: int) -> int | None:
-        """Give what the process has beyond storage and what was left when idle last."""
+        """Return what it has beyond storage and beyond what was left when last idle."""
         beyond, base = rss, None
         for recorder in self.recorders:
             reading = recorder.reading() or {}

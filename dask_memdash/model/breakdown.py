@@ -81,7 +81,7 @@ class Breakdown:
         return max(0, self.unmanaged - self.unmanaged_old)
 
     def to_dict(self) -> dict[str, int | None]:
-        """Give every figure under its public name."""
+        """Return every figure under its public name."""
         return {
             "process": self.process,
             "managed": self.managed,

@@ -52,24 +52,24 @@ from dask_memdash.model.incidents import (
     with_attempts,
     with_lost,
 )
+from dask_memdash.model.memory_pools import danger_of, host_facts
 from dask_memdash.model.order_log import OrderLog
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import Processes, WorkerState, history_row
-from dask_memdash.model.memory_pools import danger_of, host_facts
-from dask_memdash.model.worker_errors import Homes, Troubles
+from dask_memdash.model.worker_errors import Replacements, WorkerErrors
 
 #: Least time between two points of a history, in seconds.
 SPACING = 0.5
 
 #: How long a worker's own report is waited for before a nanny's sample that does
 #: not agree with the last one is used instead, in seconds.
-PATIENCE = 1.5
+REPORT_WAIT = 1.5
 
 #: Pauses of a worker that follow each other within so many seconds are one incident.
 REST = 10.0
 
 #: Difference in stored bytes for which no report is waited for.
-TRIFLE = 2**21
+IN_STEP = 2**21
 
 #: A worker whose reason for closing ends with one of these has failed by itself.
 FAILED_CLOSING = ("heartbeat-error", "heartbeat-missing", "fail-hard")
@@ -115,8 +115,8 @@ class ClusterModel:
         self._waiting: OrderedDict[tuple[str, int], DeathReported] = OrderedDict()
         # Death of a worker → the incident of the tasks that it made Dask give up.
         self._killed: OrderedDict[str, str] = OrderedDict()
-        self._troubles = Troubles(self.incidents, self._open)
-        self._homes = Homes(self.incidents)
+        self._worker_errors = WorkerErrors(self.incidents, self._open)
+        self._replacements = Replacements(self.incidents)
 
     def handle(self, event: Event) -> None:
         """Take in what has happened: the only way to change the model."""
@@ -130,7 +130,7 @@ class ClusterModel:
         if event.address in self.processes.workers:
             self._let_go(event.address, event.time)
         self.processes.add(event)
-        self._homes.back(event.home, event.time)
+        self._replacements.back(event.home, event.time)
 
     def _worker_reported(self, event: WorkerReported) -> None:
         worker = self._known(event.address, event.pid)
@@ -152,14 +152,14 @@ class ClusterModel:
             worker.first_base = event.reading.base
         self.prefixes.replace_executing(worker.executing, event.executing)
         worker.executing = event.executing
-        worker.ran.see(event.executing, event.time)
+        worker.task_history.see(event.executing, event.time)
         self.prefixes.finish(event.finished)
         if event.limits is not None:
             self.processes.take_limits(worker, event.limits)
         self._refresh(worker, event.time)
         if event.limits is not None:
             danger = danger_of(worker, self.processes.by_key[worker.key])
-            self._troubles.kernel_near(worker, event.time, danger)
+            self._worker_errors.kernel_near(worker, event.time, danger)
 
     def _worker_sampled(self, event: WorkerSampled) -> None:
         worker = self._known(event.address, event.pid)
@@ -170,8 +170,8 @@ class ClusterModel:
             return
         newest = event.reading if event.reading is not None else worker.reading
         gap = abs(newest.managed_claimed - worker.reading.managed_claimed)
-        in_step = gap <= TRIFLE
-        if not in_step and event.time < worker.last_seen + PATIENCE:
+        in_step = gap <= IN_STEP
+        if not in_step and event.time < worker.last_seen + REPORT_WAIT:
             return  # outputs were stored since the last report: it will tell
         executing = self._named(event.executing, worker)
         worker.reading = replace(
@@ -186,7 +186,7 @@ class ClusterModel:
         )
         self.prefixes.replace_executing(worker.executing, executing)
         worker.executing = executing
-        worker.ran.see(executing, event.time)
+        worker.task_history.see(executing, event.time)
         self._refresh(worker, event.time)
 
     def _status_changed(self, event: WorkerStatusChanged) -> None:
@@ -277,7 +277,7 @@ class ClusterModel:
             killed.tasks = (*killed.tasks, event.task)
 
     def _death_of(self, worker: WorkerState, time: float) -> Incident | None:
-        """Give the incident of a worker's death, opened if it is the first news."""
+        """Return the incident of a worker's death, opened if it is the first news."""
         key = (worker.info.address, worker.info.pid)
         if key in self._settled:
             return self.incidents.get(self._settled[key])
@@ -285,7 +285,7 @@ class ClusterModel:
         incident.closing = worker.closing
         incident.pause = worker.pause
         incident.nanny = worker.info.nanny
-        self._homes.left(worker.info.home, incident.id)
+        self._replacements.left(worker.info.home, incident.id)
         process = self.processes.by_key[worker.key]
         incident.timeline = _tail(process.history.columns(since=time - 60))
         self._settle(key, incident.id)
@@ -340,7 +340,7 @@ class ClusterModel:
             killed.exit = incident.exit
 
     def _name_suspects(self, incident: Incident, known: tuple[TaskInfo, ...]) -> None:
-        """Give suspects the priority and order position that has become known."""
+        """Return suspects the priority and order position that has become known."""
         infos = {info.key: info for info in known}
         named = []
         for suspect in incident.suspects:
@@ -369,12 +369,12 @@ class ClusterModel:
     def _memory_error_raised(self, event: MemoryErrorRaised) -> None:
         worker = self.processes.workers.get(event.address)
         if worker is not None:
-            self._troubles.memory_error(event, worker)
+            self._worker_errors.memory_error(event, worker)
 
     def _spill_failed(self, event: SpillFailed) -> None:
         worker = self.processes.workers.get(event.address)
         if worker is not None:
-            self._troubles.spill_failed(event, worker)
+            self._worker_errors.spill_failed(event, worker)
 
     # -- the rest --------------------------------------------------------------
 
@@ -397,7 +397,7 @@ class ClusterModel:
         self.orders.move(event, *self._strength())
 
     def _strength(self) -> tuple[int, int | None]:
-        """Give the cluster's threads, and the sum of the limits if all have one."""
+        """Return the cluster's threads, and the sum of the limits if all have one."""
         limits = [process.limit for process in self.processes.by_key.values()]
         known = [limit for limit in limits if limit is not None]
         threads = sum(w.info.nthreads for w in self.processes.workers.values())

@@ -482,7 +482,7 @@ def to_dict(value: Any) -> Any:
 
 @cache
 def _names_of(kind: type) -> tuple[str, ...]:
-    """Give the names of a dataclass's fields; none of another type."""
+    """Return the names of a dataclass's fields; none of another type."""
     if not dataclasses.is_dataclass(kind):
         return ()
     return tuple(field.name for field in dataclasses.fields(kind))
@@ -583,7 +583,7 @@ def _dataclass_reader(kind: type, where: str) -> Reader:
 
 
 def _default_of(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
-    """Give what makes a field's default, None if it has none."""
+    """Return what makes a field's default, None if it has none."""
     if field.default is not dataclasses.MISSING:
         value = field.default
         return lambda: value

@@ -63,7 +63,7 @@ class GraphColumns:
         return sum(self.flags.count(flag) for flag in (GIVEN, GIVEN | PINNED))
 
     def priorities(self) -> dict[tuple[float, ...], Sequence[float]]:
-        """Give the last numbers of the priorities, sorted, by the numbers before."""
+        """Return the last numbers of the priorities, sorted, by the numbers before."""
         made: dict[tuple[float, ...], Sequence[float]] = {}
         begin = 0
         short = len(self.orders) == array("i").itemsize * len(self.flags)
@@ -102,7 +102,7 @@ class RootGroup:
 
 
 def read(typecode: str, data: bytes) -> array[float]:
-    """Give a column's numbers."""
+    """Return a column's numbers."""
     numbers: array[float] = array(typecode)
     numbers.frombytes(data)
     return numbers

@@ -68,7 +68,7 @@ class GraphIndex:
     def position(
         self, group: str, priority: Sequence[float] | None
     ) -> tuple[int, int] | None:
-        """Give a task's rank (from 1) and its graph's number of tasks.
+        """Return a task's rank (from 1) and its graph's number of tasks.
 
         None when the graph is not known: too old, or a graph of one task.
         """

@@ -23,7 +23,7 @@ DEATHS = frozenset({"terminated", "oom-killed", "killed", "crashed", "exited", "
 
 #: How long a nanny's report is waited for before an incident counts as settled, in
 #: seconds; it may still come later.
-REPORT_PATIENCE = 5.0
+REPORT_OVERDUE = 5.0
 
 #: Earlier attempts of one task that a suspect names, the last ones.
 MAX_ATTEMPTS = 20
@@ -179,7 +179,7 @@ class Incident:
         """
         if self.kind not in DEATHS or self.reported or not self.nanny:
             return True
-        return now > self.time + REPORT_PATIENCE
+        return now > self.time + REPORT_OVERDUE
 
     @property
     def seconds_away(self) -> float | None:
@@ -214,7 +214,7 @@ class IncidentLog:
         return reversed(self._incidents.values())
 
     def get(self, incident_id: str | None) -> Incident | None:
-        """Give an incident, None if it is not (or no longer) known."""
+        """Return an incident, None if it is not (or no longer) known."""
         return None if incident_id is None else self._incidents.get(incident_id)
 
     def add(
@@ -256,7 +256,7 @@ class IncidentLog:
         return all(one.settled(now) for one in (incident, *behind))
 
     def deaths_of(self, key_hash: int) -> list[str]:
-        """Give the deaths of workers that a key was assigned to, oldest first."""
+        """Return the deaths of workers that a key was assigned to, oldest first."""
         return [
             i.id
             for i in self._incidents.values()
@@ -264,7 +264,7 @@ class IncidentLog:
         ]
 
     def executing_at(self, key: str, before: str) -> tuple[str, ...]:
-        """Give the last deaths before one at which a key ran, oldest first."""
+        """Return the last deaths before one at which a key ran, oldest first."""
         found: deque[str] = deque(maxlen=MAX_ATTEMPTS)
         for incident in self._incidents.values():
             if incident.id == before:

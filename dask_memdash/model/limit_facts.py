@@ -115,7 +115,7 @@ class LimitFacts:
     skipped: tuple[str, ...] = ()
 
     def least(self, *kinds: str) -> Cap | None:
-        """Give the least cap of some kinds (of any without), None without one."""
+        """Return the least cap of some kinds (of any without), None without one."""
         caps = [cap for cap in self.caps if not kinds or cap.kind in kinds]
         return min(caps, key=lambda cap: cap.bytes, default=None)
 

@@ -1,9 +1,10 @@
 """What the workers of one machine share: the caps on them, and what is left for them.
 
-A *seat* is one worker process; workers that share a process have one seat.  A *room*
-is a cap with all seats that it applies to.  What the seats may have together, its
-*budget*, is the cap less what others in it hold, which is measured: what counts
-against the cap less the RSS of the seats, at the instant at which that was least.
+A *member* is one worker process; workers that share a process have one member.  A
+*pool* is a cap with all members that it applies to.  What the members may have
+together, its *budget*, is the cap less what others in it hold, which is measured: what
+counts against the cap less the RSS of the members, at the instant at which that was
+least.
 
 Imports the standard library only.
 """
@@ -25,7 +26,7 @@ from dask_memdash.model.processes import (
 
 MiB = 2**20
 
-#: Kind of the room that is no cap: what the machine had available.
+#: Kind of the pool that is no cap: what the machine had available.
 AVAILABLE = "available"
 
 #: Length of history that the slope is taken from, in seconds, and points it needs.
@@ -42,7 +43,7 @@ UNAWARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class WorkerProcess:
     """One worker process, with what is known of its limit; sizes in bytes."""
 
     key: ProcessKey
@@ -70,98 +71,102 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class MemoryPool:
     """A cap and the worker processes under it; sizes in bytes."""
 
     cap: Cap
-    seats: tuple[Seat, ...]
-    #: What the seats may have together.
+    members: tuple[WorkerProcess, ...]
+    #: What the members may have together.
     budget: int
-    #: Sum of the limits of its seats, of those that have one.
+    #: Sum of the limits of its members, of those that have one.
     limits: int
-    #: Sum of where Dask ends its seats, or of their limits where it does not.
+    #: Sum of where Dask ends its members, or of their limits where it does not.
     stops: int
-    #: Sum of the thresholds at which its seats spill, of those that have one.
+    #: Sum of the thresholds at which its members spill, of those that have one.
     spills: int
     #: Sum of their threads, at least 1.
     threads: int
 
     @classmethod
-    def of(cls, cap: Cap, seats: tuple[Seat, ...], budget: int) -> Room:
-        """Make a room, with its sums."""
+    def of(
+        cls, cap: Cap, members: tuple[WorkerProcess, ...], budget: int
+    ) -> MemoryPool:
+        """Make a pool, with its sums."""
         return cls(
             cap=cap,
-            seats=seats,
+            members=members,
             budget=budget,
-            limits=sum(seat.limit or 0 for seat in seats),
-            stops=sum(seat.stops_at or seat.limit or 0 for seat in seats),
-            spills=sum(seat.worker.thresholds.spill or 0 for seat in seats),
-            threads=max(1, sum(seat.nthreads for seat in seats)),
+            limits=sum(member.limit or 0 for member in members),
+            stops=sum(member.stops_at or member.limit or 0 for member in members),
+            spills=sum(member.worker.thresholds.spill or 0 for member in members),
+            threads=max(1, sum(member.nthreads for member in members)),
         )
 
     @property
     def shared(self) -> bool:
         """Whether more than one process is in it."""
-        return len(self.seats) > 1
+        return len(self.members) > 1
 
     @property
     def others(self) -> int:
-        """What is held in it by others than the seats."""
+        """What is held in it by others than the members."""
         return self.cap.bytes - self.budget
 
-    def share_of(self, seat: Seat) -> int:
-        """Give a seat's part of the budget by its threads, in whole MiB."""
-        return self.budget * seat.nthreads // self.threads // MiB * MiB
+    def share_of(self, member: WorkerProcess) -> int:
+        """Return a member's part of the budget by its threads, in whole MiB."""
+        return self.budget * member.nthreads // self.threads // MiB * MiB
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One machine with its worker processes and the rooms that they are in."""
+    """One machine with its worker processes and the pools that they are in."""
 
-    seats: Mapping[ProcessKey, Seat]
-    rooms: Mapping[ProcessKey, tuple[Room, ...]]
-    #: Sum of the limits of all its seats; None when any has none.
+    members: Mapping[ProcessKey, WorkerProcess]
+    pools: Mapping[ProcessKey, tuple[MemoryPool, ...]]
+    #: Sum of the limits of all its members; None when any has none.
     limits: int | None
 
     @classmethod
-    def of(cls, seats: Sequence[Seat]) -> Machine:
-        """Make a machine of its seats."""
-        rooms: dict[ProcessKey, list[Room]] = {seat.key: [] for seat in seats}
-        for room in _rooms(seats):
-            for seat in room.seats:
-                rooms[seat.key].append(room)
-        known = [seat.limit for seat in seats if seat.limit is not None]
+    def of(cls, members: Sequence[WorkerProcess]) -> Machine:
+        """Make a machine of its members."""
+        pools: dict[ProcessKey, list[MemoryPool]] = {
+            member.key: [] for member in members
+        }
+        for pool in _pools(members):
+            for member in pool.members:
+                pools[member.key].append(pool)
+        known = [member.limit for member in members if member.limit is not None]
         return cls(
-            seats={seat.key: seat for seat in seats},
-            rooms={key: tuple(own) for key, own in rooms.items()},
-            limits=sum(known) if len(known) == len(seats) else None,
+            members={member.key: member for member in members},
+            pools={key: tuple(own) for key, own in pools.items()},
+            limits=sum(known) if len(known) == len(members) else None,
         )
 
-    def rooms_of(self, seat: Seat) -> list[Room]:
-        """Give the rooms that a seat is in, the tightest for it first."""
-        return sorted(self.rooms[seat.key], key=lambda room: room.share_of(seat))
+    def pools_of(self, member: WorkerProcess) -> list[MemoryPool]:
+        """Return the pools that a member is in, the tightest for it first."""
+        return sorted(self.pools[member.key], key=lambda pool: pool.share_of(member))
 
 
 def machines(processes: Processes) -> dict[str, Machine]:
-    """Give the machine of every worker, by the worker's address."""
+    """Return the machine of every worker, by the worker's address."""
     names = _names(processes.workers.values())
-    by_machine: dict[str, list[Seat]] = {}
+    by_machine: dict[str, list[WorkerProcess]] = {}
     for process in processes.by_key.values():
-        seat = _seat(process)
-        by_machine.setdefault(_machine_name(seat.worker, names), []).append(seat)
+        member = _worker_process(process)
+        by_machine.setdefault(_machine_name(member.worker, names), []).append(member)
     found = {}
-    for seats in by_machine.values():
-        machine = Machine.of(seats)
-        for seat in seats:
-            for address in seat.process.members:
+    for members in by_machine.values():
+        machine = Machine.of(members)
+        for member in members:
+            for address in member.process.members:
                 found[address] = machine
     return found
 
 
 def machine_of(processes: Processes, worker: WorkerState) -> Machine:
-    """Give the machine of one worker; cheaper than all of them."""
+    """Return the machine of one worker; cheaper than all of them."""
     near = [
-        _seat(process)
+        _worker_process(process)
         for process in processes.by_key.values()
         if same_machine(next(iter(process.members.values())), worker)
     ]
@@ -178,15 +183,15 @@ def host_facts(processes: Processes, worker: WorkerState) -> HostFacts | None:
     if facts is None:
         return None
     machine = machine_of(processes, worker)
-    seat = machine.seats[worker.key]
-    limit = seat.limit
+    member = machine.members[worker.key]
+    limit = member.limit
     allowed = [(cap.bytes, cap.kind) for cap in facts.caps]
     crowded = False
-    for room in machine.rooms_of(seat):
-        if limit and room.limits > room.budget:
-            kind = "host" if room.cap.kind == AVAILABLE else room.cap.kind
-            allowed.append((room.budget * limit // room.limits, kind))
-            crowded = crowded or room.limits > room.cap.bytes
+    for pool in machine.pools_of(member):
+        if limit and pool.limits > pool.budget:
+            kind = "host" if pool.cap.kind == AVAILABLE else pool.cap.kind
+            allowed.append((pool.budget * limit // pool.limits, kind))
+            crowded = crowded or pool.limits > pool.cap.bytes
     effective, source = min(allowed, default=(None, "unknown"))
     least = facts.least("cgroup", "batch", "rlimit")
     verdict = "ok" if limit else "no-limit"
@@ -236,7 +241,7 @@ def danger_of(worker: WorkerState, process: ProcessState) -> Danger | None:
 
 
 def slope(process: ProcessState, now: float) -> int | None:
-    """Give how fast a process grows, in bytes a second, by least squares.
+    """Return how fast a process grows, in bytes a second, by least squares.
 
     None with fewer than :data:`SLOPE_POINTS` points in the last
     :data:`SLOPE_SECONDS`.
@@ -261,7 +266,7 @@ def _runs_out(cap: Cap, left: int) -> bool:
 
 
 def _names(workers: Iterable[WorkerState]) -> dict[str, str]:
-    """Give a name to the machine behind each host, for workers that do not know it."""
+    """Return a name for the machine behind each host whose workers know none."""
     return {
         worker.info.host: worker.facts.machine
         for worker in workers
@@ -275,63 +280,65 @@ def _machine_name(worker: WorkerState, names: Mapping[str, str]) -> str:
     return names.get(worker.info.host, worker.info.host)
 
 
-def _seat(process: ProcessState) -> Seat:
-    members = sorted(
+def _worker_process(process: ProcessState) -> WorkerProcess:
+    sharers = sorted(
         process.members.values(),
         key=lambda w: (w.facts is None, w.info.limit or 2**63, w.info.address),
     )
-    first = members[0]
-    threads = sum(member.info.nthreads for member in members)
-    return Seat(first.key, first, process, process.limit, threads)
+    first = sharers[0]
+    threads = sum(sharer.info.nthreads for sharer in sharers)
+    return WorkerProcess(first.key, first, process, process.limit, threads)
 
 
-def _rooms(seats: Sequence[Seat]) -> list[Room]:
-    rooms = []
-    by_scope: dict[tuple[str, str], list[tuple[Seat, Cap]]] = {}
-    for seat in seats:
-        if seat.facts is not None:
-            for cap in seat.facts.caps:
-                by_scope.setdefault((cap.scope, cap.name), []).append((seat, cap))
+def _pools(members: Sequence[WorkerProcess]) -> list[MemoryPool]:
+    pools = []
+    by_scope: dict[tuple[str, str], list[tuple[WorkerProcess, Cap]]] = {}
+    for member in members:
+        if member.facts is not None:
+            for cap in member.facts.caps:
+                by_scope.setdefault((cap.scope, cap.name), []).append((member, cap))
     for entries in by_scope.values():
-        members = tuple(seat for seat, _ in entries)
+        sharers = tuple(member for member, _ in entries)
         if entries[0][1].kind == "host":
-            members = tuple(seats)  # also those that have not reported yet
+            sharers = tuple(members)  # also those that have not reported yet
         least = min((cap for _, cap in entries), key=lambda cap: cap.bytes)
-        others = _others(entries, members)
-        rooms.append(Room.of(least, members, max(0, least.bytes - others)))
-    available = _available(seats)
-    return rooms if available is None else [*rooms, available]
+        others = _others(entries, sharers)
+        pools.append(MemoryPool.of(least, sharers, max(0, least.bytes - others)))
+    available = _available(members)
+    return pools if available is None else [*pools, available]
 
 
-def _others(entries: Sequence[tuple[Seat, Cap]], members: Sequence[Seat]) -> int:
-    """Give what others than the seats hold of a cap: the least that was ever seen."""
+def _others(
+    entries: Sequence[tuple[WorkerProcess, Cap]], sharers: Sequence[WorkerProcess]
+) -> int:
+    """Return what others than the members hold of a cap: the least ever seen."""
     seen = [
-        cap.used - _held(seat, members)
-        for seat, cap in entries
-        if cap.used is not None and seat.worker.beside
+        cap.used - _held(member, sharers)
+        for member, cap in entries
+        if cap.used is not None and member.worker.beside
     ]
     return max(0, min(seen, default=0))
 
 
-def _available(seats: Sequence[Seat]) -> Room | None:
-    """Give the room that the machine had left for its workers.
+def _available(members: Sequence[WorkerProcess]) -> MemoryPool | None:
+    """Return the pool that the machine had left for its workers.
 
     What was available when one of them was first looked at, and what they held by
     then: the most that this ever came to.
     """
     offers = [
-        (seat.facts.first.available + _held(seat, seats), seat)
-        for seat in seats
-        if seat.facts is not None and seat.facts.first.available is not None
+        (member.facts.first.available + _held(member, members), member)
+        for member in members
+        if member.facts is not None and member.facts.first.available is not None
     ]
     if not offers:
         return None
-    budget, seat = max(offers, key=lambda offer: offer[0])
-    scope = (seat.facts.machine if seat.facts else None) or seat.worker.info.host
+    budget, member = max(offers, key=lambda offer: offer[0])
+    scope = (member.facts.machine if member.facts else None) or member.worker.info.host
     cap = Cap(AVAILABLE, "MemAvailable", "/proc/meminfo", budget, "kills", scope)
-    return Room.of(cap, tuple(seats), budget)
+    return MemoryPool.of(cap, tuple(members), budget)
 
 
-def _held(seat: Seat, members: Sequence[Seat]) -> int:
-    """Give what some seats held when the facts of one of them were read."""
-    return sum(seat.worker.beside.get(member.key, 0) for member in members)
+def _held(member: WorkerProcess, sharers: Sequence[WorkerProcess]) -> int:
+    """Return what some members held when the facts of one of them were read."""
+    return sum(member.worker.beside.get(sharer.key, 0) for sharer in sharers)

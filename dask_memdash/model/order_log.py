@@ -23,8 +23,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dask_memdash.model.graph_columns import GIVEN, GraphColumns, RootGroup, read
 from dask_memdash.model.events import GraphArrived, GraphChecked, OutputsMoved
+from dask_memdash.model.graph_columns import GIVEN, GraphColumns, RootGroup, read
 
 #: Graphs listed at most; the oldest go first.
 MAX_GRAPHS = 100
@@ -139,7 +139,7 @@ class GraphRecord:
         return self.ended is not None or (self.finished and self.held == 0)
 
     def done_at(self, time: float) -> int | None:
-        """Give the number of finished tasks at a Unix time; None before it arrived."""
+        """Return number of finished tasks at a Unix time; None before it arrived."""
         if time < self.time:
             return None
         done = 0

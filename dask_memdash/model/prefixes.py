@@ -78,7 +78,7 @@ class Prefixes:
         self.by_name: dict[str, PrefixState] = {}
 
     def of(self, name: str) -> PrefixState:
-        """Give a prefix, made if it is new."""
+        """Return a prefix, made if it is new."""
         state = self.by_name.get(name)
         if state is None:
             if len(self.by_name) >= MAX_PREFIXES:

@@ -34,8 +34,8 @@ from dask_memdash.model.events import (
     WorkerAdded,
 )
 from dask_memdash.model.limit_facts import LimitFacts, LimitReport, LiveFigures
-from dask_memdash.model.task_history import RanLog
 from dask_memdash.model.series import Series
+from dask_memdash.model.task_history import TaskHistory
 
 #: Columns of every history; the first decides which points survive thinning.
 HISTORY = (
@@ -79,7 +79,7 @@ class WorkerState:
     claimed: int = 0
     executing: tuple[Executing, ...] = ()
     #: What it was seen to run lately.
-    ran: RanLog = field(default_factory=RanLog)
+    task_history: TaskHistory = field(default_factory=TaskHistory)
     held: dict[str, Held] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
     method: str = "none"
@@ -260,7 +260,7 @@ class Processes:
         return sum(grown.values())
 
     def breakdown_of(self, address: str) -> Breakdown | None:
-        """Give the breakdown of the process that a worker lives in."""
+        """Return the breakdown of the process that a worker lives in."""
         return self.by_key[self.workers[address].key].breakdown
 
 
@@ -273,7 +273,7 @@ def same_machine(one: WorkerState, other: WorkerState) -> bool:
 
 
 def history_row(breakdown: Breakdown) -> tuple[int, ...]:
-    """Give a breakdown as a point of a history: its figures that `HISTORY` names."""
+    """Return a breakdown as a point of a history: its figures that `HISTORY` names."""
     return tuple([figure or 0 for figure in _history_figures(breakdown)])
 
 

@@ -56,7 +56,7 @@ class QuantileSketch:
             self.max = largest
 
     def quantile(self, q: float) -> int | None:
-        """Give the `q`-quantile (0 to 1) in bytes; None when nothing was counted."""
+        """Return the `q`-quantile (0 to 1) in bytes; None when nothing was counted."""
         if self.min is None or self.max is None:
             return None
         rank = q * (self.count - 1)
@@ -69,7 +69,7 @@ class QuantileSketch:
         return self.max
 
     def bins(self, most: int) -> list[tuple[int, int, int]]:
-        """Give the distribution as at most `most` bins beside that of empty outputs.
+        """Return the distribution as at most `most` bins beside that of empty outputs.
 
         Returns
         -------
@@ -94,7 +94,7 @@ class QuantileSketch:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the sketch as plain data."""
+        """Return the sketch as plain data."""
         return {
             "buckets": {str(b): n for b, n in self.buckets.items()},
             "min": self.min,

@@ -66,7 +66,7 @@ class Series:
     def columns(
         self, since: float | None = None, points: int | None = None
     ) -> dict[str, list[float]]:
-        """Give the points after `since`, thinned out to at most `points`.
+        """Return the points after `since`, thinned out to at most `points`.
 
         Thinning keeps, of each run of neighbours, the one with the largest first
         column, and always the newest point.
@@ -81,12 +81,12 @@ class Series:
         return result
 
     def recent(self, since: float) -> list[tuple[float, int]]:
-        """Give time and first column of the points from an instant on."""
+        """Return time and first column of the points from an instant on."""
         first = bisect_left(self._time, since)
         return list(zip(self._time[first:], self._columns[0][first:], strict=True))
 
     def at(self, time: float) -> int | None:
-        """Give the first column as it stood at an instant, None before the first."""
+        """Return the first column as it stood at an instant, None before the first."""
         index = bisect_right(self._time, time) - 1
         return self._columns[0][index] if index >= 0 else None
 

@@ -23,7 +23,7 @@ LONGEST = 200
 
 
 @dataclass(slots=True)
-class Ran:
+class PastTask:
     """A task that was seen to run."""
 
     key: str
@@ -40,15 +40,15 @@ class Ran:
     running: bool = True
 
 
-class RanLog:
+class TaskHistory:
     """The newest tasks of one worker that were seen to run.  Not thread-safe."""
 
     __slots__ = ("_running", "_tasks")
 
     def __init__(self) -> None:
-        self._tasks: OrderedDict[tuple[str, int | None], Ran] = OrderedDict()
+        self._tasks: OrderedDict[tuple[str, int | None], PastTask] = OrderedDict()
         # Those that ran at the last report.
-        self._running: list[Ran] = []
+        self._running: list[PastTask] = []
 
     def see(self, executing: Iterable[Executing], time: float) -> None:
         """Take in the tasks that run at an instant; all others run no more."""
@@ -60,7 +60,7 @@ class RanLog:
             known = self._tasks.get(name)
             start = time - now.seconds
             if known is None or start > known.seen:
-                known = Ran(
+                known = PastTask(
                     name[0], now.prefix, now.thread, start, time, None, now.method
                 )
                 self._tasks[name] = known
@@ -72,6 +72,6 @@ class RanLog:
         while len(self._tasks) > KEPT:
             self._tasks.popitem(last=False)
 
-    def tasks(self) -> list[Ran]:
-        """Give the tasks, oldest first."""
+    def tasks(self) -> list[PastTask]:
+        """Return the tasks, oldest first."""
         return list(self._tasks.values())

@@ -14,10 +14,10 @@ from typing import Any
 
 from dask_memdash.model.events import MemoryErrorRaised, SpillFailed, TaskInfo
 from dask_memdash.model.incidents import Incident, IncidentLog
-from dask_memdash.model.processes import WorkerState
 from dask_memdash.model.memory_pools import Danger
+from dask_memdash.model.processes import WorkerState
 
-#: Troubles of one kind that follow each other within so many seconds are one incident.
+#: Errors of one kind that follow each other within so many seconds are one incident.
 REST = 10.0
 
 #: A worker that was about to be killed by the kernel is out of danger when nothing
@@ -27,13 +27,13 @@ CALM = 60.0
 #: Tasks of one incident that are named; the others are counted.
 MAX_NAMED = 20
 
-#: Troubles and empty places remembered, to join what follows.
+#: WorkerErrors and empty places remembered, to join what follows.
 MAX_REMEMBERED = 2_000
 
 Open = Callable[[str, WorkerState, float], Incident]
 
 
-class Troubles:
+class WorkerErrors:
     """Makes one incident of equal troubles that follow each other on a worker.
 
     Parameters
@@ -104,7 +104,7 @@ class Troubles:
         return incident
 
 
-class Homes:
+class Replacements:
     """Places that dead workers have left empty, until a worker is back in them."""
 
     def __init__(self, log: IncidentLog) -> None:

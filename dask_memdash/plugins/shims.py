@@ -103,7 +103,7 @@ class _ByText:
 
 
 def by_text(source: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Give what ``__reduce__`` returns for an object that `source` makes.
+    """Return what ``__reduce__`` returns for an object that `source` makes.
 
     Parameters
     ----------

@@ -249,7 +249,7 @@ class History(TypedDict):
     spilled: list[int]
 
 
-class RanTask(TypedDict):
+class PastTask(TypedDict):
     """A task that a worker was seen to run, at a heartbeat or by its nanny."""
 
     key: str
@@ -539,20 +539,20 @@ class Store(Protocol):
         """Grows with every change; views skip their update while it stands."""
 
     def cluster(self) -> Cluster:
-        """Give the cluster at a glance."""
+        """Return the cluster at a glance."""
 
     def workers(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
-        """Give the connected workers, by name."""
+        """Return the connected workers, by name."""
 
     def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
-        """Give the workers that have left, newest first, as they were last seen.
+        """Return the workers that have left, newest first, as they were last seen.
 
         Their ``status`` is 'left' and ``last_seen`` is when.  Of those that left
         long ago nothing is kept.
         """
 
-    def ran(self, worker: str) -> list[RanTask]:
-        """Give the recent tasks that a worker was seen to run, oldest first.
+    def task_history(self, worker: str) -> list[PastTask]:
+        """Return the recent tasks that a worker was seen to run, oldest first.
 
         Raises
         ------
@@ -560,13 +560,13 @@ class Store(Protocol):
         """
 
     def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
-        """Give the task prefixes, largest first."""
+        """Return the task prefixes, largest first."""
 
     def prefix_totals(self) -> PrefixTotals:
-        """Give the sums over all task prefixes, without making them one by one."""
+        """Return the sums over all task prefixes, without making them one by one."""
 
     def prefix(self, name: str) -> PrefixDetails:
-        """Give one task prefix with the distribution of its outputs' sizes.
+        """Return one task prefix with the distribution of its outputs' sizes.
 
         Raises
         ------
@@ -576,10 +576,10 @@ class Store(Protocol):
     def incidents(
         self, limit: int | None = None, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Give the incidents, newest first (shape: DESIGN, JSON API)."""
+        """Return the incidents, newest first (shape: DESIGN, JSON API)."""
 
     def incident(self, incident_id: str) -> dict[str, Any]:
-        """Give one incident with its suspects, storage, findings, cost and timeline.
+        """Return one incident with its suspects, storage, findings, cost and timeline.
 
         Raises
         ------
@@ -587,13 +587,13 @@ class Store(Protocol):
         """
 
     def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:
-        """Give the audit of every worker's memory limit, worst first, then by name."""
+        """Return audit of every worker's memory limit, worst first, then by name."""
 
     def order(self, limit: int | None = None, offset: int = 0) -> list[Graph]:
-        """Give the graphs, newest first, each with its curve."""
+        """Return the graphs, newest first, each with its curve."""
 
     def graph(self, graph_id: str) -> Graph:
-        """Give one graph.
+        """Return one graph.
 
         Raises
         ------
@@ -611,7 +611,7 @@ class Store(Protocol):
     def history(
         self, worker: str | None = None, since: float | None = None, points: int = 300
     ) -> History:
-        """Give the breakdown over time of the cluster or of one worker.
+        """Return the breakdown over time of the cluster or of one worker.
 
         Workers that have left (:meth:`departed`) keep theirs.
 

@@ -17,7 +17,12 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, cast
 
-from dask_memdash.analysis.order.comparison import Judgement, Usual, judge, take_snapshot
+from dask_memdash.analysis.order.comparison import (
+    Judgement,
+    Usual,
+    judge,
+    take_snapshot,
+)
 from dask_memdash.analysis.order.points import facts, look
 from dask_memdash.analysis.order.verdict import Verdict, verdict, why_rootish
 from dask_memdash.errors import UnknownGraphError
@@ -84,7 +89,7 @@ class Orders:
         self._job = None
 
     def list(self, limit: int | None, offset: int) -> list[Graph]:
-        """Give the graphs, newest first."""
+        """Return the graphs, newest first."""
         self._collect()
         graphs = self._model.orders.graphs
         for gone in self._made.keys() - graphs.keys():
@@ -101,7 +106,7 @@ class Orders:
         return shown
 
     def graph(self, graph_id: str) -> Graph:
-        """Give one graph.
+        """Return one graph.
 
         Raises
         ------
@@ -144,7 +149,7 @@ class Orders:
         }
 
     def facts(self, incident_id: str, moment: float) -> OrderFacts | None:
-        """Give storage against the order at an incident.
+        """Return storage against the order at an incident.
 
         Of several graphs that ran then, it is the one that held most at its peak.
         While the graph runs the answer gets better: sizes become known.
@@ -192,7 +197,7 @@ class Orders:
         return record
 
     def _judgement(self, record: GraphRecord, position: int) -> Judgement | None:
-        """Give a judgement that knows of `position`; None while there is none."""
+        """Return a judgement that knows of `position`; None while there is none."""
         kept = self._kept.get(record.id)
         if kept is None or min(position, record.done) > kept.snapshot.done:
             self._made.pop(record.id, None)
@@ -286,7 +291,7 @@ def _tasks(judgement: Judgement) -> int:
 
 
 def _position(record: GraphRecord, moment: float) -> int | None:
-    """Give how many of a graph's tasks had finished; None where it did not run then."""
+    """Return how many of a graph's tasks had finished; None where it did not run."""
     last = record.progress[-1][0] if record.progress else record.time
     over = record.ended if record.ended is not None else last + AFTER
     if record.finished and moment > over:

@@ -12,10 +12,14 @@ from typing import Any
 
 from dask_memdash.analysis.incidents.case import Case, attempts_of, case_of
 from dask_memdash.analysis.incidents.describe import describe
-from dask_memdash.analysis.incidents.diagnose import UNKNOWN_CAUSE, diagnose, diagnose_together
+from dask_memdash.analysis.incidents.diagnose import (
+    UNKNOWN_CAUSE,
+    diagnose,
+    diagnose_together,
+)
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
 from dask_memdash.analysis.incidents.retention_reasons import reasons
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
 from dask_memdash.model.breakdown import UNKNOWN
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import TaskInfo
@@ -40,7 +44,7 @@ class IncidentReader:
         self._made: OrderedDict[str, tuple[object, Diagnosis]] = OrderedDict()
 
     def diagnosis(self, incident: Incident) -> Diagnosis:
-        """Give why an incident happened, as far as is known now."""
+        """Return why an incident happened, as far as is known now."""
         log = self._model.incidents
         deaths = [
             death
@@ -69,7 +73,7 @@ class IncidentReader:
         return replace(case, facts=replace(case.facts, order=order))
 
     def brief(self, incident: Incident) -> dict[str, Any]:
-        """Give an incident as it stands in a list."""
+        """Return an incident as it stands in a list."""
         diagnosis = self.diagnosis(incident)
         breakdown = incident.breakdown
         return {
@@ -93,7 +97,7 @@ class IncidentReader:
         }
 
     def whole(self, incident: Incident) -> dict[str, Any]:
-        """Give an incident with its suspects, storage, findings, cost and timeline."""
+        """Return an incident with suspects, storage, findings, cost and timeline."""
         log = self._model.incidents
         case = self._case(incident)
         because = reasons(case)
@@ -156,10 +160,10 @@ class IncidentReader:
 
 
 # The evidence is told rather than a fault in its interpretation.
-_of: Callable[[Case], Diagnosis] = border.guarded(
+_of: Callable[[Case], Diagnosis] = boundary.guarded(
     diagnose, "diagnosing an incident", UNKNOWN_CAUSE
 )
-_together: Callable[[Sequence[Diagnosis]], Diagnosis] = border.guarded(
+_together: Callable[[Sequence[Diagnosis]], Diagnosis] = boundary.guarded(
     diagnose_together, "joining diagnoses", UNKNOWN_CAUSE
 )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import cast
 
-from dask_memdash.analysis.limits.context import SEVERITIES, Bench, Verdict
-from dask_memdash.analysis.limits.rules import Headroom, benches, headroom, judge
+from dask_memdash.analysis.limits.context import SEVERITIES, LimitContext, Verdict
+from dask_memdash.analysis.limits.rules import Headroom, contexts, headroom, judge
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.limit_facts import Cap, LiveFigures
 from dask_memdash.model.processes import WorkerState
@@ -39,7 +39,7 @@ class Audits:
         self._made: list[LimitAudit] = []
 
     def read(self) -> list[LimitAudit]:
-        """Give the audit of every worker, worst first; at most some seconds old."""
+        """Return the audit of every worker, worst first; at most some seconds old."""
         model = self._model
         if model.version != self._version and model.time >= self._until:
             self._made = audits(model)
@@ -50,56 +50,56 @@ class Audits:
 
 
 def audits(model: ClusterModel) -> list[LimitAudit]:
-    """Give the audit of every worker, worst first."""
+    """Return the audit of every worker, worst first."""
     made = [
-        _audit(worker, bench)
-        for worker, bench in benches(model.processes, model.incidents, model.time)
+        _audit(worker, context)
+        for worker, context in contexts(model.processes, model.incidents, model.time)
     ]
     order = (*SEVERITIES, "unknown", "ok")
     return sorted(made, key=lambda a: (order.index(a["severity"]), _natural(a["name"])))
 
 
-def _audit(worker: WorkerState, bench: Bench) -> LimitAudit:
-    facts, info, machine = bench.seat.facts, worker.info, bench.machine
-    findings = judge(bench)
-    least = bench.least
+def _audit(worker: WorkerState, context: LimitContext) -> LimitAudit:
+    facts, info, machine = context.process.facts, worker.info, context.machine
+    findings = judge(context)
+    least = context.least
     known = "unknown" if least is None else "ok"
-    scratch = bench.facts.scratch
+    scratch = context.facts.scratch
     sources: dict[str, int | None] = {}
     for kind in SOURCES:
-        cap = bench.facts.least(kind)
+        cap = context.facts.least(kind)
         sources[kind] = None if cap is None else cap.bytes
-    sources["available"] = bench.facts.first.available
+    sources["available"] = context.facts.first.available
     return {
         "address": info.address,
         "name": info.name,
         "host": info.host,
         "pid": info.pid,
         "nthreads": info.nthreads,
-        "machine": bench.facts.machine,
+        "machine": context.facts.machine,
         "environment": None if facts is None else facts.environment,
         "limit": info.limit,
-        "set_by": bench.facts.set_by,
-        "dask": bench.facts.dask,
+        "set_by": context.facts.set_by,
+        "dask": context.facts.dask,
         "effective": None if least is None else least.bytes,
         "source": None if least is None else least.kind,
         "sources": sources,
         "siblings": machine.limits,
-        "n_siblings": len(machine.seats),
-        "chain": _chain(worker, bench, least),
+        "n_siblings": len(machine.members),
+        "chain": _chain(worker, context, least),
         "verdict": findings[0].verdict if findings else known,
         "severity": findings[0].severity if findings else known,
         "advice": list(dict.fromkeys(f.advice for f in findings)),
         "findings": [_finding(finding) for finding in findings],
-        "recommended": bench.recommended,
-        "live": _live(bench.live),
-        "headroom": _headroom(headroom(bench)),
-        "swap_total": bench.facts.swap_total,
-        "swap_limit": bench.facts.swap_limit,
-        "trim_threshold": bench.facts.allocator.trim_threshold,
-        "allocator": bench.facts.allocator.name,
+        "recommended": context.recommended,
+        "live": _live(context.live),
+        "headroom": _headroom(headroom(context)),
+        "swap_total": context.facts.swap_total,
+        "swap_limit": context.facts.swap_limit,
+        "trim_threshold": context.facts.allocator.trim_threshold,
+        "allocator": context.facts.allocator.name,
         "scratch": None if scratch is None else cast(LimitScratch, asdict(scratch)),
-        "skipped": list(bench.facts.skipped),
+        "skipped": list(context.facts.skipped),
     }
 
 
@@ -127,25 +127,27 @@ def _headroom(left: Headroom) -> LimitHeadroom:
     return {"bytes": left.bytes, "slope": left.slope, "seconds": left.seconds}
 
 
-def _chain(worker: WorkerState, bench: Bench, least: Cap | None) -> list[LimitLink]:
-    """Give the chain from the machine to the worker's limit."""
+def _chain(
+    worker: WorkerState, context: LimitContext, least: Cap | None
+) -> list[LimitLink]:
+    """Return the chain from the machine to the worker's limit."""
     chain: list[LimitLink] = []
-    if bench.facts.first.available is not None:
-        available = bench.facts.first.available
+    if context.facts.first.available is not None:
+        available = context.facts.first.available
         chain.append(
             _link("available", "MemAvailable", "/proc/meminfo", available, "none")
         )
     caps = [
         _link(c.kind, c.name, c.where, c.bytes, c.effect, binding=c is least)
-        for c in bench.facts.caps
+        for c in context.facts.caps
     ]
     chain = [*caps[:1], *chain, *caps[1:]]
-    siblings, seats = bench.machine.limits, len(bench.machine.seats)
+    siblings, members = context.machine.limits, len(context.machine.members)
     if siblings is not None and chain:
-        workers = "1 worker" if seats == 1 else f"{seats} workers"
+        workers = "1 worker" if members == 1 else f"{members} workers"
         chain.append(_link("siblings", workers, "this machine", siblings, "none"))
     if worker.info.limit is not None and chain:
-        set_by = bench.facts.set_by or "not known how"
+        set_by = context.facts.set_by or "not known how"
         chain.append(_link("worker", "memory limit", set_by, worker.info.limit, "dask"))
     return chain
 

@@ -36,11 +36,11 @@ from dask_memdash.store.base import (
     LimitAudit,
     Notice,
     OrderPoint,
+    PastTask,
     Peaks,
     Prefix,
     PrefixDetails,
     PrefixTotals,
-    RanTask,
     SelfCost,
     SelfCosts,
     SizeofAudit,
@@ -48,9 +48,9 @@ from dask_memdash.store.base import (
     Unseen,
     Worker,
 )
+from dask_memdash.store.graph_orders import Orders
 from dask_memdash.store.incidents import IncidentReader
 from dask_memdash.store.limit_audits import Audits
-from dask_memdash.store.graph_orders import Orders
 
 SCHEMA_VERSION = 1
 
@@ -81,7 +81,7 @@ class LiveStore:
         return self._model.version
 
     def cluster(self) -> Cluster:
-        """Give the cluster at a glance."""
+        """Return the cluster at a glance."""
         model = self._model
         workers = model.processes.workers.values()
         limits = [process.limit for process in model.processes.by_key.values()]
@@ -100,16 +100,16 @@ class LiveStore:
         }
 
     def workers(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
-        """Give the connected workers, by name."""
+        """Return the connected workers, by name."""
         return _page(self._once("workers", self._workers), limit, offset)
 
     def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
-        """Give the workers that have left, newest first, as they were last seen."""
+        """Return the workers that have left, newest first, as they were last seen."""
         left = list(reversed(self._model.processes.departed.values()))
         return [_departed(known) for known in _page(left, limit, offset)]
 
-    def ran(self, worker: str) -> list[RanTask]:
-        """Give the recent tasks that a worker was seen to run, oldest first."""
+    def task_history(self, worker: str) -> list[PastTask]:
+        """Return the recent tasks that a worker was seen to run, oldest first."""
         processes = self._model.processes
         known = processes.workers.get(worker)
         if known is None:
@@ -117,10 +117,10 @@ class LiveStore:
             if gone is None:
                 raise UnknownWorkerError(worker)
             known = gone.worker
-        return [cast(RanTask, asdict(task)) for task in known.ran.tasks()]
+        return [cast(PastTask, asdict(task)) for task in known.task_history.tasks()]
 
     def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
-        """Give the task prefixes, largest first."""
+        """Return the task prefixes, largest first."""
         known = self._model.prefixes.by_name
         order, _ = self._once("walk over prefixes", self._walk_prefixes)
         end = len(order) if limit is None else min(len(order), offset + limit)
@@ -136,11 +136,11 @@ class LiveStore:
         return [made[name] for name in names]
 
     def prefix_totals(self) -> PrefixTotals:
-        """Give the sums over all task prefixes."""
+        """Return the sums over all task prefixes."""
         return self._once("walk over prefixes", self._walk_prefixes)[1]
 
     def prefix(self, name: str) -> PrefixDetails:
-        """Give one task prefix with the distribution of its outputs' sizes."""
+        """Return one task prefix with the distribution of its outputs' sizes."""
         state = self._model.prefixes.by_name.get(name)
         if state is None:
             raise UnknownPrefixError(name)
@@ -160,23 +160,23 @@ class LiveStore:
     def incidents(
         self, limit: int | None = None, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Give the incidents, newest first."""
+        """Return the incidents, newest first."""
         page = _page(list(self._model.incidents), limit, offset)
         return [self._incidents.brief(incident) for incident in page]
 
     def incident(self, incident_id: str) -> dict[str, Any]:
-        """Give one incident whole."""
+        """Return one incident whole."""
         incident = self._model.incidents.get(incident_id)
         if incident is None:
             raise UnknownIncidentError(incident_id)
         return self._incidents.whole(incident)
 
     def order(self, limit: int | None = None, offset: int = 0) -> list[Graph]:
-        """Give the graphs, newest first, each with its curve."""
+        """Return the graphs, newest first, each with its curve."""
         return self._orders.list(limit, offset)
 
     def graph(self, graph_id: str) -> Graph:
-        """Give one graph."""
+        """Return one graph."""
         return self._orders.graph(graph_id)
 
     def order_point(self, graph_id: str, position: int) -> OrderPoint:
@@ -184,13 +184,13 @@ class LiveStore:
         return self._orders.point(graph_id, position)
 
     def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:
-        """Give the audit of every worker's memory limit, worst first."""
+        """Return the audit of every worker's memory limit, worst first."""
         return _page(self._limit_audits.read(), limit, offset)
 
     def history(
         self, worker: str | None = None, since: float | None = None, points: int = 300
     ) -> History:
-        """Give the breakdown over time of the cluster or of one worker."""
+        """Return the breakdown over time of the cluster or of one worker."""
         processes = self._model.processes
         series = processes.history
         if worker is not None:
@@ -222,7 +222,7 @@ class LiveStore:
     def _worker_kept(
         self, worker: WorkerState, kept: dict[str, tuple[tuple[Any, ...], Worker]]
     ) -> Worker:
-        """Give a worker as it was made before, if nothing of it has been replaced.
+        """Return a worker as it was made before, if nothing of it has been replaced.
 
         Of 1,000 workers 170 report in a second: making them all anew would cost most
         of what a page costs.
@@ -291,7 +291,7 @@ class LiveStore:
         )
 
     def _walk_prefixes(self) -> tuple[list[tuple[int, str]], PrefixTotals]:
-        """Give what prefixes are ranked by, least first, and the sums over them.
+        """Return what prefixes are ranked by, least first, and the sums over them.
 
         In one walk: there may be 10,000, and each page asks for both.
         """

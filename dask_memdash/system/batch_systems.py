@@ -45,7 +45,7 @@ def environment(environ: Mapping[str, str], root: Path) -> str:
 def caps(
     environ: Mapping[str, str], root: Path, machine: str, skipped: Skipped
 ) -> list[Cap]:
-    """Give what the batch system says that the job may use on this machine."""
+    """Return what the batch system says that the job may use on this machine."""
     found = [
         *_slurm(environ, skipped),
         *_pbs(environ, skipped),

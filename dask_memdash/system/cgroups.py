@@ -72,7 +72,7 @@ def read_text(path: Path, most: int = MAX_FILE) -> str | None:
 
 
 def mounts(pid: int, root: Path) -> list[Mount]:
-    """Give what is mounted for a process; lines that make no sense are left out."""
+    """Return what is mounted for a process; lines that make no sense are left out."""
     found = []
     for line in (read_text(root / f"proc/{pid}/mountinfo") or "").splitlines():
         before, dash, after = line.partition(" - ")
@@ -88,7 +88,7 @@ def mounts(pid: int, root: Path) -> list[Mount]:
 
 
 def groups(pid: int, root: Path) -> list[Group]:
-    """Give the memory groups of a process, its own first and the outermost last."""
+    """Return the memory groups of a process, its own first and the outermost last."""
     paths = _paths(pid, root) or {1: "/", 2: "/"}  # not readable in every sandbox
     mounted = mounts(pid, root)
     for version in (1, 2):
@@ -102,7 +102,7 @@ def groups(pid: int, root: Path) -> list[Group]:
 
 
 def caps(pid: int, root: Path, machine: str, skipped: Skipped) -> list[Cap]:
-    """Give every cap that the groups of a process set, its own group's first."""
+    """Return every cap that the groups of a process set, its own group's first."""
     found: list[Cap] = []
     chain = groups(pid, root)
     for i, group in enumerate(chain):
@@ -128,7 +128,7 @@ def caps(pid: int, root: Path, machine: str, skipped: Skipped) -> list[Cap]:
 
 
 def used(group: Group) -> int | None:
-    """Give a group's use of memory, less its file cache.
+    """Return a group's use of memory, less its file cache.
 
     The kernel drops that before it kills anybody; files in a tmpfs are no cache.
     """
@@ -149,7 +149,7 @@ def pressure(text: str | None) -> float | None:
 
 
 def swap_limit(chain: list[Group], skipped: Skipped) -> int | None:
-    """Give the least swap that the groups allow; None without a limit on it."""
+    """Return the least swap that the groups allow; None without a limit on it."""
     limits = []
     for group in chain:
         if group.version == 2:
@@ -166,7 +166,7 @@ def swap_limit(chain: list[Group], skipped: Skipped) -> int | None:
 
 
 def _paths(pid: int, root: Path) -> dict[int, str]:
-    """Give the process's path by version; with both, v1 has the memory controller."""
+    """Return the process's path by version; with both, v1 has the memory controller."""
     found: dict[int, str] = {}
     for line in (read_text(root / f"proc/{pid}/cgroup") or "").splitlines():
         number, _, rest = line.partition(":")
@@ -190,7 +190,7 @@ def _cgroup_mounts(mounted: list[Mount], version: int) -> list[Mount]:
 
 
 def _chain(mount: Mount, path: str, root: Path, version: int) -> list[Group]:
-    """Give the groups from the process's own up to the mount's root.
+    """Return the groups from the process's own up to the mount's root.
 
     Where the path leads to nothing that is mounted here (a container that shares its
     host's cgroup namespace, or a process outside of ours), the mount's root stands
@@ -211,7 +211,7 @@ def _chain(mount: Mount, path: str, root: Path, version: int) -> list[Group]:
 
 
 def _below(path: str, top: str) -> str | None:
-    """Give the part of a path below another one, None where it is not below."""
+    """Return the part of a path below another one, None where it is not below."""
     if top == "/":
         return path
     if path == top or path.startswith(top + "/"):
@@ -254,7 +254,7 @@ def _limit(
 
 
 def _hidden(group: Group, found: list[Cap], machine: str) -> list[Cap]:
-    """Give the limit of groups above what is mounted here, which v1 sums up."""
+    """Return the limit of groups above what is mounted here, which v1 sums up."""
     stat = read_text(group.path / "memory.stat", 2**16) or ""
     size = _field(stat, "hierarchical_memory_limit")
     least = min((cap.bytes for cap in found), default=V1_UNLIMITED)

@@ -2,8 +2,8 @@
 
 Composes the small readers of this package into
 :class:`~dask_memdash.model.limit_facts.LimitFacts` (once) and
-:class:`~dask_memdash.model.limit_facts.LiveFigures` (again and again).  ``root`` is where
-the machine's file system begins, another place in tests.  What cannot be read is
+:class:`~dask_memdash.model.limit_facts.LiveFigures` (again and again).  ``root`` is
+where the machine's file system begins, another place in tests.  What cannot be read is
 None, and nothing here raises, whatever the files hold.
 """
 
@@ -24,8 +24,7 @@ from dask_memdash.model.limit_facts import (
     LiveFigures,
     Scratch,
 )
-from dask_memdash.system import batch_systems
-from dask_memdash.system import cgroups
+from dask_memdash.system import batch_systems, cgroups
 from dask_memdash.system.cgroups import Group, Skipped, read_text
 
 #: File systems that may stand still when their server does: never asked for space.
@@ -121,7 +120,7 @@ class LiveReader:
         )
 
     def _binding_group(self, facts: LimitFacts) -> Group | None:
-        """Give the group with the least cap, else the process's own."""
+        """Return the group with the least cap, else the process's own."""
         chain = cgroups.groups(self._pid, self._base)
         least = facts.least("cgroup")
         if least is not None:
@@ -161,7 +160,7 @@ def machine_id(base: Path) -> str | None:
 
 
 def rlimits(pid: int, base: Path, machine: str, skipped: Skipped) -> list[Cap]:
-    """Give the rlimits that bear on memory; the soft ones count."""
+    """Return the rlimits that bear on memory; the soft ones count."""
     text = read_text(base / f"proc/{pid}/limits", 2**16) or ""
     status = read_status(pid, base)
     found = []
@@ -200,7 +199,7 @@ def read_allocator(pid: int, environ: Mapping[str, str], base: Path) -> Allocato
 
 
 def option_given(pid: int, name: str, root: str = "/") -> str | None:
-    """Give what a ``dask worker`` was told by an option on its command line."""
+    """Return what a ``dask worker`` was told by an option on its command line."""
     text = read_text(Path(root) / f"proc/{pid}/cmdline", 2**16) or ""
     words = text.split("\0")
     if not any(word == "worker" or word.endswith("dask-worker") for word in words):
@@ -231,7 +230,7 @@ def read_scratch(pid: int, path: str | None, base: Path) -> Scratch | None:
 
 
 def _sendable(text: str) -> str:
-    """Give a text without the stray halves of characters that no message can hold."""
+    """Return a text without the stray halves of characters that no message can hold."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -242,7 +241,7 @@ def _host_cap(total: int | None, machine: str) -> list[Cap]:
 
 
 def _meminfo_elsewhere(base: Path) -> dict[str, int]:
-    """Give the same figures where there is no /proc (macOS)."""
+    """Return the same figures where there is no /proc (macOS)."""
     if base != Path("/"):
         return {}
     try:
@@ -271,7 +270,7 @@ def _natural(text: str | None) -> int | None:
 
 
 def _space(scratch: Scratch, base: Path) -> tuple[int | None, int | None]:
-    """Give size and free space of a local file system, in bytes.
+    """Return size and free space of a local file system, in bytes.
 
     A remote one is not asked: the answer may never come, and the event loop with it.
     """

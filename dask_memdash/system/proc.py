@@ -8,7 +8,6 @@ and says ``None`` for what it cannot read; none of them raises.  Where there is 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import threading
@@ -16,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import psutil
+
 
 class HighWater:
     """The most that this process's RSS has been since a moment of one's choice.
@@ -80,7 +80,7 @@ class HighWater:
 
 
 def start_ticks(pid: int, root: str = "/proc") -> int | None:
-    """Give when a process started, in clock ticks since boot.
+    """Return when a process started, in clock ticks since boot.
 
     With the pid it names a process for as long as the machine is up.
     """
@@ -127,7 +127,7 @@ def _mallinfo2() -> ctypes._NamedFuncPointer | None:
 
 
 def allocator_free() -> int | None:
-    """Give the bytes that the program freed and glibc's allocator keeps.
+    """Return the bytes that the program freed and glibc's allocator keeps.
 
     ``fordblks`` of mallinfo2(3): free chunks inside arenas.  Pages of them that a
     trim gave back are still counted, so it is an upper bound of what is resident.
@@ -141,7 +141,7 @@ def allocator_free() -> int | None:
 
 
 def oom_kills(pid: int, root: str = "/") -> int | None:
-    """Give how many processes the kernel has killed for memory in a pid's cgroup.
+    """Return how many processes the kernel has killed for memory in a pid's cgroup.
 
     Reads ``memory.events`` (cgroup v2) or ``memory.oom_control`` (v1); None where
     neither can be read.

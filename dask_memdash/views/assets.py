@@ -44,7 +44,7 @@ def _content_version(path: Path, modified: int) -> str:
 
 
 def asset_url(name: str) -> str:
-    """Give the URL of a static file, relative to the page, with its version.
+    """Return the URL of a static file, relative to the page, with its version.
 
     The version is taken from the file's content, so that a browser may keep the
     file for as long as it likes.

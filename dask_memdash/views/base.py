@@ -17,8 +17,8 @@ from bokeh.models import ColumnDataSource
 
 from dask_memdash.store.base import Store
 from dask_memdash.views import theme, words
-from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.browser_state import Shown
+from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.tabular import address
 from dask_memdash.views.time_axis import TimeAxis
 
@@ -35,7 +35,7 @@ REST = 20.0
 
 @cache
 def environment() -> jinja2.Environment:
-    """Give the environment of the templates beside this module; it always escapes."""
+    """Return the environment of the templates beside this module; it always escapes."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

@@ -59,11 +59,11 @@ class Shown:
     tables: Mapping[str, TableQuery] = field(default_factory=dict)
 
     def chosen_on(self, tab: str) -> str:
-        """Give what is chosen on a tab, empty while another tab is shown."""
+        """Return what is chosen on a tab, empty while another tab is shown."""
         return self.chosen if tab == self.tab else ""
 
     def table(self, name: str) -> TableQuery:
-        """Give what was asked of a table."""
+        """Return what was asked of a table."""
         return self.tables.get(name, TableQuery())
 
 

@@ -16,8 +16,8 @@ from dask_memdash.errors import UnknownIncidentError
 from dask_memdash.store.base import Store
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, tooltip
-from dask_memdash.views.table_columns import INCIDENTS
 from dask_memdash.views.table import ServedTable
+from dask_memdash.views.table_columns import INCIDENTS
 from dask_memdash.views.tabular import address
 
 #: Rows of each table of a story at most.

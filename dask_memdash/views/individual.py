@@ -12,7 +12,7 @@ from typing import Any
 from bokeh.document import Document
 from panel.io.state import set_curdoc
 
-from dask_memdash.boundary import Border
+from dask_memdash.boundary import Boundary
 from dask_memdash.store.base import Store
 from dask_memdash.views.base import Context, View, environment, while_watched
 from dask_memdash.views.cluster_history import HistoryView
@@ -62,7 +62,7 @@ class IndividualPage:
         Seconds between two updates.
     assets
         Gives the URL of a static file, relative to the page.
-    border
+    boundary
         What keeps failures from the server.
     """
 
@@ -72,20 +72,20 @@ class IndividualPage:
         store: Store,
         refresh: float,
         assets: Callable[[str], str],
-        border: Border,
+        boundary: Boundary,
     ) -> None:
         self._chart = chart
         self._store = store
         self._refresh = refresh
         self._assets = assets
-        self._border = border
+        self._boundary = boundary
 
     def open(self, doc: Document) -> None:
         """Put the chart into the document of a new session; never raises."""
         doc.title = self._chart.title
         doc.template = environment().get_template("individual.html")
         doc.template_variables.update(asset=self._assets)
-        self._border.guarded(self._fill, f"opening {self._chart.title}")(doc)
+        self._boundary.guarded(self._fill, f"opening {self._chart.title}")(doc)
 
     def _fill(self, doc: Document) -> None:
         context = Context("")
@@ -104,7 +104,7 @@ class IndividualPage:
         doc.add_root(figure)
         doc.roots[-1].name = "chart"
         doc.add_periodic_callback(
-            self._border.guarded(
+            self._boundary.guarded(
                 while_watched(doc, update), f"updating {self._chart.title}"
             ),
             max(100, round(self._refresh * 1000)),

@@ -20,7 +20,7 @@ from bokeh.models import Column, ColumnDataSource, CustomJS, TextInput
 from panel.io.resources import LOCAL_DIST, patch_model_css
 from panel.io.state import set_curdoc
 
-from dask_memdash.boundary import Border
+from dask_memdash.boundary import Boundary
 from dask_memdash.store.base import Store
 from dask_memdash.views import theme
 from dask_memdash.views.base import (
@@ -31,20 +31,20 @@ from dask_memdash.views.base import (
     sync,
     while_watched,
 )
-from dask_memdash.views.table_columns import TABLES
+from dask_memdash.views.browser_state import TABS, read
 from dask_memdash.views.cluster_history import HistoryView
 from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
-from dask_memdash.views.tasks_tab import PrefixView
 from dask_memdash.views.prefix_bars import PrefixesView
 from dask_memdash.views.shared import SharedStore
-from dask_memdash.views.browser_state import TABS, read
 from dask_memdash.views.summary import NoticesView, SummaryView
 from dask_memdash.views.table import ServedTable
-from dask_memdash.views.workers_tab import WorkerView
-from dask_memdash.views.worker_map import WorkerMapView
+from dask_memdash.views.table_columns import TABLES
+from dask_memdash.views.tasks_tab import PrefixView
 from dask_memdash.views.worker_bars import MOST, WorkersView
+from dask_memdash.views.worker_map import WorkerMapView
+from dask_memdash.views.workers_tab import WorkerView
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class OpenPage:
         self._state_facts()
 
     def roots(self) -> list[Column]:
-        """Give what the template puts on the page, by the names that they have."""
+        """Return what the template puts on the page, by the names that they have."""
         inputs = Column(self.state, name="inputs", visible=False)
         return [*self._holders.values(), inputs]
 
@@ -179,7 +179,7 @@ class OpenPage:
 
 
 def hand_out(root: pn.viewable.Viewable, doc: Document) -> Model:
-    """Give Panel's model of a view, for a document; let go of when its session ends.
+    """Return Panel's model of a view, for a document; let go of when its session ends.
 
     As Panel's ``server_doc``, which can make nothing but roots; and a layout of Panel's
     takes nothing up later in a session that Panel did not open.
@@ -222,7 +222,7 @@ class Page:
         Names of the dashboard's other pages, beside this one.
     assets
         Gives the URL of a static file, relative to the page.
-    border
+    boundary
         What keeps failures from the server.
     """
 
@@ -232,13 +232,13 @@ class Page:
         refresh: float,
         pages: Sequence[str],
         assets: Callable[[str], str],
-        border: Border,
+        boundary: Boundary,
     ) -> None:
         self._store = store
         self._refresh = refresh
         self._pages = pages
         self._assets = assets
-        self._border = border
+        self._boundary = boundary
 
     def open(self, doc: Document) -> None:
         """Put a page into the document of a new session; never raises."""
@@ -249,20 +249,22 @@ class Page:
         doc.template_variables.update(
             pages=list(self._pages), asset=self._assets, failed=False, tabs=TABS
         )
-        opened = self._border.guarded(self._fill, "opening the page", False)(doc)
+        opened = self._boundary.guarded(self._fill, "opening the page", False)(doc)
         if not opened:
             doc.clear()
             doc.template_variables["failed"] = True
 
     def _fill(self, doc: Document) -> bool:
-        stylesheet, guarded = self._assets("memdash.css"), self._border.guarded
+        stylesheet, guarded = self._assets("memdash.css"), self._boundary.guarded
         with together(doc):
             page = OpenPage(doc, self._store, stylesheet, guarded)
             page.update()
             for root in page.roots():
                 doc.add_root(root)
         doc.add_periodic_callback(
-            self._border.guarded(while_watched(doc, page.update), "updating the page"),
+            self._boundary.guarded(
+                while_watched(doc, page.update), "updating the page"
+            ),
             max(100, round(self._refresh * 1000 / LOOKS)),
         )
         return True

@@ -6,8 +6,8 @@ import panel as pn
 
 from dask_memdash.store.base import LimitAudit, Store
 from dask_memdash.views.base import Context, Text, View
-from dask_memdash.views.table_columns import LIMITS
 from dask_memdash.views.table import ServedTable
+from dask_memdash.views.table_columns import LIMITS
 from dask_memdash.views.tabular import address
 
 
@@ -50,7 +50,7 @@ def _find(audits: list[LimitAudit], chosen: str) -> LimitAudit | None:
 
 
 def _scale(audit: LimitAudit) -> int:
-    """Give the longest bar of the chain, in bytes; what allows all is cut off."""
+    """Return the longest bar of the chain, in bytes; what allows all is cut off."""
     sizes = [link["bytes"] for link in audit["chain"]]
     own = max(audit["limit"] or 0, audit["effective"] or 0, audit["siblings"] or 0)
     return max(1, *(size for size in (*sizes, own) if size <= 8 * max(own, 1)))

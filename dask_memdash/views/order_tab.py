@@ -27,8 +27,8 @@ from dask_memdash.errors import MemDashError
 from dask_memdash.store.base import Graph, OrderPoint, Store
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
-from dask_memdash.views.table_columns import GRAPHS
 from dask_memdash.views.table import ServedTable
+from dask_memdash.views.table_columns import GRAPHS
 from dask_memdash.views.tabular import address
 
 #: Curve → (label, dash, width).  What was held is storage, so it is blue.
@@ -56,7 +56,7 @@ def curves(graph: Graph) -> dict[str, list[Any]]:
 
 
 def nearest(graph: Graph, position: float) -> int:
-    """Give the position on a graph's curves that is nearest to where was clicked."""
+    """Return the position on a graph's curves that is nearest to where was clicked."""
     return min(max(round(position), 0), graph["tasks"])
 
 

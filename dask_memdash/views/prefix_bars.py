@@ -15,8 +15,8 @@ from bokeh.models import ColumnDataSource, HoverTool, Scatter, Segment
 
 from dask_memdash.store.base import Prefix, PrefixTotals, Store
 from dask_memdash.views import theme, words
-from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.bar_rows import RowChart
+from dask_memdash.views.base import Context, Text, View, sync, tooltip
 
 #: Rows at most, the rest's not counted.
 MOST = 12

@@ -19,7 +19,7 @@ def _execution(name: str) -> Callable[[Prefix], Any]:
 
 
 def skew(prefix: Prefix) -> float | None:
-    """Give how much larger the largest output is than the median; None if unknown."""
+    """Return how much larger the largest output is than the median; None if unknown."""
     sizes = prefix["storage"]["output_bytes"]
     if sizes["max"] is None or not sizes["p50"]:
         return None
@@ -27,7 +27,7 @@ def skew(prefix: Prefix) -> float | None:
 
 
 def projected(prefix: Prefix) -> int | None:
-    """Give what the running tasks will use if each reaches the usual peak, in bytes."""
+    """Return what the running tasks use if each reaches the usual peak, in bytes."""
     execution = prefix["execution"]
     usual = execution["peak"]["p50"]
     return None if usual is None else usual * execution["running"]

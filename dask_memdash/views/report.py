@@ -19,22 +19,21 @@ from panel.io.state import set_curdoc
 
 import dask_memdash
 from dask_memdash.store.base import Store
-from dask_memdash.views import theme, words
-from dask_memdash.views import table_columns
+from dask_memdash.views import table_columns, theme, words
 from dask_memdash.views.assets import static_dir
 from dask_memdash.views.base import Context, Text, View, environment
+from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
 from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
 from dask_memdash.views.prefix_bars import PrefixesView
 from dask_memdash.views.snapshot import Snapshot
-from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.summary import NoticesView, SummaryView
 from dask_memdash.views.tabular import Column, address, cut
 from dask_memdash.views.time_axis import TimeAxis
-from dask_memdash.views.worker_map import WorkerMapView
 from dask_memdash.views.worker_bars import WorkersView
+from dask_memdash.views.worker_map import WorkerMapView
 
 #: Incidents told in full, the newest, and how many of them with a chart.
 STORIES = 20
@@ -171,7 +170,7 @@ def _cell(column: Column, value: Any) -> str:
 
 @cache
 def _bokeh() -> str:
-    """Give the part of BokehJS that draws.
+    """Return the part of BokehJS that draws.
 
     Read from its file: asked through Bokeh's resources, Panel adds scripts of its own.
     """

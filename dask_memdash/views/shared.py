@@ -18,10 +18,10 @@ from dask_memdash.store.base import (
     History,
     LimitAudit,
     OrderPoint,
+    PastTask,
     Prefix,
     PrefixDetails,
     PrefixTotals,
-    RanTask,
     Store,
     Worker,
 )
@@ -60,47 +60,47 @@ class SharedStore:
         return self._version
 
     def cluster(self) -> Cluster:
-        """Give the cluster at a glance."""
+        """Return the cluster at a glance."""
         return self._once(("cluster",), self._store.cluster)
 
     def workers(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
-        """Give the connected workers, by name."""
+        """Return the connected workers, by name."""
         return self._once(
             ("workers", limit, offset), lambda: self._store.workers(limit, offset)
         )
 
     def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
-        """Give the workers that have left, newest first."""
+        """Return the workers that have left, newest first."""
         return self._once(
             ("departed", limit, offset), lambda: self._store.departed(limit, offset)
         )
 
-    def ran(self, worker: str) -> list[RanTask]:
-        """Give the recent tasks that a worker was seen to run."""
-        return self._once(("ran", worker), lambda: self._store.ran(worker))
+    def task_history(self, worker: str) -> list[PastTask]:
+        """Return the recent tasks that a worker was seen to run."""
+        return self._once(("ran", worker), lambda: self._store.task_history(worker))
 
     def prefix_totals(self) -> PrefixTotals:
-        """Give the sums over all task prefixes."""
+        """Return the sums over all task prefixes."""
         return self._once(("prefix_totals",), self._store.prefix_totals)
 
     def prefix(self, name: str) -> PrefixDetails:
-        """Give one task prefix with the distribution of its outputs' sizes."""
+        """Return one task prefix with the distribution of its outputs' sizes."""
         return self._once(("prefix", name), lambda: self._store.prefix(name))
 
     def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:
-        """Give the audit of every worker's memory limit, worst first."""
+        """Return the audit of every worker's memory limit, worst first."""
         return self._once(
             ("limits", limit, offset), lambda: self._store.limits(limit, offset)
         )
 
     def order(self, limit: int | None = None, offset: int = 0) -> list[Graph]:
-        """Give the graphs, newest first."""
+        """Return the graphs, newest first."""
         return self._once(
             ("order", limit, offset), lambda: self._store.order(limit, offset)
         )
 
     def graph(self, graph_id: str) -> Graph:
-        """Give one graph."""
+        """Return one graph."""
         return self._once(("graph", graph_id), lambda: self._store.graph(graph_id))
 
     def order_point(self, graph_id: str, position: int) -> OrderPoint:
@@ -111,7 +111,7 @@ class SharedStore:
         )
 
     def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
-        """Give the task prefixes, largest first."""
+        """Return the task prefixes, largest first."""
         return self._once(
             ("prefixes", limit, offset), lambda: self._store.prefixes(limit, offset)
         )
@@ -119,13 +119,13 @@ class SharedStore:
     def incidents(
         self, limit: int | None = None, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Give the incidents, newest first."""
+        """Return the incidents, newest first."""
         return self._once(
             ("incidents", limit, offset), lambda: self._store.incidents(limit, offset)
         )
 
     def incident(self, incident_id: str) -> dict[str, Any]:
-        """Give one incident in full."""
+        """Return one incident in full."""
         return self._once(
             ("incident", incident_id), lambda: self._store.incident(incident_id)
         )
@@ -133,7 +133,7 @@ class SharedStore:
     def history(
         self, worker: str | None = None, since: float | None = None, points: int = 300
     ) -> History:
-        """Give the breakdown over time of the cluster or of one worker."""
+        """Return the breakdown over time of the cluster or of one worker."""
         return self._once(
             ("history", worker, since, points),
             lambda: self._store.history(worker, since, points),

@@ -21,10 +21,10 @@ from dask_memdash.store.base import (
     History,
     LimitAudit,
     OrderPoint,
+    PastTask,
     Prefix,
     PrefixDetails,
     PrefixTotals,
-    RanTask,
     Store,
     Worker,
 )
@@ -72,27 +72,27 @@ class Snapshot:
         self._history = store.history(None, None, POINTS)
 
     def cluster(self) -> Cluster:
-        """Give the cluster at a glance."""
+        """Return the cluster at a glance."""
         return self._cluster
 
     def workers(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
-        """Give the workers that were connected, by name."""
+        """Return the workers that were connected, by name."""
         return self._workers[offset:][:limit]
 
     def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
-        """Give the workers that had left, newest first."""
+        """Return the workers that had left, newest first."""
         return self._departed[offset:][:limit]
 
-    def ran(self, worker: str) -> list[RanTask]:
+    def task_history(self, worker: str) -> list[PastTask]:
         """Know of no tasks: none are taken."""
         raise UnknownWorkerError(worker)
 
     def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
-        """Give the task prefixes, largest first."""
+        """Return the task prefixes, largest first."""
         return self._prefixes[offset:][:limit]
 
     def prefix_totals(self) -> PrefixTotals:
-        """Give the sums over all task prefixes."""
+        """Return the sums over all task prefixes."""
         return self._prefix_totals
 
     def prefix(self, name: str) -> PrefixDetails:
@@ -102,22 +102,22 @@ class Snapshot:
     def incidents(
         self, limit: int | None = None, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Give the incidents, newest first."""
+        """Return the incidents, newest first."""
         return self._incidents[offset:][:limit]
 
     def incident(self, incident_id: str) -> dict[str, Any]:
-        """Give one incident in full, if it was among the newest."""
+        """Return one incident in full, if it was among the newest."""
         try:
             return self._details[incident_id]
         except KeyError:
             raise UnknownIncidentError(incident_id) from None
 
     def order(self, limit: int | None = None, offset: int = 0) -> list[Graph]:
-        """Give the graphs, newest first."""
+        """Return the graphs, newest first."""
         return self._graphs[offset:][:limit]
 
     def graph(self, graph_id: str) -> Graph:
-        """Give one graph."""
+        """Return one graph."""
         for known in self._graphs:
             if known["id"] == graph_id:
                 return known
@@ -128,13 +128,13 @@ class Snapshot:
         raise UnknownGraphError(graph_id)
 
     def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:
-        """Give the audits of the workers' limits, worst first."""
+        """Return the audits of the workers' limits, worst first."""
         return self._limits[offset:][:limit]
 
     def history(
         self, worker: str | None = None, since: float | None = None, points: int = 300
     ) -> History:
-        """Give the cluster's breakdown over time."""
+        """Return the cluster's breakdown over time."""
         if worker is not None:
             raise UnknownWorkerError(worker)
         return self._history

@@ -75,7 +75,7 @@ class Table:
     searched: str = ""
 
     def column(self, name: str) -> Column | None:
-        """Give a column by its name."""
+        """Return a column by its name."""
         return next((column for column in self.columns if column.name == name), None)
 
 
@@ -93,7 +93,7 @@ class TablePage:
 
 @lru_cache(8192)
 def address(kind: str, name: str) -> str:
-    """Give the fragment of the page's address that shows something, empty for none."""
+    """Return fragment of the page's address that shows something, empty for none."""
     if not name or len(name) > LONGEST_LINK:
         return ""
     return f"{kind}-{quote(name, safe='')}"
@@ -102,7 +102,7 @@ def address(kind: str, name: str) -> str:
 def select(
     table: Table, store: Store, query: TableQuery, length: int = PAGE_ROWS
 ) -> TablePage:
-    """Give the page of a table that a reader asks for; beyond the last, the last."""
+    """Return the page of a table that a reader asks for; beyond the last, the last."""
     column = table.column(query.sort)
     words = query.search.casefold().split()
     if column is None and not words and table.page is not None:
@@ -142,7 +142,7 @@ def _itself(value: Any) -> Any:
 
 
 def natural(text: Any) -> tuple[int, int, str]:
-    """Give a key that puts worker 9 before worker 10."""
+    """Return a key that puts worker 9 before worker 10."""
     word = str(text)
     number = word.rpartition("-")[2]
     if number.isascii() and number.isdigit() and len(number) < 16:
@@ -151,7 +151,7 @@ def natural(text: Any) -> tuple[int, int, str]:
 
 
 def cut(value: Any) -> Any:
-    """Give a value as a cell holds it: texts not longer than can be read."""
+    """Return a value as a cell holds it: texts not longer than can be read."""
     if isinstance(value, str) and len(value) > LONGEST:
         return value[: LONGEST - 1] + "…"
     return value

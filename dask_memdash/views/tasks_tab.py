@@ -47,7 +47,7 @@ def distribution(bins: Sequence[SizeBin]) -> dict[str, list[Any]]:
 
 
 def labels(bins: Sequence[SizeBin]) -> dict[float, str]:
-    """Give the labels beneath the bars: position → size at that edge."""
+    """Return the labels beneath the bars: position → size at that edge."""
     empty, sized = _apart(bins)
     found: dict[float, str] = {}
     if empty:
@@ -67,7 +67,7 @@ def _apart(bins: Sequence[SizeBin]) -> tuple[list[SizeBin], list[SizeBin]]:
 
 
 def _place_of_empty(sized: Sequence[SizeBin]) -> int:
-    """Give where the bar of empty outputs stands, so far off that labels have room."""
+    """Return where the bar of empty outputs stands: so far off that labels fit."""
     return -max(2, round(0.1 * len(sized)))
 
 
@@ -183,7 +183,7 @@ class PrefixView(View):
 
 
 def _widest(prefix: PrefixDetails) -> int:
-    """Give the length of the gauges' scale, in bytes."""
+    """Return the length of the gauges' scale, in bytes."""
     execution = prefix["execution"]
     sizes = [
         execution["executing"],

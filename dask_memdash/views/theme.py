@@ -169,7 +169,7 @@ def clock(instant: float | None) -> str:
 
 
 def nice_ceiling(value: float) -> float:
-    """Give a round bound above a size, so that an axis seldom changes."""
+    """Return a round bound above a size, so that an axis seldom changes."""
     step = 2.0**16
     while step * 12 < value:
         step *= 2

@@ -65,7 +65,7 @@ class TimeAxis:
         return (self.start, self.end) if self.zoomed else (self.window,)
 
     def since(self, newest: float) -> float | None:
-        """Give the instant from which readings are needed, None for all."""
+        """Return the instant from which readings are needed, None for all."""
         if self.zoomed:
             return self.start - LEAST
         return None if self.window is None else newest - self.window - LEAST

@@ -185,7 +185,7 @@ class TimeChart:
         return True
 
     def peaks(self) -> tuple[float, float]:
-        """Give the largest process and the most spilled of what is drawn, in bytes."""
+        """Return largest process and the most spilled of what is drawn, in bytes."""
         times = np.asarray(self.source.data["time"], dtype="f8")
         seen = (times >= self.axis.start * 1000) & (times <= self.axis.end * 1000)
         if not seen.any():

@@ -16,8 +16,8 @@ from bokeh.models import ColumnDataSource, HBar, HoverTool, Segment
 
 from dask_memdash.store.base import Breakdown, Store, Worker
 from dask_memdash.views import theme
-from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.bar_rows import RowChart
+from dask_memdash.views.base import Context, Text, View, sync, tooltip
 
 #: Rows at most, the rest's not counted, and with a map of all workers above them.
 MOST = 40
@@ -64,7 +64,7 @@ def processes(workers: Iterable[Worker]) -> list[list[Worker]]:
 
 
 def rows(known: list[list[Worker]], most: int | None = None) -> list[Row]:
-    """Give the fullest of all processes rows, in their order, then one to the rest.
+    """Return the fullest of all processes rows, in their order, then one to the rest.
 
     Unless `most` says otherwise, these are few where there is a map of all workers.
     """
@@ -79,13 +79,13 @@ def rows(known: list[list[Worker]], most: int | None = None) -> list[Row]:
 
 
 def fullness(group: list[Worker]) -> float:
-    """Give how full a process is, as a share of its limit."""
+    """Return how full a process is, as a share of its limit."""
     worker = group[0]
     return (worker["breakdown"]["process"] or 0) / (least_limit(group) or 2**60)
 
 
 def least_limit(group: Sequence[Worker]) -> int | None:
-    """Give the smallest limit of a process's workers, in bytes; None without one."""
+    """Return the smallest limit of a process's workers, in bytes; None without one."""
     if len(group) == 1:  # the usual case, a thousand times over
         return group[0]["limit"]
     return min((w["limit"] for w in group if w["limit"] is not None), default=None)

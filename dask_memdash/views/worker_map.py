@@ -1,9 +1,9 @@
 """All workers of a large cluster at a glance: a map with one cell for each process.
 
-The bars of :mod:`dask_memdash.views.worker_bars` name the fullest and sum the rest; here
-nobody is summed.  Cells keep the order of names, so that a worker is found where it
-was, and the darker a cell, the fuller its process.  Small clusters have no map: their
-bars say more.
+The bars of :mod:`dask_memdash.views.worker_bars` name the fullest and sum the rest;
+here nobody is summed.  Cells keep the order of names, so that a worker is found where
+it was, and the darker a cell, the fuller its process.  Small clusters have no map:
+their bars say more.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HELD_UP = {"paused", "closing_gracefully"}
 
 
 def grid(number: int) -> tuple[int, int]:
-    """Give the columns and rows of a map of so many cells."""
+    """Return the columns and rows of a map of so many cells."""
     columns = max(NARROWEST, math.ceil(math.sqrt(number * ASPECT)))
     return columns, max(1, math.ceil(number / columns))
 
@@ -63,7 +63,7 @@ def cells(groups: list[list[Worker]]) -> dict[str, list[Any]]:
 
 
 def step(group: list[Worker]) -> int | None:
-    """Give how full a process is, in steps of its limit; None before it was read."""
+    """Return how full a process is, in steps of its limit; None before it was read."""
     if group[0]["breakdown"]["process"] is None:
         return None
     return round(fullness(group) * SHADES)
@@ -71,7 +71,7 @@ def step(group: list[Worker]) -> int | None:
 
 @lru_cache(1024)
 def shade(full: int | None, limit: int | None) -> float:
-    """Give how dark a process's cell is: 0.06 for an empty one, 1 at its limit.
+    """Return how dark a process's cell is: 0.06 for an empty one, 1 at its limit.
 
     Whoever has no limit, or has not been read yet, is as light as can be.
     """

@@ -13,11 +13,11 @@ import panel as pn
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Quad, Range1d, Span
 
 from dask_memdash.errors import UnknownWorkerError
-from dask_memdash.store.base import RanTask, Store, Worker
+from dask_memdash.store.base import PastTask, Store, Worker
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
-from dask_memdash.views.table_columns import WORKERS, worker_label
 from dask_memdash.views.table import ServedTable
+from dask_memdash.views.table_columns import WORKERS, worker_label
 from dask_memdash.views.tabular import address
 from dask_memdash.views.time_chart import TimeChart
 from dask_memdash.views.worker_bars import THRESHOLDS
@@ -33,7 +33,7 @@ AROUND = 8
 TINTS = ("#e8871e", "#a3540a", "#f6c07f", "#cf6f0e", "#7a3d05", "#f2a54a")
 
 
-def lanes(ran: Sequence[RanTask], until: float) -> dict[str, list[Any]]:
+def lanes(ran: Sequence[PastTask], until: float) -> dict[str, list[Any]]:
     """Turn the tasks that ran into the columns of the strips.
 
     Parameters
@@ -195,7 +195,7 @@ class WorkerView(View):
         return drawn
 
     def _draw_tasks(self, worker: Worker) -> None:
-        ran = self.store.ran(worker["address"])
+        ran = self.store.task_history(worker["address"])
         data = lanes(ran, worker["last_seen"])
         most = max(data["bottom"], default=0.42)
         self.rows.start = most + 0.08

@@ -17,7 +17,7 @@ from typing import Any
 
 from tornado import web
 
-from dask_memdash.boundary import Border
+from dask_memdash.boundary import Boundary
 from dask_memdash.errors import (
     UnknownGraphError,
     UnknownIncidentError,
@@ -46,11 +46,11 @@ class Query:
         self._arguments = arguments
 
     def text(self, name: str) -> str | None:
-        """Give the argument as it is, ``None`` where it is missing."""
+        """Return the argument as it is, ``None`` where it is missing."""
         return self._arguments.get(name)
 
     def natural(self, name: str, default: int | None = None) -> int | None:
-        """Give the argument as an integer of at least 0."""
+        """Return the argument as an integer of at least 0."""
         text = self._arguments.get(name)
         if text is None:
             return default
@@ -61,7 +61,7 @@ class Query:
         return int(text) if len(text) < _MAX_DIGITS else 10**_MAX_DIGITS
 
     def instant(self, name: str) -> float | None:
-        """Give the argument as seconds since the epoch."""
+        """Return the argument as seconds since the epoch."""
         text = self._arguments.get(name)
         if text is None:
             return None
@@ -211,11 +211,11 @@ class JSONHandler(web.RequestHandler):
 class StoreHandler(JSONHandler):
     """A request that one of the functions above answers."""
 
-    def initialize(self, store: Store, border: Border, answer: Answer) -> None:
+    def initialize(self, store: Store, boundary: Boundary, answer: Answer) -> None:
         """Take what the route was made with."""
         self.store = store
         self.answer = answer
-        self.border = border
+        self.boundary = boundary
 
     def prepare(self) -> None:
         """Let the request through."""
@@ -223,7 +223,7 @@ class StoreHandler(JSONHandler):
     def get(self, *path: str) -> None:
         """Answer with what the store says."""
         arguments = {name: self.get_argument(name) for name in self.request.arguments}
-        status, body = self.border.guarded(
+        status, body = self.boundary.guarded(
             respond,
             f"GET api/{self.answer.__name__}",
             (HTTPStatus.INTERNAL_SERVER_ERROR, "MemDash failed to answer this"),

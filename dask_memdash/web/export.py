@@ -12,10 +12,10 @@ from typing import Any
 
 from tornado import web
 
-from dask_memdash.boundary import Border
+from dask_memdash.boundary import Boundary
 from dask_memdash.store.base import Store
-from dask_memdash.views.table_columns import TABLES
 from dask_memdash.views.browser_state import LONGEST, TableQuery
+from dask_memdash.views.table_columns import TABLES
 from dask_memdash.views.tabular import select, to_csv
 
 #: Rows of a file at most.
@@ -52,10 +52,10 @@ async def report(store: Store) -> str:
 class ExportHandler(web.RequestHandler):
     """A request for a file to take along."""
 
-    def initialize(self, store: Store, border: Border) -> None:
+    def initialize(self, store: Store, boundary: Boundary) -> None:
         """Take what the route was made with."""
         self.store = store
-        self.border = border
+        self.boundary = boundary
 
     def set_default_headers(self) -> None:
         """Say that no answer may be kept, nor taken for another type."""
@@ -78,7 +78,7 @@ class TableHandler(ExportHandler):
         """Answer with the table."""
         arguments = {key: self.get_argument(key) for key in self.request.arguments}
         failed = object()
-        text: Any = self.border.guarded(table_as_csv, "writing a table", failed)(
+        text: Any = self.boundary.guarded(table_as_csv, "writing a table", failed)(
             self.store, name, arguments
         )
         if text is failed:
@@ -98,7 +98,9 @@ class ReportHandler(ExportHandler):
 
     async def get(self) -> None:
         """Answer with the report."""
-        text = await self.border.guarded(report, "writing the report", None)(self.store)
+        text = await self.boundary.guarded(report, "writing the report", None)(
+            self.store
+        )
         if text is None:
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
         else:

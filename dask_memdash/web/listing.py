@@ -43,7 +43,7 @@ def _title(path: str) -> str:
 
 
 def _rules(router: web.Application) -> Iterator[Rule]:
-    """Give every rule that leads to a handler."""
+    """Return every rule that leads to a handler."""
     waiting: list[RuleRouter] = [router.default_router, router.wildcard_router]
     seen: set[int] = set()
     while waiting:

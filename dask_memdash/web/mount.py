@@ -5,7 +5,7 @@ the JSON API and the static files, which needs Tornado only, and a Bokeh applica
 for the page.  Without Bokeh, Panel or a dashboard the first still serves, and where
 the page would be it serves one sentence that says why there is none.
 
-Everything that the host calls from here goes through the border.  What the page
+Everything that the host calls from here goes through the boundary.  What the page
 shows is not decided here: see :mod:`dask_memdash.views.layout`.
 """
 
@@ -25,7 +25,7 @@ from tornado import web
 from tornado.ioloop import IOLoop
 from tornado.routing import PathMatches
 
-from dask_memdash.boundary import Border
+from dask_memdash.boundary import Boundary
 from dask_memdash.config import Settings
 from dask_memdash.store.base import Store
 from dask_memdash.views.assets import asset_url, static_dir
@@ -75,7 +75,9 @@ async def prepare() -> None:
     await asyncio.to_thread(_import_page)
 
 
-def mount(scheduler: Any, store: Store, settings: Settings, border: Border) -> Mounted:
+def mount(
+    scheduler: Any, store: Store, settings: Settings, boundary: Boundary
+) -> Mounted:
     """Serve the page, the JSON API and the static files; call it on the loop.
 
     On a scheduler that has MemDash already, this one takes the other's place.
@@ -88,7 +90,7 @@ def mount(scheduler: Any, store: Store, settings: Settings, border: Border) -> M
         What the page and the API read.
     settings
         ``page_refresh`` is the time between two updates of an open page.
-    border
+    boundary
         What every function that the server calls goes through.
 
     Returns
@@ -110,12 +112,14 @@ def mount(scheduler: Any, store: Store, settings: Settings, border: Border) -> M
     setattr(router, _MARK, mounted)
     mounted._undo.append(lambda: delattr(router, _MARK))
     try:
-        files = files_application(prefix, mounted.notice, store, border)
+        files = files_application(prefix, mounted.notice, store, boundary)
         # First, for Jupyter's and the dashboard's applications leave little over.
         router.applications.insert(0, files)
         mounted._undo.append(lambda: _remove(router.applications, files))
         if mounted.notice is None:
-            _serve_page(scheduler, mounted, prefix, dashboard, store, settings, border)
+            _serve_page(
+                scheduler, mounted, prefix, dashboard, store, settings, boundary
+            )
     except BaseException:
         for coroutine in mounted._dismantle():
             coroutine.close()
@@ -196,16 +200,16 @@ class NoticeHandler(web.RequestHandler):
 
 
 def files_application(
-    prefix: str, notice: str | None, store: Store, border: Border
+    prefix: str, notice: str | None, store: Store, boundary: Boundary
 ) -> web.Application:
     """Make the application that serves all but the page, or the notice in its place."""
     base = re.escape(f"{prefix}/{PAGE}")
     handlers: list[tuple[Any, ...]] = [
-        (rf"{base}/api/{path}", api.StoreHandler, _context(store, border, answer))
+        (rf"{base}/api/{path}", api.StoreHandler, _context(store, boundary, answer))
         for path, answer in api.routes
     ]
     handlers += [
-        (rf"{base}/{path}", handler, {"store": store, "border": border})
+        (rf"{base}/{path}", handler, {"store": store, "boundary": boundary})
         for path, handler in export.routes
     ]
     handlers += [
@@ -218,8 +222,8 @@ def files_application(
     return web.Application(handlers)
 
 
-def _context(store: Store, border: Border, answer: api.Answer) -> dict[str, Any]:
-    return {"store": store, "border": border, "answer": answer}
+def _context(store: Store, boundary: Boundary, answer: api.Answer) -> dict[str, Any]:
+    return {"store": store, "boundary": boundary, "answer": answer}
 
 
 def _serve_page(
@@ -229,7 +233,7 @@ def _serve_page(
     dashboard: Any,
     store: Store,
     settings: Settings,
-    border: Border,
+    boundary: Boundary,
 ) -> None:
     """Add the Bokeh application of the page and the link to it."""
     from distributed.dashboard.core import BokehApplication
@@ -243,10 +247,10 @@ def _serve_page(
     refresh = settings.page_refresh
     shared = SharedStore(store, interval=0.8 * refresh)
     shown: dict[str, Page | IndividualPage] = {
-        f"/{PAGE}": Page(shared, refresh, variables["pages"], asset_url, border)
+        f"/{PAGE}": Page(shared, refresh, variables["pages"], asset_url, boundary)
     }
     for path, chart in CHARTS.items():
-        shown[f"/{path}"] = IndividualPage(chart, shared, refresh, asset_url, border)
+        shown[f"/{path}"] = IndividualPage(chart, shared, refresh, asset_url, boundary)
     application = BokehApplication(
         {path: _opener(page) for path, page in shown.items()},
         scheduler,
@@ -299,7 +303,7 @@ def _resources(prefix: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def _index(applications: list[Any], application: Any) -> int:
-    """Give the position of an application, by identity."""
+    """Return the position of an application, by identity."""
     return next(i for i, known in enumerate(applications) if known is application)
 
 

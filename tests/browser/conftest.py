@@ -15,7 +15,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dask_memdash import MemDash
-from dask_memdash.boundary import Border
+from dask_memdash.boundary import Boundary
 from dask_memdash.config import load
 from dask_memdash.web.mount import mount, prepare
 
@@ -32,7 +32,7 @@ ARGUMENTS = [
 ]
 
 #: How long a test waits for something on the page, in milliseconds.
-PATIENCE = 30_000
+TIMEOUT_MS = 30_000
 
 
 def find_browser():
@@ -86,7 +86,7 @@ class Watch:
 
 @pytest.fixture
 def look(browser, cluster, show):
-    """Give a function that opens a page and waits until it is alive.
+    """Return a function that opens a page and waits until it is alive.
 
     It asks for what serves pages, so that pages are closed before that goes.
     """
@@ -100,7 +100,7 @@ def look(browser, cluster, show):
             ignore_https_errors=True,
         )
         contexts.append(context)
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT_MS)
         page = context.new_page()
         watch.page(page, urlsplit(url).netloc)
         page.goto(url)
@@ -116,7 +116,7 @@ def look(browser, cluster, show):
 
 @pytest.fixture
 def cluster():
-    """Give a function that starts a cluster with MemDash; all are closed at the end."""
+    """Return a function that starts a cluster with MemDash; all are closed."""
     closers = []
 
     def start(register=True, **options):
@@ -142,9 +142,9 @@ def origin(scheduler):
 
 @pytest.fixture
 def show():
-    """Give a function that serves a made-up store on a real scheduler."""
+    """Return a function that serves a made-up store on a real scheduler."""
     closers = []
-    border = Border()
+    boundary = Boundary()
 
     def show(store, **options):
         cluster = LocalCluster(
@@ -155,7 +155,7 @@ def show():
         async def put():
             await prepare()
             settings = load({"page.refresh": "100ms"})
-            return mount(cluster.scheduler, store, settings, border)
+            return mount(cluster.scheduler, store, settings, boundary)
 
         mounted = cluster.sync(put)
         closers.append(lambda: cluster.sync(mounted.unmount))
@@ -164,4 +164,4 @@ def show():
     yield show
     for close in reversed(closers):
         close()
-    assert border.texts() == ()
+    assert boundary.texts() == ()

@@ -189,7 +189,7 @@ def test_page_fits_its_window_and_is_readable(look, show, width, scheme):
 
 
 def contrast(page, part):
-    """Give the contrast of a text against the card it is on (WCAG 2)."""
+    """Return the contrast of a text against the card it is on (WCAG 2)."""
     ink = part.first.evaluate("e => getComputedStyle(e).color")
     ground = page.locator(".md-card:visible").first.evaluate(
         "e => getComputedStyle(e).backgroundColor"

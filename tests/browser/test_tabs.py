@@ -14,7 +14,7 @@ def sections(page):
 
 
 def shown(page, tab):
-    """Give a tab's panel, once it is the one that is shown."""
+    """Return a tab's panel, once it is the one that is shown."""
     panel = page.locator(f"[data-tab={tab}]")
     panel.wait_for()
     assert page.locator("[data-tab]:visible").count() == 1

@@ -82,7 +82,7 @@ def test_report_opens_without_a_network(look, show, browser, tmp_path):
 
 
 def individual(url):
-    """Give the dashboard's list of single charts, and their common root."""
+    """Return the dashboard's list of single charts, and their common root."""
     root = url.removesuffix("/memdash")
     with urllib.request.urlopen(f"{root}/individual-plots.json") as answer:
         listed = json.load(answer)

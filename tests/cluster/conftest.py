@@ -14,7 +14,7 @@ import pytest
 from clusters import Processes, Session, wait_for
 from distributed import Client, LocalCluster
 
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
 from dask_memdash.flight.recorder import default_directory
 
 
@@ -39,7 +39,7 @@ def start() -> Iterator[Callable[..., Session]]:
             return session
 
         yield start
-    border.clear()
+    boundary.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ REMEDIES = ("smaller chunks", "through files", "two larger workers")
 
 
 def texts(notebook: Any) -> str:
-    """Give everything that the cells have put out as text."""
+    """Return everything that the cells have put out as text."""
     found = []
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):

@@ -17,8 +17,8 @@ import pytest
 from clusters import Session, wait_for
 
 from dask_memdash import MemDash
-from dask_memdash.system.proc import HighWater
 from dask_memdash.measure.tally import load, why_not
+from dask_memdash.system.proc import HighWater
 
 pytestmark = [pytest.mark.cluster, pytest.mark.hooks]
 

@@ -23,7 +23,7 @@ from dask_memdash.errors import (
     UnexplainedError,
     UnknownIncidentError,
 )
-from dask_memdash.plugins.scheduler.notifications import Herald
+from dask_memdash.plugins.scheduler.notifications import Notifications
 
 pytestmark = pytest.mark.cluster
 
@@ -266,7 +266,7 @@ def test_every_incident_is_an_event_and_a_line_in_the_log_once(start, caplog):
 def test_a_note_that_cannot_be_made_leaves_dasks_exception_as_it_is(start, monkeypatch):
     session = start(n_workers=1)
     session.cluster.scheduler.allowed_failures = 0
-    monkeypatch.setattr(Herald, "_text", lambda self, incident: 1 / 0)
+    monkeypatch.setattr(Notifications, "_text", lambda self, incident: 1 / 0)
     error = killed(session.client.submit(leave, key="leaver"))
     assert not hasattr(error, "__notes__")
     assert error.task == "leaver"

@@ -9,7 +9,7 @@ import pytest
 from clusters import wait_for
 
 from dask_memdash import MemDash
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
 from dask_memdash.plugins.nanny.probe import NannyProbe
 
 pytestmark = pytest.mark.cluster
@@ -20,7 +20,7 @@ def inc(x: int) -> int:
 
 
 def entry_points(cls: type) -> list[str]:
-    """The methods of a class that are behind the border."""
+    """The methods of a class that are behind the boundary."""
     return [
         name
         for name, member in vars(cls).items()
@@ -31,7 +31,7 @@ def entry_points(cls: type) -> list[str]:
 
 
 def sabotage(cls: type, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the inside of entry points raise, beneath the border."""
+    """Make the inside of entry points raise, beneath the boundary."""
     for name in names:
         original = vars(cls)[name].__wrapped__
 
@@ -45,7 +45,9 @@ def sabotage(cls: type, names: list[str], monkeypatch: pytest.MonkeyPatch) -> No
             def broken(*args, **kwargs):
                 raise ZeroDivisionError("on purpose")
 
-        monkeypatch.setattr(cls, name, border.guarded(broken, f"{cls.__name__}.{name}"))
+        monkeypatch.setattr(
+            cls, name, boundary.guarded(broken, f"{cls.__name__}.{name}")
+        )
 
 
 def computes(session) -> None:
@@ -68,7 +70,7 @@ def test_a_hook_of_the_scheduler_plugin_that_raises_harms_nobody(
         asyncio.run(result)
     computes(session)
     assert session.cluster.scheduler.workers
-    assert any(f"MemDash.{hook}" in text for text in border.texts())
+    assert any(f"MemDash.{hook}" in text for text in boundary.texts())
 
 
 def test_all_of_the_scheduler_plugin_may_fail_at_once(start, monkeypatch):
@@ -98,7 +100,7 @@ def test_all_of_the_worker_probe_may_fail_and_the_page_says_where(start):
     def break_probe(dask_worker):
         import inspect
 
-        from dask_memdash.boundary import border
+        from dask_memdash.boundary import boundary
         from dask_memdash.plugins.worker.tasks import RunningTasks
 
         def broken(*args, **kwargs):
@@ -109,7 +111,7 @@ def test_all_of_the_worker_probe_may_fail_and_the_page_says_where(start):
             if inspect.isfunction(member) and name not in ("setup", "teardown"):
                 fallback = type(probe).ON_FAILURE.get(name)
                 if not name.startswith("_"):
-                    guarded = border.guarded(broken, f"WorkerProbe.{name}", fallback)
+                    guarded = boundary.guarded(broken, f"WorkerProbe.{name}", fallback)
                     setattr(type(probe), name, guarded)
         plugin = dask_worker.plugins["memdash"]
         plugin.transition = type(probe).transition
@@ -138,7 +140,7 @@ def test_all_of_the_nanny_probe_may_fail(start, monkeypatch):
         probe = nanny._memdash_probe
         monkeypatch.setattr(probe, "_follow", lambda watched: 1 / 0)
     wait_for(
-        lambda: any("the nanny's sampler" in text for text in border.texts()),
+        lambda: any("the nanny's sampler" in text for text in boundary.texts()),
         "the failure to be noted",
     )
     computes(session)

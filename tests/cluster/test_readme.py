@@ -187,13 +187,13 @@ class Deployment:
         self.servers.end()
 
     def adapted(self, text: str) -> str:
-        """Give a block's text with this scheduler's addresses in it."""
+        """Return a block's text with this scheduler's addresses in it."""
         text = text.replace("localhost:8786", self.address)
         return text.replace("localhost:8787", self.dashboard)
 
 
 def here(**more: str) -> dict[str, str]:
-    """Give an environment in which ``dask`` is this one's, and the job is small."""
+    """Return an environment in which ``dask`` is this one's, and the job is small."""
     paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
     return {**os.environ, "PATH": os.pathsep.join(paths), **MEMORY, **more}
 
@@ -433,7 +433,7 @@ def stand_ins(tmp_path) -> dict[str, str]:
 
 
 def called(stand_ins: dict[str, str], name: str, times: int = 1) -> list[str]:
-    """Give the words of the last of so many calls, which may be yet to come."""
+    """Return the words of the last of so many calls, which may be yet to come."""
     notes = Path(stand_ins["NOTES"])
     pids = notes / f"{name}.pids"
     wait_for(
@@ -565,7 +565,7 @@ def daskcluster() -> Any:
 
 
 def container(part: str) -> Any:
-    """Give the one container of a part of the DaskCluster."""
+    """Return the one container of a part of the DaskCluster."""
     (found,) = daskcluster()["spec"][part]["spec"]["containers"]
     return found
 

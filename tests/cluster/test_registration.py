@@ -218,8 +218,8 @@ async def test_a_nanny_that_is_set_up_twice_hands_over():
     from distributed import Scheduler
 
     from dask_memdash import config as settings
-    from dask_memdash.plugins.nanny.probe import NannyProbe
     from dask_memdash.measure.sampler import sampler
+    from dask_memdash.plugins.nanny.probe import NannyProbe
 
     async with (
         Scheduler(dashboard_address="127.0.0.1:0") as scheduler,

@@ -19,7 +19,7 @@ from zoo_scenarios import ZOO, NotHereError, Scenario, cluster_of, incidents_of
 
 from dask_memdash import MemDash
 from dask_memdash.analysis.incidents.finding import MEMORY
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
 
 pytestmark = pytest.mark.cluster
 
@@ -30,10 +30,10 @@ ALLOWED, PROMISED = 350, 600
 @pytest.fixture(autouse=True)
 def nothing_noted() -> Iterator[None]:
     """No rule has failed on the evidence."""
-    border.clear()
+    boundary.clear()
     yield
-    assert border.texts() == ()
-    border.clear()
+    assert boundary.texts() == ()
+    boundary.clear()
 
 
 @pytest.mark.parametrize("scenario", ZOO, ids=str)

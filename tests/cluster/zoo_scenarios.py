@@ -109,7 +109,7 @@ def cluster_of(scenario: Scenario) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def _disk_of(size: int | None) -> Iterator[str | None]:
-    """Give a directory on a small filesystem of its own, which only root can make.
+    """Return a directory on a small filesystem of its own, which only root can make.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def _disk_of(size: int | None) -> Iterator[str | None]:
 
 
 def incidents_of(session: Session, scenario: Scenario) -> list[dict[str, Any]]:
-    """Give the incidents of the scenario's kind, whole, oldest first, when settled."""
+    """Return incidents of the scenario's kind, whole, oldest first, when settled."""
 
     def settled() -> list[dict[str, Any]]:
         found = [i for i in session.api("incidents") if i["kind"] == scenario.kind]

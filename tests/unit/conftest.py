@@ -8,7 +8,7 @@ import pytest
 from builders import check_invariants
 from hypothesis import HealthCheck, settings
 
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
 from dask_memdash.model.cluster import ClusterModel
 
 # The machines that run this are slow and shared, so there is no deadline.
@@ -25,7 +25,7 @@ settings.load_profile("unit")
 
 @pytest.fixture
 def model():
-    """Give a model, and check its invariants after the test."""
+    """Return a model, and check its invariants after the test."""
     model = ClusterModel(history_points=20, incidents_keep=50)
     yield model
     check_invariants(model)
@@ -33,15 +33,15 @@ def model():
 
 @pytest.fixture
 def process_border():
-    """Give this process's border, which is left as clean as it was found."""
-    border.clear()
-    yield border
-    border.clear()
+    """Return this process's boundary, which is left as clean as it was found."""
+    boundary.clear()
+    yield boundary
+    boundary.clear()
 
 
 @pytest.fixture
 def mislead():
-    """Give a function that has a callback of a session's document raise.
+    """Return a function that has a callback of a session's document raise.
 
     As one of any page of the server's may: Bokeh then takes that document for the
     current one for ever, even when it is gone.

@@ -18,10 +18,10 @@ from dask_memdash.store.base import (
     History,
     LimitAudit,
     OrderPoint,
+    PastTask,
     Prefix,
     PrefixDetails,
     PrefixTotals,
-    RanTask,
     SelfCost,
     SizeBin,
     Worker,
@@ -258,7 +258,9 @@ def limit_finding(verdict: str = "too-high", severity: str = "bad") -> dict[str,
     }
 
 
-def ran(key: str = "('sum', 0)", prefix: str = "sum", **values: Any) -> RanTask:
+def task_history(
+    key: str = "('sum', 0)", prefix: str = "sum", **values: Any
+) -> PastTask:
     """Make a task that was seen to run."""
     known: dict[str, Any] = {
         "key": key,
@@ -469,7 +471,7 @@ class FakeStore:
         self.all_workers: list[Worker] = []
         self.all_prefixes: list[Prefix] = []
         self.all_departed: list[Worker] = []
-        self.all_ran: list[RanTask] = []
+        self.all_ran: list[PastTask] = []
         self.output_bins: list[SizeBin] = []
         self.all_incidents: list[dict[str, Any]] = []
         self.all_limits: list[LimitAudit] = []
@@ -511,12 +513,12 @@ class FakeStore:
         }
 
     def workers(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
-        """Give the workers."""
+        """Return the workers."""
         self.asked.append("workers")
         return self.all_workers[offset:][:limit]
 
     def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
-        """Give the prefixes."""
+        """Return the prefixes."""
         self.asked.append("prefixes")
         return self.all_prefixes[offset:][:limit]
 
@@ -538,7 +540,7 @@ class FakeStore:
         }
 
     def prefix(self, name: str) -> PrefixDetails:
-        """Give one prefix; all have the same distribution."""
+        """Return one prefix; all have the same distribution."""
         self.asked.append("prefix")
         for known in self.all_prefixes:
             if known["prefix"] == name:
@@ -546,12 +548,12 @@ class FakeStore:
         raise UnknownPrefixError(name)
 
     def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
-        """Give the workers that have left."""
+        """Return the workers that have left."""
         self.asked.append("departed")
         return self.all_departed[offset:][:limit]
 
-    def ran(self, worker: str) -> list[RanTask]:
-        """Give what workers ran; all the same."""
+    def task_history(self, worker: str) -> list[PastTask]:
+        """Return what workers ran; all the same."""
         self.asked.append("ran")
         if worker not in self._addresses():
             raise UnknownWorkerError(worker)
@@ -563,7 +565,7 @@ class FakeStore:
     def incidents(
         self, limit: int | None = None, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Give the incidents without their details."""
+        """Return the incidents without their details."""
         self.asked.append("incidents")
         details = ("suspects", "innocent", "storage", "findings", "cost", "timeline")
         return [
@@ -572,7 +574,7 @@ class FakeStore:
         ]
 
     def incident(self, incident_id: str) -> dict[str, Any]:
-        """Give one incident in full."""
+        """Return one incident in full."""
         self.asked.append("incident")
         for known in self.all_incidents:
             if known["id"] == incident_id:
@@ -580,17 +582,17 @@ class FakeStore:
         raise UnknownIncidentError(incident_id)
 
     def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:
-        """Give the audits of the workers' limits."""
+        """Return the audits of the workers' limits."""
         self.asked.append("limits")
         return self.all_limits[offset:][:limit]
 
     def order(self, limit: int | None = None, offset: int = 0) -> list[Graph]:
-        """Give the graphs."""
+        """Return the graphs."""
         self.asked.append("order")
         return self.all_graphs[offset:][:limit]
 
     def graph(self, graph_id: str) -> Graph:
-        """Give one graph."""
+        """Return one graph."""
         self.asked.append("graph")
         for known in self.all_graphs:
             if known["id"] == graph_id:
@@ -598,7 +600,7 @@ class FakeStore:
         raise UnknownGraphError(graph_id)
 
     def order_point(self, graph_id: str, position: int) -> OrderPoint:
-        """Give the point of this position, or one made up."""
+        """Return the point of this position, or one made up."""
         self.graph(graph_id)
         self.asked.append("order_point")
         known = (p for p in self.all_points if p["position"] == position)
@@ -607,7 +609,7 @@ class FakeStore:
     def history(
         self, worker: str | None = None, since: float | None = None, points: int = 300
     ) -> History:
-        """Give one point a second up to now."""
+        """Return one point a second up to now."""
         self.asked.append("history")
         if worker is not None and worker not in self._addresses():
             raise UnknownWorkerError(worker)
@@ -654,7 +656,7 @@ def busy(workers: int = 4) -> FakeStore:
         for i in range(1, 120)
     ]
     store.all_ran = [
-        ran(
+        task_history(
             f"('sum', {i})",
             thread=i % 2,
             start=NOW - 110 + 4 * i,

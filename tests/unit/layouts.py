@@ -69,7 +69,7 @@ class Layout:
 
 
 def thresholds(limit: int | None) -> Thresholds:
-    """Give Dask's own thresholds."""
+    """Return Dask's own thresholds."""
     if limit is None:
         return Thresholds()
     return Thresholds(

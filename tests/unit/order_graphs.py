@@ -7,8 +7,8 @@ import numpy as np
 
 from dask_memdash.analysis.order.comparison import Snapshot
 from dask_memdash.analysis.order.pack import RawTasks, pack
-from dask_memdash.model.graph_columns import PINNED
 from dask_memdash.model.events import GraphArrived
+from dask_memdash.model.graph_columns import PINNED
 
 T = 1_760_000_000.0
 
@@ -24,7 +24,7 @@ CHAINS = {
 
 
 def hashes(*keys):
-    """Give numbers that stand for hashes; the same in every run."""
+    """Return numbers that stand for hashes; the same in every run."""
     return [
         int.from_bytes(blake2b(key.encode(), digest_size=7).digest(), "little")
         for key in keys

@@ -1,4 +1,4 @@
-"""The border: what fails inside stays inside, is remembered and logged now and then."""
+"""The boundary: what fails inside stays inside, is remembered and logged."""
 
 import asyncio
 import inspect
@@ -9,15 +9,15 @@ import pytest
 
 from dask_memdash import boundary as module
 from dask_memdash import config
-from dask_memdash.boundary import LOG_INTERVAL, MAX_FAULTS, Border, guard_entry_points
+from dask_memdash.boundary import LOG_INTERVAL, MAX_FAULTS, Boundary, guard_entry_points
 from dask_memdash.plugins.nanny.probe import NannyProbe
 from dask_memdash.plugins.scheduler.plugin import MemDash
 from dask_memdash.plugins.worker.probe import WorkerProbe
 
 
 @pytest.fixture
-def border():
-    return Border(clock=lambda: 1000.0)
+def boundary():
+    return Boundary(clock=lambda: 1000.0)
 
 
 @pytest.fixture
@@ -43,87 +43,87 @@ def failing_async(error):
     return function
 
 
-def test_what_works_is_handed_through(border):
-    guarded = border.guarded(lambda a, *, b: (a, b), "adding")
+def test_what_works_is_handed_through(boundary):
+    guarded = boundary.guarded(lambda a, *, b: (a, b), "adding")
     assert guarded(1, b=2) == (1, 2)
-    assert border.texts() == ()
+    assert boundary.texts() == ()
 
 
-async def test_what_works_is_handed_through_from_coroutines(border):
+async def test_what_works_is_handed_through_from_coroutines(boundary):
     async def function(a, *, b):
         await asyncio.sleep(0)
         return a, b
 
-    guarded = border.guarded(function, "adding")
+    guarded = boundary.guarded(function, "adding")
     assert inspect.iscoroutinefunction(guarded)
     assert await guarded(1, b=2) == (1, 2)
 
 
-def test_a_failure_becomes_the_default_and_is_remembered(border):
-    guarded = border.guarded(failing(ValueError("no")), "adding", 5)
+def test_a_failure_becomes_the_default_and_is_remembered(boundary):
+    guarded = boundary.guarded(failing(ValueError("no")), "adding", 5)
     assert guarded(1, b=2) == 5
-    assert border.texts() == ("MemDash failed in adding once: ValueError: no",)
+    assert boundary.texts() == ("MemDash failed in adding once: ValueError: no",)
     guarded()
-    assert border.texts() == ("MemDash failed in adding 2 times: ValueError: no",)
+    assert boundary.texts() == ("MemDash failed in adding 2 times: ValueError: no",)
 
 
-async def test_a_coroutines_failure_becomes_the_default_too(border):
-    guarded = border.guarded(failing_async(ValueError("no")), "adding", 5)
+async def test_a_coroutines_failure_becomes_the_default_too(boundary):
+    guarded = boundary.guarded(failing_async(ValueError("no")), "adding", 5)
     assert await guarded(1) == 5
-    assert border.texts() == ("MemDash failed in adding once: ValueError: no",)
+    assert boundary.texts() == ("MemDash failed in adding once: ValueError: no",)
 
 
-def test_without_a_default_a_failure_gives_none(border):
-    assert border.guarded(failing(ValueError()), "adding")() is None
+def test_without_a_default_a_failure_gives_none(boundary):
+    assert boundary.guarded(failing(ValueError()), "adding")() is None
 
 
-def test_a_default_may_be_made_when_it_is_needed(border):
-    guarded = border.guarded(failing(ValueError("no")), "adding", border.texts)
+def test_a_default_may_be_made_when_it_is_needed(boundary):
+    guarded = boundary.guarded(failing(ValueError("no")), "adding", boundary.texts)
     assert guarded() == ("MemDash failed in adding once: ValueError: no",)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_what_ends_a_process_passes(border, error):
+def test_what_ends_a_process_passes(boundary, error):
     with pytest.raises(error):
-        border.guarded(failing(error()), "adding")()
-    assert border.texts() == ()
+        boundary.guarded(failing(error()), "adding")()
+    assert boundary.texts() == ()
 
 
-async def test_a_cancellation_passes(border):
+async def test_a_cancellation_passes(boundary):
     with pytest.raises(asyncio.CancelledError):
-        await border.guarded(failing_async(asyncio.CancelledError()), "adding")()
-    task = asyncio.create_task(border.guarded(asyncio.Event().wait, "waiting")())
+        await boundary.guarded(failing_async(asyncio.CancelledError()), "adding")()
+    task = asyncio.create_task(boundary.guarded(asyncio.Event().wait, "waiting")())
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert border.texts() == ()
+    assert boundary.texts() == ()
 
 
-def test_an_error_that_cannot_be_printed_stays_inside(border, caplog):
+def test_an_error_that_cannot_be_printed_stays_inside(boundary, caplog):
     class UnprintableError(Exception):
         def __str__(self):
             raise RuntimeError("no")
 
-    assert border.guarded(failing(UnprintableError()), "adding", 5)() == 5
-    (text,) = border.texts()
+    assert boundary.guarded(failing(UnprintableError()), "adding", 5)() == 5
+    (text,) = boundary.texts()
     assert "UnprintableError" in text
 
 
-def test_the_wrapper_looks_like_what_it_wraps(border):
+def test_the_wrapper_looks_like_what_it_wraps(boundary):
     def function():
         """Explain."""
 
-    guarded = border.guarded(function, "adding")
+    guarded = boundary.guarded(function, "adding")
     assert (guarded.__name__, guarded.__doc__) == ("function", "Explain.")
     assert guarded.__wrapped__ is function
 
 
-def test_the_same_failure_is_logged_once_a_minute(border, clock, caplog):
+def test_the_same_failure_is_logged_once_a_minute(boundary, clock, caplog):
     caplog.set_level(logging.WARNING, "dask_memdash")
     for seconds in (0, 1, LOG_INTERVAL - 2, 1, 1, LOG_INTERVAL):
         clock.now += seconds
-        border.note("adding", ValueError("no"))
+        boundary.note("adding", ValueError("no"))
     assert [record.getMessage() for record in caplog.records] == [
         "MemDash failed in adding once: ValueError: no",
         "MemDash failed in adding 4 times: ValueError: no",
@@ -132,9 +132,9 @@ def test_the_same_failure_is_logged_once_a_minute(border, clock, caplog):
     assert caplog.records[0].exc_info[0] is ValueError
 
 
-def test_every_entry_point_is_logged_for_itself(border, clock, caplog):
-    border.note("adding", ValueError("no"))
-    border.note("mending", "in words")
+def test_every_entry_point_is_logged_for_itself(boundary, clock, caplog):
+    boundary.note("adding", ValueError("no"))
+    boundary.note("mending", "in words")
     assert [record.getMessage() for record in caplog.records] == [
         "MemDash failed in adding once: ValueError: no",
         "MemDash failed in mending once: in words",
@@ -142,19 +142,19 @@ def test_every_entry_point_is_logged_for_itself(border, clock, caplog):
     assert caplog.records[1].exc_info is None
 
 
-def test_faults_are_bounded_and_the_oldest_goes_first(border):
+def test_faults_are_bounded_and_the_oldest_goes_first(boundary):
     for n in range(MAX_FAULTS + 7):
-        border.note(f"place {n}", "x" * 2000)
-    texts = border.texts()
+        boundary.note(f"place {n}", "x" * 2000)
+    texts = boundary.texts()
     assert len(texts) == MAX_FAULTS
     assert texts[0].startswith("MemDash failed in place 7 once: xxx")
     assert max(map(len, texts)) < 600
 
 
-def test_faults_can_be_forgotten(border):
-    border.note("adding", "no")
-    border.clear()
-    assert border.texts() == ()
+def test_faults_can_be_forgotten(boundary):
+    boundary.note("adding", "no")
+    boundary.clear()
+    assert boundary.texts() == ()
 
 
 # -- classes -------------------------------------------------------------------

@@ -11,8 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from dask_memdash.cli import main
-from dask_memdash.cli import options
+from dask_memdash.cli import main, options
 from dask_memdash.demos import DemoError, cluster, shuffles
 
 

@@ -17,7 +17,7 @@ from dask_memdash.errors import (
     UnexplainedError,
     UnknownIncidentError,
 )
-from dask_memdash.plugins.worker.probe import PROTOCOL
+from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.web.api import ask
 
 
@@ -87,7 +87,7 @@ def test_an_answer_that_is_none_is_a_clear_error(answer, error, text):
 
 
 def test_a_scheduler_that_does_not_answer_is_waited_for_within_bounds(monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT", 0.05)
     client = Client(None)
 
     async def never(path, arguments):

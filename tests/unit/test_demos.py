@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dask_memdash.demos import DemoError, cluster, rechunk, shuffles, tables
-from dask_memdash.demos import terminal
+from dask_memdash.demos import DemoError, cluster, rechunk, shuffles, tables, terminal
 from dask_memdash.demos.api import Api, deaths, verdict
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
 

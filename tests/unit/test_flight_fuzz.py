@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import pytest
 
 from dask_memdash.errors import RecorderError
+from dask_memdash.flight import format as layout
+from dask_memdash.flight.format import FREE, HEADER_SIZE, PENDING, RUNNING, SLOT_SIZE
+from dask_memdash.flight.recorder import RecorderReader
 from dask_memdash.model.events import Executing, from_dict, to_dict
 from dask_memdash.plugins.nanny.probe import _as_executing
-from dask_memdash.flight import format as layout
-from dask_memdash.flight.recorder import RecorderReader
-from dask_memdash.flight.format import FREE, HEADER_SIZE, PENDING, RUNNING, SLOT_SIZE
 
 SLOTS = 6
 SIZE = HEADER_SIZE + SLOTS * SLOT_SIZE
@@ -32,7 +32,7 @@ def recorder() -> memoryview:
 
 
 def assignments(buffer: memoryview, write) -> list[tuple[int, bytes]]:
-    """Give what a writer assigns, one after the other, to a copy of a buffer."""
+    """Return what a writer assigns, one after the other, to a copy of a buffer."""
     log: list[tuple[int, bytes]] = []
 
     class Logged(bytearray):
@@ -47,7 +47,7 @@ def assignments(buffer: memoryview, write) -> list[tuple[int, bytes]]:
 def tear(
     chance: random.Random, buffer: memoryview, log: list[tuple[int, bytes]]
 ) -> bytearray:
-    """Give the buffer of a writer that died in the middle of one of its assignments."""
+    """Return buffer of a writer that died in the middle of one of its assignments."""
     torn = bytearray(buffer)
     last = chance.randrange(len(log))
     for start, data in log[:last]:
@@ -101,7 +101,7 @@ def read(buffer: bytes | bytearray | memoryview) -> set[tuple]:
 
 
 def busy(chance: random.Random) -> tuple[memoryview, set[tuple], list[int]]:
-    """Give a recorder with some tasks in it, these tasks, and the slots without."""
+    """Return a recorder with some tasks in it, these tasks, and the slots without."""
     buffer, tasks, free = recorder(), set(), []
     layout.write_reading(buffer, {"time": T, "rss": 5e8, "managed_claimed": 1e8})
     for index in range(SLOTS):

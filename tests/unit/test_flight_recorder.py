@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from dask_memdash.errors import RecorderError
-from dask_memdash.flight import recorder
 from dask_memdash.flight import format as layout
+from dask_memdash.flight import recorder as module
 from dask_memdash.flight.recorder import (
     FlightRecorder,
     RecorderReader,
@@ -278,7 +278,7 @@ def test_a_full_disk_leaves_a_recorder_in_memory(directory):
 
 def test_a_directory_that_belongs_to_somebody_else_is_not_used(tmp_path, monkeypatch):
     stranger = os.getuid() + 4242
-    monkeypatch.setattr(recorder.os, "getuid", lambda: stranger)
+    monkeypatch.setattr(module.os, "getuid", lambda: stranger)
     (tmp_path / f"dask-memdash-{stranger}").mkdir()
     recorder = FlightRecorder(4, "tcp://a:1", str(tmp_path))
     assert recorder.path is None
@@ -312,7 +312,7 @@ def test_without_file_and_memory_there_is_an_error(tmp_path, monkeypatch):
     def no_space(fd, offset, size):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(recorder.os, "posix_fallocate", no_space)
+    monkeypatch.setattr(module.os, "posix_fallocate", no_space)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(RecorderError, match="no flight recorder can be made"):
         FlightRecorder(4, "tcp://a:1", str(tmp_path))

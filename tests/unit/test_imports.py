@@ -1,4 +1,4 @@
-"""DESIGN's import rules, read off the source and tried in fresh interpreters."""
+"""DESIGN's import rules: one table, read off the source and tried."""
 
 import ast
 import subprocess
@@ -12,6 +12,67 @@ import dask_memdash
 PACKAGE = Path(dask_memdash.__file__).parent
 STANDARD = sys.stdlib_module_names
 HEAVY = {"bokeh", "panel", "param", "pandas"}
+DRAWING = {"bokeh", "panel", "param"}
+
+#: Which rooms a room may import, beside itself, and which libraries.  The longest name
+#: that fits a module decides; `errors` and `text` are open to all but the model.
+RULES = {
+    "": ({"client", "plugins", "boundary"}, set()),
+    "boundary": (set(), set()),
+    "errors": (set(), set()),
+    "text": (set(), set()),
+    "terms": (set(), set()),
+    "self_cost": ({"model"}, set()),
+    "links": (set(), set()),
+    "config": (set(), {"dask", "yaml", "numpy"}),
+    "model": (set(), set()),
+    "system": ({"model"}, {"psutil"}),
+    "flight": ({"system"}, set()),
+    "measure": ({"model", "flight", "system"}, {"psutil", "numpy"}),
+    "analysis": ({"model", "terms"}, {"numpy"}),
+    "store": ({"model", "analysis", "boundary", "terms"}, {"numpy"}),
+    "plugins": (
+        {"model", "flight", "measure", "system", "boundary", "self_cost", "config"},
+        {"dask", "distributed", "zict", "psutil", "numpy"},
+    ),
+    "plugins.scheduler": (
+        {
+            *("model", "analysis", "store", "plugins", "boundary", "self_cost"),
+            *("config", "links", "web", "views", "terms", "measure", "flight"),
+        },
+        {"dask", "distributed", "tornado", "numpy", "cloudpickle"},
+    ),
+    "views": (
+        {"store", "analysis", "terms", "links", "boundary"},
+        {*DRAWING, "dask", "jinja2", "numpy", "tornado"},
+    ),
+    "web": (
+        {"store", "views", "boundary", "config", "terms"},
+        {*DRAWING, "distributed", "tornado", "jinja2"},
+    ),
+    "client": (
+        {"analysis", "model", "links", "terms", "plugins"},
+        {"dask", "distributed", "pandas", "jinja2", "numpy", "tornado"},
+    ),
+    "cli": (
+        {
+            "client",
+            "demos",
+            "analysis",
+            "model",
+            "system",
+            "config",
+            "plugins",
+            "terms",
+        },
+        {"click", "psutil", "yaml", "dask"},
+    ),
+    "demos": (
+        {"analysis", "terms", "client", "plugins", "config"},
+        {"dask", "distributed", "numpy", "pandas", "psutil", "tqdm"},
+    ),
+}
+OPEN_TO_ALL = {"errors", "text"}
 
 
 def module_name(path):
@@ -20,7 +81,7 @@ def module_name(path):
 
 
 def imports_of(path):
-    """Give the full names of all modules that a file imports, anywhere in it."""
+    """Return the full names of all modules that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -33,122 +94,96 @@ def imports_of(path):
 IMPORTS = {module_name(p): set(imports_of(p)) for p in sorted(PACKAGE.rglob("*.py"))}
 
 
-def modules(*packages):
-    names = tuple(f"dask_memdash.{package}" for package in packages)
-    found = {
-        name: imports
-        for name, imports in IMPORTS.items()
-        if name in names or name.startswith(tuple(f"{n}." for n in names))
-    }
-    assert found
-    return found
-
-
 def tops(imports):
     return {name.partition(".")[0] for name in imports}
 
 
 def own(imports):
-    """Give the packages of dask_memdash itself that are imported."""
-    return {name.split(".")[1] for name in imports if name.startswith("dask_memdash.")}
+    """Return the rooms of dask_memdash itself that are imported."""
+    names = {name.split(".")[1] for name in imports if name.startswith("dask_memdash.")}
+    return names - set(dask_memdash.__all__)
+
+
+def rule_for(module):
+    """Return the name of the rule that a module is under: the longest that fits."""
+    inside = module.removeprefix("dask_memdash").removeprefix(".")
+    fitting = [r for r in RULES if inside == r or inside.startswith(f"{r}.")]
+    assert fitting, f"{module} is in no room that the table knows"
+    return max(fitting, key=len)
 
 
 def test_the_walk_finds_what_there_is():
     assert "dask_memdash.model.cluster" in IMPORTS
-    assert "distributed.diagnostics.plugin" in IMPORTS["dask_memdash.plugins.scheduler.plugin"]
+    plugin = IMPORTS["dask_memdash.plugins.scheduler.plugin"]
+    assert "distributed.diagnostics.plugin" in plugin
+
+
+@pytest.mark.parametrize("module", IMPORTS)
+def test_a_module_imports_only_what_its_room_may(module):
+    name = rule_for(module)
+    rooms, libraries = RULES[name]
+    allowed = rooms | OPEN_TO_ALL | {name.partition(".")[0]}
+    assert own(IMPORTS[module]) <= allowed
+    assert tops(IMPORTS[module]) <= STANDARD | libraries | {"dask_memdash"}
+
+
+def test_every_rule_is_needed():
+    assert {rule_for(module) for module in IMPORTS} == set(RULES) - {"terms"}
+
+
+@pytest.mark.parametrize("module", IMPORTS)
+def test_only_config_reads_dasks_configuration(module):
+    if module not in ("dask_memdash.config", "dask_memdash.demos.cluster"):
+        assert not any(i.startswith("dask.config") for i in IMPORTS[module])
+
+
+@pytest.mark.parametrize("module", IMPORTS)
+def test_the_page_is_loaded_by_the_installation_alone(module):
+    if not module.startswith(
+        ("dask_memdash.web", "dask_memdash.plugins.scheduler.install")
+    ):
+        assert "web" not in own(IMPORTS[module])
+
+
+def loaded_by(code):
+    """Return the modules that a piece of code loads in a fresh interpreter."""
+    code = (
+        f"import sys; before = set(sys.modules)\n{code}\n"
+        "print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
 
 
 @pytest.mark.parametrize(
-    "name", modules("model", "recorder.format", "border", "errors")
+    "module", ["plugins.worker.probe", "plugins.nanny.probe", "cli.main"]
 )
-def test_model_and_format_import_the_standard_library_only(name):
-    assert tops(IMPORTS[name]) <= STANDARD | {"dask_memdash"}
-
-
-@pytest.mark.parametrize("name", modules("model"))
-def test_the_model_knows_nothing_of_the_rest(name):
-    assert own(IMPORTS[name]) <= {"model", "errors"}
-
-
-@pytest.mark.parametrize("name", modules("analysis"))
-def test_analysis_adds_numpy_and_knows_the_model_only(name):
-    assert tops(IMPORTS[name]) <= STANDARD | {"dask_memdash", "numpy"}
-    assert own(IMPORTS[name]) <= {"model", "analysis", "errors"}
-
-
-@pytest.mark.parametrize("name", modules("recorder"))
-def test_the_recorder_never_imports_distributed_or_what_draws(name):
-    assert tops(IMPORTS[name]).isdisjoint({"distributed", "dask", *HEAVY})
-    assert own(IMPORTS[name]) <= {"recorder", "model", "errors", "border"}
-
-
-@pytest.mark.parametrize("name", modules("store"))
-def test_stores_know_nothing_of_distributed_or_what_draws(name):
-    assert tops(IMPORTS[name]) <= STANDARD | {"dask_memdash"}
-    assert own(IMPORTS[name]) <= {"store", "model", "analysis", "errors", "border"}
-
-
-@pytest.mark.parametrize("name", IMPORTS)
-def test_only_views_and_web_import_what_draws(name):
-    if not name.startswith(("dask_memdash.views", "dask_memdash.web")):
-        assert tops(IMPORTS[name]).isdisjoint({"bokeh", "panel"})
-
-
-@pytest.mark.parametrize("name", modules("views"))
-def test_views_know_neither_the_scheduler_nor_the_configuration(name):
-    assert "distributed" not in tops(IMPORTS[name])
-    assert own(IMPORTS[name]).isdisjoint({"config", "plugins", "recorder", "model"})
-
-
-@pytest.mark.parametrize("name", IMPORTS)
-def test_nothing_imports_web_or_cli_but_the_installation(name):
-    allowed = ("dask_memdash.web", "dask_memdash.plugins.scheduler.install")
-    if not name.startswith(allowed):
-        assert own(IMPORTS[name]).isdisjoint({"web", "cli"})
-
-
-@pytest.mark.parametrize("name", IMPORTS)
-def test_only_plugins_demos_and_the_client_know_distributed(name):
-    allowed = ("dask_memdash.plugins", "dask_memdash.web", "dask_memdash.demos")
-    if not name.startswith(allowed) and name != "dask_memdash.client.connection":
-        assert "distributed" not in tops(IMPORTS[name])
-
-
-@pytest.mark.parametrize("name", IMPORTS)
-def test_only_config_reads_dasks_configuration(name):
-    if name not in ("dask_memdash.config", "dask_memdash.demos.cluster"):
-        assert not any(i.startswith("dask.config") for i in IMPORTS[name])
-
-
-@pytest.mark.parametrize("module", ["worker", "nanny"])
-def test_the_probes_are_light_to_import(module):
-    code = (
-        f"import sys, dask_memdash.plugins.{module}\n"
-        f"print(sorted({HEAVY!r} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
-
-
-def test_the_client_loads_pandas_with_its_first_frame():
-    code = (
-        "import sys\nfrom dask_memdash import connect, explain\n"
-        f"print(sorted({HEAVY!r} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+def test_probes_and_the_command_line_load_no_page(module):
+    assert tops(loaded_by(f"import dask_memdash.{module}")).isdisjoint(HEAVY)
 
 
 def test_importing_the_package_imports_nothing_else():
-    code = (
-        "import sys; before = set(sys.modules); import dask_memdash\n"
-        "print(sorted(n.partition('.')[0] for n in set(sys.modules) - before))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert set(ast.literal_eval(done.stdout)) <= STANDARD | {"dask_memdash"}
+    assert tops(loaded_by("import dask_memdash")) <= STANDARD | {"dask_memdash"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "flight.format",
+        *sorted(f"model.{path.stem}" for path in (PACKAGE / "model").glob("[!_]*.py")),
+    ],
+)
+def test_model_and_format_load_the_standard_library_only(module):
+    loaded = loaded_by(f"import dask_memdash.{module}")
+    assert tops(loaded) <= STANDARD | {"dask_memdash"}
+
+
+def test_the_client_loads_no_probe_and_pandas_with_its_first_frame():
+    loaded = loaded_by("from dask_memdash import connect, explain")
+    assert tops(loaded).isdisjoint(HEAVY)
+    ours = {name for name in loaded if name.startswith("dask_memdash.")}
+    assert len(ours) < 15
+    assert not any(name.startswith("dask_memdash.measure") for name in ours)
+    assert not any(name.endswith(("probe", "_tally")) for name in ours)

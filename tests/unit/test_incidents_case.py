@@ -167,7 +167,7 @@ def test_the_accounts_add_up_to_the_process():
     assert (known.counted, known.unexplained) == (200 * MiB, 100 * MiB)
     assert known.growing == 50 * MiB, "without the step from 120 to 150"
     assert known.above == 670 * MiB
-    assert known.room == 850 * MiB
+    assert known.usable == 850 * MiB
     whole = known.idle + known.grown + known.counted + known.unexplained
     assert whole + (200 + 50 + 40) * MiB == known.parts.process == 770 * MiB
 
@@ -238,7 +238,7 @@ def test_a_baseline_that_shrinks_has_not_grown():
 
 def test_without_a_breakdown_nothing_is_known_and_nothing_fails():
     known = case(breakdown=None, limit=None, facts=facts(thresholds=Thresholds()))
-    assert (known.pressure, known.ceiling, known.room, known.above) == (
+    assert (known.pressure, known.ceiling, known.usable, known.above) == (
         None,
         None,
         None,

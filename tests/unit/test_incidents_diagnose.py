@@ -16,11 +16,6 @@ from cases import (
     task,
 )
 
-from dask_memdash.analysis.incidents.rules import execution
-from dask_memdash.analysis.incidents.rules import host_limits
-from dask_memdash.analysis.incidents.rules import outside
-from dask_memdash.analysis.incidents.rules import process
-from dask_memdash.analysis.incidents.rules import storage
 from dask_memdash.analysis.incidents.diagnose import (
     RULES,
     UNKNOWN_CAUSE,
@@ -31,6 +26,13 @@ from dask_memdash.analysis.incidents.diagnose import (
     weigh,
 )
 from dask_memdash.analysis.incidents.finding import CAUSES, MEMORY, Diagnosis, Finding
+from dask_memdash.analysis.incidents.rules import (
+    execution,
+    host_limits,
+    outside,
+    process,
+    storage,
+)
 from dask_memdash.model.events import Thresholds
 
 OFF = Thresholds(terminate=950 * MiB)

@@ -5,7 +5,10 @@ from builders import MiB
 from cases import case, expected, facts, parts, storing, suspect, task
 
 from dask_memdash.analysis.incidents.case import Attempt
-from dask_memdash.analysis.incidents.rules.execution import task_too_large, too_many_at_once
+from dask_memdash.analysis.incidents.rules.execution import (
+    task_too_large,
+    too_many_at_once,
+)
 
 
 def running(*suspects, executing=None, managed=0, **more):

@@ -4,10 +4,15 @@ import pytest
 from builders import MiB
 from cases import case, ended, expected, facts, held, host, parts, suspect, task
 
-from dask_memdash.analysis.incidents.rules.host_limits import limit_too_high
-from dask_memdash.analysis.incidents.rules.outside import crash, external, plausible, requested
-from dask_memdash.analysis.incidents.rules.process import leak, retained, transfer
 from dask_memdash.analysis.incidents.growth_attribution import give_out
+from dask_memdash.analysis.incidents.rules.host_limits import limit_too_high
+from dask_memdash.analysis.incidents.rules.outside import (
+    crash,
+    external,
+    plausible,
+    requested,
+)
+from dask_memdash.analysis.incidents.rules.process import leak, retained, transfer
 
 # -- transfer ------------------------------------------------------------------
 

@@ -7,7 +7,13 @@ from builders import T0, MiB, added, died, removed, reported, row
 from layouts import thresholds
 
 from dask_memdash.analysis.incidents.describe import describe
-from dask_memdash.analysis.limits.rules import RULES, Headroom, benches, headroom, judge
+from dask_memdash.analysis.limits.rules import (
+    RULES,
+    Headroom,
+    contexts,
+    headroom,
+    judge,
+)
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import Thresholds
 from dask_memdash.model.limit_facts import (
@@ -64,8 +70,8 @@ def worker(
 
 
 def judged(model, address=A):
-    found = benches(model.processes, model.incidents, model.time)
-    return judge({w.info.address: bench for w, bench in found}[address])
+    found = contexts(model.processes, model.incidents, model.time)
+    return judge({w.info.address: context for w, context in found}[address])
 
 
 def one(**values):
@@ -206,9 +212,9 @@ def test_memory_that_neighbours_held_at_first_is_not_taken_for_others():
     model = ClusterModel()
     worker(model, A, 7, limit=4 * GiB, known=facts(group), rss=3 * GiB)
     worker(model, B, 8, limit=4 * GiB, known=facts(group))
-    (_, bench), _ = benches(model.processes, model.incidents, model.time)
-    (room,) = [r for r in bench.rooms if r.cap.kind == "cgroup"]
-    assert room.others == 100 * MiB
+    (_, context), _ = contexts(model.processes, model.incidents, model.time)
+    (pool,) = [r for r in context.pools if r.cap.kind == "cgroup"]
+    assert pool.others == 100 * MiB
 
 
 def test_without_a_limit_the_least_cap_is_named():
@@ -449,8 +455,8 @@ def growing(rate, limit=4 * GiB, points=11):
                 A, 7, T0 + 1 + second, GiB + second * rate, thresholds=Thresholds()
             )
         )
-    ((_, bench),) = benches(model.processes, model.incidents, model.time)
-    return headroom(bench)
+    ((_, context),) = contexts(model.processes, model.incidents, model.time)
+    return headroom(context)
 
 
 def test_headroom_is_what_is_left_over_the_slope():
@@ -489,7 +495,7 @@ def look(model, second, used, rss=GiB):
 
 @pytest.fixture
 def near():
-    """Give the model of a worker of 4 GiB in a cgroup of 4 GiB."""
+    """Return the model of a worker of 4 GiB in a cgroup of 4 GiB."""
     model = ClusterModel()
     worker(model, limit=4 * GiB, known=facts(cap("cgroup", 4 * GiB)), rss=GiB)
     return model

@@ -8,8 +8,6 @@ import pytest
 from click.testing import CliRunner
 from fake_store import prefix
 
-from dask_memdash.cli import main
-from dask_memdash.cli import worker_plan
 from dask_memdash.analysis.limits.worker_plan import (
     Peak,
     Wishes,
@@ -17,6 +15,7 @@ from dask_memdash.analysis.limits.worker_plan import (
     largest_peak,
     make_plan,
 )
+from dask_memdash.cli import main, worker_plan
 from dask_memdash.model.limit_facts import Cap, LimitFacts, LiveFigures, Scratch
 
 MiB = 2**20
@@ -136,9 +135,9 @@ def test_an_idle_worker_is_counted_as_it_was_measured():
 
 @pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
 def test_a_task_fits_to_the_last_byte(more, fits):
-    room = int(20380 * MiB * 0.8) - OWN
+    pool = int(20380 * MiB * 0.8) - OWN
     wishes = Wishes(nworkers=1)
-    made = plan(facts(), wishes=wishes, peak=Peak("x", GiB, room + more))
+    made = plan(facts(), wishes=wishes, peak=Peak("x", GiB, pool + more))
     assert made.fits is fits
 
 
@@ -208,7 +207,8 @@ def machine(monkeypatch):
         known = facts() if known is None else known
         monkeypatch.setattr(worker_plan, "look_around", lambda scratch: known)
         monkeypatch.setattr(
-            "dask_memdash.plugins.worker.limit_facts.what_dask_takes", lambda: (32 * GiB, 8)
+            "dask_memdash.plugins.worker.limit_facts.what_dask_takes",
+            lambda: (32 * GiB, 8),
         )
 
     set_to()

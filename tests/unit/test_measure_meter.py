@@ -4,11 +4,11 @@ import os
 
 import pytest
 
-from dask_memdash.measure import tally
 from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.measure import tally
 from dask_memdash.measure.meter import Mark, RssMeter, TallyMeter
-from dask_memdash.measure.rss import RssReader
 from dask_memdash.measure.regression import Share
+from dask_memdash.measure.rss import RssReader
 from dask_memdash.measure.watch import WorkerWatch
 
 MB = 1_000_000

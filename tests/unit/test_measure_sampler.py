@@ -16,7 +16,7 @@ def threads():
 
 @pytest.fixture
 def sampler():
-    """Give a sampler, and check that no thread is left of it."""
+    """Return a sampler, and check that no thread is left of it."""
     yield Sampler(NAME)
     deadline = time.monotonic() + 5
     while threads() and time.monotonic() < deadline:

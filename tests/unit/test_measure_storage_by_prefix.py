@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_memdash.model.events import StorageRow
 from dask_memdash.measure.storage_by_prefix import StorageLedger
+from dask_memdash.model.events import StorageRow
 
 
 def ledger(**keys):

@@ -114,8 +114,8 @@ def test_where_the_tally_could_not_work_it_is_not_tried(
         "-c",
         "import setuptools, runpy; given = {};"
         "setuptools.setup = lambda **options: given.update(options);"
-        "runpy.run_path('setup.py'); print(given)",
+        "runpy.run_path('setup.py'); print(given['ext_modules'])",
         cwd=source,
         PYTHONPATH=str(source),
     )
-    assert shown.strip() == "{'ext_modules': []}"
+    assert shown.strip() == "[]"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from dask_memdash.measure import tally as face
 from dask_memdash.flight.recorder import RecorderReader
+from dask_memdash.measure import tally as face
 
 MB = 1_000_000
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(face.load() is None, reason=face.why_not() or "-
 #: What every script begins with.
 PRELUDE = """
 import os, sys, threading
-from dask_memdash.recorder import tally as face
+from dask_memdash.measure import tally as face
 from dask_memdash.measure.tally import MISSED_NUMPY, MISSED_PYTHON
 from tally_slots import Slots
 MB = 1_000_000
@@ -486,7 +486,7 @@ def test_second_interpreter_is_told_no() -> None:
             import _xxsubinterpreters as _interpreters
         code = '''
         try:
-            from dask_memdash.recorder import _tally
+            from dask_memdash.measure import _tally
         except ImportError as error:
             print("no:", error)
         '''
@@ -515,7 +515,7 @@ def test_broken_extension_is_explained_and_not_an_error(tmp_path: Path) -> None:
     broken.write_text("raise ImportError('undefined symbol: nonsense')")
     out = run(
         f"""
-        import dask_memdash.recorder as package
+        import dask_memdash.measure as package
         del sys.modules["dask_memdash.measure._tally"], package._tally
         package.__path__.insert(0, {str(tmp_path)!r})
         face._load.cache_clear()

@@ -7,8 +7,8 @@ import pytest
 
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight import format as layout
-from dask_memdash.measure import watch as module
 from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.measure import watch as module
 from dask_memdash.measure.watch import RecorderSearch, WorkerWatch
 
 T = 1_760_000_000.0

@@ -37,7 +37,7 @@ def feed(model, *events):
 
 
 def busy(address=A, pid=100, **more):
-    """Give the events of a worker that has reported a running task."""
+    """Return the events of a worker that has reported a running task."""
     values = {"executing": (TASK,), "rows": {"open": row(90 * MiB)}, **more}
     return added(address, pid), reported(address, pid, **values)
 

@@ -46,7 +46,7 @@ class Number(int):
 
 
 def put(data, path, value):
-    """Give a copy of nested data with another value at a path."""
+    """Return a copy of nested data with another value at a path."""
     if not path:
         return value
     name, *rest = path

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from dask_memdash.errors import EventError
 from dask_memdash.model import events
 from dask_memdash.model.breakdown import Reading
-from dask_memdash.model.graph_columns import GraphColumns, RootGroup
 from dask_memdash.model.events import (
     EVENTS,
     DeathReported,
@@ -38,6 +37,7 @@ from dask_memdash.model.events import (
     from_dict,
     to_dict,
 )
+from dask_memdash.model.graph_columns import GraphColumns, RootGroup
 from dask_memdash.model.quantiles import QuantileSketch
 
 READING = Reading(
@@ -315,7 +315,7 @@ def test_arbitrary_data_is_an_event_or_an_event_error(cls, data):
 
 
 def paths_of(data, path=()):
-    """Give the path of every value inside nested dicts and lists."""
+    """Return the path of every value inside nested dicts and lists."""
     yield path
     items = data.items() if isinstance(data, dict) else ()
     if isinstance(data, list):

@@ -4,7 +4,7 @@ from builders import A, MiB, added, executing, removed, reported
 
 from dask_memdash.model import processes
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.task_history import KEPT, RanLog
+from dask_memdash.model.task_history import KEPT, TaskHistory
 from dask_memdash.store.live import LiveStore
 
 T = 1_760_000_000.0
@@ -15,7 +15,7 @@ def task(key="a-1", seconds=1.0, size=MiB, peak=2 * MiB, thread=7):
 
 
 def test_task_seen_twice_is_one_with_its_largest_size():
-    log = RanLog()
+    log = TaskHistory()
     log.see([task(seconds=1.0, peak=5 * MiB)], T)
     log.see([task(seconds=3.0, peak=4 * MiB)], T + 2)
     (ran,) = log.tasks()
@@ -23,7 +23,7 @@ def test_task_seen_twice_is_one_with_its_largest_size():
 
 
 def test_task_that_is_gone_runs_no_more_and_keeps_when_it_was_seen():
-    log = RanLog()
+    log = TaskHistory()
     log.see([task()], T)
     log.see([], T + 5)
     (ran,) = log.tasks()
@@ -31,7 +31,7 @@ def test_task_that_is_gone_runs_no_more_and_keeps_when_it_was_seen():
 
 
 def test_task_that_runs_again_is_another_run():
-    log = RanLog()
+    log = TaskHistory()
     log.see([task(seconds=1.0)], T)
     log.see([], T + 1)
     log.see([task(seconds=0.5)], T + 10)
@@ -39,7 +39,7 @@ def test_task_that_runs_again_is_another_run():
 
 
 def test_log_is_bounded_in_number_and_in_length_of_keys():
-    log = RanLog()
+    log = TaskHistory()
     for number in range(3 * KEPT):
         log.see([task(f"{number}-" + "x" * 100_000)], T + number)
     ran = log.tasks()
@@ -49,7 +49,7 @@ def test_log_is_bounded_in_number_and_in_length_of_keys():
 
 
 def test_unmeasured_task_has_no_peak():
-    log = RanLog()
+    log = TaskHistory()
     log.see([task(size=None, peak=None)], T)
     assert log.tasks()[0].peak is None
 
@@ -66,7 +66,7 @@ def test_history_and_tasks_of_a_worker_stay_when_it_has_left():
     assert gone["breakdown"]["process"] == 400 * MiB
     assert gone["executing_tasks"] == []
     assert store.history(A) == before
-    assert [ran["key"] for ran in store.ran(A)] == ["a-1"]
+    assert [ran["key"] for ran in store.task_history(A)] == ["a-1"]
 
 
 def test_only_the_newest_of_those_that_left_are_kept():

@@ -1,4 +1,4 @@
-"""Troubles without a death, when evidence has settled, and who is back when."""
+"""WorkerErrors without a death, when evidence has settled, and who is back when."""
 
 import pytest
 from builders import A, B, MiB, added, died, info, killed, removed, reported

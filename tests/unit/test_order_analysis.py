@@ -16,8 +16,8 @@ from dask_memdash.analysis.order.comparison import Usual, fill_sizes, judge
 from dask_memdash.analysis.order.points import facts, look
 from dask_memdash.analysis.order.simulate import Shape
 from dask_memdash.analysis.order.storage_curve import curve, thin
-from dask_memdash.model.graph_columns import GIVEN, PINNED
 from dask_memdash.model.evidence import OrderFacts
+from dask_memdash.model.graph_columns import GIVEN, PINNED
 
 
 def shape_of(needs, flags=None):

@@ -6,8 +6,8 @@ import pytest
 from order_graphs import CHAINS, T, arrived, moves
 
 from dask_memdash.model import order_log
-from dask_memdash.model.graph_columns import GraphColumns, RootGroup
 from dask_memdash.model.events import GraphArrived, GraphChecked, OutputsMoved
+from dask_memdash.model.graph_columns import GraphColumns, RootGroup
 from dask_memdash.model.order_log import OrderLog
 
 ROOT = RootGroup("load", 2, 8, False, False, 1.1, 0, 0)
@@ -28,7 +28,7 @@ def move(log, *pairs, time=T + 1, threads=4, capacity=1000):
 
 
 def spans(record):
-    """Give for each key when it was stored and left."""
+    """Return for each key when it was stored and left."""
     return dict(
         zip(
             CHAINS,

@@ -12,7 +12,7 @@ from dask_memdash.model.graph_index import GraphIndex
 
 
 def columns_of(made):
-    """Give for each key, by rank: prefix, flags, and ranks of what it needs."""
+    """Return for each key, by rank: prefix, flags, and ranks of what it needs."""
     ranks = read("i", made.ranks)
     keys = dict(zip(read("q", made.hashes), ranks, strict=True))
     names = {hashes(key)[0]: key for key in (*CHAINS, "open-1")}

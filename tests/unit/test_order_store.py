@@ -11,13 +11,12 @@ from order_graphs import CHAINS, T, arrived, moves
 
 from dask_memdash.errors import UnknownGraphError
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.graph_columns import RootGroup
 from dask_memdash.model.events import GraphArrived, GraphChecked, OutputsMoved, Ticked
 from dask_memdash.model.evidence import OrderFacts
-from dask_memdash.store import base, incidents
-from dask_memdash.store import graph_orders
-from dask_memdash.store.live import LiveStore
+from dask_memdash.model.graph_columns import RootGroup
+from dask_memdash.store import base, graph_orders, incidents
 from dask_memdash.store.graph_orders import Orders
+from dask_memdash.store.live import LiveStore
 
 SIZES = {key: size * MiB for key, (_, size) in CHAINS.items()}
 

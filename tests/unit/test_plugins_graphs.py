@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dask_memdash.boundary import border
-from dask_memdash.model.graph_columns import RootGroup, read
+from dask_memdash.boundary import boundary
 from dask_memdash.model.events import GraphArrived, GraphChecked, OutputsMoved
+from dask_memdash.model.graph_columns import RootGroup, read
 from dask_memdash.plugins.scheduler import graph_watch
 from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
 from dask_memdash.plugins.scheduler.root_tasks import root_groups
@@ -83,9 +83,9 @@ class Watched:
 
 @pytest.fixture
 def clean_border():
-    border.clear()
+    boundary.clear()
     yield
-    border.clear()
+    boundary.clear()
 
 
 def test_a_small_graph_is_handed_over_at_once():
@@ -282,7 +282,7 @@ async def test_a_graph_that_cannot_be_read_is_named_as_not_covered(
     (event,) = watched.of(GraphArrived)
     assert event.uncovered == "Its tasks could not be read."
     assert event.columns is None
-    assert "copying a graph once: AttributeError" in border.texts()[0]
+    assert "copying a graph once: AttributeError" in boundary.texts()[0]
     watched.watch.step(T + 5)
     assert not watched.watch.active
 

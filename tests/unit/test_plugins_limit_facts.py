@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
 from dask_memdash.model.events import to_dict
 from dask_memdash.model.limit_facts import LimitReport, LiveFigures
 from dask_memdash.plugins.worker.limit_facts import LimitReporter, differs, set_by
@@ -81,8 +81,8 @@ def test_a_failure_stays_within_the_border(tmp_path):
     reporter._facts = None
     reporter._sent = None
     assert reporter.report() is None
-    assert any("LimitReporter.report" in text for text in border.texts())
-    border.clear()
+    assert any("LimitReporter.report" in text for text in boundary.texts())
+    boundary.clear()
 
 
 @pytest.mark.parametrize(

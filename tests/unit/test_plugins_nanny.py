@@ -10,8 +10,8 @@ import pytest
 from dask_memdash import config
 from dask_memdash.model.events import DeathReported
 from dask_memdash.plugins.nanny import probe as module
-from dask_memdash.plugins.scheduler import translate
 from dask_memdash.plugins.nanny.probe import NannyProbe
+from dask_memdash.plugins.scheduler import translate
 
 T = 1_760_000_000.0
 
@@ -205,7 +205,7 @@ def test_a_report_is_sent_until_it_is_acknowledged(probe, nanny):
 def test_a_report_is_not_sent_for_ever(probe, nanny, monkeypatch):
     death(probe, nanny, -9)
     nanny.scheduler.answers = [None] * 1000
-    monkeypatch.setattr(module, "PATIENCE", -1.0)
+    monkeypatch.setattr(module, "REPORT_LIFETIME", -1.0)
     send(probe)
     assert len(nanny.scheduler.sent) == 1
     assert not probe._reports
@@ -235,7 +235,7 @@ def test_reports_that_cannot_be_sent_are_bounded(probe, nanny):
 
 
 def reported(offset, probe, nanny):
-    """Give the report of a nanny whose clock is behind by so many seconds."""
+    """Return the report of a nanny whose clock is behind by so many seconds."""
     message = death(probe, nanny, -9)
     message |= {"died": T, "samples": [[T - 2.0, 5], [T, 9]], "sent": T + 0.1}
     scheduler = SimpleNamespace(tasks={})

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from dask_memdash import config
+from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
 from dask_memdash.plugins.nanny import probe as module
 from dask_memdash.plugins.nanny.probe import NannyProbe
-from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
 
 MB = 1_000_000
 
@@ -76,7 +76,7 @@ def recorder():
 
 @pytest.fixture
 def probe(process_border, monkeypatch, clock, nanny, recorder):
-    """Give a probe that watches a worker which spoke just now, and never ticks."""
+    """Return a probe that watches a worker which spoke just now, and never ticks."""
     monkeypatch.setattr(module.sampler, "add", lambda *arguments: None)
     monkeypatch.setattr(module.sampler, "remove", lambda *arguments: None)
     made = NannyProbe(config.defaults())

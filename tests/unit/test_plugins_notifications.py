@@ -9,14 +9,14 @@ from distributed.scheduler import KilledWorker
 
 from dask_memdash.model.events import MemoryErrorRaised
 from dask_memdash.plugins.scheduler import notifications as module
-from dask_memdash.plugins.scheduler.notifications import Herald
+from dask_memdash.plugins.scheduler.notifications import Notifications
 from dask_memdash.store.live import LiveStore
 
 T = 1_760_000_000.0
 
 
 class Scheduler:
-    """What the herald uses of a scheduler."""
+    """What the notifications uses of a scheduler."""
 
     id = "S-1"
     address = "tcp://127.0.0.1:1"
@@ -47,10 +47,10 @@ def scheduler():
 
 
 @pytest.fixture
-def herald(scheduler, model):
-    herald = Herald(scheduler, model, LiveStore(model), model.handle)
-    herald.path = "/memdash"
-    return herald
+def notifications(scheduler, model):
+    notifications = Notifications(scheduler, model, LiveStore(model), model.handle)
+    notifications.path = "/memdash"
+    return notifications
 
 
 def feed(model, *events):
@@ -77,15 +77,15 @@ def give_up(scheduler, key="sum-1", error=None, worker=A):
 
 
 def raised(scheduler):
-    """Give the exception that goes to the clients."""
+    """Return the exception that goes to the clients."""
     return pickle.loads(scheduler.moved[-1][2]["exception"])
 
 
 # -- notes ---------------------------------------------------------------------
 
 
-def test_a_killed_worker_gets_its_note_on_the_way(herald, scheduler, model):
-    herald.attach()
+def test_a_killed_worker_gets_its_note_on_the_way(notifications, scheduler, model):
+    notifications.attach()
     busy_worker(model)
     assert give_up(scheduler) == {"recommended": "sum-1"}
     error = raised(scheduler)
@@ -98,11 +98,11 @@ def test_a_killed_worker_gets_its_note_on_the_way(herald, scheduler, model):
     key, finish, kwargs = scheduler.moved[-1]
     assert (key, finish) == ("sum-1", "erred")
     assert (kwargs["cause"], kwargs["worker"]) == ("sum-1", A)
-    assert herald.has_noted(kwargs["exception"])
+    assert notifications.has_noted(kwargs["exception"])
 
 
-def test_tasks_that_fall_together_share_the_incident(herald, scheduler, model):
-    herald.attach()
+def test_tasks_that_fall_together_share_the_incident(notifications, scheduler, model):
+    notifications.attach()
     busy_worker(model)
     for number in range(50):
         give_up(scheduler, f"sum-{number}")
@@ -121,9 +121,9 @@ def test_tasks_that_fall_together_share_the_incident(herald, scheduler, model):
     ],
 )
 def test_other_transitions_pass_as_they_are(
-    herald, scheduler, model, process_border, finish, exception
+    notifications, scheduler, model, process_border, finish, exception
 ):
-    herald.attach()
+    notifications.attach()
     busy_worker(model)
     scheduler.transition("sum-1", finish, "s", exception=exception, worker=A)
     assert scheduler.moved[-1] == (
@@ -134,44 +134,52 @@ def test_other_transitions_pass_as_they_are(
     assert len(model.incidents) == 0
 
 
-def test_a_worker_that_is_not_known_leaves_the_exception_alone(herald, scheduler):
-    herald.attach()
+def test_a_worker_that_is_not_known_leaves_the_exception_alone(
+    notifications, scheduler
+):
+    notifications.attach()
     give_up(scheduler, worker="tcp://nobody:1")
     assert not hasattr(raised(scheduler), "__notes__")
 
 
 def test_what_fails_leaves_the_exception_alone(
-    herald, scheduler, model, monkeypatch, process_border
+    notifications, scheduler, model, monkeypatch, process_border
 ):
-    herald.attach()
+    notifications.attach()
     busy_worker(model)
     monkeypatch.setattr(module, "note", lambda *arguments: 1 / 0)
     give_up(scheduler)
     assert not hasattr(raised(scheduler), "__notes__")
-    assert herald.has_noted(scheduler.moved[-1][2]["exception"]), "it is counted once"
+    assert notifications.has_noted(scheduler.moved[-1][2]["exception"]), (
+        "it is counted once"
+    )
     assert "putting a note on a KilledWorker" in process_border.texts()[0]
 
 
-def test_detaching_shows_the_schedulers_own_method_again(herald, scheduler, model):
+def test_detaching_shows_the_schedulers_own_method_again(
+    notifications, scheduler, model
+):
     before = dict(vars(scheduler))
-    herald.attach()
-    herald.detach()
-    herald.detach()
+    notifications.attach()
+    notifications.detach()
+    notifications.detach()
     assert vars(scheduler) == before
     busy_worker(model)
     give_up(scheduler)
     assert not hasattr(raised(scheduler), "__notes__")
 
 
-def test_a_wrapper_around_ours_stays_and_ours_becomes_inert(herald, scheduler, model):
-    herald.attach()
+def test_a_wrapper_around_ours_stays_and_ours_becomes_inert(
+    notifications, scheduler, model
+):
+    notifications.attach()
     ours = scheduler.transition
 
     def others(*args, **kwargs):
         return ours(*args, **kwargs)
 
     scheduler.transition = others
-    herald.detach()
+    notifications.detach()
     assert scheduler.transition is others
     busy_worker(model)
     give_up(scheduler)
@@ -182,15 +190,15 @@ def test_a_wrapper_around_ours_stays_and_ours_becomes_inert(herald, scheduler, m
 
 
 def test_an_incident_is_told_when_its_evidence_is_there_and_once(
-    herald, scheduler, model, caplog
+    notifications, scheduler, model, caplog
 ):
     busy_worker(model)
     feed(model, removed(time=T + 10))
-    herald.tell(T + 10)
+    notifications.tell(T + 10)
     assert scheduler.logged == []
     feed(model, died(time=T + 10.2, executing=(executing("sum-1"),)))
     for moment in (10.5, 11.0, 30.0):
-        herald.tell(T + moment)
+        notifications.tell(T + moment)
     ((topic, event),) = scheduler.logged
     assert topic == "memdash"
     assert {name: event[name] for name in ("action", "id", "kind", "evidence")} == {
@@ -205,26 +213,30 @@ def test_an_incident_is_told_when_its_evidence_is_there_and_once(
 
 
 def test_an_incident_whose_evidence_does_not_come_is_told_all_the_same(
-    herald, scheduler, model
+    notifications, scheduler, model
 ):
     busy_worker(model)
     feed(model, removed(time=T + 10))
-    herald.tell(T + 14.9)
+    notifications.tell(T + 14.9)
     assert scheduler.logged == []
-    herald.tell(T + 15.1)
+    notifications.tell(T + 15.1)
     assert [event["kind"] for _, event in scheduler.logged] == ["lost"]
 
 
-def test_an_incident_that_turned_out_to_be_none_is_not_told(herald, scheduler, model):
+def test_an_incident_that_turned_out_to_be_none_is_not_told(
+    notifications, scheduler, model
+):
     busy_worker(model)
     feed(model, removed(time=T + 10))
-    herald.tell(T + 10)
+    notifications.tell(T + 10)
     feed(model, died(time=T + 10.2, asked=True))
-    herald.tell(T + 30)
+    notifications.tell(T + 30)
     assert scheduler.logged == []
 
 
-def test_many_incidents_are_told_a_few_at_a_time_and_in_order(herald, scheduler, model):
+def test_many_incidents_are_told_a_few_at_a_time_and_in_order(
+    notifications, scheduler, model
+):
     busy_worker(model)
     feed(
         model,
@@ -232,7 +244,7 @@ def test_many_incidents_are_told_a_few_at_a_time_and_in_order(herald, scheduler,
     )
     counts = []
     for _ in range(4):
-        herald.tell(T + 50)
+        notifications.tell(T + 50)
         counts.append(len(scheduler.logged))
     assert counts == [20, 40, 45, 45]
     assert [event["id"] for _, event in scheduler.logged] == [
@@ -241,30 +253,30 @@ def test_many_incidents_are_told_a_few_at_a_time_and_in_order(herald, scheduler,
 
 
 def test_a_text_of_any_length_is_cut_and_logged_in_one_line(
-    herald, scheduler, model, caplog
+    notifications, scheduler, model, caplog
 ):
     busy_worker(model)
     task = executing("line\nbreak" + "x" * 10**6)
     feed(model, removed(time=T + 10), died(time=T + 11, executing=(task,)))
-    herald.tell(T + 12)
+    notifications.tell(T + 12)
     assert len(scheduler.logged[0][1]["text"]) <= 2000
     (line,) = (m for m in caplog.messages if "incident 1" in m)
     assert "\n" not in line
 
 
-def test_without_a_dashboard_there_is_no_address(herald, scheduler, monkeypatch):
-    assert herald.page("3") == "http://127.0.0.1:8787/memdash#incident-3"
-    herald.path = None
-    assert herald.page("3") is None
-    herald.path = "/memdash"
+def test_without_a_dashboard_there_is_no_address(notifications, scheduler, monkeypatch):
+    assert notifications.page("3") == "http://127.0.0.1:8787/memdash#incident-3"
+    notifications.path = None
+    assert notifications.page("3") is None
+    notifications.path = "/memdash"
     scheduler.services = {}
-    assert herald.page("3") is None
+    assert notifications.page("3") is None
 
 
-def test_a_configured_link_that_cannot_be_filled_in_gives_no_address(herald):
+def test_a_configured_link_that_cannot_be_filled_in_gives_no_address(notifications):
     import dask
 
     with dask.config.set({"distributed.dashboard.link": "{NOT_SET_ANYWHERE}/status"}):
-        assert herald.page("3") is None
+        assert notifications.page("3") is None
     with dask.config.set({"distributed.dashboard.link": "/proxy/{port}/status"}):
-        assert herald.page("3") == "/proxy/8787/memdash#incident-3"
+        assert notifications.page("3") == "/proxy/8787/memdash#incident-3"

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from dask_memdash.measure.isolated import ArrowPool
 from dask_memdash.plugins.worker import shared_process as module
 from dask_memdash.plugins.worker.shared_process import SharedProcess
-from dask_memdash.measure.isolated import ArrowPool
 from dask_memdash.system.proc import HighWater
 
 
@@ -106,14 +106,14 @@ def test_all_workers_of_the_process_count(shared):
 def test_room_is_what_the_heap_and_the_arenas_have_free(shared, free, monkeypatch):
     free.now = 40
     monkeypatch.setattr(module, "load", lambda: None)
-    assert shared.room() == 40
-    counted = SimpleNamespace(installed=True, arena_room=lambda: 5)
+    assert shared.reusable() == 40
+    counted = SimpleNamespace(installed=True, arena_free=lambda: 5)
     monkeypatch.setattr(module, "load", lambda: counted)
-    assert shared.room() == 45
+    assert shared.reusable() == 45
     counted.installed = False
-    assert shared.room() == 40
+    assert shared.reusable() == 40
     free.now = None
-    assert shared.room() == 0
+    assert shared.reusable() == 0
 
 
 def test_arrows_pool_counts_from_the_last_quiet_instant(shared, pool):

@@ -11,7 +11,7 @@ from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerP
 from dask_memdash import MemDash, config
 from dask_memdash.errors import ConfigError
 from dask_memdash.plugins import shims
-from dask_memdash.plugins.worker.probe import PROTOCOL
+from dask_memdash.plugins.protocol import PROTOCOL
 
 SETTINGS = config.defaults().to_dict()
 

@@ -7,13 +7,14 @@ import time
 import pytest
 from builders import MiB
 
-from dask_memdash.plugins.worker.tasks import RunningTasks, key_text, prefix_of
-from dask_memdash.measure import isolated
 from dask_memdash.flight import format as layout
-from dask_memdash.measure.isolated import CloseLook
 from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.measure import isolated
+from dask_memdash.measure.isolated import CloseLook
 from dask_memdash.measure.meter import RssMeter, TallyMeter
 from dask_memdash.measure.regression import PrefixRegression
+from dask_memdash.plugins.keys import key_text, prefix_of
+from dask_memdash.plugins.worker.tasks import RunningTasks
 
 
 class Process:
@@ -75,7 +76,7 @@ class Process:
     def arrow(self):
         return self.arrow_now
 
-    def room(self):
+    def reusable(self):
         return self.room_now
 
     # what tests do

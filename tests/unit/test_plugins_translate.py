@@ -8,6 +8,7 @@ from builders import A, executing
 from distributed.scheduler import KilledWorker
 
 from dask_memdash.errors import EventError
+from dask_memdash.flight.format import KEY_CAPACITY, key_digest
 from dask_memdash.model.events import (
     DeathReported,
     TaskInfo,
@@ -15,9 +16,8 @@ from dask_memdash.model.events import (
     WorkerSampled,
     to_dict,
 )
+from dask_memdash.plugins.keys import key_text
 from dask_memdash.plugins.scheduler import translate
-from dask_memdash.plugins.worker.tasks import key_text
-from dask_memdash.flight.format import KEY_CAPACITY, key_digest
 
 T = 1_760_000_000.0
 

@@ -8,12 +8,12 @@ import psutil
 import pytest
 
 from dask_memdash import config
-from dask_memdash.plugins.worker import shared_process as shared
-from dask_memdash.plugins.worker import probe as module
-from dask_memdash.plugins.worker.probe import WorkerProbe
 from dask_memdash.measure import tally
 from dask_memdash.measure.marks import MarkedThreads
 from dask_memdash.measure.rss import RssReader
+from dask_memdash.plugins.worker import probe as module
+from dask_memdash.plugins.worker import shared_process as shared
+from dask_memdash.plugins.worker.probe import WorkerProbe
 from dask_memdash.system.proc import HighWater
 
 MB = 1_000_000

@@ -1,4 +1,4 @@
-"""Troubles on a worker: which are seen, what is said of them, and how often."""
+"""WorkerErrors on a worker: which are seen, what is said of them, and how often."""
 
 import errno
 import pickle
@@ -9,7 +9,7 @@ import pytest
 from distributed.protocol import to_serialize
 from distributed.spill import SpillBuffer
 
-from dask_memdash.plugins.worker.worker_errors import TroubleWatch
+from dask_memdash.plugins.worker.worker_errors import ErrorWatch
 
 pytestmark = pytest.mark.hooks
 
@@ -55,7 +55,7 @@ def clock():
 
 def make_watch(data, clock):
     worker = Worker(data)
-    return worker, TroubleWatch(worker, clock)
+    return worker, ErrorWatch(worker, clock)
 
 
 # -- tasks ---------------------------------------------------------------------

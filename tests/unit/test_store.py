@@ -240,10 +240,10 @@ def test_workers_that_left_and_what_ran_have_their_shape(store):
     conforms(store.departed(), list[base.Worker])
     check_json(store.departed())
     for worker in (*store.workers(), *store.departed()):
-        conforms(store.ran(worker["address"]), list[base.RanTask])
+        conforms(store.task_history(worker["address"]), list[base.PastTask])
         store.history(worker["address"])
     with pytest.raises(UnknownWorkerError):
-        store.ran("tcp://nobody:1")
+        store.task_history("tcp://nobody:1")
 
 
 def test_histories_have_their_shape(store):

@@ -6,7 +6,7 @@ import pytest
 from builders import A, B, MiB, added, died, executing, killed, removed, reported
 
 from dask_memdash.analysis.incidents.finding import CAUSES
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.store import incidents as module
@@ -39,7 +39,7 @@ def reader():
     reader = IncidentReader(model)
     reader.model = model
     yield reader
-    border.clear()
+    boundary.clear()
 
 
 def feed(reader, *events):
@@ -93,13 +93,13 @@ def test_a_rule_that_fails_costs_its_incident_the_cause_and_nothing_else(
     def fails(case):
         raise ZeroDivisionError
 
-    guarded = border.guarded(fails, "diagnosing an incident", module.UNKNOWN_CAUSE)
+    guarded = boundary.guarded(fails, "diagnosing an incident", module.UNKNOWN_CAUSE)
     monkeypatch.setattr(module, "_of", guarded)
     feed(reader, *death())
     told = reader.whole(newest(reader))
     assert told["diagnosis"]["cause"] == "unknown"
     assert [s["key"] for s in told["suspects"]] == ["hog-1"]
-    assert "diagnosing an incident" in border.texts()[0]
+    assert "diagnosing an incident" in boundary.texts()[0]
 
 
 def test_a_killed_worker_has_the_cause_of_the_deaths_behind_it(reader):

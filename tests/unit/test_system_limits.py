@@ -9,9 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dask_memdash.model.events import from_dict, to_dict
-from dask_memdash.model.limit_facts import Allocator, Cap, LimitFacts, LiveFigures, Scratch
-from dask_memdash.system import batch_systems
-from dask_memdash.system import cgroups
+from dask_memdash.model.limit_facts import (
+    Allocator,
+    Cap,
+    LimitFacts,
+    LiveFigures,
+    Scratch,
+)
+from dask_memdash.system import batch_systems, cgroups
 from dask_memdash.system.memory_limits import (
     LiveReader,
     option_given,

@@ -10,8 +10,6 @@ import pytest
 
 from dask_memdash.system import proc
 from dask_memdash.system.proc import (
-    PAGE,
-    RssReader,
     allocator_free,
     oom_kills,
     start_ticks,
@@ -22,85 +20,10 @@ DATA = Path(__file__).parent.parent / "data"
 
 @pytest.fixture
 def gone():
-    """Give the pid of a process that is no more."""
+    """Return the pid of a process that is no more."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
-
-
-def test_rss_is_read_in_pages_from_statm():
-    reader = RssReader(17, str(DATA / "proc"))
-    assert reader.read() == 25_600 * PAGE
-    reader.close()
-    assert reader.read() is None
-    reader.close()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "\n", "5", "5 ", "5 x 1", "5 0 1", " ", "x" * 5000]
-)
-@pytest.mark.parametrize("way", ["native", "python"])
-def test_a_statm_that_makes_no_sense_is_no_rss(tmp_path, monkeypatch, text, way):
-    if way == "python":
-        monkeypatch.setattr(proc, "_native_rss", None)
-    (tmp_path / "17").mkdir()
-    (tmp_path / "17" / "statm").write_text(text)
-    reader = RssReader(17, str(tmp_path))
-    assert reader.read() is None
-    reader.close()
-
-
-def test_rss_is_the_same_with_and_without_native_code(monkeypatch):
-    if proc._native_rss is None:
-        pytest.skip("the extension was not built")
-    reader = RssReader(17, str(DATA / "proc"))
-    native = reader.read()
-    monkeypatch.setattr(proc, "_native_rss", None)
-    assert reader.read() == native == 25_600 * PAGE
-    reader.close()
-
-
-def test_native_code_refuses_what_is_no_file():
-    if proc._native_rss is None:
-        pytest.skip("the extension was not built")
-    assert proc._native_rss(-1) is None
-    assert proc._native_rss(10**6) is None
-    with pytest.raises(TypeError):
-        proc._native_rss("5")
-    with pytest.raises(OverflowError):
-        proc._native_rss(2**80)
-
-
-def test_rss_agrees_with_psutil():
-    reader = RssReader(os.getpid())
-    expected = psutil.Process().memory_info().rss
-    assert reader.read() == pytest.approx(expected, rel=0.02)
-    reader.close()
-
-
-def test_rss_is_read_through_psutil_where_there_is_no_proc(tmp_path):
-    reader = RssReader(os.getpid(), str(tmp_path))
-    expected = psutil.Process().memory_info().rss
-    assert reader.read() == pytest.approx(expected, rel=0.02)
-    reader.close()
-    assert reader.read() is None
-
-
-def test_a_process_that_is_gone_has_no_rss(gone, tmp_path):
-    assert RssReader(gone).read() is None
-    assert RssReader(gone, str(tmp_path)).read() is None
-
-
-def test_a_process_that_ends_while_it_is_read_has_no_rss_any_more():
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    reader = RssReader(process.pid)
-    assert reader.read() > 0
-    process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert reader.read() is None, "a zombie holds nothing"
-    process.communicate()
-    assert reader.read() is None
-    reader.close()
 
 
 def test_start_time_is_read_behind_whatever_name_a_process_has():

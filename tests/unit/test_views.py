@@ -13,37 +13,40 @@ from bokeh.document import Document
 from bokeh.models import HoverTool, ImportedStyleSheet
 from fake_store import HOSTILE, MiB
 
-from dask_memdash.boundary import Border
-from dask_memdash.views import layout, theme
-from dask_memdash.views import cluster_history
-from dask_memdash.views import prefix_bars
-from dask_memdash.views import browser_state
-from dask_memdash.views import time_chart
-from dask_memdash.views import worker_bars
+from dask_memdash.boundary import Boundary
+from dask_memdash.views import (
+    browser_state,
+    cluster_history,
+    layout,
+    prefix_bars,
+    theme,
+    time_chart,
+    worker_bars,
+)
 from dask_memdash.views.base import Context
+from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
 from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.individual import CHARTS, IndividualPage
 from dask_memdash.views.layout import OpenPage, Page
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
-from dask_memdash.views.tasks_tab import PrefixView
 from dask_memdash.views.prefix_bars import PrefixesView
 from dask_memdash.views.shared import SharedStore
-from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.summary import NoticesView, SummaryView
-from dask_memdash.views.workers_tab import WorkerView
+from dask_memdash.views.tasks_tab import PrefixView
 from dask_memdash.views.worker_bars import WorkersView
+from dask_memdash.views.workers_tab import WorkerView
 
 CSS = "memdash.css"
 
 
 @pytest.fixture
-def border():
-    """Give a border, and check that nothing went wrong behind it."""
-    border = Border()
-    yield border
-    assert border.texts() == ()
+def boundary():
+    """Return a boundary, and check that nothing went wrong behind it."""
+    boundary = Boundary()
+    yield boundary
+    assert boundary.texts() == ()
 
 
 def assets(name):
@@ -67,10 +70,10 @@ def tell_document(doc, tab):
     doc.select_one({"name": "memdash-state"}).value = json.dumps({"tab": tab})
 
 
-def open_page(store, border):
+def open_page(store, boundary):
     """Open a page as a browser's session does; give its document and views."""
     doc = Document()
-    page = OpenPage(doc, SharedStore(store), CSS, border.guarded)
+    page = OpenPage(doc, SharedStore(store), CSS, boundary.guarded)
     page.update()
     for root in page.roots():
         doc.add_root(root)
@@ -78,7 +81,7 @@ def open_page(store, border):
 
 
 def texts(page):
-    """Give all HTML on a page."""
+    """Return all HTML on a page."""
     panes = [
         text.pane.object
         for view in page.views.values()
@@ -92,7 +95,7 @@ def texts(page):
 
 
 def rows_of(known):
-    """Give the rows of all processes of these workers."""
+    """Return the rows of all processes of these workers."""
     return worker_bars.rows(worker_bars.processes(known))
 
 
@@ -330,8 +333,8 @@ def test_shared_processes_are_stated_plainly():
 # --- all of them ---------------------------------------------------------------------
 
 
-def test_empty_states_say_what_to_do(border):
-    page, _ = open_page(fake_store.empty(), border)
+def test_empty_states_say_what_to_do(boundary):
+    page, _ = open_page(fake_store.empty(), boundary)
     for tab in browser_state.TABS:
         tell(page, tab=tab)
     text = texts(page)
@@ -366,7 +369,7 @@ def questions(n_pages):
     store = fake_store.after_incident()
     shared = SharedStore(store)
     pages = [
-        OpenPage(Document(), shared, CSS, Border().guarded) for _ in range(n_pages)
+        OpenPage(Document(), shared, CSS, Boundary().guarded) for _ in range(n_pages)
     ]
     for _ in range(2):
         for page in pages:
@@ -397,8 +400,8 @@ def test_pages_see_a_new_version_only_so_often(monkeypatch):
     assert store.asked == ["workers", "workers"]
 
 
-def test_hostile_names_are_text_everywhere(border):
-    page, doc = open_page(fake_store.hostile(), border)
+def test_hostile_names_are_text_everywhere(boundary):
+    page, doc = open_page(fake_store.hostile(), boundary)
     tell(page, tab="incidents", chosen="4")
     text = texts(page)
     assert "&lt;img src=x" in text
@@ -417,10 +420,10 @@ def test_hostile_names_are_text_everywhere(border):
         assert "safe}" not in str(hover.tooltips)
 
 
-def test_document_does_not_grow_while_the_cluster_lives(border):
+def test_document_does_not_grow_while_the_cluster_lives(boundary):
     store = fake_store.busy(60)
     store.all_prefixes = [fake_store.prefix(f"p{i}", i * MiB) for i in range(60)]
-    page, doc = open_page(store, border)
+    page, doc = open_page(store, boundary)
     for tab in [*browser_state.TABS, "overview"]:
         tell(page, tab=tab)
     models = {model.id for model in doc.models}
@@ -442,10 +445,10 @@ def test_document_does_not_grow_while_the_cluster_lives(border):
 def test_store_that_fails_leaves_the_other_views_alone():
     store = fake_store.busy()
     store.prefixes = lambda *args: 1 / 0
-    border = Border()
-    page, _ = open_page(store, border)
+    boundary = Boundary()
+    page, _ = open_page(store, boundary)
     assert "2.87 GiB" in texts(page)
-    (fault,) = border.texts()
+    (fault,) = boundary.texts()
     assert "the page's prefixes" in fault
 
 
@@ -453,22 +456,22 @@ def test_page_that_cannot_be_made_says_so():
     def broken(name):
         raise OSError("no such file")
 
-    border = Border()
+    boundary = Boundary()
     doc = Document()
-    page = Page(SharedStore(fake_store.busy()), 1.0, [], broken, border)
+    page = Page(SharedStore(fake_store.busy()), 1.0, [], broken, boundary)
     page.open(doc)
     assert doc.template_variables["failed"]
     assert doc.roots == []
-    assert border.texts()
+    assert boundary.texts()
 
 
-def test_session_that_its_browser_has_left_is_not_kept_up(border):
+def test_session_that_its_browser_has_left_is_not_kept_up(boundary):
     store = fake_store.busy()
     session = SimpleNamespace(connection_count=1)
     context = SimpleNamespace(session=session, request=SimpleNamespace(arguments={}))
     doc = Document()
     doc._session_context = lambda: context
-    Page(SharedStore(store), 0.0, [], assets, border).open(doc)
+    Page(SharedStore(store), 0.0, [], assets, boundary).open(doc)
     (periodic,) = doc.session_callbacks
     facts = doc.select_one({"name": "memdash-facts"})
 
@@ -485,12 +488,12 @@ def test_session_that_its_browser_has_left_is_not_kept_up(border):
         assert incidents_shown() == shown
 
 
-def test_pages_open_after_another_page_has_failed(border, mislead):
+def test_pages_open_after_another_page_has_failed(boundary, mislead):
     shared = SharedStore(fake_store.after_incident())
     order = CHARTS["individual-memdash-order"]
     pages = [
-        Page(shared, 1.0, [], assets, border),
-        IndividualPage(order, shared, 1.0, assets, border),
+        Page(shared, 1.0, [], assets, boundary),
+        IndividualPage(order, shared, 1.0, assets, boundary),
     ]
     first = Document()
     pages[0].open(first)
@@ -502,10 +505,10 @@ def test_pages_open_after_another_page_has_failed(border, mislead):
     tell_document(first, "incidents")
 
 
-def test_page_names_only_its_own_files_and_the_dashboards_other_pages(border):
+def test_page_names_only_its_own_files_and_the_dashboards_other_pages(boundary):
     doc = Document()
     pages = ["status", "memdash"]
-    Page(SharedStore(fake_store.busy()), 1.0, pages, assets, border).open(doc)
+    Page(SharedStore(fake_store.busy()), 1.0, pages, assets, boundary).open(doc)
     variables = {**doc.template_variables, "title": "MemDash", "failed": True}
     html = doc.template.render(macros=no_macros(), bokeh_js="", **variables)
     urls = re.findall(r'(?:src|href)="([^"]+)"', html)
@@ -515,9 +518,9 @@ def test_page_names_only_its_own_files_and_the_dashboards_other_pages(border):
     }
 
 
-def test_styles_come_from_this_server_even_in_a_session_made_anew(border):
+def test_styles_come_from_this_server_even_in_a_session_made_anew(boundary):
     doc = Document()
-    Page(SharedStore(fake_store.busy()), 1.0, [], assets, border).open(doc)
+    Page(SharedStore(fake_store.busy()), 1.0, [], assets, boundary).open(doc)
     for tab in browser_state.TABS:  # what is made later, too
         tell_document(doc, tab)
         urls = {sheet.url for sheet in doc.select({"type": ImportedStyleSheet})}
@@ -525,8 +528,8 @@ def test_styles_come_from_this_server_even_in_a_session_made_anew(border):
         assert {url.split("/")[0] for url in urls} == {"static", "memdash"}
 
 
-def test_what_is_on_other_tabs_is_made_when_they_are_shown(border):
-    page, doc = open_page(fake_store.after_incident(), border)
+def test_what_is_on_other_tabs_is_made_when_they_are_shown(boundary):
+    page, doc = open_page(fake_store.after_incident(), boundary)
     assert page.views.keys() == {
         *("notices", "summary", "history", "map", "workers", "prefixes")
     }
@@ -546,17 +549,17 @@ def test_tab_that_cannot_be_made_leaves_the_others_alive(monkeypatch):
         raise RuntimeError("no such thing")
 
     monkeypatch.setitem(layout.SECTIONS, "order", layout.Section("order", broken))
-    border = Border()
-    page, _ = open_page(fake_store.busy(), border)
+    boundary = Boundary()
+    page, _ = open_page(fake_store.busy(), boundary)
     for tab in ("order", "limits", "order"):
         tell(page, tab=tab)
     assert "No limits to check yet" in texts(page)
-    (fault,) = border.texts()
+    (fault,) = boundary.texts()
     assert "making the page's tab" in fault
 
 
-def test_panel_lets_go_of_every_view_when_the_session_ends(border):
-    page, doc = open_page(fake_store.busy(), border)
+def test_panel_lets_go_of_every_view_when_the_session_ends(boundary):
+    page, doc = open_page(fake_store.busy(), boundary)
     tell(page, tab="limits")
     handed_out = {root.children[0].id for root in page.roots() if root.children}
     assert handed_out & set(pn.state._views)

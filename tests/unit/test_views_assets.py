@@ -14,7 +14,7 @@ def text(name):
 
 
 def sources():
-    """Give the text of every file that a browser may get."""
+    """Return the text of every file that a browser may get."""
     for path in sorted(assets.static_dir().rglob("*")):
         if path.suffix in {".css", ".js", ".svg", ".html"}:
             yield path.name, path.read_text(encoding="utf-8")

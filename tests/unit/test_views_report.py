@@ -9,8 +9,7 @@ import pytest
 from bokeh.document import Document
 from fake_store import HOSTILE
 
-from dask_memdash.views import theme
-from dask_memdash.views import cluster_card
+from dask_memdash.views import cluster_card, theme
 from dask_memdash.views.report import render_report
 from dask_memdash.views.snapshot import STORIES, Snapshot
 from dask_memdash.web.export import report, table_as_csv
@@ -24,7 +23,7 @@ def whole():
 
 
 def body(html):
-    """Give what a reader sees of a report: no scripts, no styles."""
+    """Return what a reader sees of a report: no scripts, no styles."""
     return re.sub(r"<(script|style)[ >].*?</\1>", "", html, flags=re.S)
 
 

@@ -10,15 +10,17 @@ from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 from fake_store import HOSTILE, MiB
 
-from dask_memdash.views import prefix_columns
-from dask_memdash.views import table_columns
-from dask_memdash.views import browser_state
+from dask_memdash.views import browser_state, prefix_columns, table_columns
 from dask_memdash.views.base import Context, sync
 from dask_memdash.views.browser_state import Shown, TableQuery
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.tabular import address, select, to_csv
 
-WORKERS, TASKS, INCIDENTS = table_columns.WORKERS, table_columns.TASKS, table_columns.INCIDENTS
+WORKERS, TASKS, INCIDENTS = (
+    table_columns.WORKERS,
+    table_columns.TASKS,
+    table_columns.INCIDENTS,
+)
 
 
 def names(page):
@@ -128,7 +130,7 @@ def test_csv_of_hostile_names_runs_nothing_in_a_spreadsheet():
 
 
 def listen(source):
-    """Give the list to which all is added that a browser hears of a source."""
+    """Return the list to which all is added that a browser hears of a source."""
     document, heard = Document(), []
     document.add_root(source)
     document.on_change(heard.append)

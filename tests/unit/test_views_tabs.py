@@ -6,16 +6,13 @@ from fake_store import NOW, MiB
 from test_views import CSS, view_of
 from test_views_tables import listen
 
-from dask_memdash.views import individual
-from dask_memdash.views import order_tab
-from dask_memdash.views import tasks_tab
-from dask_memdash.views import workers_tab
+from dask_memdash.views import individual, order_tab, tasks_tab, workers_tab
 from dask_memdash.views.base import LONG, Context
+from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
 from dask_memdash.views.tasks_tab import PrefixView
-from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.time_axis import TimeAxis
 from dask_memdash.views.time_chart import TimeChart
 from dask_memdash.views.workers_tab import WorkerView
@@ -53,10 +50,12 @@ def test_nothing_is_drawn_of_a_worker_that_is_not_known(chosen):
 
 def test_tasks_stand_in_lanes_by_thread_until_they_were_last_seen():
     ran = [
-        fake_store.ran("a-1", "a", thread=7, start=NOW - 9, seen=NOW - 5),
-        fake_store.ran("b-1", "b", thread=3, start=NOW - 8, seen=NOW - 8),
-        fake_store.ran("c-1", "c", thread=None, start=NOW - 2, seen=NOW - 1),
-        fake_store.ran("a-2", "a", thread=7, start=NOW - 4, seen=NOW - 3, running=True),
+        fake_store.task_history("a-1", "a", thread=7, start=NOW - 9, seen=NOW - 5),
+        fake_store.task_history("b-1", "b", thread=3, start=NOW - 8, seen=NOW - 8),
+        fake_store.task_history("c-1", "c", thread=None, start=NOW - 2, seen=NOW - 1),
+        fake_store.task_history(
+            "a-2", "a", thread=7, start=NOW - 4, seen=NOW - 3, running=True
+        ),
     ]
     data = workers_tab.lanes(ran, NOW)
     assert data["top"] == [pytest.approx(lane - 0.42) for lane in (1, 0, 2, 1)]
@@ -222,7 +221,7 @@ def test_zoomed_axis_stands_still_until_it_is_asked_to_follow():
 
 
 def series(points):
-    """Give what asks a history of these (time, process) points."""
+    """Return what asks a history of these (time, process) points."""
 
     def ask(since, limit):
         chosen = [p for p in points if since is None or p[0] > since]

@@ -11,7 +11,7 @@ from dask_memdash.views.worker_bars import processes
 
 
 def filled(number, sizes):
-    """Give a store whose first workers' processes have so many MiB of 1,024."""
+    """Return a store whose first workers' processes have so many MiB of 1,024."""
     store = fake_store.busy(number)
     for worker, size in zip(store.all_workers, sizes, strict=False):
         worker["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)

@@ -11,7 +11,7 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
-from dask_memdash.boundary import Border
+from dask_memdash.boundary import Boundary
 from dask_memdash.web import api
 from dask_memdash.web.mount import files_application
 
@@ -26,13 +26,15 @@ class Served:
     """A store behind a real HTTP server on a free port."""
 
     def __init__(self, store, prefix="", notice=None):
-        self.border = Border()
-        self.server = HTTPServer(files_application(prefix, notice, store, self.border))
+        self.boundary = Boundary()
+        self.server = HTTPServer(
+            files_application(prefix, notice, store, self.boundary)
+        )
         socket, self.port = bind_unused_port()
         self.server.add_socket(socket)
 
     async def __call__(self, path, method="GET"):
-        """Give the status, the headers and the body (parsed where it is JSON)."""
+        """Return the status, the headers and the body (parsed where it is JSON)."""
         return await asyncio.to_thread(self._ask, path, method)
 
     def _ask(self, path, method):
@@ -54,7 +56,7 @@ class Served:
         return answer.status, answer.headers, body
 
     async def get(self, path):
-        """Give the body of an answer that must be right."""
+        """Return the body of an answer that must be right."""
         status, headers, body = await self(f"/memdash/api/{path}")
         assert status == 200, body
         assert headers["Cache-Control"] == "no-store"
@@ -226,7 +228,7 @@ async def test_store_that_fails_is_a_500_in_json_and_a_fault_at_the_border(serve
     status, _, body = await ask("/memdash/api/workers")
     assert status == 500
     assert body == {"error": "MemDash failed to answer this"}
-    (fault,) = ask.border.texts()
+    (fault,) = ask.boundary.texts()
     assert "GET api/workers" in fault
 
 

@@ -14,7 +14,7 @@ from distributed import Scheduler
 from distributed.dashboard.scheduler import template_variables
 from tornado.websocket import websocket_connect
 
-from dask_memdash.boundary import Border
+from dask_memdash.boundary import Boundary
 from dask_memdash.config import defaults
 from dask_memdash.web import mount as web_mount
 from dask_memdash.web.mount import mount, prepare
@@ -40,7 +40,7 @@ async def started():
 
 
 async def fetch(scheduler, path):
-    """Give the status and the text at a path."""
+    """Return the status and the text at a path."""
     url = f"http://127.0.0.1:{scheduler.http_server.port}{path}"
 
     def ask():
@@ -54,8 +54,10 @@ async def fetch(scheduler, path):
     return await asyncio.to_thread(ask)
 
 
-def mounted_on(scheduler, store=None, border=None):
-    return mount(scheduler, store or fake_store.busy(), defaults(), border or Border())
+def mounted_on(scheduler, store=None, boundary=None):
+    return mount(
+        scheduler, store or fake_store.busy(), defaults(), boundary or Boundary()
+    )
 
 
 async def test_page_and_api_are_served_and_linked_beside_the_dashboards_pages(started):
@@ -196,9 +198,9 @@ async def test_page_that_fails_is_a_fault_at_the_border_and_says_so(
 
     monkeypatch.setattr(layout, "SECTIONS", {"summary": lambda *args: 1 / 0})
     scheduler = await started()
-    border = Border()
-    mounted_on(scheduler, border=border)
+    boundary = Boundary()
+    mounted_on(scheduler, boundary=boundary)
     status, page = await fetch(scheduler, "/memdash")
     assert status == 200
     assert "The page could not be opened" in page
-    assert "opening the page" in border.texts()[0]
+    assert "opening the page" in boundary.texts()[0]

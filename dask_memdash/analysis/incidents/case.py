@@ -170,7 +170,7 @@ class Case:
         return int(self.limit * USUAL_TERMINATE) if self.limit else None
 
     @property
-    def room(self) -> int | None:
+    def usable(self) -> int | None:
         """What an idle worker has for storage and tasks together."""
         return None if self.ceiling is None else max(1, self.ceiling - self.idle)
 
@@ -184,12 +184,12 @@ class Case:
     # -- what is known of others -----------------------------------------------
 
     def expected(self, prefix: str) -> Expected | None:
-        """Give what tasks of a prefix usually need; None where none has finished."""
+        """Return what tasks of a prefix usually need; None where none has finished."""
         expected = self.facts.expected.get(prefix)
         return expected if expected is not None and expected.finished else None
 
     def stored(self) -> dict[str, int]:
-        """Give the stored bytes in RAM by prefix; they sum to `managed`.
+        """Return the stored bytes in RAM by prefix; they sum to `managed`.
 
         Prefixes come from the last heartbeat, the sum from the flight recorder: what
         is more by now has come back from disk.
@@ -202,7 +202,7 @@ class Case:
         return {p: size for p, size in scale(known, self.parts.managed).items() if size}
 
     def in_memory(self) -> dict[str, int]:
-        """Give what is stored in RAM by prefix, spilled outputs in use among it."""
+        """Return what is stored in RAM by prefix, spilled outputs in use among it."""
         spilled = {row.prefix: max(0, row.spilled) for row in self.storage}
         used = scale(spilled, min(self.in_use, sum(spilled.values())))
         stored = self.stored()
@@ -252,7 +252,7 @@ def case_of(incident: Incident, log: IncidentLog) -> Case:
 
 
 def attempts_of(suspect: Suspect, log: IncidentLog) -> tuple[Attempt, ...]:
-    """Give how each earlier attempt of a task ended, oldest first."""
+    """Return how each earlier attempt of a task ended, oldest first."""
     found = []
     for number in suspect.attempts:
         earlier = log.get(number)

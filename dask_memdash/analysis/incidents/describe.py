@@ -9,8 +9,8 @@ from __future__ import annotations
 import signal as signals
 
 from dask_memdash.analysis.incidents.finding import Diagnosis
-from dask_memdash.text import count, format_bytes, short
 from dask_memdash.model.incidents import DEATHS, Incident, Suspect
+from dask_memdash.text import count, format_bytes, short
 
 __all__ = ["describe", "format_bytes"]
 

@@ -6,7 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from dask_memdash.analysis.incidents.case import Case
-from dask_memdash.analysis.incidents.rules.execution import task_too_large, too_many_at_once
+from dask_memdash.analysis.incidents.finding import CAUSES, MEMORY, Diagnosis, Finding
+from dask_memdash.analysis.incidents.rules.execution import (
+    task_too_large,
+    too_many_at_once,
+)
 from dask_memdash.analysis.incidents.rules.host_limits import limit_too_high
 from dask_memdash.analysis.incidents.rules.outside import crash, external, plausible
 from dask_memdash.analysis.incidents.rules.process import leak, retained, transfer
@@ -17,7 +21,6 @@ from dask_memdash.analysis.incidents.rules.storage import (
     sizeof,
     spill_blocked,
 )
-from dask_memdash.analysis.incidents.finding import CAUSES, MEMORY, Diagnosis, Finding
 from dask_memdash.model.incidents import DEATHS
 
 Rule = Callable[[Case], Iterator[Finding]]
@@ -47,7 +50,7 @@ EXPLAINS_AWAY = {
 }
 
 #: Findings lighter than this are not worth a word.
-TRIFLE = 0.03
+LEAST_WEIGHT = 0.03
 
 #: A cause lighter than this is not the cause of anything: it is not known.
 LEAST = 0.25
@@ -137,7 +140,7 @@ def weigh(case: Case, found: Sequence[Finding]) -> list[Finding]:
 
 def rank(found: Sequence[Finding]) -> tuple[Finding, ...]:
     """Put findings in order of weight, without the trifles."""
-    worth = [finding for finding in found if finding.weight >= TRIFLE]
+    worth = [finding for finding in found if finding.weight >= LEAST_WEIGHT]
     return tuple(sorted(worth, key=lambda finding: -finding.weight))
 
 
@@ -169,7 +172,7 @@ def _no_finding(death: Diagnosis) -> Finding:
 
 
 def _advice(found: Sequence[Finding]) -> tuple[str, ...]:
-    """Give the advice of the findings that count, heaviest first, each once."""
+    """Return the advice of the findings that count, heaviest first, each once."""
     first = found[0].weight if found else 0.0
     texts = [text for f in found if f.weight >= 0.5 * first for text in f.advice]
     return tuple(dict.fromkeys(texts))

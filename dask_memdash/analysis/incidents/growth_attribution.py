@@ -92,7 +92,7 @@ def hands_over(prefix: str) -> bool:
 
 
 def left_by_each(expected: Expected) -> float:
-    """Give what each task of a prefix has left behind on average, in bytes."""
+    """Return what each task of a prefix has left behind on average, in bytes."""
     return expected.left / max(1, expected.weighed.count)
 
 
@@ -129,7 +129,7 @@ def _left(case: Case, hidden: dict[str, int]) -> dict[str, int]:
 
 
 def _share_of_leaks(case: Case, left: dict[str, int], rest: int) -> float:
-    """Give how much of what nobody explains is more of what is known to be left."""
+    """Return how much of what nobody explains is more of what is known to be left."""
     known = sum(left.values())
     if not known:
         return 0.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dask_memdash.text import format_bytes, short
 from dask_memdash.model.incidents import Incident, Suspect
+from dask_memdash.text import format_bytes, short
 
 #: Deaths and suspects that a note names at most, and characters of a key.
 MAX_DEATHS = 6

@@ -32,7 +32,7 @@ class Reason:
 
 
 def reasons(case: Case) -> dict[str, list[Reason]]:
-    """Give why each stored prefix was held; sums are what is in RAM and spilled."""
+    """Return why each stored prefix was held; sums are what is in RAM and spilled."""
     return {
         row.prefix: _of_prefix(case, row.prefix, row.managed + row.spilled)
         for row in case.storage
@@ -40,7 +40,7 @@ def reasons(case: Case) -> dict[str, list[Reason]]:
 
 
 def held_in_memory(case: Case, why: str) -> dict[str, int]:
-    """Give by prefix what was in RAM for one reason, in bytes."""
+    """Return by prefix what was in RAM for one reason, in bytes."""
     found = {}
     for prefix, size in case.in_memory().items():
         of_prefix = _of_prefix(case, prefix, size)
@@ -92,7 +92,7 @@ def _awaited(case: Case, prefix: str, held: Held, size: int) -> list[Reason]:
 
 
 def _share_ahead(case: Case, prefix: str) -> float:
-    """Give the share of a prefix's awaited outputs that the order needs only later."""
+    """Return share of a prefix's awaited outputs that the order needs only later."""
     order = case.facts.order
     if order is None:
         return 0.0

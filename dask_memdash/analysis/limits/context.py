@@ -1,19 +1,25 @@
 """What the rules on memory limits look at, what they give, and their words.
 
-The rules are in :mod:`dask_memdash.analysis.limits.rules` (caps and budgets) and
-:mod:`dask_memdash.analysis.limits.underused` and :mod:`dask_memdash.analysis.limits.limit_environment`
-(spilling, swap, allocator).
+The rules stand beside it: :mod:`~dask_memdash.analysis.limits.rules` (caps and
+budgets), :mod:`~dask_memdash.analysis.limits.underused` and
+:mod:`~dask_memdash.analysis.limits.limit_environment` (spilling, swap, allocator).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dask_memdash.text import format_bytes
 from dask_memdash.model.events import Thresholds
 from dask_memdash.model.incidents import Incident
 from dask_memdash.model.limit_facts import Cap, LimitFacts, LiveFigures
-from dask_memdash.model.memory_pools import AVAILABLE, Machine, MiB, Room, Seat
+from dask_memdash.model.memory_pools import (
+    AVAILABLE,
+    Machine,
+    MemoryPool,
+    MiB,
+    WorkerProcess,
+)
+from dask_memdash.text import format_bytes
 
 #: Severities, worst first.
 SEVERITIES = ("bad", "warning", "hint")
@@ -38,13 +44,13 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class LimitContext:
     """What the rules look at: one worker process on its machine; sizes in bytes."""
 
-    seat: Seat
+    process: WorkerProcess
     machine: Machine
-    #: Its rooms, the tightest first.
-    rooms: tuple[Room, ...]
+    #: Its pools, the tightest first.
+    pools: tuple[MemoryPool, ...]
     now: float
     #: Recent incidents of this machine in which memory ran out, newest first.
     incidents: tuple[Incident, ...] = ()
@@ -52,32 +58,32 @@ class Bench:
     @property
     def name(self) -> str:
         """The worker's name."""
-        return self.seat.worker.info.name
+        return self.process.worker.info.name
 
     @property
     def limit(self) -> int | None:
         """Its limit; None without one."""
-        return self.seat.limit
+        return self.process.limit
 
     @property
     def facts(self) -> LimitFacts:
         """What was read of its limit."""
-        return NOTHING if self.seat.facts is None else self.seat.facts
+        return NOTHING if self.process.facts is None else self.process.facts
 
     @property
     def live(self) -> LiveFigures:
         """What was read of it last."""
-        return self.seat.worker.live
+        return self.process.worker.live
 
     @property
     def thresholds(self) -> Thresholds:
         """Its thresholds."""
-        return self.seat.worker.thresholds
+        return self.process.worker.thresholds
 
     @property
     def recommended(self) -> int | None:
         """A limit that fits beside the others; None where no cap is known."""
-        return self.rooms[0].share_of(self.seat) if self.rooms else None
+        return self.pools[0].share_of(self.process) if self.pools else None
 
     @property
     def least(self) -> Cap | None:
@@ -87,7 +93,7 @@ class Bench:
     @property
     def stops_at(self) -> int | None:
         """Where Dask ends the worker, or where its limit is without a nanny."""
-        return self.seat.stops_at or self.limit
+        return self.process.stops_at or self.limit
 
 
 # -- words ---------------------------------------------------------------------
@@ -114,23 +120,23 @@ def whose(cap: Cap, *, capital: bool = False) -> str:
     return text[:1].upper() + text[1:] if capital else text
 
 
-def within(room: Room) -> str:
-    """Say where the workers of a room are."""
+def within(pool: MemoryPool) -> str:
+    """Say where the workers of a pool are."""
     return {
         "host": "on this machine",
         AVAILABLE: "on this machine",
-        "cgroup": f"in {room.cap.where.rpartition('/')[0]}",
+        "cgroup": f"in {pool.cap.where.rpartition('/')[0]}",
         "batch": "of this batch job",
-    }.get(room.cap.kind, "there")
+    }.get(pool.cap.kind, "there")
 
 
-def offer(room: Room) -> str:
-    """Say what a room has for its workers."""
-    if room.cap.kind != AVAILABLE:
-        return f"{whose(room.cap)} has {format_bytes(room.cap.bytes)} ({room.cap.name})"
-    they, their = ("they were", "their") if room.shared else ("it was", "its")
+def offer(pool: MemoryPool) -> str:
+    """Say what a pool has for its workers."""
+    if pool.cap.kind != AVAILABLE:
+        return f"{whose(pool.cap)} has {format_bytes(pool.cap.bytes)} ({pool.cap.name})"
+    they, their = ("they were", "their") if pool.shared else ("it was", "its")
     return (
-        f"{format_bytes(room.budget)} were available when {they} first looked at, "
+        f"{format_bytes(pool.budget)} were available when {they} first looked at, "
         f"{their} own memory included"
     )
 
@@ -140,14 +146,14 @@ def option(size: int) -> str:
     return f"{size // MiB}MiB"
 
 
-def set_limit(bench: Bench) -> str:
+def set_limit(context: LimitContext) -> str:
     """Say which limit to start the worker with."""
-    size = bench.recommended
+    size = context.recommended
     if not size:
         return "Leave less to other programs there, or run fewer workers."
-    each = "each worker here" if len(bench.machine.seats) > 1 else "the worker"
-    if len({seat.nthreads for seat in bench.machine.seats.values()}) > 1:
-        each = f"worker {bench.name}"
+    each = "each worker here" if len(context.machine.members) > 1 else "the worker"
+    if len({process.nthreads for process in context.machine.members.values()}) > 1:
+        each = f"worker {context.name}"
     return f"Start {each} with --memory-limit {option(size)}."
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dask_memdash.analysis.limits.context import (
     SUBSTANTIAL,
-    Bench,
+    LimitContext,
     Verdict,
     lower_first,
     set_limit,
@@ -30,11 +30,11 @@ IN_MEMORY = ("tmpfs", "ramfs")
 KEPT = 0.1
 
 
-def thresholds_out_of_order(bench: Bench) -> Verdict | None:
+def thresholds_out_of_order(context: LimitContext) -> Verdict | None:
     """Say that thresholds keep each other from working."""
-    if bench.limit is None:
+    if context.limit is None:
         return None
-    t = bench.thresholds
+    t = context.thresholds
     for lower, upper, below, above, result in (
         (t.pause, t.spill, "pause", "spill", "it stops computing before it spills"),
         (t.terminate, t.pause, "terminate", "pause", "it is ended before it pauses"),
@@ -51,7 +51,7 @@ def thresholds_out_of_order(bench: Bench) -> Verdict | None:
             return Verdict(
                 "thresholds",
                 "hint" if below == "spill" else "warning",
-                f"Worker {bench.name} has its {below} threshold "
+                f"Worker {context.name} has its {below} threshold "
                 f"({format_bytes(lower)}) below {above} ({format_bytes(upper)}): "
                 f"{result}.",
                 "Set distributed.worker.memory.target, spill, pause and terminate in "
@@ -62,46 +62,46 @@ def thresholds_out_of_order(bench: Bench) -> Verdict | None:
         return Verdict(
             "thresholds",
             "hint",
-            f"Worker {bench.name} has target off: nothing spills until the whole "
+            f"Worker {context.name} has target off: nothing spills until the whole "
             f"process reaches {format_bytes(t.spill)}.",
             "Set distributed.worker.memory.target to 0.60.",
             {"spill": t.spill},
         )
-    if t.terminate is None and bench.seat.worker.info.nanny:
+    if t.terminate is None and context.process.worker.info.nanny:
         return Verdict(
             "thresholds",
             "hint",
-            f"Worker {bench.name} has terminate off: nobody ends it before the kernel "
-            "does, which may take other workers with it.",
+            f"Worker {context.name} has terminate off: nobody ends it before the "
+            "kernel does, which may take other workers with it.",
             "Set distributed.worker.memory.terminate to 0.95.",
         )
     return None
 
 
-def spill_off(bench: Bench) -> Verdict | None:
+def spill_off(context: LimitContext) -> Verdict | None:
     """Say that spilling is off, and so much is stored that it is needed."""
-    limit, breakdown = bench.limit, bench.seat.process.breakdown
-    t = bench.thresholds
-    off = bench.facts.spills is False or (t.target is None and t.spill is None)
-    if limit is None or breakdown is None or not off or bench.seat.facts is None:
+    limit, breakdown = context.limit, context.process.process.breakdown
+    t = context.thresholds
+    off = context.facts.spills is False or (t.target is None and t.spill is None)
+    if limit is None or breakdown is None or not off or context.process.facts is None:
         return None
     if breakdown.managed < NEEDS_SPILLING * limit:
         return None
     return Verdict(
         "spill-off",
         "bad",
-        f"Worker {bench.name} stores {format_bytes(breakdown.managed)} of outputs in a "
-        f"limit of {format_bytes(limit)}, and spilling is off.",
+        f"Worker {context.name} stores {format_bytes(breakdown.managed)} of outputs in "
+        f"a limit of {format_bytes(limit)}, and spilling is off.",
         "Set distributed.worker.memory.target to 0.60 and "
         "distributed.worker.memory.spill to 0.70.",
         {"managed": breakdown.managed, "limit": limit},
     )
 
 
-def scratch(bench: Bench) -> Verdict | None:
+def scratch(context: LimitContext) -> Verdict | None:
     """Say that spilled outputs go to memory, or to a disk that is nearly full."""
-    place, limit = bench.facts.scratch, bench.limit
-    if place is None or limit is None or bench.facts.spills is False:
+    place, limit = context.facts.scratch, context.limit
+    if place is None or limit is None or context.facts.spills is False:
         return None
     elsewhere = (
         "Start the workers with --local-directory on a disk "
@@ -111,58 +111,58 @@ def scratch(bench: Bench) -> Verdict | None:
         return Verdict(
             "scratch",
             "bad",
-            f"Worker {bench.name} spills to {place.path}, which is a "
+            f"Worker {context.name} spills to {place.path}, which is a "
             f"{place.filesystem}: what it spills there stays in memory.",
             f"{elsewhere}.",
         )
-    free = bench.live.scratch_free
+    free = context.live.scratch_free
     free = place.free if free is None else free
     if free is None or free >= SCRATCH_LITTLE * limit:
         return None
     return Verdict(
         "scratch",
         "bad" if free < SCRATCH_NONE * limit else "warning",
-        f"The file system of {place.path}, where worker {bench.name} spills to, has "
+        f"The file system of {place.path}, where worker {context.name} spills to, has "
         f"{format_bytes(free)} left, for a limit of {format_bytes(limit)}.",
         f"Free space there, or: {lower_first(elsewhere)} with more space.",
         {"free": free, "limit": limit},
     )
 
 
-def swap(bench: Bench) -> Verdict | None:
+def swap(context: LimitContext) -> Verdict | None:
     """Say that part of the worker is swapped out, where Dask does not count it."""
-    swapped, used = bench.live.swapped, bench.seat.used
+    swapped, used = context.live.swapped, context.process.used
     if swapped is None or swapped < max(SUBSTANTIAL, (used or 0) // 50):
         return None
     return Verdict(
         "swap",
         "warning",
-        f"{format_bytes(swapped)} of worker {bench.name} are swapped out. Dask does "
+        f"{format_bytes(swapped)} of worker {context.name} are swapped out. Dask does "
         "not count them, and every touch of them waits for the disk.",
-        f"{set_limit(bench)} Or turn swap off for the workers (memory.swap.max=0, "
+        f"{set_limit(context)} Or turn swap off for the workers (memory.swap.max=0, "
         "docker --memory-swap equal to --memory).",
         {"swapped": swapped},
     )
 
 
-def pressure(bench: Bench) -> Verdict | None:
+def pressure(context: LimitContext) -> Verdict | None:
     """Say that processes stand still for want of memory."""
-    share = bench.live.pressure
+    share = context.live.pressure
     if share is None or share < PRESSURE:
         return None
     return Verdict(
         "pressure",
         "warning",
-        f"Processes beside worker {bench.name} spent {share:.0f} % of the last ten "
+        f"Processes beside worker {context.name} spent {share:.0f} % of the last ten "
         "seconds waiting for memory (PSI).",
-        set_limit(bench),
+        set_limit(context),
         {"percent": round(share)},
     )
 
 
-def allocator(bench: Bench) -> Verdict | None:
+def allocator(context: LimitContext) -> Verdict | None:
     """Say that the allocator keeps what the program frees."""
-    settings, breakdown = bench.facts.allocator, bench.seat.process.breakdown
+    settings, breakdown = context.facts.allocator, context.process.process.breakdown
     if settings.name != "glibc" or settings.trim_threshold is not None:
         return None
     kept = 0 if breakdown is None else breakdown.retained
@@ -171,8 +171,8 @@ def allocator(bench: Bench) -> Verdict | None:
     return Verdict(
         "allocator",
         "warning" if much else "hint",
-        f"Worker {bench.name} was started without MALLOC_TRIM_THRESHOLD_: glibc keeps "
-        f"freed memory for itself{now}.",
+        f"Worker {context.name} was started without MALLOC_TRIM_THRESHOLD_: glibc "
+        f"keeps freed memory for itself{now}.",
         "Start the worker with MALLOC_TRIM_THRESHOLD_=65536 in its environment; under "
         "a nanny Dask does so by itself (distributed.nanny.pre-spawn-environ).",
         {"retained": kept} if much else {},

@@ -5,32 +5,38 @@ Each is a rule of :data:`dask_memdash.analysis.limits.rules.RULES`.
 
 from __future__ import annotations
 
-from dask_memdash.analysis.limits.context import Bench, Verdict, option, set_limit, whose
+from dask_memdash.analysis.limits.context import (
+    LimitContext,
+    Verdict,
+    option,
+    set_limit,
+    whose,
+)
 from dask_memdash.text import count, format_bytes
 
 #: Share of a limit that unused memory must come to beside a worker that spills.
 UNUSED = 0.25
 
 
-def unbalanced(bench: Bench) -> Verdict | None:
+def unbalanced(context: LimitContext) -> Verdict | None:
     """Say that a worker ran out while its neighbours had memory to spare."""
-    for incident in bench.incidents:
+    for incident in context.incidents:
         limit = incident.limit
         if limit is None:
             continue
         spare = 0
         neighbours = 0
-        for seat in bench.machine.seats.values():
-            if seat.worker.info.pid == incident.worker.pid or seat.limit is None:
+        for process in context.machine.members.values():
+            if process.worker.info.pid == incident.worker.pid or process.limit is None:
                 continue
-            then = seat.process.history.at(incident.time)
+            then = process.process.history.at(incident.time)
             if then is not None:
                 neighbours += 1
-                spare += max(0, seat.limit - then)
+                spare += max(0, process.limit - then)
         if spare >= limit:
-            seats = bench.machine.seats.values()
-            threads = sum(seat.nthreads for seat in seats)
-            together = sum(seat.limit or 0 for seat in seats)
+            members = context.machine.members.values()
+            threads = sum(process.nthreads for process in members)
+            together = sum(process.limit or 0 for process in members)
             return Verdict(
                 "unbalanced",
                 "warning",
@@ -47,23 +53,23 @@ def unbalanced(bench: Bench) -> Verdict | None:
     return None
 
 
-def too_low(bench: Bench) -> Verdict | None:
+def too_low(context: LimitContext) -> Verdict | None:
     """Say that the worker spills beside memory that nobody may use."""
-    limit, breakdown = bench.limit, bench.seat.process.breakdown
-    if limit is None or breakdown is None or not breakdown.spilled or not bench.rooms:
+    limit, breakdown = context.limit, context.process.process.breakdown
+    if limit is None or breakdown is None or not breakdown.spilled or not context.pools:
         return None
     spare = min(
-        (room.budget - room.limits) * bench.seat.nthreads // room.threads
-        for room in bench.rooms
+        (pool.budget - pool.limits) * context.process.nthreads // pool.threads
+        for pool in context.pools
     )
-    free = bench.live.available
+    free = context.live.available
     if free is None or min(spare, free) < UNUSED * limit:
         return None
     spare = min(spare, free)
     return Verdict(
         "too-low",
         "warning",
-        f"Worker {bench.name} has spilled {format_bytes(breakdown.spilled)} while "
+        f"Worker {context.name} has spilled {format_bytes(breakdown.spilled)} while "
         f"{format_bytes(spare)} more could be its own: {format_bytes(free)} of the "
         "machine are available, and no worker may use them.",
         f"Start the worker with --memory-limit {option(limit + spare)}.",
@@ -71,10 +77,10 @@ def too_low(bench: Bench) -> Verdict | None:
     )
 
 
-def underrated(bench: Bench) -> Verdict | None:
+def underrated(context: LimitContext) -> Verdict | None:
     """Say that Dask took for a limit what is none."""
-    limit, took, least = bench.limit, bench.facts.dask, bench.least
-    own_choice = bench.facts.set_by not in ("auto", "fraction", "clamped")
+    limit, took, least = context.limit, context.facts.dask, context.least
+    own_choice = context.facts.set_by not in ("auto", "fraction", "clamped")
     if limit is None or took is None or least is None or own_choice:
         return None
     if took >= (1 - UNUSED) * least.bytes:
@@ -83,9 +89,9 @@ def underrated(bench: Bench) -> Verdict | None:
         "too-low",
         "warning",
         f"Dask takes this machine for {format_bytes(took)} and gave worker "
-        f"{bench.name} {format_bytes(limit)} of it, though {whose(least)} allows "
+        f"{context.name} {format_bytes(limit)} of it, though {whose(least)} allows "
         f"{format_bytes(least.bytes)} ({least.name}). Dask also reads memory.low and "
         "memory.soft_limit_in_bytes, which are no limits.",
-        set_limit(bench),
+        set_limit(context),
         {"dask": took, "effective": least.bytes, "limit": limit},
     )

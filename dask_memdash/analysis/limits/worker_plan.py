@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from dask_memdash.analysis.limits.context import meets, option, whose
 from dask_memdash.analysis.limits.limit_environment import IN_MEMORY, SCRATCH_LITTLE
-from dask_memdash.text import count, format_bytes
 from dask_memdash.model.limit_facts import Cap, LimitFacts
+from dask_memdash.text import count, format_bytes
 
 MiB = 2**20
 
@@ -88,7 +88,7 @@ def divide(cpus: int) -> tuple[int, int]:
 
 
 def largest_peak(prefixes: Sequence[Mapping[str, object]]) -> Peak | None:
-    """Give the largest measured peak of a list of prefixes as the API gives it.
+    """Return the largest measured peak of a list of prefixes as the API gives it.
 
     What does not have the API's shape is left out.  None where no peak was measured.
     """
@@ -172,7 +172,7 @@ def make_plan(
 def _budget(
     facts: LimitFacts, own: int, reserve: int
 ) -> tuple[int | None, Cap | None, list[str]]:
-    """Give what all workers may have together, what says so, and why."""
+    """Return what all workers may have together, what says so, and why."""
     shared = [cap for cap in facts.caps if cap.kind != "rlimit"]
     offers = [(cap.bytes - (cap.used or 0), cap) for cap in shared]
     available = facts.first.available
@@ -199,7 +199,7 @@ def _budget(
 
 
 def _per_process(facts: LimitFacts) -> int | None:
-    """Give what the rlimits leave to one process, less what it maps and never uses."""
+    """Return what the rlimits leave to one process, less what it maps unused."""
     left = [
         cap.bytes - max(0, (cap.used or 0) - (facts.rss or 0))
         for cap in facts.caps
@@ -209,7 +209,7 @@ def _per_process(facts: LimitFacts) -> int | None:
 
 
 def _choices(cpus: int, wishes: Wishes) -> list[tuple[int, int]]:
-    """Give the divisions to choose from: Dask's own first, then fewer workers."""
+    """Return the divisions to choose from: Dask's own first, then fewer workers."""
     if wishes.nworkers is not None:
         threads = wishes.nthreads or max(1, cpus // wishes.nworkers)
         return [(wishes.nworkers, threads)]
@@ -226,12 +226,12 @@ def _limit(budget: int, workers: int, most: int | None) -> int:
 
 
 def _fit(limit: int, peak: Peak, baseline: int) -> int:
-    """Give how many of the largest tasks fit at once below the pause threshold.
+    """Return how many of the largest tasks fit at once below the pause threshold.
 
     One of them may be the largest that was ever seen.
     """
-    room = int(limit * PAUSE) - baseline - peak.largest
-    return 0 if room < 0 else 1 + room // max(1, peak.p95)
+    pool = int(limit * PAUSE) - baseline - peak.largest
+    return 0 if pool < 0 else 1 + pool // max(1, peak.p95)
 
 
 def _why_divided(cpus: int, workers: int, threads: int, wishes: Wishes) -> str:

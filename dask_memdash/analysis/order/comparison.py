@@ -5,8 +5,8 @@ among those that are ready, its peak the *minimum*; the same with as many tasks 
 time as the cluster has threads is what a cluster is compared with.  The *actual* is
 what was held at the same number of finished tasks, and *run-ahead* the difference.
 :func:`judge` works all of it out from a :class:`Snapshot`, which is taken on the event
-loop and may be judged in a thread; :mod:`dask_memdash.analysis.order.verdict` puts it into
-words.
+loop and may be judged in a thread; :mod:`dask_memdash.analysis.order.verdict` puts it
+into words.
 
 All sizes in bytes.
 """
@@ -189,7 +189,7 @@ def judge(snapshot: Snapshot) -> Judgement:
 def fill_sizes(
     snapshot: Snapshot,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Give a size for every output, and by how much each may be off.
+    """Return a size for every output, and by how much each may be off.
 
     Where it has not been measured: the median of its prefix in this graph, else what
     is usual for its prefix; else 0, off by as much as the largest size that is known.
@@ -257,7 +257,7 @@ def _compare(
 
 
 def excess_by_prefix(judgement: Judgement, position: int) -> npt.NDArray[np.float64]:
-    """Give what was held beyond what the order needs there, by number of prefix."""
+    """Return what was held beyond what the order needs there, by number of prefix."""
     snapshot = judgement.snapshot
     here, come, gone = actual_span(snapshot)
     held = here.copy()
@@ -325,7 +325,7 @@ def _what_if(
 
 
 def _steps(threads: int, tasks: int) -> list[int]:
-    """Give the numbers of tasks at a time to try: powers of two where it is cheap."""
+    """Return the numbers of tasks at a time to try: powers of two where it is cheap."""
     if tasks > HERE:
         return sorted({1, threads})
     powers = [2**n for n in range(threads.bit_length()) if 2**n < threads]
@@ -349,7 +349,7 @@ def _ranked(
 
 
 def _peak(held: Floats) -> int:
-    """Give the position of the highest point, leaving out that of no finished task."""
+    """Return position of the highest point, leaving out that of no finished task."""
     return int(np.argmax(held[1:])) + 1 if len(held) > 1 else 0
 
 

@@ -107,7 +107,7 @@ def _join(
     ranks: npt.NDArray[Any],
     by_rank: npt.NDArray[Any],
 ) -> tuple[Ints, Ints]:
-    """Give where each task's dependencies begin, and their ranks, by rank."""
+    """Return where each task's dependencies begin, and their ranks, by rank."""
     wanted = _of(raw.dependencies, "i8")
     degrees = _of(raw.degrees, "u4").astype(np.int64)
     place = np.searchsorted(sorted_hashes, wanted)
@@ -131,7 +131,7 @@ def _join(
 def _heads(
     users: npt.NDArray[Any], generations: npt.NDArray[Any], numbers: npt.NDArray[Any]
 ) -> tuple[dict[str, int], bytes, float]:
-    """Give the heads of the priorities with their counts, and the last numbers."""
+    """Return the heads of the priorities with their counts, and the last numbers."""
     changes = np.flatnonzero((np.diff(users) != 0) | (np.diff(generations) != 0)) + 1
     begins = [0, *changes.tolist()]
     heads = {

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dask_memdash.analysis.order.comparison import Judgement, actual_span, excess_by_prefix
+from dask_memdash.analysis.order.comparison import (
+    Judgement,
+    actual_span,
+    excess_by_prefix,
+)
 from dask_memdash.analysis.order.storage_curve import curve, held_at
-from dask_memdash.model.graph_columns import PINNED
 from dask_memdash.model.evidence import OrderFacts
+from dask_memdash.model.graph_columns import PINNED
 
 #: Prefixes that are told of at most, the largest first.
 MAX_SHOWN = 100
@@ -79,7 +83,7 @@ def look(judgement: Judgement, position: int) -> tuple[str, list[HeldThere]]:
 
 
 def facts(judgement: Judgement, position: int) -> OrderFacts:
-    """Give what an incident at `position` finished tasks has to know."""
+    """Return what an incident at `position` finished tasks has to know."""
     snapshot = judgement.snapshot
     position = min(max(0, position), snapshot.done)
     here, come, gone = actual_span(snapshot)

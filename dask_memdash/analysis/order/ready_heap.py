@@ -21,7 +21,7 @@ def run(
     dependents: Sequence[int],
     at_a_time: int,
 ) -> array[int]:
-    """Give the ranks of tasks in the order in which they run.
+    """Return the ranks of tasks in the order in which they run.
 
     In each round the `at_a_time` best tasks that are ready run together; what they
     make ready can run in the next one.

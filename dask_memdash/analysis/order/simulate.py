@@ -28,7 +28,7 @@ Ints = npt.NDArray[np.int32]
 HERE = 20_000
 
 #: Longest that the heap may take in a process of its own, in seconds.
-PATIENCE = 120.0
+LONGEST_RUN = 120.0
 
 
 class Shape:
@@ -66,7 +66,7 @@ class Shape:
         self.dependent_offsets = np.concatenate(([0], np.cumsum(counts)))
 
     def finish(self, at_a_time: int) -> Ints:
-        """Give for each task the number of tasks that have finished with it.
+        """Return for each task the number of tasks that have finished with it.
 
         1 for the first one, 0 for one that does not run.
         """
@@ -83,7 +83,7 @@ class Shape:
         return finished
 
     def last_use(self, finished: Ints, *, pinned: bool = True) -> Ints:
-        """Give for each task the number of finished tasks when its output is let go.
+        """Return for each task the number of finished tasks when its output is let go.
 
         That is when the last task that needs it has finished; when it has finished
         itself where nothing needs it; never, one more than there are tasks, where a
@@ -145,7 +145,7 @@ def _elsewhere(
             [sys.executable, "-I", "-S", str(script)],
             input=b"".join((head, *columns)),
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=LONGEST_RUN,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):

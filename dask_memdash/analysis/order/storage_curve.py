@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 def curve(
     come: npt.NDArray[Any], gone: npt.NDArray[Any], sizes: npt.NDArray[Any], total: int
 ) -> Floats:
-    """Give the bytes held at 0 to `total` finished tasks.
+    """Return the bytes held at 0 to `total` finished tasks.
 
     Parameters
     ----------

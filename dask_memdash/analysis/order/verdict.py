@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dask_memdash.analysis.order.comparison import Judgement
-from dask_memdash.text import code, count, format_bytes, join
 from dask_memdash.model.graph_columns import RootGroup
+from dask_memdash.text import code, count, format_bytes, join
 
 #: Least share above what the order needs, and of the workers' limits, that is called
 #: run-ahead; the least in bytes where the workers have no limit.

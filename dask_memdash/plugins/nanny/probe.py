@@ -16,26 +16,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dask_memdash.boundary import border, guard_entry_points
+from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.config import Settings
-from dask_memdash.self_cost import Backoff, CostMeter
-from dask_memdash.model.events import Executing, to_dict
-from dask_memdash.plugins.worker.tasks import prefix_of
-from dask_memdash.plugins.worker.probe import PROTOCOL
 from dask_memdash.flight import format as layout
 from dask_memdash.measure.attribution import ESTIMATED, EXACT, UNMEASURED
-from dask_memdash.system.oom_kills import OomWatch
 from dask_memdash.measure.sampler import sampler
 from dask_memdash.measure.watch import Glance, RecorderSearch, WorkerWatch
+from dask_memdash.model.events import Executing, to_dict
+from dask_memdash.plugins.keys import prefix_of
+from dask_memdash.plugins.protocol import PROTOCOL, REPORT_OPERATION
+from dask_memdash.self_cost import Backoff, CostMeter
+from dask_memdash.system.oom_kills import OomWatch
 
 if TYPE_CHECKING:
     from distributed.nanny import Nanny
     from distributed.process import AsyncProcess
 
 __all__ = ["PROTOCOL", "NannyProbe", "Settings"]
-
-#: Name of the scheduler's handler.
-OPERATION = "memdash_report"
 
 #: A worker that has not written a reading for so long, in seconds, is spoken for.
 SILENCE = 1.5
@@ -47,7 +44,7 @@ HURRY = 0.2
 
 #: Reports kept while the scheduler cannot be reached, and for how long, in seconds.
 MAX_REPORTS = 20
-PATIENCE = 300.0
+REPORT_LIFETIME = 300.0
 
 #: RSS samples in a death report at most.
 MAX_TIMELINE = 240
@@ -99,7 +96,7 @@ class NannyProbe:
         self._reports: deque[tuple[float, dict[str, Any]]] = deque(maxlen=MAX_REPORTS)
         self._sending = self._reporting = False
         self._interval = SILENCE
-        self._tick = border.guarded(
+        self._tick = boundary.guarded(
             self._cost.metered(self._look), "the nanny's sampler"
         )
         earlier = getattr(nanny, "_memdash_probe", None)
@@ -154,7 +151,7 @@ class NannyProbe:
         self._speak_for(watched, glance)
 
     def _hold_back(self, watched: _Watched) -> int:
-        """Give how far to hold back, and leave what sampling costs in the recorder."""
+        """Return how far to hold back; leave what sampling costs in the recorder."""
         rate = self._cost.rate()
         level = self._backoff.judge(rate)
         if rate is not None:
@@ -212,10 +209,10 @@ class NannyProbe:
             "rss": glance.rss,
             "reading": self._reading(watched, glance.rss, glance.time),
             "executing": self._executing(watched, glance.tasks, glance.time),
-            "notices": [*border.texts(), *filter(None, [watched.search.trouble])],
+            "notices": [*boundary.texts(), *filter(None, [watched.search.trouble])],
         }
         self._nanny.loop.add_callback(
-            border.guarded(self._send_sample, "sending a sample"), message
+            boundary.guarded(self._send_sample, "sending a sample"), message
         )
 
     def _report_death(self, watched: _Watched, now: float) -> None:
@@ -247,7 +244,7 @@ class NannyProbe:
         watched.watch.close()
         self._reports.append((time.monotonic(), message))
         self._nanny.loop.add_callback(
-            border.guarded(self._send_reports, "reporting a death")
+            boundary.guarded(self._send_reports, "reporting a death")
         )
 
     def _killer(self, watched: _Watched, signal: int | None) -> str:
@@ -274,7 +271,7 @@ class NannyProbe:
     def _reading(
         self, watched: _Watched, rss: int, now: float
     ) -> dict[str, Any] | None:
-        """Give the worker's last reading with the RSS and the tasks of now."""
+        """Return the worker's last reading with the RSS and the tasks of now."""
         recorders = watched.watch.recorders
         values = recorders[0].reading() if recorders else None
         if values is None:
@@ -312,7 +309,7 @@ class NannyProbe:
                 made, message = self._reports[0]
                 # By this the scheduler sees how its clock differs from this one.
                 answer = await self._send({**message, "sent": time.time()})
-                if answer is not None or time.monotonic() - made > PATIENCE:
+                if answer is not None or time.monotonic() - made > REPORT_LIFETIME:
                     self._reports.remove((made, message))
                     continue
                 if self._nanny.status.name in ("closing", "closed"):
@@ -326,7 +323,8 @@ class NannyProbe:
         """Send a message; None if it has not been acknowledged."""
         try:
             answer = await asyncio.wait_for(
-                getattr(self._nanny.scheduler, OPERATION)(message=message), timeout=10
+                getattr(self._nanny.scheduler, REPORT_OPERATION)(message=message),
+                timeout=10,
             )
         except (TimeoutError, OSError, RuntimeError):
             return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dask_memdash.analysis.order.pack import PackError, RawTasks, pack
 from dask_memdash.model.graph_columns import GIVEN, LEFT, PINNED, GraphColumns
 from dask_memdash.model.graph_index import MAX_GROUPS
-from dask_memdash.plugins.worker.tasks import KEY_SHOWN
+from dask_memdash.plugins.keys import KEY_SHOWN
 
 if TYPE_CHECKING:
     from distributed.scheduler import TaskGroup, TaskState
@@ -87,7 +87,7 @@ class Copy:
 
 
 def _columns(priorities: Iterable[Any]) -> Iterator[tuple[float, ...]]:
-    """Give the three numbers of priorities as columns; those without one go first."""
+    """Return the three numbers of priorities as columns; those without one go first."""
     kept = list(priorities)
     try:
         columns = list(zip(*kept, strict=True))

@@ -21,9 +21,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from dask_memdash.boundary import border
-from dask_memdash.model.graph_columns import LEFT
+from dask_memdash.boundary import boundary
 from dask_memdash.model.events import Event, GraphArrived, GraphChecked, OutputsMoved
+from dask_memdash.model.graph_columns import LEFT
 from dask_memdash.model.graph_index import MAX_GROUPS
 from dask_memdash.model.order_log import MAX_TASKS
 from dask_memdash.plugins.scheduler.graph_copy import Copy, Packed, name_of, packed
@@ -57,7 +57,7 @@ MAX_OPEN = 100
 #: Moves kept for a graph that is being copied.
 MAX_KEPT = 2_000_000
 
-#: Said of a graph that could not be copied; the fault is noted at the border.
+#: Said of a graph that could not be copied; the fault is noted at the boundary.
 UNREADABLE = "Its tasks could not be read."
 
 
@@ -174,7 +174,7 @@ class GraphWatch:
         def fail() -> None:
             self._end(copy, UNREADABLE, time.time())
 
-        border.guarded(self._go_on, "copying a graph", fail)(copy, items)
+        boundary.guarded(self._go_on, "copying a graph", fail)(copy, items)
 
     def _go_on(self, copy: Copy, items: Iterator[tuple[Any, Any]]) -> None:
         """Copy for `BUDGET` seconds, then go on later; pack in a thread at the end."""
@@ -196,7 +196,7 @@ class GraphWatch:
 
     def _pack_elsewhere(self, copy: Copy, loop: asyncio.AbstractEventLoop) -> None:
         frozen = replace(copy, moved=copy.moved[:])
-        take = border.guarded(self._end, "taking in a graph")
+        take = boundary.guarded(self._end, "taking in a graph")
 
         def work() -> None:
             loop.call_soon_threadsafe(take, copy, packed(frozen), time.time())
@@ -205,7 +205,7 @@ class GraphWatch:
             loop.call_soon_threadsafe(take, copy, UNREADABLE, time.time())
 
         threading.Thread(
-            target=border.guarded(work, "packing a graph", fail),
+            target=boundary.guarded(work, "packing a graph", fail),
             name="MemDash packs a graph",
             daemon=True,
         ).start()
@@ -278,7 +278,7 @@ class GraphWatch:
             self._handle(self._backlog.popleft())
         if self._backlog:
             self._pumping = True
-            pump = border.guarded(self._pump, "passing moves on")
+            pump = boundary.guarded(self._pump, "passing moves on")
             asyncio.get_running_loop().call_later(PAUSE, pump)
 
     # -- afterwards ------------------------------------------------------------

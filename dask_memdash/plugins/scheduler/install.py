@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from tornado.ioloop import PeriodicCallback
 
 import dask_memdash
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
 from dask_memdash.config import Settings
 from dask_memdash.plugins import shims
-from dask_memdash.plugins.nanny.probe import OPERATION
-from dask_memdash.plugins.worker.probe import PROTOCOL
+from dask_memdash.plugins.protocol import PROTOCOL, REPORT_OPERATION
 from dask_memdash.web.api import ask
 from dask_memdash.web.mount import Mounted, mount, prepare
 
@@ -33,7 +32,7 @@ logger = logging.getLogger("dask_memdash")
 
 #: Longest that a registration waits for workers to answer, in seconds.  Those that
 #: are busier than that are set up when they get round to it.
-PATIENCE = 10.0
+REMOVAL_TIMEOUT = 10.0
 
 #: Seconds between two ticks.
 TICK = 0.5
@@ -100,19 +99,19 @@ class Installation:
         if not isinstance(extension, SchedulerExtension):
             extension = scheduler.extensions["memdash"] = SchedulerExtension()
         extension.connect(self._plugin.heartbeat)
-        scheduler.handlers[OPERATION] = self._plugin.report
-        scheduler.handlers[QUERY] = self._answer = border.guarded(
+        scheduler.handlers[REPORT_OPERATION] = self._plugin.report
+        scheduler.handlers[QUERY] = self._answer = boundary.guarded(
             self._answer_client, "answering a client", NO_ANSWER.copy
         )
         self._wrap_removal()
-        self._plugin.herald.attach()
+        self._plugin.notifications.attach()
         self._ticker = PeriodicCallback(self._plugin.tick, TICK * 1000)
         self._ticker.start()
-        await border.guarded(self._open_page, "opening the page")()
+        await boundary.guarded(self._open_page, "opening the page")()
         self._nannies = asyncio.create_task(
-            border.guarded(self._install_nannies, "setting nannies up")()
+            boundary.guarded(self._install_nannies, "setting nannies up")()
         )
-        await border.guarded(self._install_workers, "setting workers up")()
+        await boundary.guarded(self._install_workers, "setting workers up")()
 
     async def stop(self) -> None:
         """Stop what runs by itself, which is all there is to do when all closes."""
@@ -123,7 +122,7 @@ class Installation:
             self._nannies.cancel()
         mounted, self._mounted = self._mounted, None
         if mounted is not None:
-            await border.guarded(mounted.unmount, "closing the page")()
+            await boundary.guarded(mounted.unmount, "closing the page")()
 
     async def remove(self) -> None:
         """Take everything away but the inert extension."""
@@ -134,12 +133,14 @@ class Installation:
             (scheduler.unregister_nanny_plugin, scheduler.nanny_plugins),
         ):
             if shims.TOPIC in registered:
-                await border.guarded(unregister, "removing plugins")(None, shims.TOPIC)
-        if scheduler.handlers.get(OPERATION) == self._plugin.report:
-            del scheduler.handlers[OPERATION]
+                await boundary.guarded(unregister, "removing plugins")(
+                    None, shims.TOPIC
+                )
+        if scheduler.handlers.get(REPORT_OPERATION) == self._plugin.report:
+            del scheduler.handlers[REPORT_OPERATION]
         if self._answer is not None and scheduler.handlers.get(QUERY) is self._answer:
             del scheduler.handlers[QUERY]
-        border.clear()
+        boundary.clear()
 
     # -- parts -----------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class Installation:
             "protocol": PROTOCOL,
             "status": int(status),
             "body": body,
-            "path": self._plugin.herald.path,
+            "path": self._plugin.notifications.path,
             "scheduler": str(self._scheduler.id),
         }
 
@@ -165,9 +166,11 @@ class Installation:
         with contextlib.suppress(ImportError):  # mounting says what is missing
             await prepare()
         self._mounted = mount(
-            self._scheduler, self._plugin.store, self._settings, border
+            self._scheduler, self._plugin.store, self._settings, boundary
         )
-        self._plugin.herald.path = None if self._mounted.notice else self._mounted.path
+        self._plugin.notifications.path = (
+            None if self._mounted.notice else self._mounted.path
+        )
         if self._mounted.notice:
             self._plugin.notice("scheduler", self._mounted.notice)
         if self._mounted.path:
@@ -182,7 +185,7 @@ class Installation:
                 None, plugin, shims.TOPIC, idempotent=False
             )
         )
-        await asyncio.wait([task], timeout=PATIENCE)
+        await asyncio.wait([task], timeout=REMOVAL_TIMEOUT)
         if task.done():
             task.result()
 

@@ -14,7 +14,7 @@ from dask_memdash.store.base import Store
 from dask_memdash.views.cluster_card import card
 
 #: Longest that a notebook waits for the scheduler, in seconds.
-PATIENCE = 5.0
+CARD_TIMEOUT = 5.0
 
 
 def summary(store: Store | None) -> str:
@@ -46,7 +46,7 @@ def _ask() -> tuple[dict[str, Any] | None, str]:
             scheduler.memdash_query,
             path="cluster",
             arguments={},
-            callback_timeout=PATIENCE,
+            callback_timeout=CARD_TIMEOUT,
         )
     except (OSError, AttributeError, TimeoutError):
         return None, ""

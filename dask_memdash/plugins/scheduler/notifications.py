@@ -20,7 +20,7 @@ from distributed.comm.addressing import get_address_host
 from distributed.utils import format_dashboard_link
 
 from dask_memdash.analysis.incidents.killed_worker_note import note
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
 from dask_memdash.links import page_link
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import Event
@@ -45,7 +45,7 @@ MOST_AT_ONCE = 20
 MAX_TEXT = 2_000
 
 
-class Herald:
+class Notifications:
     """Tells the users of one scheduler what has happened.
 
     Parameters
@@ -83,7 +83,7 @@ class Herald:
         """Begin to put notes on exceptions."""
         scheduler = self._scheduler
         transition = scheduler.transition
-        noted = border.guarded(self._put_note, "putting a note on a KilledWorker")
+        noted = boundary.guarded(self._put_note, "putting a note on a KilledWorker")
 
         def noting(key: Any, finish: Any, *args: Any, **kwargs: Any) -> Any:
             exception = kwargs.get("exception")
@@ -147,7 +147,7 @@ class Herald:
     # -- events and log lines --------------------------------------------------
 
     def page(self, incident_id: str | None = None) -> str | None:
-        """Give the address of the page, open at an incident; None without one."""
+        """Return the address of the page, open at an incident; None without one."""
         return page_link(_dashboard(self._scheduler), self.path, incident_id)
 
     def tell(self, now: float) -> None:
@@ -214,7 +214,7 @@ class Herald:
 
 
 def _dashboard(scheduler: Scheduler) -> str | None:
-    """Give the link to Dask's dashboard as Dask would; None without one."""
+    """Return the link to Dask's dashboard as Dask would; None without one."""
     service = scheduler.services.get("dashboard")
     if service is None:
         return None

@@ -1,9 +1,10 @@
 """The scheduler plugin, :class:`MemDash`: what users register.
 
-Covers the hooks that the scheduler calls, each of which turns what it is told into
-an event for the model and nothing else.  What is installed on the scheduler,
-workers and nannies, and how it is removed, is :mod:`dask_memdash.plugins.scheduler.install`'s;
-how the scheduler's state becomes events is :mod:`dask_memdash.plugins.scheduler.translate`'s.
+Covers the hooks that the scheduler calls, each of which turns what it is told into an
+event for the model and nothing else.  What is installed on the scheduler, workers and
+nannies, and how it is removed, is :mod:`dask_memdash.plugins.scheduler.install`'s; how
+the scheduler's state becomes events is
+:mod:`dask_memdash.plugins.scheduler.translate`'s.
 
 Runs on the scheduler's event loop.
 """
@@ -19,8 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_memdash import config
-from dask_memdash.boundary import border, guard_entry_points
-from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
+from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.errors import ConfigError, EventError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import (
@@ -33,13 +33,14 @@ from dask_memdash.model.events import (
     WorkerStatusChanged,
 )
 from dask_memdash.plugins import shims
+from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.plugins.scheduler import translate
 from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
-from dask_memdash.plugins.scheduler.storage_scan import HeldWalk
-from dask_memdash.plugins.scheduler.notifications import Herald
 from dask_memdash.plugins.scheduler.install import Installation, SchedulerExtension
+from dask_memdash.plugins.scheduler.notifications import Notifications
+from dask_memdash.plugins.scheduler.storage_scan import HeldWalk
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
-from dask_memdash.plugins.worker.probe import PROTOCOL
+from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
 from dask_memdash.store.live import LiveStore
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class MemDash(SchedulerPlugin):
         self._weight = 0
         self._watch: GraphWatch | None = None
         self._erred = self.cost.metered(
-            border.guarded(self._look_at_error, "looking at an error")
+            boundary.guarded(self._look_at_error, "looking at an error")
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -125,7 +126,7 @@ class MemDash(SchedulerPlugin):
         from dask_memdash.plugins.scheduler.notebook import summary
 
         store = None if self._installation is None else self.store
-        html: str | None = border.guarded(summary, "showing it in a notebook")(store)
+        html: str | None = boundary.guarded(summary, "showing it in a notebook")(store)
         return html
 
     # -- called by the scheduler -----------------------------------------------
@@ -142,7 +143,9 @@ class MemDash(SchedulerPlugin):
         self._backoff = Backoff(settings.budget, most=4)
         self._ticks = 0
         self._watch = GraphWatch(scheduler, self._handle)
-        self.herald = Herald(scheduler, self._model, self.store, self._handle)
+        self.notifications = Notifications(
+            scheduler, self._model, self.store, self._handle
+        )
         for worker in scheduler.workers.values():
             self._model.handle(translate.worker_added(worker, time.time()))
         self._heard_until = time.time()
@@ -189,7 +192,7 @@ class MemDash(SchedulerPlugin):
         if self._installation is None:
             return
         exception = kwargs.get("exception")
-        if self.herald.has_noted(exception):
+        if self.notifications.has_noted(exception):
             return
         killed = translate.task_killed(
             self._scheduler, key, exception, str(kwargs.get("worker")), time.time()
@@ -237,7 +240,7 @@ class MemDash(SchedulerPlugin):
         extension = self._scheduler.extensions.get(NAME)
         if isinstance(extension, SchedulerExtension):
             extension.disconnect()
-        self.herald.detach()
+        self.notifications.detach()
         if installation is not None:
             self._close_watch()
             task = asyncio.ensure_future(installation.remove())
@@ -267,7 +270,7 @@ class MemDash(SchedulerPlugin):
             event = translate.nanny_reported(self._scheduler, message, time.time())
         except EventError as error:
             # Acknowledged all the same: sending it again would not mend it.
-            border.note("reading a nanny's report", error)
+            boundary.note("reading a nanny's report", error)
         else:
             self._handle(event)
         return {
@@ -305,7 +308,7 @@ class MemDash(SchedulerPlugin):
                 self._handle(event)
         self._show("scheduler", now)
         self._handle(Ticked(now, cost))
-        self.herald.tell(now)
+        self.notifications.tell(now)
 
     def notice(self, where: str, text: str) -> None:
         """Show on the page, and tell connected clients, how MemDash is degraded."""
@@ -335,7 +338,7 @@ class MemDash(SchedulerPlugin):
 
     def _show(self, where: str, now: float) -> None:
         """Bring what the page says of a place up to date."""
-        faults = border.texts() if where == "scheduler" else ()
+        faults = boundary.texts() if where == "scheduler" else ()
         texts = (*self._said.get(where, ()), *faults)
         if texts != self._model.notices.get(where, (0.0, ()))[1]:
             self._handle(Noticed(now, where, texts))
@@ -372,7 +375,7 @@ class MemDash(SchedulerPlugin):
         try:
             return config.load(self._overrides)
         except ConfigError as error:
-            border.note("reading the configuration (its defaults are used)", error)
+            boundary.note("reading the configuration (its defaults are used)", error)
             return config.defaults()
 
 

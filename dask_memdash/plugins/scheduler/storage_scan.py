@@ -92,7 +92,7 @@ class _Look:
         return not self._tasks
 
     def result(self) -> dict[str, Held]:
-        """Give what was found, by prefix."""
+        """Return what was found, by prefix."""
         return {
             prefix: Held(
                 s.pinned,

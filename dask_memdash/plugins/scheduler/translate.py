@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.errors import EventError
+from dask_memdash.flight.format import is_cut, key_digest
 from dask_memdash.model.events import (
     DeathReported,
     MemoryErrorRaised,
@@ -29,8 +30,7 @@ from dask_memdash.model.events import (
     from_dict,
 )
 from dask_memdash.model.evidence import MAX_PREFIXES
-from dask_memdash.plugins.worker.tasks import KEY_SHOWN, key_text
-from dask_memdash.flight.format import is_cut, key_digest
+from dask_memdash.plugins.keys import KEY_SHOWN, key_text
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, TaskState, WorkerState
@@ -63,7 +63,7 @@ def task_info(task: TaskState) -> TaskInfo:
 
 
 def priority_of(task: TaskState) -> tuple[float, ...] | None:
-    """Give a task's priority as numbers; None where it has none."""
+    """Return a task's priority as numbers; None where it has none."""
     if not task.priority:
         return None
     numbers = tuple(float(number) for number in task.priority)
@@ -278,7 +278,7 @@ def trouble(
 
 
 def _clock_offset(sent: object, time: float) -> float:
-    """Give by how many seconds a sender's clock is behind; 0 where that is a trifle."""
+    """Return how many seconds a sender's clock is behind; 0 where that is a trifle."""
     if isinstance(sent, bool) or not isinstance(sent, int | float):
         return 0.0
     if not 0 < sent < MAX_TIME:  # NaN is not, either

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dask_memdash.measure.attribution import ESTIMATED, EXACT, HWM, UNMEASURED
+from dask_memdash.measure.isolated import COUNT_TOLERANCE, Found
+from dask_memdash.measure.regression import Share
 from dask_memdash.model.events import Finished, Unseen, Weighed
 from dask_memdash.model.quantiles import QuantileSketch
-from dask_memdash.measure.isolated import TRIFLE, Found
-from dask_memdash.measure.attribution import ESTIMATED, EXACT, HWM, UNMEASURED
-from dask_memdash.measure.regression import Share
 
 #: Methods, the most exact first.
 METHODS = (EXACT, HWM, ESTIMATED, UNMEASURED)
@@ -39,19 +39,19 @@ class Done(NamedTuple):
     left: int | None
     found: Found | None
 
-    def with_share(self, share: Share, room: int) -> Done:
+    def with_share(self, share: Share, reusable: int) -> Done:
         """Add what a task that had company is found to have had beside its count.
 
         Parameters
         ----------
-        room
+        reusable
             What could be used without the process growing, in bytes: where that is more
             than half of what was counted, as much could hide there.
         """
         if self.peak is None:
             return self
-        if room > max(TRIFLE, self.peak // 2) and not self.brief:
-            share = Share(share.bytes, max(share.error, room))
+        if reusable > max(COUNT_TOLERANCE, self.peak // 2) and not self.brief:
+            share = Share(share.bytes, max(share.error, reusable))
         doubt = max(BELIEVED, BELIEVED_PART * self.peak, BELIEVED_ERROR * share.error)
         if share.bytes > doubt:
             return self._replace(

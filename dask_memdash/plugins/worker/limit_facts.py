@@ -66,7 +66,7 @@ class LimitReporter:
         self._sent: LiveFigures | None = None
 
     def report(self) -> LimitReport | None:
-        """Give what is new for the next heartbeat, None when nothing is."""
+        """Return what is new for the next heartbeat, None when nothing is."""
         if self._sent is None:
             self._sent = self._facts.first
             return LimitReport(self._facts.first, self._facts)
@@ -82,7 +82,7 @@ class LimitReporter:
 
 
 def what_dask_takes() -> tuple[int, int]:
-    """Give what Dask takes for this machine's memory, in bytes, and its processors."""
+    """Return what Dask takes for this machine's bytes and processors."""
     from dask.system import CPU_COUNT
     from distributed import system
 

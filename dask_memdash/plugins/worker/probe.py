@@ -11,30 +11,28 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dask_memdash.boundary import border, guard_entry_points
+from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.config import Settings, terminate_fraction
-from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
 from dask_memdash.errors import RecorderError
-from dask_memdash.model.breakdown import Reading
-from dask_memdash.model.events import SelfCost, Thresholds, to_dict
-from dask_memdash.plugins.worker.worker_storage import Holdings
-from dask_memdash.plugins.worker.limit_facts import LimitReporter
-from dask_memdash.plugins.worker.shared_process import process
-from dask_memdash.plugins.worker.tasks import RunningTasks
-from dask_memdash.plugins.worker.worker_errors import TroubleWatch
-from dask_memdash.measure.attribution import ESTIMATED, EXACT, HWM
-from dask_memdash.flight.recorder import FlightRecorder, sweep
 from dask_memdash.flight.format import READING_FIELDS
+from dask_memdash.flight.recorder import FlightRecorder, sweep
+from dask_memdash.measure.attribution import ESTIMATED, EXACT, HWM
 from dask_memdash.measure.marks import MarkedThreads
 from dask_memdash.measure.meter import Mark, Meter, RssMeter, TallyMeter
 from dask_memdash.measure.regression import PrefixRegression
 from dask_memdash.measure.tally import Tally, load, why_not
+from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.events import SelfCost, Thresholds, to_dict
+from dask_memdash.plugins.protocol import PROTOCOL
+from dask_memdash.plugins.worker.limit_facts import LimitReporter
+from dask_memdash.plugins.worker.shared_process import process
+from dask_memdash.plugins.worker.tasks import RunningTasks
+from dask_memdash.plugins.worker.worker_errors import ErrorWatch
+from dask_memdash.plugins.worker.worker_storage import Holdings
+from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
-
-#: Version of what workers, nannies and scheduler say to each other.
-PROTOCOL = 1
 
 #: States of a task in which it is still executing.
 EXECUTING = frozenset({"executing", "long-running", "cancelled", "resumed"})
@@ -43,7 +41,7 @@ EXECUTING = frozenset({"executing", "long-running", "cancelled", "resumed"})
 FOLLOWED = EXECUTING | {"memory", "error"}
 
 #: Change of the stored bytes that the flight recorder need not hear of at once.
-TRIFLE = 2**20
+WRITE_STEP = 2**20
 
 #: Seconds between two looks at what our own data weighs.
 WEIGHED_EVERY = 10.0
@@ -78,7 +76,7 @@ class WorkerProbe:
 
     #: What the host gets when one of these fails: a heartbeat must say something.
     ON_FAILURE: ClassVar[dict[str, Any]] = {
-        "heartbeat": lambda: {"protocol": PROTOCOL, "notices": border.texts()}
+        "heartbeat": lambda: {"protocol": PROTOCOL, "notices": boundary.texts()}
     }
 
     BARE = ("transition",)
@@ -89,7 +87,7 @@ class WorkerProbe:
         self.cost = CostMeter()
         self._backoff = Backoff(settings.budget, most=2)
         self._follow = self.cost.metered(
-            border.guarded(self._follow_task, "following a task's state")
+            boundary.guarded(self._follow_task, "following a task's state")
         )
 
     # -- called by the host ----------------------------------------------------
@@ -115,15 +113,15 @@ class WorkerProbe:
         self.tasks = RunningTasks(
             self._recorder, self._make_meter(shares), process, shares
         )
-        reporter = border.guarded(LimitReporter, "reading what limits the memory")
+        reporter = boundary.guarded(LimitReporter, "reading what limits the memory")
         self._limits: LimitReporter | None = reporter(worker)
         process.join(self)
         if not sys.platform.startswith("linux"):
             self._notices.append(NO_PROC)
         elif not process.high_water:
             self._notices.append(NO_HIGH_WATER)
-        watch = border.guarded(TroubleWatch, "listening for troubles")
-        self._troubles: TroubleWatch | None = watch(worker)
+        watch = boundary.guarded(ErrorWatch, "listening for troubles")
+        self._worker_errors: ErrorWatch | None = watch(worker)
         self._up = True
         self._mark_threads()
         if not self._has_nanny:
@@ -141,8 +139,8 @@ class WorkerProbe:
         if worker.status.name.startswith("clos"):
             self._recorder.mark_closing(worker.status.name)
         self._marks.disarm()
-        if self._troubles is not None:
-            self._troubles.remove()
+        if self._worker_errors is not None:
+            self._worker_errors.remove()
         self._restore_threads()
         process.stop_sampling(self._recorder)
         process.leave(self)
@@ -156,8 +154,8 @@ class WorkerProbe:
             self._follow(key, start, finish)
 
     def _follow_task(self, key: Any, start: str, finish: str) -> None:
-        if finish == "error" and self._troubles is not None:
-            self._troubles.task_erred(key)
+        if finish == "error" and self._worker_errors is not None:
+            self._worker_errors.task_erred(key)
         if finish == "memory":
             size = self._holdings.store(key)
             self._write_held()
@@ -176,7 +174,7 @@ class WorkerProbe:
             self.tasks.begin_elsewhere(key)
 
     def heartbeat(self) -> dict[str, Any]:
-        """Give what travels with the worker's next heartbeat."""
+        """Return what travels with the worker's next heartbeat."""
         spills = self._holdings.look_at_spilled()
         known = self._worker.state.tasks.__contains__
         self.tasks.drop_forgotten(known)
@@ -242,7 +240,7 @@ class WorkerProbe:
     # -- parts ---
 
     def _acquire_tally(self) -> Tally | None:
-        """Give the tally with its hooks installed; None, and say why, without."""
+        """Return the tally with its hooks installed; None, and say why, without."""
         tally = load() if self._settings.tally else None
         if tally is not None and tally.acquire():
             return tally
@@ -292,9 +290,9 @@ class WorkerProbe:
         self._marks = MarkedThreads(
             worker.active_threads,
             self.cost.metered(
-                border.guarded(self._begin, "the mark of a task's begin")
+                boundary.guarded(self._begin, "the mark of a task's begin")
             ),
-            self.cost.metered(border.guarded(self._end, "the mark of a task's end")),
+            self.cost.metered(boundary.guarded(self._end, "the mark of a task's end")),
         )
         with worker.active_threads_lock:
             running = dict(worker.active_threads)
@@ -328,7 +326,7 @@ class WorkerProbe:
         if not worker.status.name.startswith("clos"):
             worker.loop.call_later(
                 RESTORE_INTERVAL,
-                border.guarded(self._restore_threads, "restoring active_threads"),
+                boundary.guarded(self._restore_threads, "restoring active_threads"),
             )
 
     def _runs_elsewhere(self, key: Any) -> bool:
@@ -382,7 +380,7 @@ class WorkerProbe:
     def _write_held(self) -> None:
         """Keep the recorder's figures true between two readings, but for trifles."""
         claimed = self._holdings.stored()
-        if abs(claimed - self._claimed_written) > TRIFLE:
+        if abs(claimed - self._claimed_written) > WRITE_STEP:
             self._claimed_written = claimed
             self._recorder.write_field("managed_claimed", claimed)
         spilled = self._holdings.spilled()
@@ -399,7 +397,7 @@ class WorkerProbe:
     def _explain(self, mark: Mark, left: int, size: int) -> None:
         """Find out why an output weighs much less than Dask believes, once a prefix."""
         because = self.tasks.because
-        if size > 2 * max(left, 0) + TRIFLE and mark.prefix not in because:
+        if size > 2 * max(left, 0) + WRITE_STEP and mark.prefix not in because:
             because[mark.prefix] = self._holdings.borrowed(mark.key)
 
     def _write_reading(self, reading: Reading) -> None:
@@ -423,7 +421,7 @@ class WorkerProbe:
         )
 
     def _all_notices(self) -> list[str]:
-        notices = [*self._notices, *border.texts()]
+        notices = [*self._notices, *boundary.texts()]
         if self._tally is not None:
             notices += self._tally.check()
         if self._backoff.level:

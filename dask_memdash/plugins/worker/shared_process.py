@@ -1,6 +1,6 @@
 """What the workers of one process share: its RSS, its baseline, its sampler.
 
-It is the room that tasks run in: what each of them may have is worked out among all
+Tasks run in it: what each of them may have is worked out among all
 that run in the process.
 
 One worker has a process to itself, but with ``processes=False`` several live in
@@ -14,19 +14,20 @@ import threading
 import time
 from typing import Protocol
 
-from dask_memdash.boundary import border
-from dask_memdash.self_cost import CostMeter
-from dask_memdash.plugins.worker.tasks import RunningTasks, prefix_of
-from dask_memdash.measure.isolated import CloseLook, arrow_pool
+from dask_memdash.boundary import boundary
+from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
 from dask_memdash.measure.attribution import UNMEASURED
 from dask_memdash.measure.baseline import Baseline
-from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.measure.isolated import CloseLook, arrow_pool
 from dask_memdash.measure.meter import Mark
 from dask_memdash.measure.rss import RssReader
-from dask_memdash.system.proc import HighWater, allocator_free
 from dask_memdash.measure.sampler import sampler
 from dask_memdash.measure.tally import load
 from dask_memdash.measure.watch import WorkerWatch
+from dask_memdash.plugins.keys import prefix_of
+from dask_memdash.plugins.worker.tasks import RunningTasks
+from dask_memdash.self_cost import CostMeter
+from dask_memdash.system.proc import HighWater, allocator_free
 
 
 class Member(Protocol):
@@ -53,7 +54,7 @@ class SharedProcess:
         self.free: int | None = None
         #: What sampling from within costs.
         self.cost = CostMeter()
-        self._sample = border.guarded(
+        self._sample = boundary.guarded(
             self.cost.metered(self._sample_once), "the worker's sampler"
         )
         self._members: list[Member] = []
@@ -78,7 +79,7 @@ class SharedProcess:
                 self._recent_at = 0.0
                 self._rss = RssReader(os.getpid())
                 self._high_water = HighWater()
-                self._look = CloseLook(self._high_water, self.stored, self.room)
+                self._look = CloseLook(self._high_water, self.stored, self.reusable)
             self._members = [*self._members, member]
 
     def leave(self, member: Member) -> None:
@@ -98,7 +99,7 @@ class SharedProcess:
         return None if rss is None else rss.read()
 
     def recent_rss(self, age: float) -> int | None:
-        """Give the RSS in bytes as it was at most `age` seconds ago."""
+        """Return the RSS in bytes as it was at most `age` seconds ago."""
         now = time.monotonic()
         if now - self._recent_at > age:
             self._recent = self.read_rss()
@@ -106,7 +107,7 @@ class SharedProcess:
         return self._recent
 
     def running(self) -> list[Mark]:
-        """Give the tasks that run and are measured in this process."""
+        """Return the tasks that run and are measured in this process."""
         return [
             mark
             for member in self._members
@@ -129,13 +130,13 @@ class SharedProcess:
         """Sum the bytes of storage in RAM."""
         return sum(member.stored() for member in self._members)
 
-    def room(self) -> int:
-        """Give what may be used again without growing: free heap, and room in arenas.
+    def reusable(self) -> int:
+        """Return what may be used again without growing: free heap, and room in arenas.
 
         In bytes; may be called from any thread.
         """
         tally = load()
-        arenas = tally.arena_room() if tally is not None and tally.installed else 0
+        arenas = tally.arena_free() if tally is not None and tally.installed else 0
         return (allocator_free() or 0) + arenas
 
     def live(self) -> int:
@@ -143,7 +144,7 @@ class SharedProcess:
         return sum(member.tasks.live() for member in self._members)
 
     def beyond(self, rss: int) -> int | None:
-        """Give what the process has beyond storage, transfer and what was left last.
+        """Return what the process has beyond storage, transfer and what was left last.
 
         May be called from any thread: what needs the event loop is as last
         observed.
@@ -157,7 +158,7 @@ class SharedProcess:
         return None if left is None else rss - self.stored() - self._moving - left
 
     def left(self) -> int | None:
-        """Give what is no running task's: left when idle last, and come free since.
+        """Return what is no running task's: left when idle last, and come free since.
 
         In bytes; None before a quiet instant has been seen.
         """
@@ -165,7 +166,7 @@ class SharedProcess:
         return None if last is None else last + self._kept()
 
     def behind(self) -> int:
-        """Give what tasks have left beside their outputs since it was idle last.
+        """Return what tasks have left beside their outputs since it was idle last.
 
         In bytes, at least 0.  It may be gone again, with outputs that are larger than
         Dask believes.
@@ -179,7 +180,7 @@ class SharedProcess:
         return max(0, (allocator_free() or 0) - self.baseline.last_free)
 
     def arrow(self) -> int:
-        """Give what Arrow's pool holds beyond what it did at the last quiet instant.
+        """Return what Arrow's pool holds beyond what it did at the last quiet instant.
 
         Less what has been stored since, in bytes; 0 without pyarrow.  The pool keeps
         what is freed, so that the RSS does not show when it is used again.

@@ -13,20 +13,20 @@ from typing import Any, Protocol
 
 from dask.utils import key_split
 
-from dask_memdash.boundary import border
-from dask_memdash.model.events import Executing, Finished
-from dask_memdash.plugins.worker.finished import Done, summary
-from dask_memdash.measure.isolated import CloseLook, with_small_objects
+from dask_memdash.flight.format import is_cut, key_digest
+from dask_memdash.flight.recorder import FlightRecorder
 from dask_memdash.measure.attribution import (
     ESTIMATED,
     EXACT,
     UNMEASURED,
     error_of_finished,
 )
-from dask_memdash.flight.recorder import FlightRecorder
-from dask_memdash.flight.format import is_cut, key_digest
+from dask_memdash.measure.isolated import CloseLook, with_small_objects
 from dask_memdash.measure.meter import Mark, Meter
 from dask_memdash.measure.regression import PrefixRegression, Share
+from dask_memdash.model.events import Executing, Finished
+from dask_memdash.plugins.keys import KEY_SHOWN, key_text, prefix_of
+from dask_memdash.plugins.worker.finished import Done, summary
 
 #: A task whose prefix has shown to take less is not looked at closely, in seconds:
 #: where it is counted anyway, and where nothing else sees what it does.
@@ -45,51 +45,33 @@ OBSERVED_EVERY = 0.005
 #: Prefixes of which something is remembered.
 MAX_PREFIXES = 1000
 
-#: Characters of a key that travel with heartbeats.
-KEY_SHOWN = 1000
 
-
-def key_text(key: object) -> str:
-    """Give a key as Dask prints it; never raises, whatever the key is made of."""
-    return key if isinstance(key, str) else str(_printed(key))
-
-
-def prefix_of(key: object) -> str:
-    """Give the name of a key's task prefix; never raises."""
-    return str(_split(key))[:KEY_SHOWN]
-
-
-# A key is made by the user, and so is what happens when it is printed.
-_printed = border.guarded(str, "printing a key", "<a key that cannot be printed>")
-_split = border.guarded(key_split, "splitting a key", "Other")
-
-
-class Room(Protocol):
+class ProcessFigures(Protocol):
     """The process that tasks run in, as they need to see it."""
 
     def running(self) -> list[Mark]:
-        """Give the tasks that run and are measured in it, of whatever worker."""
+        """Return the tasks that run and are measured in it, of whatever worker."""
 
     def read_rss(self) -> int | None:
         """Read its RSS in bytes."""
 
     def recent_rss(self, age: float) -> int | None:
-        """Give its RSS in bytes as it was at most `age` seconds ago."""
+        """Return its RSS in bytes as it was at most `age` seconds ago."""
 
     def beyond(self, rss: int) -> int | None:
-        """Give what it has beyond storage and baseline; None while not known."""
+        """Return what it has beyond storage and baseline; None while not known."""
 
     def live(self) -> int:
         """Sum what running and pending tasks are thought to hold, in bytes."""
 
-    def room(self) -> int:
-        """Give what may be used again without growing, in bytes."""
+    def reusable(self) -> int:
+        """Return what may be used again without growing, in bytes."""
 
     def behind(self) -> int:
-        """Give what tasks have left beside their outputs since it was idle last."""
+        """Return what tasks have left beside their outputs since it was idle last."""
 
     def arrow(self) -> int:
-        """Give what Arrow's pool holds beyond storage, in bytes; 0 without it."""
+        """Return what Arrow's pool holds beyond storage, in bytes; 0 without it."""
 
     @property
     def look(self) -> CloseLook:
@@ -105,7 +87,7 @@ class RunningTasks:
         Where each of them gets a slot.
     meter
         What measures them.
-    room
+    process
         The process they run in.
     shares
         What tasks of each prefix have that no count says: of what is not counted where
@@ -116,12 +98,12 @@ class RunningTasks:
         self,
         recorder: FlightRecorder,
         meter: Meter,
-        room: Room,
+        process: ProcessFigures,
         shares: PrefixRegression,
     ) -> None:
         self._recorder = recorder
         self._meter = meter
-        self._room = room
+        self._process = process
         self._shares = shares
         self._counted = meter.method == EXACT
         self._brief = BRIEF if self._counted else BRIEF_UNCOUNTED
@@ -144,7 +126,7 @@ class RunningTasks:
         self._durations: dict[str, float] = {}
         self._met: set[str] = set()
         self._observe_from = 0.0
-        self._last_room = 0
+        self._last_reusable = 0
         # What each of the tasks seen together last had beside its count, if all had
         # the same, in bytes.
         self._each = 0
@@ -158,20 +140,20 @@ class RunningTasks:
 
     def begin(self, ident: int, key: Any) -> None:
         """Mark that a task begins in thread `ident`, which is the current one."""
-        room, meter = self._room, self._meter
+        process, meter = self._process, self._meter
         mark = self._mark(key, ident, time.time(), meter.method)
         # Seen by others before it looks itself: of two that begin at the same time
         # one sees the other.
         self.by_thread[ident] = mark
         if self.elsewhere or len(self.by_thread) > 1:
             mark.alone = False
-        for other in room.running():
+        for other in process.running():
             if other is not mark:
                 other.alone = mark.alone = False
         slot = mark.slot
         if slot is not None and mark.method != UNMEASURED:
             if mark.alone and not self._is_brief(mark.prefix):
-                mark.before = room.look.begin(room.read_rss())
+                mark.before = process.look.begin(process.read_rss())
             meter.begin(mark, slot)
 
     def end(self, ident: int, *, stored: Callable[[Any], bool]) -> None:
@@ -186,7 +168,7 @@ class RunningTasks:
         slot = mark.slot
         try:
             if slot is not None and mark.method != UNMEASURED:
-                running = self._room.running()
+                running = self._process.running()
                 rss = self._read_rss() or mark.rss
                 if not mark.alone:
                     self._observe(rss, running)
@@ -234,12 +216,12 @@ class RunningTasks:
                     self._finish(mark, None)
 
     def executing(self, now: float) -> list[Executing]:
-        """Give all tasks that are running or pending, as they are now.
+        """Return all tasks that are running or pending, as they are now.
 
         This is also when the shares of what is not counted are worked out again.
         """
-        running = self._room.running()
-        rss = self._room.read_rss()
+        running = self._process.running()
+        rss = self._process.read_rss()
         if rss is not None and len(running) > 1:
             self._observe(rss, running)
         self._shares.solve()
@@ -254,19 +236,19 @@ class RunningTasks:
         )
 
     def take_finished(self) -> dict[str, Finished]:
-        """Give what has finished since the last call, by prefix."""
+        """Return what has finished since the last call, by prefix."""
         for remembered in (self._met, self.because):
             if len(remembered) > MAX_PREFIXES:
                 remembered.clear()
         done, self._done = self._done, []
         # What is free only now was not there for these tasks.
-        now = self._room.room()
-        room, self._last_room = min(self._last_room, now), now
+        now = self._process.reusable()
+        reusable, self._last_reusable = min(self._last_reusable, now), now
         by_prefix: dict[str, list[Done]] = {}
         for task in done:
             if self._counted and not task.alone:
                 share = self._shares.of(task.prefix) or Share(0, self._each)
-                task = task.with_share(share, room)
+                task = task.with_share(share, reusable)
             by_prefix.setdefault(task.prefix, []).append(task)
         return {
             prefix: summary(tasks, self.because.get(prefix, ""))
@@ -277,13 +259,13 @@ class RunningTasks:
 
     def _begin_elsewhere(self, mark: Mark) -> None:
         self.elsewhere[mark.key] = mark
-        for other in self._room.running():
+        for other in self._process.running():
             other.alone = False
 
     def _read_rss(self) -> int | None:
         if self.held_back > 1:
-            return self._room.recent_rss(SELDOM)
-        return self._room.recent_rss(RECENT if self._counted else 0.0)
+            return self._process.recent_rss(SELDOM)
+        return self._process.recent_rss(RECENT if self._counted else 0.0)
 
     def _marks(self) -> Iterator[Mark]:
         # A task that ends just now may be found in two places.
@@ -333,7 +315,7 @@ class RunningTasks:
             return
         held, peak, _ = self._recorder.counters(slot)
         counted = peak if mark.method == EXACT else None
-        seen = self._room.look.end(mark.before, counted)
+        seen = self._process.look.end(mark.before, counted)
         if seen is None:
             return
         mark.found, mark.blocks = seen
@@ -341,7 +323,7 @@ class RunningTasks:
         if mark.found.untouched:
             held = min(held, mark.found.peak)
         elif mark.found.native or counted is None:
-            rss = self._room.read_rss() or mark.before.rss
+            rss = self._process.read_rss() or mark.before.rss
             held = min(max(held, rss - mark.before.rss), mark.found.peak)
         self._recorder.write_counters(slot, held, mark.found.peak, mark.found.error)
 
@@ -350,12 +332,12 @@ class RunningTasks:
         now = time.monotonic()
         if self.held_back or now < self._observe_from:
             return
-        beyond = self._room.beyond(rss)
+        beyond = self._process.beyond(rss)
         if beyond is not None:
             if self._counted:
                 # Less than was counted: pages that are about to be touched.
-                beyond = max(0, beyond - self._room.live() - self._room.behind())
-                beyond = max(beyond, self._room.arrow())
+                beyond = max(0, beyond - self._process.live() - self._process.behind())
+                beyond = max(beyond, self._process.arrow())
             self._shares.observe(beyond, [mark.prefix for mark in running])
             self._each = abs(beyond) // max(1, len(running))
         took = time.monotonic() - now  # a heap in pieces is slow to ask

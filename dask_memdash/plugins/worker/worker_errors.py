@@ -1,4 +1,4 @@
-"""Troubles on a worker that no death tells of: ``MemoryError``, and failing to spill.
+"""Errors on a worker that no death tells of: ``MemoryError``, and failing to spill.
 
 Both are sent at once, as events of the scheduler's topic `memdash`: the next heartbeat
 may never come.  Must stay light to import.  Runs on the worker's event loop.
@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from dask_memdash.boundary import border
+from dask_memdash.boundary import boundary
+from dask_memdash.plugins.keys import KEY_SHOWN, key_text, prefix_of
 from dask_memdash.plugins.shims import TOPIC
-from dask_memdash.plugins.worker.tasks import KEY_SHOWN, key_text, prefix_of
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -36,7 +36,7 @@ MAX_CAUSES = 10
 MAX_TEXT = 500
 
 
-class TroubleWatch:
+class ErrorWatch:
     """Listens for troubles on one worker, from now until :meth:`remove`.
 
     Parameters
@@ -56,7 +56,7 @@ class TroubleWatch:
         self._told: dict[str, tuple[float, int]] = {}
         self._watching: Any = None
         self._data: Any = worker.data
-        self._note = border.guarded(self._spill_failed, "noting a failure to spill")
+        self._note = boundary.guarded(self._spill_failed, "noting a failure to spill")
         handle_errors = getattr(self._data, "_handle_errors", None)
         if callable(handle_errors):
             self._watch(handle_errors)
@@ -171,7 +171,7 @@ def _printed(serialized: Any) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Give what an error was raised for in the first place."""
+    """Return what an error was raised for in the first place."""
     for _ in range(MAX_CAUSES):
         if error.__cause__ is None:
             break
@@ -185,5 +185,5 @@ def _text(error: BaseException) -> str:
 
 
 # An error is made by the user, and so is what happens when it is read or printed.
-_unpickled = border.guarded(pickle.loads, "reading a task's error")
-_words = border.guarded(str, "printing a task's error", "")
+_unpickled = boundary.guarded(pickle.loads, "reading a task's error")
+_words = boundary.guarded(str, "printing a task's error", "")

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dask_memdash.plugins.worker.tasks import prefix_of
 from dask_memdash.measure.shared_memory import borrowed
 from dask_memdash.measure.storage_by_prefix import StorageLedger
+from dask_memdash.plugins.keys import prefix_of
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -54,11 +54,11 @@ class Holdings:
         self.ledger.release(key)
 
     def stored(self) -> int:
-        """Give the bytes stored in RAM; may be called from any thread."""
+        """Return the bytes stored in RAM; may be called from any thread."""
         return max(0, self.ledger.total - self.spilled()[0])
 
     def new_rows(self) -> dict[str, list[int]] | None:
-        """Give storage by prefix; None when nothing has changed since the last call."""
+        """Return storage by prefix; None when nothing has changed since."""
         if self._rows_given == self.ledger.version:
             return None
         self._rows_given = self.ledger.version
@@ -74,7 +74,7 @@ class Holdings:
     # -- spilled ---------------------------------------------------------------
 
     def spilled(self) -> tuple[int, int]:
-        """Give the bytes spilled, in memory and on disk; may be called from any thread.
+        """Return bytes spilled, in memory and on disk; may be called from any thread.
 
         As the spill buffer itself sums them up, else as last looked at.
         """
@@ -95,7 +95,7 @@ class Holdings:
         return True
 
     def inputs(self, most: int = MAX_INPUTS) -> int | None:
-        """Give the spilled bytes that are in RAM all the same, being in use.
+        """Return the spilled bytes that are in RAM all the same, being in use.
 
         May be called from any thread; None where they are more than `most` outputs, or
         changed just now.
@@ -128,18 +128,18 @@ class Holdings:
         )
 
     def shuffle_disk(self) -> int:
-        """Give the bytes that shuffles have on disk."""
+        """Return the bytes that shuffles have on disk."""
         runs = self.shuffles().values()
         return sum(_written(run["disk"]) for run in runs if _on_disk(run["disk"]))
 
     def shuffles(self) -> dict[Any, Any]:
-        """Give the state of the P2P shuffles, as the host's own heartbeat tells it."""
+        """Return state of the P2P shuffles, as the host's own heartbeat tells it."""
         extension = self._worker.extensions.get("shuffle")
         return {} if extension is None else extension.heartbeat()
 
 
 def _written(buffer: Mapping[str, Any]) -> int:
-    """Give what a shuffle has put aside and not taken again, in bytes."""
+    """Return what a shuffle has put aside and not taken again, in bytes."""
     return max(0, int(buffer.get("written", 0)) - int(buffer.get("read", 0)))
 
 
@@ -149,7 +149,7 @@ def _on_disk(buffer: Mapping[str, Any]) -> bool:
 
 
 def _spilled_sizes(data: object) -> Mapping[Any, tuple[int, int]] | None:
-    """Give ``{key: (bytes in memory, bytes on disk)}`` of Dask's own spill buffer.
+    """Return ``{key: (bytes in memory, bytes on disk)}`` of Dask's own spill buffer.
 
     None for a ``data`` of another kind, which cannot say.
     """

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dask_memdash.analysis.incidents.case import Case
-from dask_memdash.analysis.incidents.rules.outside import ramp, requested
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.growth_attribution import give_out
-from dask_memdash.text import code, count, format_bytes, percent, short
+from dask_memdash.analysis.incidents.rules.outside import ramp, requested
 from dask_memdash.model.incidents import Suspect
+from dask_memdash.text import code, count, format_bytes, percent, short
 
 #: Need of one task, as a share of an idle worker's room, from which it may be too large
 #: by itself, and from which it surely is.
@@ -38,7 +38,7 @@ def task_too_large(case: Case) -> Iterator[Finding]:
     share = _execution(case) / case.above
     if alone * share <= 0:
         return
-    need, room = _need(case, top), case.room
+    need, room = _need(case, top), case.usable
     rest = ""
     if room is not None:
         rest = f", and an idle worker has {format_bytes(room)} for it"
@@ -82,7 +82,7 @@ def too_many_at_once(case: Case) -> Iterator[Finding]:
 
 
 def _largest(case: Case) -> Suspect | None:
-    """Give the task that held most; alone, also one that was not measured."""
+    """Return the task that held most; alone, also one that was not measured."""
     if not case.suspects:
         return None
     top = max(case.suspects, key=lambda s: s.bytes or 0)
@@ -90,12 +90,12 @@ def _largest(case: Case) -> Suspect | None:
 
 
 def _execution(case: Case) -> int:
-    """Give what the running tasks hold, in bytes; what is not counted, by half."""
+    """Return what the running tasks hold, in bytes; what is not counted, by half."""
     return case.counted + give_out(case).running // 2
 
 
 def _need(case: Case, top: Suspect) -> int:
-    """Give what a task needs at least, from what was seen of it, in bytes."""
+    """Return what a task needs at least, from what was seen of it, in bytes."""
     tries = [attempt.bytes or 0 for attempt in case.attempts.get(top.key, ())]
     return max(top.bytes or 0, top.peak or 0, *tries, 0)
 
@@ -105,20 +105,20 @@ def _alone(case: Case, top: Suspect) -> float:
     others = sum(s.bytes or 0 for s in case.suspects if s is not top)
     need = _need(case, top)
     if not others:
-        if case.room is None:
+        if case.usable is None:
             return 1.0
         need += give_out(case).running
-        return max(AT_LEAST, ramp(need / case.room, MAYBE, SURELY))
+        return max(AT_LEAST, ramp(need / case.usable, MAYBE, SURELY))
     mine = (top.bytes or 0) / max(1, (top.bytes or 0) + others)
     dominates = ramp(mine, ONE_OF_MANY, THE_ONE)
-    if case.room is None:
+    if case.usable is None:
         return dominates
-    fills = ramp(need / case.room, MAYBE, SURELY)
+    fills = ramp(need / case.usable, MAYBE, SURELY)
     expected = case.expected(top.prefix)
     usual = expected.max if expected is not None else None
     if expected is not None and usual and expected.finished >= ENOUGH and need <= usual:
         # Its like have finished with as much: they fit, one at a time.
-        return min(fills, ramp(usual / case.room, SURELY, 1.0))
+        return min(fills, ramp(usual / case.usable, SURELY, 1.0))
     return max(fills, dominates)
 
 
@@ -141,16 +141,16 @@ def _history(case: Case, top: Suspect, need: int) -> str:
 
 
 def _advice_on_one(case: Case, top: Suspect, need: int) -> Iterator[str]:
-    if case.room is None or not need:
+    if case.usable is None or not need:
         return
-    parts = max(2, -(-2 * need // case.room))
+    parts = max(2, -(-2 * need // case.usable))
     output = case.expected(top.prefix)
     of = ""
     if output is not None and output.output_p95:
         of = f" (its outputs are {format_bytes(output.output_p95)}, 95 % of them)"
     yield (
         f"{code(top.prefix)} held {format_bytes(need)} when it ended, so it needs at "
-        f"least that; the worker has {format_bytes(case.room)}. Make its chunks "
+        f"least that; the worker has {format_bytes(case.usable)}. Make its chunks "
         f"smaller, {parts} times at least{of}, or give the worker more than "
         f"{format_bytes(case.idle + 2 * need)}."
     )
@@ -160,13 +160,13 @@ def _advice_on_many(case: Case, prefix: str, running: list[Suspect]) -> Iterator
     expected = case.expected(prefix)
     usual = expected.p95 if expected is not None else None
     peak = max([s.peak or s.bytes or 0 for s in running] + [usual or 0])
-    if case.limit is None or case.room is None or not peak:
+    if case.limit is None or case.usable is None or not peak:
         return
     how = "(p95)" if peak == usual else "at least"
     # As many as ran did not fit; of those that held less than they need, fewer do.
-    fit = min(case.room // peak, max(1, len(running) - 1))
+    fit = min(case.usable // peak, max(1, len(running) - 1))
     threads = case.facts.nthreads or len(running)
-    block = case.room * 9 // 10 // max(2, threads)
+    block = case.usable * 9 // 10 // max(2, threads)
     what = f"{code(prefix)} peaks at {format_bytes(peak)} {how}"
     if fit < 1:
         yield f"{what}; not even one fits into {format_bytes(case.limit)}."
@@ -182,7 +182,7 @@ def _advice_on_many(case: Case, prefix: str, running: list[Suspect]) -> Iterator
 def _refused(case: Case) -> Iterator[Finding]:
     """Yield a request that was refused though it is not absurd."""
     wanted = requested(case)
-    room = case.room
+    room = case.usable
     name = case.tasks[0].prefix if case.tasks else None
     if wanted is None or name is None or room is None:
         return

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dask_memdash.analysis.incidents.case import Case
-from dask_memdash.analysis.incidents.rules.outside import ramp
 from dask_memdash.analysis.incidents.finding import Finding
+from dask_memdash.analysis.incidents.rules.outside import ramp
 from dask_memdash.text import format_bytes, percent
 
 #: Shares of the limit between which the kernel's kill is less and less its fault.

@@ -32,7 +32,7 @@ _UNITS = {"bytes": 1, **{f"{u}iB": 2 ** (10 * n) for n, u in enumerate("KMGTPE",
 
 
 def ramp(value: float, low: float, high: float) -> float:
-    """Give 0 up to `low`, 1 from `high` on, and a straight line between."""
+    """Return 0 up to `low`, 1 from `high` on, and a straight line between."""
     return min(1.0, max(0.0, (value - low) / (high - low)))
 
 
@@ -48,7 +48,7 @@ def plausible(case: Case) -> float:
 
 
 def requested(case: Case) -> int | None:
-    """Give what a ``MemoryError`` says was asked for, in bytes; None if it does not."""
+    """Return what a ``MemoryError`` says was asked for, in bytes; None if not said."""
     found = _REQUEST.search(case.detail)
     return round(float(found[1]) * _UNITS[found[2]]) if found else None
 

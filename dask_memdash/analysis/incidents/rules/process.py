@@ -6,9 +6,13 @@ from collections.abc import Iterator
 
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
-from dask_memdash.analysis.incidents.growth_attribution import give_out, hands_over, left_by_each
-from dask_memdash.text import code, count, format_bytes
+from dask_memdash.analysis.incidents.growth_attribution import (
+    give_out,
+    hands_over,
+    left_by_each,
+)
 from dask_memdash.model.evidence import largest
+from dask_memdash.text import code, count, format_bytes
 
 
 def transfer(case: Case) -> Iterator[Finding]:
@@ -67,7 +71,7 @@ def leak(case: Case) -> Iterator[Finding]:
 
 
 def _only_prefix(case: Case) -> str | None:
-    """Give the prefix of all tasks that have finished, None if there are several."""
+    """Return the prefix of all tasks that have finished, None if there are several."""
     ran = [name for name, usual in case.facts.expected.items() if usual.finished]
     return ran[0] if len(ran) == 1 else None
 

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
-from dask_memdash.analysis.incidents.retention_reasons import held_in_memory, waiting_for, wanted_by
 from dask_memdash.analysis.incidents.growth_attribution import give_out
-from dask_memdash.text import code, count, format_bytes, join, percent, short
+from dask_memdash.analysis.incidents.retention_reasons import (
+    held_in_memory,
+    waiting_for,
+    wanted_by,
+)
 from dask_memdash.model.evidence import largest
+from dask_memdash.text import code, count, format_bytes, join, percent, short
 
 #: Share of what is stored that is left to be spilled while all is well: one output may
 #: be on its way to the disk.
