@@ -1,43 +1,170 @@
-"""Words that several parts of the analysis use: sizes, counts, lists, keys."""
+"""How sizes, times, counts and keys are written for people: the only formatter.
+
+Page, tooltips, report, logs, terminal, notes and DataFrames write their figures
+through here; ``static/formats.js`` follows the same rules in the browser (a test
+compares them).
+
+One rule for digits: three significant ones, without zeros at the end ("5.38 MiB",
+"53.8 MiB", "538 MiB", "2 GiB").  What is not known is a dash, never a 0.
+
+Imports the standard library only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time as clocks
+from collections.abc import Mapping, Sequence
 
-#: Binary units, their sizes in bytes, and the places after the point.
-UNITS = (("TiB", 2**40, 2), ("GiB", 2**30, 2), ("MiB", 2**20, 0), ("kiB", 2**10, 0))
+#: Written for what is not known.
+UNKNOWN = "–"
+
+#: Binary units and their sizes in bytes, largest first; names as Dask writes them.
+UNITS = (
+    ("PiB", 2**50),
+    ("TiB", 2**40),
+    ("GiB", 2**30),
+    ("MiB", 2**20),
+    ("kiB", 2**10),
+)
+
+#: Share of a unit from which it is used: 0.9 GiB rather than 922 MiB.
+ENOUGH_OF_A_UNIT = 0.9
+
+#: Characters of a key in a sentence and in a narrow place.
+KEY_IN_SENTENCE = 70
+KEY_IN_CELL = 28
 
 
-def format_bytes(size: float) -> str:
-    """Format a size for reading, in binary units."""
-    for unit, factor, places in UNITS:
-        if abs(size) >= factor * 0.9:
-            return f"{size / factor:.{places}f} {unit}"
-    return f"{size:.0f} B"
+def format_bytes(size: float | None) -> str:
+    """Write a size, in binary units and with three significant digits.
+
+    Parameters
+    ----------
+    size
+        In bytes, of either sign; None where it is not known.
+    """
+    if size is None or not math.isfinite(size):
+        return UNKNOWN
+    unit, factor = _unit(abs(size))
+    return _signed(size / factor, _places(abs(size) / factor, factor), unit)
 
 
-def count(number: int, thing: str) -> str:
-    """Count things: '1 task', '1,234 tasks'."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+def format_parts(parts: Mapping[str, int], total: int) -> dict[str, str]:
+    """Write parts that are shown beside their sum so that they add up as shown.
+
+    All parts get the unit and the places of `total`; what rounding leaves over goes to
+    those that it cut most (largest remainder).
+
+    Parameters
+    ----------
+    parts
+        Name → size in bytes, not negative; they sum to `total`.
+
+    Returns
+    -------
+    dict
+        The same names → text.  A part below the last digit is written as "0".
+    """
+    unit, factor = _unit(total)
+    places = _places(total / factor, factor)
+    step = factor / 10**places
+    whole = {name: math.floor(size / step) for name, size in parts.items()}
+    left = round(total / step) - sum(whole.values())
+    by_cut = sorted(parts, key=lambda name: parts[name] / step - whole[name])
+    for name in by_cut[len(by_cut) - left :] if 0 < left <= len(by_cut) else ():
+        whole[name] += 1
+    return {
+        name: f"{count / 10**places:.{places}f} {unit}" if count else "0"
+        for name, count in whole.items()
+    }
 
 
-def percent(share: float) -> str:
-    """Return a share as a whole number of percent."""
-    return f"{100 * share:.0f} %"
+def format_duration(seconds: float | None) -> str:
+    """Write a length of time: "0.42 s", "4.2 s", "42 s", "4 min 05 s", "2 h 10 min"."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    if seconds < 0:
+        return "−" + format_duration(-seconds)
+    if seconds < 59.5:
+        return f"{seconds:.{2 if seconds < 0.995 else 1 if seconds < 9.95 else 0}f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes / 60 / 24:.1f} days"
+
+
+def format_rate(per_second: float | None) -> str:
+    """Write a rate in bytes per second."""
+    return UNKNOWN if per_second is None else f"{format_bytes(per_second)}/s"
+
+
+def format_share(part: float | None, whole: float | None = 1.0) -> str:
+    """Write a share in whole per cent; a dash where it cannot be told."""
+    if part is None or not whole:
+        return UNKNOWN
+    share = 100 * part / whole
+    if 0 < share < 1:
+        return "< 1 %"
+    return f"{share:.0f} %"
+
+
+def format_clock(instant: float | None) -> str:
+    """Write an instant (Unix time, in seconds) as local time of day."""
+    if instant is None:
+        return UNKNOWN
+    return clocks.strftime("%H:%M:%S", clocks.localtime(instant))
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """Write a number and what it counts: "1 task", "1,234 tasks"."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def join(parts: Sequence[str]) -> str:
-    """Join parts of a sentence: 'a', 'a and b', 'a, b and c'."""
+    """Join parts of a sentence: "a", "a and b", "a, b and c"."""
     if len(parts) < 2:
         return "".join(parts)
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def short(key: str, length: int = 70) -> str:
-    """Cut a key that is too long to be read."""
+def short(key: str, length: int = KEY_IN_SENTENCE) -> str:
+    """Cut the end off a key that is too long to be read."""
     return key if len(key) <= length else f"{key[: length - 1]}…"
+
+
+def shorten(name: str, length: int = KEY_IN_CELL) -> str:
+    """Cut the middle out of a long name, so that both its ends can be read."""
+    if len(name) <= length:
+        return name
+    tail = (length - 1) // 2
+    return f"{name[: length - 1 - tail]}…{name[-tail:]}"
 
 
 def code(prefix: str) -> str:
     """Set a prefix off from the words around it."""
     return f"`{short(prefix)}`"
+
+
+def _unit(size: float) -> tuple[str, int]:
+    for unit, factor in UNITS:
+        if size >= factor * ENOUGH_OF_A_UNIT:
+            return unit, factor
+    return "B", 1
+
+
+def _places(value: float, factor: int) -> int:
+    """Return the places after the point that make three significant digits."""
+    if factor == 1 or value >= 99.95:
+        return 0
+    return 1 if value >= 9.995 else 2
+
+
+def _signed(value: float, places: int, unit: str) -> str:
+    text = f"{abs(value):.{places}f}"
+    if places:
+        text = text.rstrip("0").rstrip(".")
+    return f"{'−' if value < 0 else ''}{text} {unit}"

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dask_memdash.text import count, format_bytes, percent, short
+from dask_memdash.text import count, format_bytes, format_share, short
 
 #: Characters of a line of prose.
 WIDTH = 96
@@ -150,7 +150,7 @@ class Explanation:
             by = f"; responsible: {who}" if who else ""
             lines = [
                 f"Cause: {diagnosis['cause']} "
-                f"(confidence {percent(self.confidence)}){by}"
+                f"(confidence {format_share(self.confidence)}){by}"
             ]
         if verdict is not self.incident:
             lines.append(f"At death {verdict['id']}: {verdict['diagnosis']['text']}")
@@ -222,7 +222,7 @@ def _suspect(suspect: Mapping[str, Any]) -> list[str]:
         short(str(suspect["key"]), MAX_KEY),
         _size(suspect["bytes"]),
         _size(suspect["peak"]),
-        "" if share is None else percent(share),
+        "" if share is None else format_share(share),
         _size(expected.get("p95")),
         f"{suspect['seconds']:.1f} s",
         "" if place is None else f"{place:,} of {suspect['order_total']:,}",
@@ -257,7 +257,7 @@ def _because(reason: Any) -> str:
 
 def _finding(finding: Mapping[str, Any]) -> str:
     weight = finding.get("weight")
-    sure = "" if weight is None else f" ({percent(weight)})"
+    sure = "" if weight is None else f" ({format_share(weight)})"
     return f"{finding['cause']}{sure}: {finding['text']}"[:MAX_TEXT]
 
 

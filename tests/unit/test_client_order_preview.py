@@ -94,14 +94,14 @@ def test_nothing_runs_without_a_sample():
 @pytest.mark.parametrize(
     ("capacity", "verdict"),
     [
-        ("30 kB", "Fits: this order needs 14 kiB at task 4 of 5 one task at a time, "
-         "21 kiB with 2 tasks at a time; the workers have 29 kiB."),
-        (20 * KB, "Fits only with fewer tasks at a time: it needs 14 kiB at task 4 of "
-         "5 one task at a time, 21 kiB with 2 tasks at a time; the workers have "
-         "20 kiB."),
-        (10 * KB, "Cannot fit: this order needs 14 kiB at task 4 of 5 one task at a "
-         "time, 21 kiB with 2 tasks at a time; the workers have 10 kiB."),
-        (None, "This order needs 14 kiB at task 4 of 5 one task at a time, 21 kiB with "
+        ("30 kB", "Fits: this order needs 13.7 kiB at task 4 of 5 one task at a time, "
+         "21.5 kiB with 2 tasks at a time; the workers have 29.3 kiB."),
+        (20 * KB, "Fits only with fewer tasks at a time: it needs 13.7 kiB at task 4 of "
+         "5 one task at a time, 21.5 kiB with 2 tasks at a time; the workers have "
+         "19.5 kiB."),
+        (10 * KB, "Cannot fit: this order needs 13.7 kiB at task 4 of 5 one task at a "
+         "time, 21.5 kiB with 2 tasks at a time; the workers have 9.77 kiB."),
+        (None, "This order needs 13.7 kiB at task 4 of 5 one task at a time, 21.5 kiB with "
          "2 tasks at a time."),
     ],
 )  # fmt: skip
@@ -114,8 +114,8 @@ def test_it_prints_as_a_text_with_tables(chains):
     order = dask_memdash.order(chains, sizes={"load": 9 * KB, "cut": KB}, threads=1)
     text = str(order)
     assert "Sizes of 1 prefix are guesses (0 B of the minimum)." in text
-    assert re.search(r"^  load +2 +18 kiB +told +9 kiB$", text, re.MULTILINE)
-    assert re.search(r"^  join +1 +2 kiB +shared out +0 B$", text, re.MULTILINE)
+    assert re.search(r"^  load +2 +17.6 kiB +told +8.79 kiB$", text, re.MULTILINE)
+    assert re.search(r"^  join +1 +1.95 kiB +shared out +0 B$", text, re.MULTILINE)
 
 
 def test_a_notebook_gets_a_drawing_with_everything_escaped():

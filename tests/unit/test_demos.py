@@ -173,7 +173,7 @@ def test_no_given_up_task_is_said(api: Api, outcome: str) -> None:
 def test_outcome_stands_beside_that_of_2017(api: Api) -> None:
     last = tables.outcomes([failed(api)]).splitlines()[-1]
     assert last == (
-        "sqrt_n=120  1.54 GiB     13 MiB    3.2 s  KilledWorker       2  awaited  OOM"
+        "sqrt_n=120  1.54 GiB   13.2 MiB    3.2 s  KilledWorker       2  awaited  OOM"
     )
 
 

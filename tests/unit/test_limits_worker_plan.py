@@ -61,12 +61,12 @@ def test_what_is_available_less_the_nanny_is_shared_out():
     assert made.options == "--nworkers 4 --nthreads 2 --memory-limit 5095MiB"
     assert made.memory_limit == 5095 * MiB
     assert made.reasons[0] == (
-        "20.00 GiB are available on this machine now; 100 MiB, what this process "
+        "20 GiB are available on this machine now; 100 MiB, what this process "
         "takes, are kept for the nanny."
     )
     assert made.warnings == (
-        "Left to itself, Dask takes this machine for 32.00 GiB; the kernel kills it at "
-        "20.00 GiB.",
+        "Left to itself, Dask takes this machine for 32 GiB; the kernel kills it at "
+        "20 GiB.",
     )
 
 
@@ -75,13 +75,13 @@ def test_a_cgroup_is_shared_out_less_what_is_used_of_it():
     assert made.budget == 6 * GiB - OWN
     assert made.source == "memory.max"
     assert made.memory_limit == 1511 * MiB
-    assert "of which 2.00 GiB are in use" in made.reasons[0]
+    assert "of which 2 GiB are in use" in made.reasons[0]
 
 
 def test_what_is_to_be_left_to_others_is_left():
     made = plan(facts(), wishes=Wishes(reserve=4 * GiB))
     assert made.budget == 16 * GiB - OWN
-    assert "are kept for the nanny and 4.00 GiB for others" in made.reasons[0]
+    assert "are kept for the nanny and 4 GiB for others" in made.reasons[0]
 
 
 def test_an_rlimit_holds_for_each_worker():
@@ -145,7 +145,7 @@ def test_a_task_that_does_not_fit_is_said_to():
     made = plan(facts(), peak=Peak("rechunk", 17 * GiB, 18 * GiB))
     assert not made.fits
     assert made.nthreads == 1
-    assert any("`rechunk` (18.00 GiB) does not fit" in w for w in made.warnings)
+    assert any("`rechunk` (18 GiB) does not fit" in w for w in made.warnings)
 
 
 def test_nothing_that_can_be_read_makes_no_plan():
@@ -157,7 +157,7 @@ def test_nothing_that_can_be_read_makes_no_plan():
     [
         ({"scratch": Scratch("/tmp", "tmpfs")}, "/tmp is a tmpfs"),
         ({"scratch": Scratch("/tmp", "ext4", GiB, MiB)}, "/tmp has 1 MiB left"),
-        ({"swap_total": GiB}, "1.00 GiB of swap are on"),
+        ({"swap_total": GiB}, "1 GiB of swap are on"),
     ],
 )
 def test_surroundings_are_warned_of(more, words):
@@ -224,9 +224,9 @@ def test_the_plan_as_text(machine):
     assert result.exit_code == 0
     lines = result.output.splitlines()
     assert lines[0] == "What limits memory here:"
-    assert lines[1].split() == ["host", "32.00", "GiB", "MemTotal,", "/x/MemTotal"]
-    assert lines[2].split() == ["available", "20.00", "GiB", "MemAvailable"]
-    assert "For workers: 19.90 GiB, by MemAvailable" in lines
+    assert lines[1].split() == ["host", "32", "GiB", "MemTotal,", "/x/MemTotal"]
+    assert lines[2].split() == ["available", "20", "GiB", "MemAvailable"]
+    assert "For workers: 19.9 GiB, by MemAvailable" in lines
     assert (
         "  dask worker SCHEDULER --nworkers 4 --nthreads 2 --memory-limit 5095MiB"
         in lines
@@ -336,7 +336,7 @@ def dashboard():
 def test_a_profile_from_a_scheduler(machine, dashboard, form):
     result = limits("--scheduler", form.format(dashboard[0]), "--nworkers", "1")
     assert result.exit_code == 0, result.output
-    assert "an idle worker takes 2.00 GiB" in result.output
+    assert "an idle worker takes 2 GiB" in result.output
     assert "--nworkers 1 --nthreads 4" in result.output
 
 

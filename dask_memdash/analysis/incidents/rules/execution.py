@@ -9,7 +9,7 @@ from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.growth_attribution import give_out
 from dask_memdash.analysis.incidents.rules.outside import ramp, requested
 from dask_memdash.model.incidents import Suspect
-from dask_memdash.text import code, count, format_bytes, percent, short
+from dask_memdash.text import code, count, format_bytes, format_share, short
 
 #: Need of one task, as a share of an idle worker's room, from which it may be too large
 #: by itself, and from which it surely is.
@@ -203,7 +203,9 @@ def _refused(case: Case) -> Iterator[Finding]:
 def _held(suspect: Suspect) -> str:
     if suspect.bytes is None:
         return "an unmeasured part"
-    share = "" if suspect.share is None else f", {percent(suspect.share)} of the limit"
+    share = (
+        "" if suspect.share is None else f", {format_share(suspect.share)} of the limit"
+    )
     return f"{format_bytes(suspect.bytes)} ({suspect.method}{share})"
 
 

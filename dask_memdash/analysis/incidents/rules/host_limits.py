@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.rules.outside import ramp
-from dask_memdash.text import format_bytes, percent
+from dask_memdash.text import format_bytes, format_share
 
 #: Shares of the limit between which the kernel's kill is less and less its fault.
 FAR_BELOW, AT_IT = 0.85, 1.0
@@ -57,8 +57,8 @@ def limit_too_high(case: Case) -> Iterator[Finding]:
         cause="limit-too-high",
         weight=weight,
         text=f"The kernel ended the worker at {format_bytes(used)}, "
-        f"{percent(pressure)} of its limit of {format_bytes(case.limit)}: the host or "
-        "its container has less than the limits of its workers promise.",
+        f"{format_share(pressure)} of its limit of {format_bytes(case.limit)}: the "
+        "host or its container has less than the limits of its workers promise.",
         advice=(_advice(used),),
         thin="what host and container allow is not known",
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
-from dask_memdash.text import code, format_bytes, percent
+from dask_memdash.text import code, format_bytes, format_share
 
 #: Shares of the limit between which an end that nobody explains becomes one by memory.
 NO_PRESSURE, PRESSURE = 0.75, 0.92
@@ -129,7 +129,7 @@ def _used(case: Case) -> str:
     size = format_bytes(case.breakdown.process)
     if case.pressure is None:
         return f": it used {size}"
-    return f": it used {size}, {percent(case.pressure)} of its limit"
+    return f": it used {size}, {format_share(case.pressure)} of its limit"
 
 
 def _advice_on_crash(case: Case) -> str:

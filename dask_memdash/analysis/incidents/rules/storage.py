@@ -13,7 +13,7 @@ from dask_memdash.analysis.incidents.retention_reasons import (
     wanted_by,
 )
 from dask_memdash.model.evidence import largest
-from dask_memdash.text import code, count, format_bytes, join, percent, short
+from dask_memdash.text import code, count, format_bytes, format_share, join, short
 
 #: Share of what is stored that is left to be spilled while all is well: one output may
 #: be on its way to the disk.
@@ -182,7 +182,7 @@ def _blocked(case: Case, weight: float, prefix: str | None, excess: int) -> Find
     else:
         why = "what stopped it is not known"
     target = case.target or 0
-    share = f", {percent(target / case.limit)} of the limit" if case.limit else ""
+    share = f", {format_share(target / case.limit)} of the limit" if case.limit else ""
     if case.spilling is False:
         usual = (
             f"with its defaults Dask would have spilled {format_bytes(excess)} of "

@@ -1,0 +1,515 @@
+"""The glossary: every term that MemDash shows, once, with its sentence and its colour.
+
+Legends, help, tooltips, tables of the README, the documentation and the command line
+read their words here; ``static/memdash.css`` holds the same colours (a test compares
+them).  A test finds any second definition.  Formulas are :mod:`dask_memdash.model`'s.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term, as people meet it."""
+
+    #: Identifier, as in the JSON API.
+    name: str
+    #: How it is called in a list or a legend.
+    label: str
+    #: One sentence in plain English, for whoever asks what it means.
+    sentence: str
+    #: 'storage', 'execution' or 'overhead' for a part of memory; else empty.
+    family: str = ""
+    #: CSS colour where it has one.
+    colour: str = ""
+    #: Bokeh hatch pattern, a single blank for none.
+    pattern: str = " "
+
+
+def _table(*terms: Term) -> Mapping[str, Term]:
+    return MappingProxyType({term.name: term for term in terms})
+
+
+#: The parts that sum to the process, from the axis outwards.
+PARTS = _table(
+    Term(
+        "managed",
+        "managed",
+        "Outputs of finished tasks that a worker keeps in memory because other tasks "
+        "or a client still need them.",
+        "storage",
+        "#2f74c0",
+    ),
+    Term(
+        "transfer",
+        "in transfer",
+        "Data on the move between workers: buffers of P2P shuffles and of network "
+        "connections.",
+        "storage",
+        "#63b3ed",
+    ),
+    Term(
+        "executing",
+        "executing",
+        "What the tasks that run right now have allocated for their own work; it is "
+        "freed, or becomes managed, when they finish.",
+        "execution",
+        "#e8871e",
+    ),
+    Term(
+        "retained",
+        "retained",
+        "Memory that the program has freed and the allocator still keeps; the figure "
+        "is an upper bound.",
+        "overhead",
+        "#a3adb8",
+        "right_diagonal_line",
+    ),
+    Term(
+        "baseline",
+        "baseline",
+        "What is left: the Python interpreter, imported modules, and leaks if there "
+        "are any.",
+        "overhead",
+        "#7b8794",
+    ),
+)
+
+#: Figures that stand beside the parts and are never in their sum.
+BESIDE = _table(
+    Term(
+        "spilled",
+        "spilled",
+        "Outputs of finished tasks that a worker has moved to disk; the size is what "
+        "they take in memory.",
+        "storage",
+        "#2f74c0",
+        "left_diagonal_line",
+    ),
+    Term(
+        "process",
+        "process",
+        "Memory of a worker's process as the kernel counts it (RSS); the parts always "
+        "sum to it.",
+    ),
+    Term(
+        "unaccounted",
+        "unaccounted",
+        "Memory that the process has and that no count explains: threads, native "
+        "libraries, caches.",
+    ),
+)
+
+#: What filled the memory, and why it was there.
+CAUSES = _table(
+    Term(
+        "task-too-large",
+        "one task needs too much",
+        "One task needs more memory than an empty worker has.",
+    ),
+    Term(
+        "too-many-at-once",
+        "too many tasks at once",
+        "The tasks that ran together need more memory than the worker has.",
+    ),
+    Term(
+        "run-ahead",
+        "ran ahead of the order",
+        "Stored outputs were produced earlier than the graph's order needed them.",
+    ),
+    Term(
+        "awaited",
+        "the order needs this much",
+        "Stored outputs filled the memory, and tasks that had not run yet needed them.",
+    ),
+    Term(
+        "pinned",
+        "a client holds results",
+        "Stored outputs filled the memory because a client holds them (persist, "
+        "futures).",
+    ),
+    Term(
+        "replicas",
+        "copies of outputs",
+        "Copies of outputs, fetched from other workers as inputs, filled the memory.",
+    ),
+    Term(
+        "transfer",
+        "shuffle and network buffers",
+        "Buffers of P2P shuffles and of network connections filled the memory.",
+    ),
+    Term(
+        "actor-state",
+        "an actor's state",
+        "An actor keeps more and more, and Dask can neither see nor spill it.",
+    ),
+    Term(
+        "graph",
+        "data inside the graph",
+        "Arguments and closures that were sent with the tasks themselves filled the "
+        "memory.",
+    ),
+    Term(
+        "leak",
+        "memory leak",
+        "Tasks left memory behind, beside their outputs, that was never freed.",
+    ),
+    Term(
+        "sizeof",
+        "outputs larger than Dask believes",
+        "Stored outputs are much larger than Dask believes, so it does not spill them "
+        "in time.",
+    ),
+    Term(
+        "unaccounted",
+        "memory that nobody counted",
+        "The process grew by memory that no task allocated: threads, plugins or "
+        "caches.",
+    ),
+    Term(
+        "retained",
+        "the allocator keeps memory",
+        "Memory had been freed, and the allocator kept it.",
+    ),
+    Term(
+        "overcommitted",
+        "limits above what there is",
+        "The kernel killed the worker below its own threshold: the limits promise more "
+        "memory than the host or container has.",
+    ),
+    Term(
+        "crash",
+        "crash, not memory",
+        "The process ended by a fault or by its own exit, not for memory.",
+    ),
+    Term(
+        "unresponsive",
+        "did not answer in time",
+        "The scheduler gave the worker up because it did not answer within "
+        "worker-ttl; this is not about memory.",
+    ),
+    Term(
+        "external",
+        "ended from outside",
+        "Something outside the cluster ended the worker, and memory was not short.",
+    ),
+    Term(
+        "unknown",
+        "not known",
+        "There is not enough evidence to name a cause.",
+    ),
+)
+
+#: Causes that are not about memory.
+NOT_MEMORY = frozenset({"crash", "unresponsive", "external", "unknown"})
+
+#: Causes in which stored outputs fill the memory: the prefix that is stored is
+#: responsible, and what was running is suspected only.
+STORAGE_CAUSES = frozenset({"run-ahead", "awaited", "pinned", "replicas", "sizeof"})
+
+#: Why nothing relieved the memory; the first that holds is told.
+RELIEFS = _table(
+    Term(
+        "limit-above-memory",
+        "the limit is above what there is",
+        "The worker's limit is above what the host or container has, so the kernel "
+        "acts before Dask does.",
+    ),
+    Term(
+        "spilling-off",
+        "spilling is off",
+        "Spilling is turned off, so outputs stay in memory.",
+    ),
+    Term(
+        "spill-failing",
+        "spilling failed",
+        "Spilling was tried and failed, so outputs stayed in memory.",
+    ),
+    Term(
+        "spill-full",
+        "no more may be spilled",
+        "The disk, or the amount that max-spill allows, is full, so outputs stayed in "
+        "memory.",
+    ),
+    Term(
+        "nothing-to-spill",
+        "spilling cannot help",
+        "What fills the memory is no stored output, or is in use, so spilling cannot "
+        "free it.",
+    ),
+    Term(
+        "too-fast",
+        "memory rose too fast",
+        "Memory rose faster than the worker could spill or its nanny look.",
+    ),
+)
+
+#: Kinds of incident.
+KINDS = _table(
+    Term(
+        "terminated",
+        "terminated by its nanny",
+        "The nanny ended the worker because it was above its terminate threshold.",
+    ),
+    Term(
+        "oom-killed",
+        "killed by the kernel (out of memory)",
+        "The kernel ended the worker because the host or its container ran out of "
+        "memory.",
+    ),
+    Term(
+        "killed",
+        "killed from outside",
+        "Something other than its nanny or the kernel ended the worker with a signal.",
+    ),
+    Term(
+        "crashed",
+        "crashed",
+        "The worker's process ended by a fault in native code.",
+    ),
+    Term(
+        "exited",
+        "ended by itself",
+        "The worker's process ended by itself, though nobody had asked it to.",
+    ),
+    Term(
+        "lost",
+        "lost",
+        "The worker is gone, and how it ended is not known, or the scheduler gave it "
+        "up after worker-ttl.",
+    ),
+    Term(
+        "killed-worker",
+        "task given up (KilledWorker)",
+        "Dask gave a task up because several workers died while they had it.",
+    ),
+    Term(
+        "memory-error",
+        "MemoryError",
+        "A task or its worker could not get the memory that it asked for.",
+    ),
+    Term(
+        "spill-failed",
+        "could not spill",
+        "A worker tried to move an output to disk and could not.",
+    ),
+    Term(
+        "kernel-near",
+        "near being killed by the kernel",
+        "The kernel was about to kill the worker, and Dask saw no reason to act.",
+    ),
+    Term(
+        "stuck",
+        "stuck",
+        "Tasks are ready and nothing moves: workers are paused, or none is left.",
+    ),
+)
+
+#: Kinds that are the death of a worker.
+DEATHS = frozenset({"terminated", "oom-killed", "killed", "crashed", "exited", "lost"})
+
+#: How a figure of a running task was measured.
+METHODS = _table(
+    Term(
+        "exact",
+        "counted exactly",
+        "Every allocation of the task was counted, and the process's memory agrees.",
+    ),
+    Term(
+        "hwm",
+        "measured while alone",
+        "The kernel's high-water mark of a task that ran alone in its process.",
+    ),
+    Term(
+        "estimated",
+        "estimated",
+        "Shared out from the memory of the whole process, with the error that is "
+        "shown.",
+    ),
+    Term("unmeasured", "not measured", "Nothing measured this task."),
+    Term("none", "not measured yet", "No task of this prefix has been measured yet."),
+)
+
+#: Verdicts on a graph's order.
+ORDER_VERDICTS = _table(
+    Term("fits", "fits", "The storage that its order needs fits into the workers."),
+    Term(
+        "runs-ahead",
+        "runs ahead",
+        "The order would fit, and the cluster stored more than the order needed.",
+    ),
+    Term(
+        "cannot-fit",
+        "cannot fit",
+        "The order itself needs more storage than the workers can hold.",
+    ),
+    Term(
+        "stuck",
+        "stuck",
+        "Tasks of this graph are ready and nothing moves; what waits for what is told.",
+    ),
+    Term("unknown", "not known yet", "Too little of the graph has been seen."),
+)
+
+#: Verdicts on a worker's memory limit.
+LIMIT_VERDICTS = _table(
+    Term("ok", "right", "The limit fits into what host and container have."),
+    Term("unknown", "not known yet", "The limit has not been looked at yet."),
+    Term("too-high", "too high", "The limit is above what the worker really has."),
+    Term(
+        "not-seen",
+        "a cap that Dask does not see",
+        "The container or batch system allows less than Dask believes.",
+    ),
+    Term(
+        "kernel-first",
+        "the kernel comes first",
+        "The kernel would kill the worker before Dask spills, pauses or terminates it.",
+    ),
+    Term(
+        "thresholds",
+        "thresholds",
+        "The thresholds target, spill, pause and terminate are out of order or off.",
+    ),
+    Term("spill-off", "spilling is off", "Outputs cannot be moved to disk."),
+    Term(
+        "scratch",
+        "scratch directory",
+        "Spilled outputs would go to memory or to a disk that is too small.",
+    ),
+    Term("swap", "swap", "The machine swaps, which slows tasks down to a crawl."),
+    Term("pressure", "memory pressure", "The kernel reports that memory is short."),
+    Term(
+        "unbalanced",
+        "unbalanced workers",
+        "Workers of one machine have limits that do not match their threads.",
+    ),
+    Term(
+        "too-low",
+        "lower than need be",
+        "The machine has memory that no worker may use.",
+    ),
+    Term(
+        "allocator",
+        "allocator",
+        "glibc keeps freed memory because MALLOC_TRIM_THRESHOLD_ is not set.",
+    ),
+    Term("no-limit", "no limit", "The worker has no memory limit."),
+)
+
+#: What the help panel explains beside the parts of memory.
+CONCEPTS = _table(
+    Term(
+        "prefix",
+        "prefix",
+        "Dask's name for all tasks that do the same, such as 'read_parquet' or 'sum'.",
+    ),
+    Term(
+        "peak",
+        "peak",
+        "The most memory that a task used for its own work while it ran, its output "
+        "included.",
+    ),
+    Term(
+        "pinned",
+        "pinned",
+        "Outputs held because a client holds a future of them or persisted them.",
+    ),
+    Term(
+        "awaited",
+        "awaited",
+        "Outputs held because tasks that have not run yet need them.",
+    ),
+    Term(
+        "replicas", "replicas", "Copies of outputs beyond the first, on other workers."
+    ),
+    Term(
+        "run-ahead",
+        "run-ahead",
+        "The most that was stored above what the order needs at the same number of "
+        "finished tasks.",
+    ),
+    Term(
+        "minimum",
+        "minimum",
+        "The largest storage that the graph's own order needs, one task at a time.",
+    ),
+    Term(
+        "target",
+        "target",
+        "From this much managed memory on, a worker starts to spill.",
+    ),
+    Term(
+        "spill",
+        "spill",
+        "From this much memory of the process on, a worker spills.",
+    ),
+    Term("pause", "pause", "From here on a worker starts no new task."),
+    Term("terminate", "terminate", "From here on the nanny ends the worker."),
+    Term(
+        "incident",
+        "incident",
+        "The death of a worker, or something bad about memory, such as a MemoryError "
+        "or a spill that failed.",
+    ),
+    Term(
+        "failure",
+        "failure",
+        "All incidents of one computation, told as one: what happened, which prefix "
+        "is responsible, what to change.",
+    ),
+    Term(
+        "suspect",
+        "suspect",
+        "A task that was really running when a worker died; tasks that were only "
+        "assigned to the worker are not to blame.",
+    ),
+    Term(
+        "error",
+        "±",
+        "How far the figure may be off: the truth lies within this much of it.",
+    ),
+    Term(
+        "method",
+        "method",
+        "How the memory of running tasks is known: counted, measured while alone, or "
+        "estimated.",
+    ),
+    Term(
+        "projected",
+        "projected",
+        "What the running tasks will use together if each reaches the median peak of "
+        "its prefix.",
+    ),
+    Term(
+        "sizeof",
+        "sizeof",
+        "What Dask believes that outputs weigh, over what they were measured to weigh.",
+    ),
+    Term(
+        "leak",
+        "left behind",
+        "What tasks allocated, and neither freed nor returned as output.",
+    ),
+)
+
+#: Every table by what it lists.
+GLOSSARY: Mapping[str, Mapping[str, Term]] = MappingProxyType(
+    {
+        "parts": PARTS,
+        "beside": BESIDE,
+        "causes": CAUSES,
+        "reliefs": RELIEFS,
+        "kinds": KINDS,
+        "methods": METHODS,
+        "order": ORDER_VERDICTS,
+        "limits": LIMIT_VERDICTS,
+        "concepts": CONCEPTS,
+    }
+)
