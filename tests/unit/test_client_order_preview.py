@@ -96,13 +96,13 @@ def test_nothing_runs_without_a_sample():
     [
         ("30 kB", "Fits: this order needs 13.7 kiB at task 4 of 5 one task at a time, "
          "21.5 kiB with 2 tasks at a time; the workers have 29.3 kiB."),
-        (20 * KB, "Fits only with fewer tasks at a time: it needs 13.7 kiB at task 4 of "
-         "5 one task at a time, 21.5 kiB with 2 tasks at a time; the workers have "
+        (20 * KB, "Fits only with fewer tasks at a time: it needs 13.7 kiB at task 4 "
+         "of 5 one task at a time, 21.5 kiB with 2 tasks at a time; the workers have "
          "19.5 kiB."),
         (10 * KB, "Cannot fit: this order needs 13.7 kiB at task 4 of 5 one task at a "
          "time, 21.5 kiB with 2 tasks at a time; the workers have 9.77 kiB."),
-        (None, "This order needs 13.7 kiB at task 4 of 5 one task at a time, 21.5 kiB with "
-         "2 tasks at a time."),
+        (None, "This order needs 13.7 kiB at task 4 of 5 one task at a time, 21.5 kiB "
+         "with 2 tasks at a time."),
     ],
 )  # fmt: skip
 def test_the_verdict_compares_with_what_the_workers_have(chains, capacity, verdict):
