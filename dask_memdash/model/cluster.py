@@ -10,12 +10,11 @@ Imports the standard library only.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dask_memdash.model.breakdown import Breakdown, break_down
+from dask_memdash.model.deaths import Deaths
 from dask_memdash.model.events import (
     DeathReported,
     Event,
@@ -28,7 +27,6 @@ from dask_memdash.model.events import (
     SelfCost,
     SpillFailed,
     StorageHeld,
-    TaskInfo,
     TaskKilled,
     Ticked,
     WorkerAdded,
@@ -39,21 +37,19 @@ from dask_memdash.model.events import (
     WorkersRestarting,
     WorkerStatusChanged,
 )
-from dask_memdash.model.evidence import observe, with_expected
+from dask_memdash.model.evidence import observe
 from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.incidents import (
-    Exit,
     Incident,
     IncidentLog,
     StoredAtDeath,
     WorkerRef,
-    kind_of_death,
     rank_suspects,
     with_attempts,
-    with_lost,
 )
 from dask_memdash.model.memory_pools import danger_of, host_facts
 from dask_memdash.model.order_log import OrderLog
+from dask_memdash.model.pauses import Pauses
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import Processes, WorkerState, history_row
 from dask_memdash.model.worker_errors import Replacements, WorkerErrors
@@ -65,23 +61,11 @@ SPACING = 0.5
 #: not agree with the last one is used instead, in seconds.
 REPORT_WAIT = 1.5
 
-#: Pauses of a worker that follow each other within so many seconds are one incident.
-REST = 10.0
-
 #: Difference in stored bytes for which no report is waited for.
 IN_STEP = 2**21
 
-#: A worker whose reason for closing ends with one of these has failed by itself.
-FAILED_CLOSING = ("heartbeat-error", "heartbeat-missing", "fail-hard")
-
-#: Dead processes remembered, to join what arrives late.
-MAX_SETTLED = 2_000
-
 #: Prefixes whose storage an incident keeps, the largest.
 MAX_STORED = 100
-
-#: Tasks of one 'killed-worker' incident that are named; the others are counted.
-MAX_KILLED = 20
 
 
 class ClusterModel:
@@ -109,14 +93,18 @@ class ClusterModel:
         self.time = 0.0
         #: Grows with every event.
         self.version = 0
-        # (address, pid) → incident of its death, or None where it was asked to end.
-        self._settled: OrderedDict[tuple[str, int], str | None] = OrderedDict()
-        # (address, pid) → a report that waits for the removal.
-        self._waiting: OrderedDict[tuple[str, int], DeathReported] = OrderedDict()
-        # Death of a worker → the incident of the tasks that it made Dask give up.
-        self._killed: OrderedDict[str, str] = OrderedDict()
         self._worker_errors = WorkerErrors(self.incidents, self._open)
         self._replacements = Replacements(self.incidents)
+        self._pauses = Pauses(self.incidents, self._open, self._look_into)
+        self._deaths = Deaths(
+            self.incidents,
+            self._open,
+            processes=self.processes,
+            prefixes=self.prefixes,
+            graphs=self.graphs,
+            pauses=self._pauses,
+            replacements=self._replacements,
+        )
 
     def handle(self, event: Event) -> None:
         """Take in what has happened: the only way to change the model."""
@@ -195,9 +183,9 @@ class ClusterModel:
             return
         worker.status = event.status
         if event.status == "paused":
-            worker.pause = self._pause(worker, event.time).id
+            self._pauses.begin(worker, event.time)
         else:
-            self._resume(worker, event.time)
+            self._pauses.end(worker, event.time)
 
     def _worker_closing(self, event: WorkerClosing) -> None:
         worker = self.processes.workers.get(event.address)
@@ -212,157 +200,16 @@ class ClusterModel:
         worker = self.processes.workers.get(event.address)
         if worker is None:
             return
-        failed = worker.closing.endswith(FAILED_CLOSING)
-        closed = bool(worker.closing) and not failed
-        asked = event.expected or worker.restarting or closed
-        key = (event.address, worker.info.pid)
-        if asked and key not in self._settled:
-            self._settle(key, None)
-        incident = self._death_of(worker, event.time)
-        if incident is not None:
-            self._add_removal(incident, event)
-        report = self._waiting.pop(key, None)
-        if incident is not None and report is not None:
-            self._add_report(incident, report)
+        self._deaths.removed(worker, event)
         self._let_go(event.address, event.time)
 
     # -- deaths ----------------------------------------------------------------
 
     def _death_reported(self, event: DeathReported) -> None:
-        key = (event.address, event.pid)
-        worker = self._known(event.address, event.pid)
-        restarting = worker is not None and worker.restarting
-        if event.asked or (restarting and key not in self._settled):
-            provisional = self._settled.get(key)
-            if provisional is not None:
-                self.incidents.withdraw(provisional)
-            self._settle(key, None)
-        if event.closing and key not in self._settled:
-            self._remember(self._waiting, key, event)  # the removal knows the reason
-            return
-        if key in self._settled:
-            incident = self.incidents.get(self._settled[key])
-        else:
-            incident = (
-                self._death_of(worker, event.time)
-                if worker is not None
-                else self._death_of_unknown(event)
-            )
-        if incident is not None:
-            self._add_report(incident, event)
+        self._deaths.reported(event)
 
     def _task_killed(self, event: TaskKilled) -> None:
-        worker = self.processes.workers.get(event.address)
-        if worker is None or worker.restarting:
-            return
-        death = self._death_of(worker, event.time)
-        if death is None:
-            return
-        killed = self.incidents.get(self._killed.get(death.id))
-        if killed is None:
-            killed = self.incidents.add(
-                "killed-worker",
-                event.time,
-                death.worker,
-                limit=death.limit,
-                breakdown=death.breakdown,
-                evidence=death.evidence,
-            )
-            self._remember(self._killed, death.id, killed.id)
-            earlier = self.incidents.deaths_of(event.hash)
-            behind = [d for d in earlier if d != death.id][-event.allowed_failures :]
-            killed.attempts = (*behind, death.id)
-        killed.n_tasks += 1
-        if len(killed.tasks) < MAX_KILLED:
-            killed.tasks = (*killed.tasks, event.task)
-
-    def _death_of(self, worker: WorkerState, time: float) -> Incident | None:
-        """Return the incident of a worker's death, opened if it is the first news."""
-        key = (worker.info.address, worker.info.pid)
-        if key in self._settled:
-            return self.incidents.get(self._settled[key])
-        incident = self._open("exited" if worker.closing else "lost", worker, time)
-        incident.closing = worker.closing
-        incident.pause = worker.pause
-        incident.nanny = worker.info.nanny
-        self._replacements.left(worker.info.home, incident.id)
-        process = self.processes.by_key[worker.key]
-        incident.timeline = _tail(process.history.columns(since=time - 60))
-        self._settle(key, incident.id)
-        return incident
-
-    def _death_of_unknown(self, event: DeathReported) -> Incident | None:
-        """Open the incident of a worker that left before its report came."""
-        ref = WorkerRef(event.address, event.address, "", event.pid)
-        incident = self.incidents.add(
-            "lost",
-            event.time,
-            ref,
-            limit=None,
-            breakdown=None,
-            evidence="scheduler",
-        )
-        self._settle((event.address, event.pid), incident.id)
-        return incident
-
-    def _add_removal(self, incident: Incident, event: WorkerRemoved) -> None:
-        incident.assigned = event.assigned
-        incident.n_assigned = event.n_assigned
-        incident.hashes = frozenset(event.assigned_hashes)
-        incident.keys_lost = event.keys_lost
-        incident.bytes_lost = event.bytes_lost
-        incident.seconds_lost = event.seconds_lost
-        incident.storage = with_lost(incident.storage, event.lost)
-        self._name_suspects(incident, event.assigned)
-
-    def _add_report(self, incident: Incident, event: DeathReported) -> None:
-        incident.kind = kind_of_death(event)
-        incident.reported = True
-        incident.clock_offset = event.clock_offset
-        incident.exit = Exit(event.code, event.signal, event.by)
-        if event.reading is not None:
-            incident.breakdown = break_down(event.reading)
-            self._enlarge(self.incidents.get(incident.pause), incident.breakdown)
-        if event.samples:
-            incident.timeline = event.samples
-        if event.recorded:
-            incident.evidence = "flight-recorder"
-            known = {info.key: info for info in (*incident.assigned, *event.known)}
-            suspects = rank_suspects(
-                event.executing, known, incident.limit, self.graphs
-            )
-            incident.suspects = with_attempts(suspects, self.incidents, incident.id)
-            self._expect(incident)
-        killed = self.incidents.get(self._killed.get(incident.id))
-        if killed is not None:
-            killed.evidence = incident.evidence
-            killed.breakdown = incident.breakdown
-            killed.exit = incident.exit
-
-    def _name_suspects(self, incident: Incident, known: tuple[TaskInfo, ...]) -> None:
-        """Return suspects the priority and order position that has become known."""
-        infos = {info.key: info for info in known}
-        named = []
-        for suspect in incident.suspects:
-            info = infos.get(suspect.key)
-            if info is not None and suspect.priority is None:
-                place = self.graphs.position(info.group, info.priority)
-                suspect = replace(
-                    suspect,
-                    prefix=info.prefix,
-                    priority=info.priority,
-                    order_position=place[0] if place else None,
-                    order_total=place[1] if place else None,
-                )
-            named.append(suspect)
-        incident.suspects = with_attempts(tuple(named), self.incidents, incident.id)
-        self._expect(incident)
-
-    def _expect(self, incident: Incident) -> None:
-        """Add what the suspects' prefixes usually need, where that is not there yet."""
-        if incident.facts is not None:
-            names = [suspect.prefix for suspect in incident.suspects]
-            incident.facts = with_expected(incident.facts, self.prefixes, names)
+        self._deaths.task_killed(event)
 
     # -- troubles without a death ----------------------------------------------
 
@@ -431,39 +278,7 @@ class ClusterModel:
 
     def _refresh(self, worker: WorkerState, time: float) -> None:
         self.prefixes.move_managed(self.processes.refresh(worker.key, time))
-        self._follow_pause(worker)
-
-    def _pause(self, worker: WorkerState, time: float) -> Incident:
-        """Open the incident of a pause, or go on with one that ended just now."""
-        earlier = self.incidents.get(worker.last_pause)
-        if earlier is not None and (earlier.until or time) > time - REST:
-            earlier.until = None
-            earlier.n_pauses += 1
-        else:
-            earlier = self._open("paused", worker, time)
-        worker.last_pause = earlier.id
-        return earlier
-
-    def _follow_pause(self, worker: WorkerState) -> None:
-        """Keep what held the memory when a pause was at its largest.
-
-        It begins before it is read.
-        """
-        if worker.pause is None:
-            return
-        pause = self.incidents.get(worker.pause)
-        enlarged = self._enlarge(pause, self.processes.by_key[worker.key].breakdown)
-        if pause is not None and enlarged:
-            self._look_into(pause, worker)
-
-    @staticmethod
-    def _enlarge(pause: Incident | None, now: Breakdown | None) -> bool:
-        if pause is None or now is None:
-            return False
-        if pause.breakdown is None or now.process > pause.breakdown.process:
-            pause.breakdown = now
-            return True
-        return False
+        self._pauses.follow(worker, self.processes.by_key[worker.key].breakdown)
 
     def _look_into(self, incident: Incident, worker: WorkerState) -> None:
         """Note what runs and is stored on a worker, and why, as it is known now."""
@@ -491,10 +306,7 @@ class ClusterModel:
 
     def _let_go(self, address: str, time: float) -> None:
         worker = self.processes.workers[address]
-        pause = self.incidents.get(worker.pause)
-        if pause is not None:
-            pause.ended_by_death = True
-        self._resume(worker, time)
+        self._pauses.end_by_death(worker, time)
         self.prefixes.replace_executing(worker.executing, ())
         self.prefixes.replace_rows(worker.rows, {})
         self.prefixes.replace_held(worker.held, {})
@@ -514,28 +326,6 @@ class ClusterModel:
         )
         self._look_into(incident, worker)
         return incident
-
-    def _resume(self, worker: WorkerState, time: float) -> None:
-        incident = self.incidents.get(worker.pause)
-        if incident is not None:
-            incident.until = time
-        worker.pause = None
-
-    def _settle(self, key: tuple[str, int], incident_id: str | None) -> None:
-        self._remember(self._settled, key, incident_id)
-
-    @staticmethod
-    def _remember(book: OrderedDict[Any, Any], key: Any, value: Any) -> None:
-        book[key] = value
-        while len(book) > MAX_SETTLED:
-            book.popitem(last=False)
-
-
-def _tail(columns: dict[str, list[float]]) -> tuple[tuple[float, int], ...]:
-    return tuple(
-        (time, int(size))
-        for time, size in zip(columns["time"], columns["process"], strict=True)
-    )
 
 
 #: Event → what takes it in.

@@ -1,7 +1,7 @@
 """Incidents without a death, and what a death costs after it: who is back, and when.
 
 Covers tasks that raise ``MemoryError``, failures to spill, and the places that dead
-workers have left empty.  Deaths themselves are :mod:`dask_memdash.model.cluster`'s.
+workers have left empty.  Deaths themselves are :mod:`dask_memdash.model.deaths`'s.
 
 Imports the standard library only.
 """
