@@ -30,10 +30,17 @@ class Term:
     colour: str = ""
     #: Bokeh hatch pattern, a single blank for none.
     pattern: str = " "
+    #: A few words beneath the label, where a whole sentence has no room.
+    brief: str = ""
 
 
 def _table(*terms: Term) -> Mapping[str, Term]:
     return MappingProxyType({term.name: term for term in terms})
+
+
+def label(table: Mapping[str, Term], name: str) -> str:
+    """Return what a table calls an identifier; the identifier itself if not listed."""
+    return table[name].label if name in table else name
 
 
 #: The parts that sum to the process, from the axis outwards.
@@ -45,6 +52,7 @@ PARTS = _table(
         "or a client still need them.",
         "storage",
         "#2f74c0",
+        brief="outputs kept in memory",
     ),
     Term(
         "transfer",
@@ -53,6 +61,7 @@ PARTS = _table(
         "connections.",
         "storage",
         "#63b3ed",
+        brief="shuffle and network buffers",
     ),
     Term(
         "executing",
@@ -61,6 +70,7 @@ PARTS = _table(
         "freed, or becomes managed, when they finish.",
         "execution",
         "#e8871e",
+        brief="used by running tasks",
     ),
     Term(
         "retained",
@@ -70,6 +80,7 @@ PARTS = _table(
         "overhead",
         "#a3adb8",
         "right_diagonal_line",
+        brief="freed, kept by the allocator",
     ),
     Term(
         "baseline",
@@ -78,6 +89,7 @@ PARTS = _table(
         "are any.",
         "overhead",
         "#7b8794",
+        brief="interpreter, modules, leaks",
     ),
 )
 
@@ -91,6 +103,7 @@ BESIDE = _table(
         "storage",
         "#2f74c0",
         "left_diagonal_line",
+        brief="outputs moved to disk",
     ),
     Term(
         "process",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time as clocks
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 #: Written for what is not known.
 UNKNOWN = "–"
@@ -50,7 +50,7 @@ def format_bytes(size: float | None) -> str:
     return _signed(size / factor, _places(abs(size) / factor, factor), unit)
 
 
-def format_parts(parts: Mapping[str, int], total: int) -> dict[str, str]:
+def format_parts(parts: Mapping[str, int | None], total: int | None) -> dict[str, str]:
     """Write parts that are shown beside their sum so that they add up as shown.
 
     All parts get the unit and the places of `total`; what rounding leaves over goes to
@@ -59,25 +59,88 @@ def format_parts(parts: Mapping[str, int], total: int) -> dict[str, str]:
     Parameters
     ----------
     parts
-        Name → size in bytes, not negative; they sum to `total`.
+        Name → size in bytes, not negative.
+    total
+        Their sum, as :func:`format_bytes` writes it.
 
     Returns
     -------
     dict
-        The same names → text.  A part below the last digit is written as "0".
+        The same names → text.  A part below the last digit counts as 0, and is written
+        as "< 0.01 GiB".  Parts that do not sum to `total`, or of which one is not
+        known, are written one by one.
     """
+    return format_groups({"": parts}, total)[""][1]
+
+
+def format_groups(
+    groups: Mapping[str, Mapping[str, int | None]], total: int | None
+) -> dict[str, tuple[str, dict[str, str]]]:
+    """Write groups of parts so that parts, groups and `total` add up as shown.
+
+    Parameters
+    ----------
+    groups
+        Name of a group → its parts, as :func:`format_parts` takes them.
+    total
+        Sum of all parts of all groups.
+
+    Returns
+    -------
+    dict
+        Name of a group → its sum as text, and its parts as text.
+    """
+    sizes = {
+        (group, name): size
+        for group, parts in groups.items()
+        for name, size in parts.items()
+    }
+    known = [size for size in sizes.values() if size is not None]
+    if total is None or len(known) < len(sizes) or sum(known) != total:
+        return {
+            group: (
+                format_bytes(_sum(parts.values())),
+                {name: format_bytes(size) for name, size in parts.items()},
+            )
+            for group, parts in groups.items()
+        }
     unit, factor = _unit(total)
     places = _places(total / factor, factor)
-    step = factor / 10**places
-    whole = {name: math.floor(size / step) for name, size in parts.items()}
-    left = round(total / step) - sum(whole.values())
-    by_cut = sorted(parts, key=lambda name: parts[name] / step - whole[name])
-    for name in by_cut[len(by_cut) - left :] if 0 < left <= len(by_cut) else ():
-        whole[name] += 1
+    steps = _steps({key: size or 0 for key, size in sizes.items()}, total, places)
+
+    def write(count: int, size: int) -> str:
+        if count == 0:
+            return f"< {1 / 10**places:.{places}f} {unit}" if size else "0"
+        return f"{count / 10**places:.{places}f} {unit}"
+
     return {
-        name: f"{count / 10**places:.{places}f} {unit}" if count else "0"
-        for name, count in whole.items()
+        group: (
+            write(sum(steps[group, name] for name in parts), _sum(parts.values()) or 0),
+            {
+                name: write(steps[group, name], size or 0)
+                for name, size in parts.items()
+            },
+        )
+        for group, parts in groups.items()
     }
+
+
+def _steps(
+    sizes: Mapping[tuple[str, str], int], total: int, places: int
+) -> dict[tuple[str, str], int]:
+    """Round sizes to counts of the last digit of `total`, which sum to its own."""
+    step = _unit(total)[1] / 10**places
+    whole = {key: math.floor(size / step) for key, size in sizes.items()}
+    left = round(total / step) - sum(whole.values())
+    by_cut = sorted(sizes, key=lambda key: sizes[key] / step - whole[key])
+    for key in by_cut[len(by_cut) - left :] if 0 < left <= len(by_cut) else ():
+        whole[key] += 1
+    return whole
+
+
+def _sum(sizes: Iterable[int | None]) -> int | None:
+    known = [size for size in sizes if size is not None]
+    return sum(known) if known else None
 
 
 def format_duration(seconds: float | None) -> str:

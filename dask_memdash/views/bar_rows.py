@@ -19,6 +19,7 @@ from bokeh.models import (
     Range1d,
 )
 
+from dask_memdash.terms import Term
 from dask_memdash.views import theme
 
 #: Height of a row and of what is beneath the rows, in CSS pixels.
@@ -81,7 +82,7 @@ class RowChart:
         self._x.end = theme.nice_ceiling(widest * 1.02)
 
     def bars(
-        self, source: ColumnDataSource, part: theme.Part, **options: Any
+        self, source: ColumnDataSource, part: Term, **options: Any
     ) -> GlyphRenderer:
         """Add the bars of a part; give their renderer.
 
@@ -92,7 +93,7 @@ class RowChart:
             right=f"to_{part.name}",
             fill_color=part.colour,
             line_alpha=0,
-            hatch_pattern=part.hatch,
+            hatch_pattern=part.pattern,
             hatch_color="#ffffff" if part.name != "spilled" else part.colour,
             hatch_alpha=0.4 if part.name != "spilled" else 0.8,
             hatch_scale=8,

@@ -15,8 +15,8 @@ import panel as pn
 from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 
+from dask_memdash import terms, text
 from dask_memdash.store.base import Store
-from dask_memdash.views import theme, words
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.tabular import address
@@ -43,19 +43,23 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters["size"] = theme.size
-    env.filters["duration"] = theme.duration
-    env.filters["clock"] = theme.clock
-    env.filters["shorten"] = theme.shorten
+    env.filters["size"] = text.format_bytes
+    env.filters["duration"] = text.format_duration
+    env.filters["clock"] = text.format_clock
+    env.filters["shorten"] = text.shorten
     env.globals.update(
-        percent=theme.percent,
-        count=theme.count,
+        percent=text.format_share,
+        count=text.count,
+        parts=text.format_parts,
         address=address,
-        causes=words.CAUSES,
-        kinds=words.KINDS,
-        methods=words.METHODS,
-        words=words,
-        unknown=theme.UNKNOWN,
+        terms=terms,
+        drawn_terms=(*terms.PARTS.values(), terms.BESIDE["spilled"]),
+        other_terms=(
+            *(term for term in terms.BESIDE.values() if term.name != "spilled"),
+            *terms.CONCEPTS.values(),
+        ),
+        label=terms.label,
+        unknown=text.UNKNOWN,
     )
     return env
 

@@ -10,18 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from dask.utils import format_bytes
 
-from dask_memdash.views import words
-
-#: Part of memory → its colour, as in the theme (a test compares them).
-COLOURS = {
-    "managed": "#2f74c0",
-    "transfer": "#63b3ed",
-    "executing": "#e8871e",
-    "retained": "#a3adb8",
-    "baseline": "#7b8794",
-}
+from dask_memdash import terms
+from dask_memdash.text import count, format_bytes, format_parts
 
 
 def card(cluster: Mapping[str, Any] | None, link: str = "") -> str:
@@ -42,14 +33,18 @@ def card(cluster: Mapping[str, Any] | None, link: str = "") -> str:
         lstrip_blocks=True,
     )
     breakdown = cluster["breakdown"] if cluster else {}
+    sizes = {name: breakdown.get(name) for name in terms.PARTS}
+    process = breakdown.get("process")
+    written = format_parts(sizes, process)
     parts = [
-        (words.LABELS[name], colour, breakdown.get(name))
-        for name, colour in COLOURS.items()
+        (part.label, part.colour, sizes[name], written[name])
+        for name, part in terms.PARTS.items()
     ]
     return environment.get_template("card.html").render(
         cluster=cluster,
         link=link if link.startswith(("http://", "https://")) else "",
         parts=parts,
-        process=breakdown.get("process"),
-        size=lambda value: "–" if value is None else format_bytes(int(value)),
+        process=process,
+        size=format_bytes,
+        count=count,
     )

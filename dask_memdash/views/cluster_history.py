@@ -7,8 +7,10 @@ from typing import Any
 import panel as pn
 from bokeh.models import ColumnDataSource, HoverTool, Quad, Scatter, Segment
 
+from dask_memdash import terms
 from dask_memdash.store.base import Store
-from dask_memdash.views import theme, words
+from dask_memdash.text import UNKNOWN
+from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.time_chart import TimeChart
 
@@ -34,11 +36,11 @@ def marks(incidents: list[dict[str, Any]], since: float) -> dict[str, list[Any]]
     return {
         "time": [incident["time"] * 1000 for incident in shown],
         "marker": [
-            "square" if k == "paused" else "x" if k in theme.DEATHS else "diamond"
+            "square" if k == "paused" else "x" if k in terms.DEATHS else "diamond"
             for k in kinds
         ],
         "colour": [theme.CAUTION if k == "paused" else theme.ALARM for k in kinds],
-        "what": [words.KINDS.get(i["kind"], i["kind"]) for i in shown],
+        "what": [terms.label(terms.KINDS, i["kind"]) for i in shown],
         "worker": [_name(incident) for incident in shown],
         "text": [incident["diagnosis"]["text"] for incident in shown],
     }
@@ -61,7 +63,7 @@ def pauses(
 
 def _name(incident: dict[str, Any]) -> str:
     worker = incident.get("worker") or {}
-    return str(worker.get("name") or worker.get("address") or theme.UNKNOWN)
+    return str(worker.get("name") or worker.get("address") or UNKNOWN)
 
 
 class HistoryView(View):

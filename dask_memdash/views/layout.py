@@ -22,7 +22,7 @@ from panel.io.state import set_curdoc
 
 from dask_memdash.boundary import Boundary
 from dask_memdash.store.base import Store
-from dask_memdash.views import theme
+from dask_memdash.text import format_clock
 from dask_memdash.views.base import (
     Context,
     Guard,
@@ -171,7 +171,7 @@ class OpenPage:
             "incidents": f"{cluster['n_incidents']:,}"
             if cluster["n_incidents"]
             else "",
-            "clock": theme.clock(cluster["time"]) if cluster["time"] else "",
+            "clock": format_clock(cluster["time"]) if cluster["time"] else "",
             "zoomed": "zoomed" if self.context.axis.zoomed else "",
             "map": "map" if cluster["n_processes"] > MOST else "",
         }

@@ -23,8 +23,10 @@ from bokeh.models import (
     VArea,
 )
 
+from dask_memdash import terms
 from dask_memdash.errors import MemDashError
 from dask_memdash.store.base import Graph, OrderPoint, Store
+from dask_memdash.text import format_bytes
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.table import ServedTable
@@ -51,7 +53,7 @@ def curves(graph: Graph) -> dict[str, list[Any]]:
         "ideal": list(curve["ideal"]),
         "ideal_threads": list(curve["ideal_threads"]),
         "actual": actual,
-        "said": [theme.size(size) for size in curve["actual"]],
+        "said": [format_bytes(size) for size in curve["actual"]],
     }
 
 
@@ -121,7 +123,7 @@ class OrderView(View):
         plot.yaxis.formatter = theme.bytes_formatter()
         plot.ygrid.ticker = plot.yaxis[0].ticker
         theme.name_axis(plot.xaxis[0], "finished tasks")
-        storage = theme.PARTS[0].colour
+        storage = terms.PARTS["managed"].colour
         plot.add_glyph(
             self.source,
             VArea(x="position", y1=0, y2="actual", fill_color=storage, fill_alpha=0.25),

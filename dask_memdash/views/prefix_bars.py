@@ -13,8 +13,10 @@ from typing import Any
 import panel as pn
 from bokeh.models import ColumnDataSource, HoverTool, Scatter, Segment
 
+from dask_memdash import terms
 from dask_memdash.store.base import Prefix, PrefixTotals, Store
-from dask_memdash.views import theme, words
+from dask_memdash.text import UNKNOWN, format_bytes, shorten
+from dask_memdash.views import theme
 from dask_memdash.views.bar_rows import RowChart
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
 
@@ -30,8 +32,6 @@ _SUMMED = {
     "execution": ("executing", "running"),
 }
 _SUMS = [name for names in _SUMMED.values() for name in names]
-
-_PARTS = {part.name: part for part in (*theme.PARTS, theme.SPILLED)}
 
 
 def weight(prefix: Prefix) -> int:
@@ -115,9 +115,9 @@ def _bars(
         "to_spilled": (managed or 0) + (spilled or 0),
         "from_executing": 0,
         "to_executing": executing or 0,
-        "stored": theme.size(managed),
-        "spilled": theme.size(spilled),
-        "executing": theme.size(executing),
+        "stored": format_bytes(managed),
+        "spilled": format_bytes(spilled),
+        "executing": format_bytes(executing),
     }
 
 
@@ -128,25 +128,25 @@ def _row(prefix: Prefix) -> dict[str, Any]:
     p95 = peak["p95"]
     low = None if p95 is None or error is None else max(0, p95 - error)
     high = None if p95 is None or error is None else p95 + error
-    measured = words.METHODS.get(method, method)
+    measured = terms.label(terms.METHODS, method)
     waiters = [
-        f"{theme.shorten(a['prefix'], 30)} ({theme.size(a['bytes'])})"
+        f"{shorten(a['prefix'], 30)} ({format_bytes(a['bytes'])})"
         for a in storage["awaited_by"][:3]
     ]
     return {
         **_bars(storage["managed"], storage["spilled"], execution["executing"]),
-        "label": theme.shorten(prefix["prefix"], 22),
-        "name": theme.shorten(prefix["prefix"], 300),
+        "label": shorten(prefix["prefix"], 22),
+        "name": shorten(prefix["prefix"], 300),
         "count": storage["count"] or 0,
         "running": execution["running"],
         "finished": f"{execution['finished']:,}",
-        "pinned": theme.size(storage["pinned"]),
-        "awaited": theme.size(storage["awaited"]),
-        "replicas": theme.size(storage["replicas"]),
-        "awaited_by": ", ".join(waiters) or theme.UNKNOWN,
+        "pinned": format_bytes(storage["pinned"]),
+        "awaited": format_bytes(storage["awaited"]),
+        "replicas": format_bytes(storage["replicas"]),
+        "awaited_by": ", ".join(waiters) or UNKNOWN,
         "sizes": _three(sizes["min"], sizes["p50"], sizes["max"]),
         "peak": _three(peak["p50"], p95, peak["max"]),
-        "method": measured + ("" if error is None else f", ± {theme.size(error)}"),
+        "method": measured + ("" if error is None else f", ± {format_bytes(error)}"),
         "p95": p95,
         "p95_low": low,
         "p95_high": high,
@@ -161,20 +161,20 @@ def _row_of_rest(rest: Mapping[str, Any]) -> dict[str, Any]:
         "name": f"{rest['number']:,} smaller prefixes together",
         "count": rest["count"] or 0,
         "running": rest["running"] or 0,
-        **dict.fromkeys((*told, "method"), theme.UNKNOWN),
+        **dict.fromkeys((*told, "method"), UNKNOWN),
         **dict.fromkeys(("p95", "p95_low", "p95_high")),
     }
 
 
 def _three(low: int | None, middle: int | None, high: int | None) -> str:
-    return f"{theme.size(low)} / {theme.size(middle)} / {theme.size(high)}"
+    return f"{format_bytes(low)} / {format_bytes(middle)} / {format_bytes(high)}"
 
 
 def _figures(managed: int | None, spilled: int | None, executing: int | None) -> str:
     stored = None if managed is None and spilled is None else managed or 0
     if stored is not None:
         stored += spilled or 0
-    return f"{theme.size(stored):>10}{theme.size(executing):>11}"
+    return f"{format_bytes(stored):>10}{format_bytes(executing):>11}"
 
 
 class PrefixesView(View):
@@ -215,18 +215,18 @@ class PrefixesView(View):
             ("replicas", "@{replicas}"),
         ]
         for name in ("managed", "spilled"):
-            part = _PARTS[name]
+            part = terms.PARTS.get(name) or terms.BESIDE[name]
             bars = self.chart.bars(self.source, part, y="above", height=0.34)
             plot.add_tools(
                 HoverTool(
                     renderers=[bars],
                     tooltips=tooltip(
-                        storage, head="@{name}", words=part.words, swatch=part.colour
+                        storage, head="@{name}", words=part.sentence, swatch=part.colour
                     ),
                     attachment="above",
                 )
             )
-        part = _PARTS["executing"]
+        part = terms.PARTS["executing"]
         execution = [
             ("executing now", "@{executing} in @{running} tasks"),
             ("peak per task, median / 95 % / most", "@{peak}"),
@@ -261,7 +261,7 @@ class PrefixesView(View):
             HoverTool(
                 renderers=[bars],
                 tooltips=tooltip(
-                    execution, head="@{name}", words=part.words, swatch=part.colour
+                    execution, head="@{name}", words=part.sentence, swatch=part.colour
                 ),
                 attachment="below",
             ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dask_memdash import terms
 from dask_memdash.store.base import Prefix, Store
-from dask_memdash.views import words
 from dask_memdash.views.tabular import Column, Table, address
 
 
@@ -82,7 +82,7 @@ TASKS = Table(
             "In memory",
             "size",
             _storage("managed"),
-            words.PARTS["managed"],
+            terms.PARTS["managed"].sentence,
             "Storage",
         ),
         Column(
@@ -90,7 +90,7 @@ TASKS = Table(
             "Spilled",
             "size",
             _storage("spilled"),
-            words.PARTS["spilled"],
+            terms.BESIDE["spilled"].sentence,
             "Storage",
         ),
         Column(
@@ -152,13 +152,20 @@ TASKS = Table(
             "Largest output over the median: far above 1 means uneven partitions.",
             "Outputs",
         ),
-        Column("sizeof", "sizeof", "factor", _sizeof, words.SIZEOF, "Outputs"),
+        Column(
+            "sizeof",
+            "sizeof",
+            "factor",
+            _sizeof,
+            terms.CONCEPTS["sizeof"].sentence,
+            "Outputs",
+        ),
         Column(
             "executing",
             "Now",
             "size",
             _execution("executing"),
-            words.PARTS["executing"],
+            terms.PARTS["executing"].sentence,
             "Execution",
         ),
         Column(
@@ -170,7 +177,12 @@ TASKS = Table(
             "Execution",
         ),
         Column(
-            "projected", "Projected", "size", projected, words.PROJECTED, "Execution"
+            "projected",
+            "Projected",
+            "size",
+            projected,
+            terms.CONCEPTS["projected"].sentence,
+            "Execution",
         ),
         Column(
             "peak",
@@ -188,16 +200,28 @@ TASKS = Table(
             "19 of 20 of its tasks need less than this while they run.",
             "Execution",
         ),
-        Column("error", "±", "size", _execution("error"), words.ERROR, "Execution"),
-        Column("leak", "Leaked", "size", _leak, words.LEAK, "Execution"),
+        Column(
+            "error",
+            "±",
+            "size",
+            _execution("error"),
+            terms.CONCEPTS["error"].sentence,
+            "Execution",
+        ),
+        Column(
+            "leak",
+            "Leaked",
+            "size",
+            _leak,
+            terms.CONCEPTS["leak"].sentence,
+            "Execution",
+        ),
         Column(
             "method",
             "Measured",
             "text",
-            lambda prefix: words.METHODS.get(
-                prefix["execution"]["method"], prefix["execution"]["method"]
-            ),
-            words.METHOD,
+            lambda prefix: terms.label(terms.METHODS, prefix["execution"]["method"]),
+            terms.CONCEPTS["method"].sentence,
             "Execution",
         ),
     ),

@@ -19,7 +19,14 @@ from panel.io.state import set_curdoc
 
 import dask_memdash
 from dask_memdash.store.base import Store
-from dask_memdash.views import table_columns, theme, words
+from dask_memdash.text import (
+    UNKNOWN,
+    format_bytes,
+    format_clock,
+    format_duration,
+    format_share,
+)
+from dask_memdash.views import table_columns
 from dask_memdash.views.assets import static_dir
 from dask_memdash.views.base import Context, Text, View, environment
 from dask_memdash.views.browser_state import Shown
@@ -89,7 +96,6 @@ def render_report(store: Store) -> str:
         graphs=report.graphs,
         audits=report.audits,
         cell=_cell,
-        words=words,
     )
 
 
@@ -152,17 +158,17 @@ class _Report:
 def _cell(column: Column, value: Any) -> str:
     """Write a cell of a table in words."""
     if value in (None, ""):
-        return theme.UNKNOWN
+        return UNKNOWN
     if column.kind == "size":
-        return theme.size(value)
+        return format_bytes(value)
     if column.kind == "share":
-        return theme.percent(value, 1)
+        return format_share(value, 1)
     if column.kind == "factor":
         return f"{value:.1f} ×"
     if column.kind == "seconds":
-        return theme.duration(value)
+        return format_duration(value)
     if column.kind == "instant":
-        return theme.clock(value)
+        return format_clock(value)
     if column.kind == "number":
         return f"{value:,}"
     return str(cut(value))

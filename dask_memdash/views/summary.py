@@ -5,16 +5,19 @@ It is the legend of every chart as well, and where MemDash says that it is degra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import panel as pn
 
 from dask_memdash.store.base import Cluster, Store
-from dask_memdash.views import theme
+from dask_memdash.terms import BESIDE, PARTS
+from dask_memdash.text import format_bytes, format_groups
 from dask_memdash.views.base import Context, Text, View
 
 #: Notices shown at most; the others are counted.
 NOTICES = 5
 
-#: Families in the order of the page, with what holds for all their parts.
+#: Families of parts, in the order of the page.
 FAMILIES = {
     "storage": "Storage",
     "execution": "Execution",
@@ -23,21 +26,25 @@ FAMILIES = {
 
 
 def families(cluster: Cluster) -> list[dict[str, object]]:
-    """Group the parts of the breakdown by family, with their sums, in bytes."""
-    breakdown = cluster["breakdown"]
+    """Group the parts of the breakdown by family: parts and sums, written to add up."""
+    breakdown: Mapping[str, int | None] = cluster["breakdown"]  # type: ignore[assignment]
+    groups = {
+        family: {
+            p.name: breakdown[p.name] for p in PARTS.values() if p.family == family
+        }
+        for family in FAMILIES
+    }
+    written = format_groups(groups, breakdown["process"])
     result: list[dict[str, object]] = []
-    for family, title in FAMILIES.items():
-        parts = [part for part in theme.PARTS if part.family == family]
-        values = [breakdown[part.name] for part in parts]  # type: ignore[literal-required]
-        known = [value for value in values if value is not None]
-        lines = list(zip(parts, values, strict=True))
+    for family, (total, sizes) in written.items():
+        lines = [(PARTS[name], size) for name, size in sizes.items()]
         if family == "storage":
-            lines.append((theme.SPILLED, breakdown["spilled"]))
+            lines.append((BESIDE["spilled"], format_bytes(breakdown["spilled"])))
         result.append(
             {
                 "name": family,
-                "title": title,
-                "total": sum(known) if known else None,
+                "title": FAMILIES[family],
+                "total": total,
                 "lines": lines,
                 "error": breakdown["error"] if family == "execution" else None,
             }
@@ -98,6 +105,6 @@ class SummaryView(View):
             families=families(cluster),
             parts=[
                 (part, cluster["breakdown"][part.name])  # type: ignore[literal-required]
-                for part in theme.PARTS
+                for part in PARTS.values()
             ],
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dask_memdash import terms
 from dask_memdash.store.base import Store, Worker
-from dask_memdash.views import words
 from dask_memdash.views.prefix_columns import TASKS
 from dask_memdash.views.tabular import Column, Table, address
 
@@ -38,7 +38,7 @@ def _all_workers(store: Store) -> Sequence[Worker]:
 
 
 def _method(worker: Worker) -> str:
-    return words.METHODS.get(worker["method"], worker["method"])
+    return terms.label(terms.METHODS, worker["method"])
 
 
 WORKERS = Table(
@@ -72,12 +72,23 @@ WORKERS = Table(
             "The worker's memory limit, as Dask knows it.",
         ),
         *(
-            Column(name, words.LABELS[name].capitalize(), "size", _part(name), text)
-            for name, text in words.PARTS.items()
-            if name != "spilled"
+            Column(
+                part.name,
+                part.label.capitalize(),
+                "size",
+                _part(part.name),
+                part.sentence,
+            )
+            for part in terms.PARTS.values()
         ),
-        Column("error", "±", "size", _part("error"), words.ERROR),
-        Column("spilled", "Spilled", "size", _part("spilled"), words.PARTS["spilled"]),
+        Column("error", "±", "size", _part("error"), terms.CONCEPTS["error"].sentence),
+        Column(
+            "spilled",
+            "Spilled",
+            "size",
+            _part("spilled"),
+            terms.BESIDE["spilled"].sentence,
+        ),
         Column(
             "tasks",
             "Tasks running",
@@ -86,7 +97,9 @@ WORKERS = Table(
             "Tasks that run now, or whose output is not stored yet.",
         ),
         Column("threads", "Threads", "number", lambda worker: worker["nthreads"]),
-        Column("method", "Measured", "text", _method, words.METHOD),
+        Column(
+            "method", "Measured", "text", _method, terms.CONCEPTS["method"].sentence
+        ),
     ),
 )
 
@@ -96,13 +109,12 @@ WORKERS = Table(
 
 def kind(incident: Mapping[str, Any]) -> str:
     """Say in words what happened."""
-    return words.KINDS.get(incident["kind"], str(incident["kind"]))
+    return terms.label(terms.KINDS, str(incident["kind"]))
 
 
 def cause(incident: Mapping[str, Any]) -> str:
     """Say in words why it happened, as far as that is known."""
-    found = str(incident["diagnosis"]["cause"])
-    return words.CAUSES.get(found, found)
+    return terms.label(terms.CAUSES, str(incident["diagnosis"]["cause"]))
 
 
 def _worker(incident: Mapping[str, Any]) -> str:
@@ -170,14 +182,18 @@ GRAPHS = Table(
             "verdict",
             "Verdict",
             "state",
-            lambda graph: words.ORDER.get(
-                graph["verdict"]["kind"], graph["verdict"]["kind"]
-            ),
+            lambda graph: terms.label(terms.ORDER_VERDICTS, graph["verdict"]["kind"]),
             "Whether the graph's own order fits the cluster, and was kept to.",
         ),
         Column("tasks", "Tasks", "number", _key("tasks")),
         Column("done", "Done", "number", _key("done")),
-        Column("minimum", "Minimum", "size", _key("minimum"), words.MINIMUM),
+        Column(
+            "minimum",
+            "Minimum",
+            "size",
+            _key("minimum"),
+            terms.CONCEPTS["minimum"].sentence,
+        ),
         Column(
             "minimum_threads",
             "With its threads",
@@ -192,7 +208,13 @@ GRAPHS = Table(
             _key("actual_peak"),
             "Most that was really stored of it.",
         ),
-        Column("run_ahead", "Run-ahead", "size", _key("run_ahead"), words.RUN_AHEAD),
+        Column(
+            "run_ahead",
+            "Run-ahead",
+            "size",
+            _key("run_ahead"),
+            terms.CONCEPTS["run-ahead"].sentence,
+        ),
         Column("capacity", "Capacity", "size", _key("capacity"), "Sum of all limits."),
         Column("time", "Arrived", "instant", _key("time")),
     ),
@@ -209,7 +231,7 @@ def _audited(audit: Mapping[str, Any]) -> str:
 
 def verdict(audit: Mapping[str, Any]) -> str:
     """Say in words whether a worker's limit is right."""
-    return words.LIMITS.get(audit["verdict"], str(audit["verdict"]))
+    return terms.label(terms.LIMIT_VERDICTS, str(audit["verdict"]))
 
 
 LIMITS = Table(

@@ -13,8 +13,10 @@ from typing import Any
 import panel as pn
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Range1d, VBar
 
+from dask_memdash import terms
 from dask_memdash.errors import UnknownPrefixError
 from dask_memdash.store.base import PrefixDetails, SizeBin, Store
+from dask_memdash.text import count, format_bytes, format_share
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.prefix_columns import TASKS, projected, skew
@@ -39,10 +41,10 @@ def distribution(bins: Sequence[SizeBin]) -> dict[str, list[Any]]:
         "range": [
             "empty: at most 1 byte"
             if b["high"] <= 1
-            else f"{theme.size(b['low'])} to {theme.size(b['high'])}"
+            else f"{format_bytes(b['low'])} to {format_bytes(b['high'])}"
             for b in ordered
         ],
-        "share": [theme.percent(b["count"], total) for b in ordered],
+        "share": [format_share(b["count"], total) for b in ordered],
     }
 
 
@@ -55,9 +57,9 @@ def labels(bins: Sequence[SizeBin]) -> dict[float, str]:
     step = max(1, -(-len(sized) // LABELS))
     for number in range(0, len(sized), step):
         if number == 0 or len(sized) - number >= 0.75 * step:
-            found[number - 0.5] = theme.size(sized[number]["low"])
+            found[number - 0.5] = format_bytes(sized[number]["low"])
     if sized:
-        found[len(sized) - 0.5] = theme.size(sized[-1]["high"])
+        found[len(sized) - 0.5] = format_bytes(sized[-1]["high"])
     return found
 
 
@@ -78,12 +80,12 @@ def in_words(bins: Sequence[SizeBin]) -> str:
         return "No output of it has been stored yet."
     empty = sum(b["count"] for b in bins if b["high"] <= 1)
     sized = [b for b in bins if b["high"] > 1 and b["count"]]
-    said = theme.count(total, "output")
+    said = count(total, "output")
     if sized:
-        low, high = theme.size(sized[0]["low"]), theme.size(sized[-1]["high"])
+        low, high = format_bytes(sized[0]["low"]), format_bytes(sized[-1]["high"])
         said += f", from {low} to {high}"
     if empty:
-        said += f"; {theme.percent(empty, total)} ({empty:,}) are empty"
+        said += f"; {format_share(empty, total)} ({empty:,}) are empty"
     return said + "."
 
 
@@ -127,7 +129,7 @@ class PrefixView(View):
                 x="at",
                 top="count",
                 width=0.92,
-                fill_color=theme.PARTS[0].colour,
+                fill_color=terms.PARTS["managed"].colour,
                 line_alpha=0,
             ),
         )

@@ -1,102 +1,18 @@
-"""One palette, one set of words and one way to write numbers, for every view.
+"""How charts are drawn: colours of marks and lines, axes, ticks and tooltips.
 
-The parts of memory come in families: storage is blue, execution is orange, overhead
-is grey.  The colours are told apart by people with any of the common kinds of colour
-blindness, on a light and on a dark ground; hatching and words say the same again.
-``static/memdash.css`` holds the same colours (a test compares them) and everything
-else that can be said in CSS, the colours of axes and texts in charts included.
+The colours of the parts of memory are the glossary's (:mod:`dask_memdash.terms`):
+storage is blue, execution is orange, overhead is grey.  People with any of the common
+kinds of colour blindness can tell them apart, on a light and on a dark ground; patterns
+and labels say the same again.  ``static/memdash.css`` holds the same colours (a test
+compares them) and everything else that can be said in CSS.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import Any
 
 from bokeh.models import AdaptiveTicker, CustomJSHover, CustomJSTickFormatter
 from bokeh.plotting import figure
-from dask.utils import format_bytes
-
-from dask_memdash.views import words
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """How a part of memory is drawn and explained."""
-
-    #: Name in the store's breakdown.
-    name: str
-    label: str
-    #: 'storage', 'execution' or 'overhead'.
-    family: str
-    colour: str
-    #: Bokeh hatch pattern, a single blank for none.
-    hatch: str
-    #: One short clause.
-    brief: str
-    #: One or two sentences for whoever hovers over it.
-    words: str
-
-
-#: The parts that sum to the process, from the axis outwards.
-PARTS = (
-    Part(
-        "managed",
-        "managed",
-        "storage",
-        "#2f74c0",
-        " ",
-        "outputs kept in memory",
-        words.PARTS["managed"],
-    ),
-    Part(
-        "transfer",
-        "in transfer",
-        "storage",
-        "#63b3ed",
-        " ",
-        "shuffle and network buffers",
-        words.PARTS["transfer"],
-    ),
-    Part(
-        "executing",
-        "executing",
-        "execution",
-        "#e8871e",
-        " ",
-        "used by running tasks",
-        words.PARTS["executing"],
-    ),
-    Part(
-        "retained",
-        "retained",
-        "overhead",
-        "#a3adb8",
-        "right_diagonal_line",
-        "freed, kept by the allocator",
-        words.PARTS["retained"],
-    ),
-    Part(
-        "baseline",
-        "baseline",
-        "overhead",
-        "#7b8794",
-        " ",
-        "interpreter, modules, leaks",
-        words.PARTS["baseline"],
-    ),
-)
-
-#: Outputs that lie on disk; drawn apart, for they are no part of the process.
-SPILLED = Part(
-    "spilled",
-    "spilled",
-    "storage",
-    "#2f74c0",
-    "left_diagonal_line",
-    "outputs moved to disk",
-    words.PARTS["spilled"],
-)
 
 #: Colour of deaths and of the limit at which a worker is terminated.
 ALARM = "#c8372d"
@@ -108,64 +24,6 @@ PEAK = "#a3540a"
 FULL = "#b8327f"
 #: Readable on a light and on a dark ground where CSS has no say.
 NEUTRAL = "#7c8794"
-
-#: The kinds in which a worker died.
-DEATHS = ("terminated", "oom-killed", "killed", "crashed", "exited", "lost")
-
-UNKNOWN = "–"
-
-
-def size(value: int | float | None) -> str:
-    """Write bytes for people, as Dask does; a dash for what is not known."""
-    if value is None:
-        return UNKNOWN
-    if value < 0:
-        return "−" + format_bytes(int(-value))
-    return format_bytes(int(value))
-
-
-def percent(part: float | None, whole: float | None) -> str:
-    """Write a share in whole per cent; a dash for what is not known."""
-    if part is None or not whole:
-        return UNKNOWN
-    share = 100 * part / whole
-    if 0 < share < 1:
-        return "< 1 %"
-    return f"{share:.0f} %"
-
-
-def duration(seconds: float | None) -> str:
-    """Write a length of time for people."""
-    if seconds is None:
-        return UNKNOWN
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def count(number: int, singular: str, plural: str | None = None) -> str:
-    """Write a number and what it counts."""
-    noun = singular if number == 1 else plural or singular + "s"
-    return f"{number:,} {noun}"
-
-
-def shorten(text: str, length: int = 28) -> str:
-    """Cut the middle out of a long name, so that both its ends can be read."""
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 2
-    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
-
-
-def clock(instant: float | None) -> str:
-    """Write an instant as the scheduler's local time of day."""
-    if instant is None:
-        return UNKNOWN
-    return time.strftime("%H:%M:%S", time.localtime(instant))
 
 
 def nice_ceiling(value: float) -> float:

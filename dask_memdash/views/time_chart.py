@@ -23,12 +23,13 @@ from bokeh.models import (
     VArea,
 )
 
+from dask_memdash import terms
 from dask_memdash.store.base import History
 from dask_memdash.views import theme
 from dask_memdash.views.base import tooltip
 from dask_memdash.views.time_axis import POINTS, TimeAxis
 
-NAMES = ("time", "process", *(part.name for part in theme.PARTS), "spilled")
+NAMES = ("time", "process", *(part.name for part in terms.PARTS.values()), "spilled")
 
 #: Asks for the history since an instant, in at most so many points.
 Ask = Callable[[float | None, int], History]
@@ -82,8 +83,8 @@ class TimeChart:
     def draw_parts(self) -> None:
         """Draw the areas, what is spilled, the limit and the hover, in this order."""
         plot = self.figure
-        names = [part.name for part in theme.PARTS]
-        for number, part in enumerate(theme.PARTS):
+        names = [part.name for part in terms.PARTS.values()]
+        for number, part in enumerate(terms.PARTS.values()):
             plot.add_glyph(
                 self.source,
                 VArea(
@@ -92,7 +93,7 @@ class TimeChart:
                     y2={"expr": Stack(fields=names[: number + 1])},
                     fill_color=part.colour,
                     fill_alpha=0.9,
-                    hatch_pattern=part.hatch,
+                    hatch_pattern=part.pattern,
                     hatch_color="#ffffff",
                     hatch_alpha=0.35,
                 ),
@@ -103,10 +104,10 @@ class TimeChart:
                 x="time",
                 y1=0,
                 y2="beneath",
-                fill_color=theme.SPILLED.colour,
+                fill_color=terms.BESIDE["spilled"].colour,
                 fill_alpha=0.35,
-                hatch_pattern=theme.SPILLED.hatch,
-                hatch_color=theme.SPILLED.colour,
+                hatch_pattern=terms.BESIDE["spilled"].pattern,
+                hatch_color=terms.BESIDE["spilled"].colour,
                 hatch_alpha=0.8,
                 hatch_scale=8,
             ),
@@ -115,7 +116,7 @@ class TimeChart:
             self.source, Line(x="time", y="process", line_color=theme.NEUTRAL)
         )
         plot.add_layout(self.limit)
-        drawn = [*reversed(theme.PARTS), theme.SPILLED]
+        drawn = [*reversed(list(terms.PARTS.values())), terms.BESIDE["spilled"]]
         sizes = theme.bytes_hover()
         plot.add_tools(
             CrosshairTool(

@@ -14,7 +14,16 @@ from typing import Any
 import panel as pn
 from bokeh.models import ColumnDataSource, HBar, HoverTool, Segment
 
+from dask_memdash import terms
 from dask_memdash.store.base import Breakdown, Store, Worker
+from dask_memdash.text import (
+    UNKNOWN,
+    format_bytes,
+    format_duration,
+    format_parts,
+    format_share,
+    shorten,
+)
 from dask_memdash.views import theme
 from dask_memdash.views.bar_rows import RowChart
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
@@ -22,6 +31,9 @@ from dask_memdash.views.base import Context, Text, View, sync, tooltip
 #: Rows at most, the rest's not counted, and with a map of all workers above them.
 MOST = 40
 MOST_WITH_MAP = 12
+
+#: The outermost part: free memory begins where it ends.
+LAST = list(terms.PARTS)[-1]
 
 #: Height of a bar, in rows.
 BAR = 0.66
@@ -101,7 +113,7 @@ def label(group: list[Worker]) -> str:
     if len(group) > 1:
         return f"{len(group)} in one process"
     name = group[0]["name"]
-    return theme.shorten(f"worker {name}" if name.isdigit() else name, 22)
+    return shorten(f"worker {name}" if name.isdigit() else name, 22)
 
 
 def _row(group: list[Worker]) -> Row:
@@ -115,13 +127,13 @@ def _row(group: list[Worker]) -> Row:
         )
     states = sorted({w["status"] for w in group} - {"running"})
     if states:
-        state = theme.shorten(", ".join(states), 9)
-        said = f"{theme.shorten(said, 18 - len(state) + 3)} ({state})"
+        state = shorten(", ".join(states), 9)
+        said = f"{shorten(said, 18 - len(state) + 3)} ({state})"
     return Row(
         label=said,
         workers=group,
         limit=least_limit(group),
-        parts={p.name: _part(first["breakdown"], p.name) for p in theme.PARTS},
+        parts={p.name: _part(first["breakdown"], p.name) for p in terms.PARTS.values()},
         process=first["breakdown"]["process"],
         spilled=_sum(worker["breakdown"]["spilled"] for worker in group),
         thresholds=dict(first["thresholds"]),  # type: ignore[arg-type]
@@ -141,7 +153,9 @@ def _rest(groups: list[list[Worker]]) -> Row:
         label=f"{len(groups):,} less full",
         workers=[worker for group in groups for worker in group],
         limit=None if None in limits else _sum(limits),
-        parts={p.name: sum(_part(b, p.name) for b in known) for p in theme.PARTS},
+        parts={
+            p.name: sum(_part(b, p.name) for b in known) for p in terms.PARTS.values()
+        },
         process=_sum(breakdown["process"] for breakdown in known),
         spilled=_sum(w["breakdown"]["spilled"] for group in groups for w in group),
         note="The sum of all workers that have no row of their own.",
@@ -153,8 +167,8 @@ def _running(row: Row) -> str:
     if not tasks:
         return "no task is running"
     named = [
-        f"{theme.shorten(task['key'], 44)} "
-        f"({theme.size(task['bytes'])}, {theme.duration(task['seconds'])})"
+        f"{shorten(task['key'], 44)} "
+        f"({format_bytes(task['bytes'])}, {format_duration(task['seconds'])})"
         for task in tasks[:TASKS_NAMED]
     ]
     if len(tasks) > TASKS_NAMED:
@@ -179,14 +193,14 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
             ", ".join(sorted({w["status"] for w in row.workers})) for row in shown
         ],
         "threads": [sum(w["nthreads"] for w in row.workers) for row in shown],
-        "process": [theme.size(row.process) for row in shown],
-        "limit": [theme.size(row.limit) for row in shown],
-        "spilled": [theme.size(row.spilled) for row in shown],
+        "process": [format_bytes(row.process) for row in shown],
+        "limit": [format_bytes(row.limit) for row in shown],
+        "spilled": [format_bytes(row.spilled) for row in shown],
         "running": [_running(row) for row in shown],
         "note": [row.note for row in shown],
         "end": [],
     }
-    for part in theme.PARTS:
+    for part in terms.PARTS.values():
         for column in ("from", "to", "size"):
             data[f"{column}_{part.name}"] = []
     for row in shown:
@@ -195,21 +209,22 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
         factor = scale / whole if summed and whole and scale else 1
         data["end"].append(whole * factor)
         level = 0.0
-        for part in theme.PARTS:
+        written = format_parts(row.parts, row.process)
+        for part in terms.PARTS.values():
             value = row.parts[part.name]
             data[f"from_{part.name}"].append(level)
             level += value * factor
             data[f"to_{part.name}"].append(level)
-            text = f"{theme.size(value)}, {theme.percent(value, row.process)}"
+            text = f"{written[part.name]}, {format_share(value, row.process)}"
             data[f"size_{part.name}"].append(
-                text if row.process is not None else theme.UNKNOWN
+                text if row.process is not None else UNKNOWN
             )
     return data
 
 
 def _figures(row: Row) -> str:
-    share = theme.percent(row.process, row.limit) if row.limit else ""
-    return f"{theme.size(row.process):>11} {share:>6}"
+    share = format_share(row.process, row.limit) if row.limit else ""
+    return f"{format_bytes(row.process):>11} {share:>6}"
 
 
 def lines(shown: list[Row]) -> dict[str, list[Any]]:
@@ -226,8 +241,10 @@ def lines(shown: list[Row]) -> dict[str, list[Any]]:
                 data["bottom"].append(number + 0.42)
                 data["colour"].append(colour)
                 data["dash"].append(dash)
-                share = theme.percent(at, row.limit)
-                data["what"].append(f"{name}: {theme.size(at)} ({share} of the limit)")
+                share = format_share(at, row.limit)
+                data["what"].append(
+                    f"{name}: {format_bytes(at)} ({share} of the limit)"
+                )
                 data["means"].append(f"From here {means}.")
     return data
 
@@ -276,7 +293,7 @@ class WorkersView(View):
             self.source,
             HBar(
                 y="row",
-                left=f"to_{theme.PARTS[-1].name}",
+                left=f"to_{LAST}",
                 right="end",
                 height=BAR,
                 fill_alpha=0,
@@ -295,7 +312,7 @@ class WorkersView(View):
                 attachment="above",
             )
         )
-        for part in theme.PARTS:
+        for part in terms.PARTS.values():
             bars = self.chart.bars(self.source, part, y="row", height=BAR)
             rows = [(part.label, f"@{{size_{part.name}}} of the process"), *usage]
             if part.family == "execution":
@@ -304,7 +321,7 @@ class WorkersView(View):
                 HoverTool(
                     renderers=[bars],
                     tooltips=tooltip(
-                        rows, head="@{name}", words=part.words, swatch=part.colour
+                        rows, head="@{name}", words=part.sentence, swatch=part.colour
                     ),
                     attachment="below",
                 )
@@ -336,7 +353,7 @@ class WorkersView(View):
         self.empty.write(empty=not shown)
         self.chart.figure.visible = bool(shown)
         data = self.once("columns of workers", lambda: columns(shown))
-        ends = [*data["end"], *data[f"to_{theme.PARTS[-1].name}"]]
+        ends = [*data["end"], *data[f"to_{LAST}"]]
         self.chart.fit(len(shown), max(ends, default=0))
         sync(self.source, data)
         sync(self.lines, self.once("lines of workers", lambda: lines(shown)))

@@ -16,6 +16,7 @@ import panel as pn
 from bokeh.models import ColumnDataSource, CustomJS, HoverTool, Range1d, Rect, TapTool
 
 from dask_memdash.store.base import Store, Worker
+from dask_memdash.text import count, format_bytes
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.tabular import address
@@ -87,7 +88,7 @@ def _about(full: int | None, limit: int | None) -> str:
         return "not measured yet"
     if limit is None:
         return "no memory limit"
-    return f"about {100 * full / SHADES:.0f} % of {theme.size(limit)}"
+    return f"about {100 * full / SHADES:.0f} % of {format_bytes(limit)}"
 
 
 def in_words(groups: list[list[Worker]]) -> str:
@@ -97,7 +98,7 @@ def in_words(groups: list[list[Worker]]) -> str:
         return f"{len(groups):,} processes without a memory limit."
     full, half = sum(f >= 0.8 for f in known), sum(0.5 <= f < 0.8 for f in known)
     return (
-        f"Of {theme.count(len(known), 'process', 'processes')}, at 80 % of the limit "
+        f"Of {count(len(known), 'process', 'processes')}, at 80 % of the limit "
         f"or more: {full:,}; at 50 to 80 %: {half:,}; "
         f"below: {len(known) - full - half:,}."
     )

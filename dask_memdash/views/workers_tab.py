@@ -14,6 +14,7 @@ from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Quad, Range1d
 
 from dask_memdash.errors import UnknownWorkerError
 from dask_memdash.store.base import PastTask, Store, Worker
+from dask_memdash.text import format_bytes, format_clock
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.table import ServedTable
@@ -62,9 +63,9 @@ def lanes(ran: Sequence[PastTask], until: float) -> dict[str, list[Any]]:
         "colour": [tint[task["prefix"]] for task in shown],
         "key": [task["key"] for task in shown],
         "prefix": [task["prefix"] for task in shown],
-        "peak": [theme.size(task["peak"]) for task in shown],
+        "peak": [format_bytes(task["peak"]) for task in shown],
         "state": [
-            "running" if task["running"] else f"seen until {theme.clock(task['seen'])}"
+            "running" if task["running"] else f"seen until {format_clock(task['seen'])}"
             for task in shown
         ],
     }
@@ -160,7 +161,9 @@ class WorkerView(View):
         query = self.shown.table(WORKERS.name)
         self.table.draw(self.store, query, address("worker", chosen), self.once)
         worker = self._find(chosen)
-        self.about.write(worker=worker, asked=chosen, label=worker_label)
+        self.about.write(
+            worker=worker, asked=chosen, name=worker_label(worker) if worker else ""
+        )
         self.running.write(worker=worker)
         drawn = worker is not None and self._draw_memory(worker)
         self.chart.figure.visible = drawn

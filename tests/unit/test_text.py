@@ -62,12 +62,49 @@ def test_long_names_keep_both_ends_and_long_keys_their_beginning():
     assert text.short("abcdefghij", 7) == "abcdef…"
 
 
+def digits(written):
+    """Return the number and the unit of a size; what is too small counts as 0."""
+    if written == "0" or written.startswith("<"):
+        return 0.0, ""
+    number, unit = written.split()
+    return float(number), unit
+
+
 @given(st.lists(st.integers(0, 2**45), min_size=1, max_size=7))
 def test_parts_beside_their_sum_add_up_as_shown(sizes):
     total = sum(sizes)
     shown = text.format_parts({str(n): size for n, size in enumerate(sizes)}, total)
-    numbers = [float(part.split()[0]) for part in shown.values()]
-    units = {part.split()[1] for part in shown.values() if part != "0"}
-    whole = text.format_bytes(total).split()
-    assert sum(numbers) == pytest.approx(float(whole[0]), abs=1e-9)
-    assert units <= {whole[1]}
+    numbers, units = zip(*map(digits, shown.values()), strict=True)
+    whole, unit = text.format_bytes(total).split()
+    assert sum(numbers) == pytest.approx(float(whole), abs=1e-9)
+    assert set(units) <= {unit, ""}
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=4, max_size=4))
+def test_groups_of_parts_add_up_as_shown(sizes):
+    a, b, c, d = sizes
+    groups = {"ab": {"a": a, "b": b}, "cd": {"c": c, "d": d}}
+    shown = text.format_groups(groups, sum(sizes))
+    whole = digits(text.format_bytes(sum(sizes)))[0]
+    sums = [digits(of_group)[0] for of_group, _ in shown.values()]
+    assert sum(sums) == pytest.approx(whole, abs=1e-9)
+    for of_group, parts in shown.values():
+        total = sum(digits(part)[0] for part in parts.values())
+        assert digits(of_group)[0] == pytest.approx(total, abs=1e-9)
+
+
+def test_a_part_below_the_last_digit_is_not_written_as_nothing():
+    parts = {"large": 2 * 2**30 - 2**20, "small": 2**20, "none": 0}
+    shown = text.format_parts(parts, 2 * 2**30)
+    assert shown == {"large": "2.00 GiB", "small": "< 0.01 GiB", "none": "0"}
+
+
+@pytest.mark.parametrize("total", [None, 5 * MiB])
+def test_parts_that_are_no_parts_of_the_sum_are_written_one_by_one(total):
+    shown = text.format_parts({"a": 3 * MiB, "b": MiB}, total)
+    assert shown == {"a": "3 MiB", "b": "1 MiB"}
+
+
+def test_a_part_that_is_not_known_is_a_dash():
+    shown = text.format_parts({"a": 3 * MiB, "b": None}, 3 * MiB)
+    assert shown == {"a": "3 MiB", "b": "–"}

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from dask_memdash import terms
 from dask_memdash.errors import MemDashError
 from dask_memdash.views import assets, theme
 from dask_memdash.views.base import environment
@@ -25,7 +26,7 @@ def sources():
 
 def test_colours_in_css_are_those_of_the_charts():
     css = dict(re.findall(r"--md-(\w+): (#\w{6});", text("memdash.css").split("@")[0]))
-    for part in theme.PARTS:
+    for part in terms.PARTS.values():
         assert css[part.name] == part.colour
     assert css["alarm"] == theme.ALARM
     assert css["caution"] == theme.CAUTION

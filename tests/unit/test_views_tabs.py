@@ -30,7 +30,7 @@ def test_chosen_worker_is_drawn_with_its_thresholds_and_what_it_runs():
     assert view.thresholds["pause"].visible
     assert "1001 on 10.0.0.1" in view.about.pane.object
     assert "(&#39;sum&#39;, 1)" in view.running.pane.object
-    assert "± 5.00 MiB" in view.about.pane.object
+    assert "± 5 MiB" in view.about.pane.object
 
 
 def test_threshold_that_is_off_is_not_drawn_over_time():
@@ -79,13 +79,13 @@ def test_empty_outputs_stand_apart_and_are_said_in_words():
     assert data["count"] == [5, 30, 2]
     assert data["share"] == ["14 %", "81 %", "5 %"]
     assert tasks_tab.in_words(bins) == (
-        "37 outputs, from 8.00 MiB to 10.00 MiB; 14 % (5) are empty."
+        "37 outputs, from 8 MiB to 10 MiB; 14 % (5) are empty."
     )
     assert tasks_tab.labels(bins) == {
         -2: "empty",
-        -0.5: "8.00 MiB",
-        0.5: "9.00 MiB",
-        1.5: "10.00 MiB",
+        -0.5: "8 MiB",
+        0.5: "9 MiB",
+        1.5: "10 MiB",
     }
 
 
@@ -112,11 +112,11 @@ def test_estimated_peaks_are_drawn_with_their_error_and_audits_are_told():
     view = view_of(PrefixView, store, tab="tasks", chosen="sum")
     said = view.about.pane.object
     assert said.count("md-whisker") == 3
-    assert "± 6.00 MiB" in said
-    assert "120.00 MiB" in said, "projected: two tasks of 60 MiB"
+    assert "± 6 MiB" in said
+    assert "120 MiB" in said, "projected: two tasks of 60 MiB"
     assert "<strong>too light</strong>" in said
     assert "memory maps" in said
-    assert "1.00 MiB a task, 70.00 MiB in all" in said
+    assert "1 MiB a task, 70 MiB in all" in said
 
 
 # --- order and limits ----------------------------------------------------------------

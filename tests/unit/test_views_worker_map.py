@@ -42,13 +42,13 @@ def test_cells_stand_in_the_order_of_names_from_the_top_left():
 def test_cell_is_as_dark_as_its_process_is_full():
     cells = worker_map.cells(processes(filled(3, (0, 512, 1024)).all_workers))
     assert cells["shade"] == [0.06, 0.53, 1.0]
-    assert cells["about"][1] == "about 50 % of 1.00 GiB"
+    assert cells["about"][1] == "about 50 % of 1 GiB"
 
 
 def test_process_over_its_limit_is_no_darker_than_dark():
     cells = worker_map.cells(processes(filled(1, (3000,)).all_workers))
     assert cells["shade"] == [1.0]
-    assert cells["about"] == ["about 295 % of 1.00 GiB"]
+    assert cells["about"] == ["about 295 % of 1 GiB"]
 
 
 def test_small_moves_change_no_cell():
