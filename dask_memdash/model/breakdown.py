@@ -47,6 +47,9 @@ class Reading:
     shuffle_disk: int | None = None
     #: Dask's own split of what it does not manage.
     unmanaged_old: int | None = None
+    #: State of actors; arguments, closures and records of tasks; as far as counted.
+    actors: int | None = None
+    graph: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,8 @@ def join_readings(readings: Sequence[Reading]) -> Reading:
         inputs=_sum(r.inputs for r in readings),
         shuffle_disk=_sum(r.shuffle_disk for r in readings),
         unmanaged_old=newest.unmanaged_old,
+        actors=_sum(r.actors for r in readings),
+        graph=_sum(r.graph for r in readings),
     )
 
 

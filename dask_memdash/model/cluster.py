@@ -31,11 +31,13 @@ from dask_memdash.model.events import (
     Ticked,
     WorkerAdded,
     WorkerClosing,
+    WorkerLeaving,
     WorkerRemoved,
     WorkerReported,
     WorkerSampled,
     WorkersRestarting,
     WorkerStatusChanged,
+    WorkerTimedOut,
 )
 from dask_memdash.model.evidence import observe
 from dask_memdash.model.graph_index import GraphIndex
@@ -135,6 +137,9 @@ class ClusterModel:
         worker.reading = event.reading
         if event.reading.managed_claimed != worker.claimed:
             worker.reading = replace(event.reading, managed_claimed=worker.claimed)
+        worker.graph = worker.graph if event.graph is None else event.graph
+        worker.actors = worker.actors if event.actors is None else event.actors
+        worker.spill_room = event.spill_room
         worker.cost, worker.nanny_cost = event.cost, event.nanny_cost
         if worker.first_base is None:
             worker.first_base = event.reading.base
@@ -191,6 +196,20 @@ class ClusterModel:
         worker = self.processes.workers.get(event.address)
         if worker is not None:
             worker.closing = event.reason
+
+    def _worker_timed_out(self, event: WorkerTimedOut) -> None:
+        worker = self.processes.workers.get(event.address)
+        if worker is not None:
+            worker.unresponsive = event.silent
+
+    def _worker_leaving(self, event: WorkerLeaving) -> None:
+        worker = self.processes.workers.get(event.address)
+        if worker is not None:
+            self.prefixes.replace_held(worker.held, event.held)
+            worker.held, worker.held_share = event.held, event.held_share
+            worker.leaving = event.assigned
+            if event.graph and not worker.graph:
+                worker.graph = event.graph
 
     def _workers_restarting(self, event: WorkersRestarting) -> None:
         for worker in self.processes.workers.values():
@@ -335,6 +354,8 @@ HANDLERS: dict[type, Callable[[ClusterModel, Any], None]] = {
     WorkerSampled: ClusterModel._worker_sampled,
     WorkerStatusChanged: ClusterModel._status_changed,
     WorkerClosing: ClusterModel._worker_closing,
+    WorkerTimedOut: ClusterModel._worker_timed_out,
+    WorkerLeaving: ClusterModel._worker_leaving,
     WorkersRestarting: ClusterModel._workers_restarting,
     WorkerRemoved: ClusterModel._worker_removed,
     DeathReported: ClusterModel._death_reported,

@@ -44,6 +44,56 @@ class StorageRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class GraphRow:
+    """What tasks of one prefix weigh on a worker as they were sent; sizes in bytes."""
+
+    #: Tasks that the worker was sent and has not forgotten, run or not.
+    tasks: int
+    #: Their functions' closures and arguments, as far as looked into.
+    arguments: int
+    #: Dask's own records of them, estimated.
+    records: int
+
+    @property
+    def size(self) -> int:
+        """All that the worker holds of them, in bytes."""
+        return self.arguments + self.records
+
+
+@dataclass(frozen=True, slots=True)
+class ActorRow:
+    """State of the actors of one prefix on a worker; sizes in bytes."""
+
+    actors: int
+    #: What they hold, as far as looked into.
+    size: int
+    #: By how much that has grown since each was looked at first.
+    grown: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpillRoom:
+    """How much more a worker can spill, in bytes; None where not known."""
+
+    #: Most that it may have on disk (``max-spill``); None: as much as fits.
+    max_spill: int | None = None
+    #: Free on the disk that it spills to.
+    disk_free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInputs:
+    """Inputs of a task, as the scheduler knows them; sizes in bytes."""
+
+    #: Inputs, and the sum of their sizes.
+    count: int
+    size: int
+    #: Of them copies that its worker has, or has to fetch, of what others hold too.
+    n_fetched: int
+    fetched: int
+
+
+@dataclass(frozen=True, slots=True)
 class Executing:
     """A task that is running, or whose output is not stored yet, on a worker."""
 
@@ -61,6 +111,8 @@ class Executing:
     #: By how much these may be wrong.
     error: int | None
     method: str
+    #: RSS of its worker when it began, in bytes; None where that was not read.
+    rss_at_begin: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +176,10 @@ class TaskInfo:
     group: str
     #: The scheduler's priority tuple, None where it has none.
     priority: tuple[float, ...] | None
+    #: Its inputs; None where they have not been looked at.
+    inputs: TaskInputs | None = None
+    #: Its arguments and closures, in bytes; None where they have not been looked at.
+    arguments: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +202,18 @@ class Held:
     types: tuple[str, ...] = ()
     #: Client → the 'pinned' bytes that it wants, perhaps with others.
     clients: dict[str, int] = field(default_factory=dict)
+    #: Number of outputs.
+    keys: int = 0
+    #: Of what it holds, what other workers have a copy of, whoever had it first.
+    shared: int = 0
+    n_shared: int = 0
+    #: Most workers that hold one of them.
+    max_copies: int = 0
+
+    @property
+    def size(self) -> int:
+        """All of these outputs, as Dask's sizeof says, in bytes."""
+        return sum(self.because.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +271,11 @@ class WorkerReported:
     nanny_cost: SelfCost = field(default_factory=SelfCost)
     #: What limits the worker's memory; None when nothing has changed.
     limits: LimitReport | None = None
+    #: Arguments and records of its tasks, and state of its actors, by prefix: the
+    #: largest; None when nothing has changed.
+    graph: dict[str, GraphRow] | None = None
+    actors: dict[str, ActorRow] | None = None
+    spill_room: SpillRoom = SpillRoom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +310,32 @@ class WorkerClosing:
     time: float
     address: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTimedOut:
+    """The scheduler gives a worker up: it has not been heard of for ``worker-ttl``."""
+
+    time: float
+    address: str
+    #: For how long, in seconds.
+    silent: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLeaving:
+    """What a worker holds at the instant before the scheduler lets go of it."""
+
+    time: float
+    address: str
+    #: Prefix → its outputs, and why they are held.
+    held: dict[str, Held]
+    #: Share of its outputs that was looked at; `held` is scaled up from it.
+    held_share: float = 1.0
+    #: The first of its assigned tasks by priority, with their inputs.
+    assigned: tuple[TaskInfo, ...] = ()
+    #: Prefix → arguments and records of the assigned tasks.
+    graph: dict[str, GraphRow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,6 +523,8 @@ Event = (
     | WorkerSampled
     | WorkerStatusChanged
     | WorkerClosing
+    | WorkerTimedOut
+    | WorkerLeaving
     | WorkersRestarting
     | WorkerRemoved
     | DeathReported

@@ -12,7 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dask_memdash.model.events import Held, Thresholds, Weighed
+from dask_memdash.model.events import (
+    ActorRow,
+    GraphRow,
+    Held,
+    SpillRoom,
+    Thresholds,
+    Weighed,
+)
 from dask_memdash.model.prefixes import Prefixes, PrefixState
 from dask_memdash.model.processes import ProcessState, WorkerState
 
@@ -97,8 +104,12 @@ class Evidence:
     thresholds: Thresholds
     #: Prefix → what it usually needs: those that ran, were stored or leave most.
     expected: dict[str, Expected] = field(default_factory=dict)
-    #: Prefix → why its outputs on this worker were held, as last looked at.
+    #: Prefix → why its outputs on this worker were held: at the instant of its removal,
+    #: else as last looked at.
     held: dict[str, Held] = field(default_factory=dict)
+    #: Share of its outputs that was looked at when it was removed, and `held` scaled up
+    #: from it; None: `held` is of an earlier look.
+    held_share: float | None = None
     #: Prefix → what Dask believed to be in RAM of it.
     claimed: dict[str, int] = field(default_factory=dict)
     #: Prefix → what tasks that are still to run wait for, over the whole cluster.
@@ -107,6 +118,12 @@ class Evidence:
     baseline: tuple[tuple[float, int], ...] = ()
     order: OrderFacts | None = None
     host: HostFacts | None = None
+    #: Prefix → arguments and records of tasks that the worker was sent.
+    graph: dict[str, GraphRow] = field(default_factory=dict)
+    #: Prefix → state of the actors on the worker.
+    actors: dict[str, ActorRow] = field(default_factory=dict)
+    #: How much more the worker could spill, as last reported.
+    spill_room: SpillRoom = field(default=SpillRoom())
 
 
 def expected_of(state: PrefixState) -> Expected:
@@ -180,9 +197,15 @@ def largest(sizes: Mapping[str, int], most: int = MAX_PREFIXES) -> list[str]:
 
 
 def observe(worker: WorkerState, process: ProcessState, prefixes: Prefixes) -> Evidence:
-    """Take a copy of what is known of a worker and of the prefixes on it."""
-    rows = {name: row.claimed + row.spilled for name, row in worker.rows.items()}
-    stored = largest(rows)
+    """Take a copy of what is known of a worker and of the prefixes on it.
+
+    Of what it has stored since its last report, or before its first one, the
+    scheduler's own books say the size, if they were looked at.
+    """
+    sizes = {name: row.claimed + row.spilled for name, row in worker.rows.items()}
+    for name, held in worker.held.items():
+        sizes[name] = max(held.size, sizes.get(name, 0))
+    stored = largest(sizes)
     running = [task.prefix for task in worker.executing]
     history = process.history.columns()
     return Evidence(
@@ -192,11 +215,28 @@ def observe(worker: WorkerState, process: ProcessState, prefixes: Prefixes) -> E
             prefixes, [*running, *leaving(prefixes), *churning(prefixes), *stored]
         ),
         held={name: worker.held[name] for name in stored if name in worker.held},
-        claimed={name: worker.rows[name].claimed for name in stored},
+        held_share=worker.held_share,
+        claimed={name: _claimed(worker, name) for name in stored},
         awaited={
             name: prefixes.by_name[name].awaited
             for name in stored
             if name in prefixes.by_name
         },
         baseline=thin(history["time"], history["baseline"]),
+        graph=worker.graph,
+        actors=worker.actors,
+        spill_room=worker.spill_room,
     )
+
+
+def _claimed(worker: WorkerState, name: str) -> int:
+    """Return what Dask believes to be in RAM of a prefix, in bytes.
+
+    An earlier look at why outputs are held says nothing of what is stored by now.
+    """
+    row = worker.rows.get(name)
+    claimed = row.claimed if row is not None else 0
+    if worker.held_share is None or name not in worker.held:
+        return claimed
+    spilled = row.spilled if row is not None else 0
+    return max(claimed, worker.held[name].size - spilled)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dask_memdash.model.breakdown import Breakdown
-from dask_memdash.model.events import DeathReported, Executing, TaskInfo
+from dask_memdash.model.events import DeathReported, Executing, TaskInfo, TaskInputs
 from dask_memdash.model.evidence import Evidence
 from dask_memdash.model.graph_index import GraphIndex
 
@@ -72,6 +72,15 @@ class Suspect:
     #: Earlier deaths at which the same task was executing, oldest first.
     attempts: tuple[str, ...]
     method: str
+    #: By how much the worker's RSS had grown since this task began, in bytes: the most
+    #: that it can be charged with.  None where that is not known.
+    grown: int | None = None
+    #: RSS of the worker when it began, in bytes.
+    rss_at_begin: int | None = None
+    #: Its inputs; None where not known.
+    inputs: TaskInputs | None = None
+    #: Its arguments and closures, in bytes; None where not known.
+    arguments: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +161,9 @@ class Incident:
     reported: bool = False
     #: Seconds that were added to the report's instants, as the clocks differ.
     clock_offset: float = 0.0
+    #: For how many seconds it had not been heard of when the scheduler gave it up
+    #: (``worker-ttl``); None where that is not why it is gone.
+    unresponsive: float | None = None
     #: Seconds of work to repeat for the keys lost; None where not known.
     seconds_lost: float | None = None
     #: When a worker was back in its place; None until then.

@@ -26,10 +26,14 @@ from dask_memdash.model.breakdown import (
     scale,
 )
 from dask_memdash.model.events import (
+    ActorRow,
     Executing,
+    GraphRow,
     Held,
     SelfCost,
+    SpillRoom,
     StorageRow,
+    TaskInfo,
     Thresholds,
     WorkerAdded,
 )
@@ -81,6 +85,17 @@ class WorkerState:
     #: What it was seen to run lately.
     task_history: TaskHistory = field(default_factory=TaskHistory)
     held: dict[str, Held] = field(default_factory=dict)
+    #: Share of its outputs that was looked at for `held` as it was about to be removed;
+    #: None until then.
+    held_share: float | None = None
+    #: Assigned tasks as it was about to be removed, with their inputs.
+    leaving: tuple[TaskInfo, ...] = ()
+    #: Arguments and records of its tasks, and state of its actors, by prefix.
+    graph: dict[str, GraphRow] = field(default_factory=dict)
+    actors: dict[str, ActorRow] = field(default_factory=dict)
+    spill_room: SpillRoom = field(default_factory=SpillRoom)
+    #: Seconds without a word for which the scheduler gave it up; None if it did not.
+    unresponsive: float | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     method: str = "none"
     #: Where its own figures come from: 'heartbeat' or 'scheduler' (none yet).

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import types
 import typing
+from dataclasses import replace
 
 import pytest
 from builders import MiB, executing, finished, info, row
@@ -15,25 +16,31 @@ from dask_memdash.model import events
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.events import (
     EVENTS,
+    ActorRow,
     DeathReported,
     GraphArrived,
     GraphChecked,
+    GraphRow,
     Held,
     MemoryErrorRaised,
     Noticed,
     OutputsMoved,
     SpillFailed,
+    SpillRoom,
     StorageHeld,
+    TaskInputs,
     TaskKilled,
     Thresholds,
     Ticked,
     WorkerAdded,
     WorkerClosing,
+    WorkerLeaving,
     WorkerRemoved,
     WorkerReported,
     WorkerSampled,
     WorkersRestarting,
     WorkerStatusChanged,
+    WorkerTimedOut,
     from_dict,
     to_dict,
 )
@@ -75,10 +82,22 @@ EXAMPLES = {
         thresholds=Thresholds(target=1, spill=2, pause=None, terminate=4),
         method="estimated",
         notices=("one", "two"),
+        graph={"sum": GraphRow(2, 5, 13_000)},
+        actors={"counter": ActorRow(1, 9, 4)},
+        spill_room=SpillRoom(max_spill=None, disk_free=8),
     ),
     WorkerSampled: WorkerSampled(1.0, "tcp://a:1", 17, 4, READING, TASKS, ("one",)),
     WorkerStatusChanged: WorkerStatusChanged(1.0, "tcp://a:1", "paused"),
     WorkerClosing: WorkerClosing(1.0, "tcp://a:1", "nanny-close"),
+    WorkerTimedOut: WorkerTimedOut(1.0, "tcp://a:1", 31.5),
+    WorkerLeaving: WorkerLeaving(
+        time=1.0,
+        address="tcp://a:1",
+        held={"sum": Held(1, 2, {"open": 2}, because={"awaited": 2}, keys=1)},
+        held_share=0.25,
+        assigned=(replace(info("open-2"), inputs=TaskInputs(2, 9, 1, 4), arguments=5),),
+        graph={"open": GraphRow(1, 5, 6_500)},
+    ),
     WorkersRestarting: WorkersRestarting(1.0),
     WorkerRemoved: WorkerRemoved(
         time=1.0,
