@@ -83,6 +83,10 @@ SUSPECT = {
     "attempts",
     "method",
     "expected",
+    "grown",
+    "rss_at_begin",
+    "inputs",
+    "arguments",
 }
 
 
