@@ -146,6 +146,8 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
             **_fields(COUNT, "tasks", "done", "threads"),
             **_fields(SIZE, "minimum", "minimum_threads", "actual_peak", "run_ahead"),
             **_fields(SIZE, "capacity", "uncertainty"),
+            "need": (("need", "bytes"), SIZE),
+            "need_prefix": (("need", "prefix"), TEXT),
             "verdict": (("verdict", "kind"), TEXT),
             "text": (("verdict", "text"), TEXT),
         },

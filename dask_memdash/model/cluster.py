@@ -54,6 +54,7 @@ from dask_memdash.model.order_log import OrderLog
 from dask_memdash.model.pauses import Pauses
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import Processes, WorkerState, history_row
+from dask_memdash.model.room import Room, room_of
 from dask_memdash.model.worker_errors import Replacements, WorkerErrors
 
 #: Least time between two points of a history, in seconds.
@@ -262,12 +263,10 @@ class ClusterModel:
     def _outputs_moved(self, event: OutputsMoved) -> None:
         self.orders.move(event, *self._strength())
 
-    def _strength(self) -> tuple[int, int | None]:
-        """Return the cluster's threads, and the sum of the limits if all have one."""
-        limits = [process.limit for process in self.processes.by_key.values()]
-        known = [limit for limit in limits if limit is not None]
+    def _strength(self) -> tuple[int, Room]:
+        """Return the cluster's threads, and what its workers have room for."""
         threads = sum(w.info.nthreads for w in self.processes.workers.values())
-        return threads, sum(known) if known and len(known) == len(limits) else None
+        return threads, room_of(self.processes)
 
     def _storage_held(self, event: StorageHeld) -> None:
         worker = self.processes.workers.get(event.address)

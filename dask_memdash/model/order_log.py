@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 
 from dask_memdash.model.events import GraphArrived, GraphChecked, OutputsMoved
 from dask_memdash.model.graph_columns import GIVEN, GraphColumns, RootGroup, read
+from dask_memdash.model.room import Room
 
 #: Graphs listed at most; the oldest go first.
 MAX_GRAPHS = 100
@@ -119,14 +120,19 @@ class GraphRecord:
     held: int = 0
     #: Most that was held.
     peak: int = 0
-    #: Threads of the cluster, and the sum of its workers' limits (None when any has
-    #: none), when it had most threads while this ran: a worker that dies comes back.
+    #: Threads of the cluster, and what its workers have room for, when it had most
+    #: threads while this ran: a worker that dies comes back.
     threads: int = 0
-    capacity: int | None = None
+    room: Room = field(default_factory=Room)
     #: Whether the scheduler has forgotten its tasks; when, in Unix seconds.
     ended: float | None = None
     #: Grows with every change.
     version: int = 0
+
+    @property
+    def capacity(self) -> int | None:
+        """What the workers can store together; None where not known."""
+        return self.room.storage
 
     @property
     def finished(self) -> bool:
@@ -207,19 +213,19 @@ class OrderLog:
         # Those whose outputs still move, newest first.
         self._followed: list[GraphRecord] = []
 
-    def add(self, event: GraphArrived, threads: int, capacity: int | None) -> None:
+    def add(self, event: GraphArrived, threads: int, room: Room) -> None:
         """List a graph; follow it where it came with its tasks.
 
         Parameters
         ----------
-        threads, capacity
+        threads, room
             Of the cluster, as in :class:`GraphRecord`.
         """
         columns = event.columns
         total = event.tasks or sum(map(len, event.priorities.values()))
         record = GraphRecord(event.graph, event.name, event.time, total)
         record.roots = event.roots
-        record.threads, record.capacity = threads, capacity
+        record.threads, record.room = threads, room
         record.uncovered = event.uncovered or ("" if columns else NO_COLUMNS)
         if columns is not None:
             record.uncovered = self._refusal(columns)
@@ -233,7 +239,7 @@ class OrderLog:
         self.graphs[event.graph] = record
         self._make_room()
 
-    def move(self, event: OutputsMoved, threads: int, capacity: int | None) -> None:
+    def move(self, event: OutputsMoved, threads: int, room: Room) -> None:
         """Take note of outputs that were stored or have left.
 
         A key that several graphs share counts in each of them.
@@ -241,7 +247,7 @@ class OrderLog:
         followed = self._followed
         for record in followed:
             if not record.finished and threads >= record.threads:
-                record.threads, record.capacity = threads, capacity
+                record.threads, record.room = threads, room
         moves = _integers("q", event.moves)
         for record in followed:
             if event.graph in ("", record.id):

@@ -416,7 +416,7 @@ class OrderVerdict(TypedDict):
     """Whether a graph's order fits the cluster, in one sentence."""
 
     kind: str
-    """'fits', 'runs-ahead', 'cannot-fit' or 'unknown'."""
+    """'fits', 'runs-ahead', 'cannot-fit', 'stuck' or 'unknown'."""
     text: str
     """One sentence with numbers, and what to change."""
 
@@ -470,6 +470,16 @@ class WhatIf(TypedDict):
     minimum: int
 
 
+class GraphNeed(TypedDict):
+    """What one task needs at once, in bytes: inputs, and its peak or its output."""
+
+    prefix: str
+    bytes: int
+    has: int | None
+    """What the roomiest worker has for one task when it is empty: its terminate
+    threshold (its limit without one) less what it takes when idle."""
+
+
 class Graph(TypedDict):
     """Storage of one graph against its own order; sizes in bytes."""
 
@@ -490,7 +500,10 @@ class Graph(TypedDict):
     the same number of finished tasks."""
     run_ahead_position: int | None
     capacity: int | None
-    """Sum of the workers' limits; ``None`` when any has none."""
+    """What the workers can store together: the limit of each, or its pause threshold
+    where it cannot spill, less what it takes when idle; ``None`` where not known."""
+    need: GraphNeed | None
+    """Of the task that needs most at once; ``None`` where that is not known."""
     verdict: OrderVerdict
     run_ahead_by: list[PrefixBytes]
     """What `run_ahead` consists of, largest first."""

@@ -29,7 +29,7 @@ from dask_memdash.errors import UnknownGraphError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.evidence import OrderFacts
 from dask_memdash.model.order_log import GraphRecord
-from dask_memdash.store.base import Graph, OrderIncident, OrderPoint
+from dask_memdash.store.base import Graph, GraphNeed, OrderIncident, OrderPoint
 
 #: Tasks that are judged at once in one call, all graphs together; more go to a thread.
 AT_ONCE = 4_000
@@ -207,7 +207,7 @@ class Orders:
 
     def _refresh(self, record: GraphRecord, *, at_once: bool) -> bool:
         """Judge a graph if it is due; True where that was done here and now."""
-        basis = (record.version, record.finished, record.threads, record.capacity)
+        basis = (record.version, record.finished, record.threads, record.room)
         made = self._made.get(record.id)
         if record.tasks is None or (made is not None and made.basis == basis):
             return False
@@ -307,7 +307,8 @@ def _usual(model: ClusterModel, record: GraphRecord) -> dict[str, Usual]:
         if known is not None and size is not None:
             high = known.outputs.quantile(0.95) or size
             low = known.outputs.quantile(0.05) or 0
-            found[name] = Usual(size, max(high - size, size - low))
+            spread = max(high - size, size - low)
+            found[name] = Usual(size, spread, known.peaks.quantile(0.95))
     return found
 
 
@@ -328,6 +329,7 @@ def _empty(record: GraphRecord) -> Graph:
         "run_ahead": None,
         "run_ahead_position": None,
         "capacity": None,
+        "need": None,
         "verdict": {"kind": made.kind, "text": made.text},
         "run_ahead_by": [],
         "uncertainty": None,
@@ -339,6 +341,14 @@ def _empty(record: GraphRecord) -> Graph:
         "finished": False,
         "time": record.time,
     }
+
+
+def _need(judgement: Judgement) -> GraphNeed | None:
+    need = judgement.need
+    if need is None:
+        return None
+    has = judgement.snapshot.room.task
+    return {"prefix": need.prefix, "bytes": need.bytes, "has": has}
 
 
 def _graph(record: GraphRecord, judgement: Judgement) -> Graph:
@@ -356,6 +366,7 @@ def _graph(record: GraphRecord, judgement: Judgement) -> Graph:
         "run_ahead": judgement.run_ahead,
         "run_ahead_position": judgement.run_ahead_position,
         "capacity": snapshot.capacity,
+        "need": _need(judgement),
         "verdict": {"kind": judged.kind, "text": judged.text},
         "run_ahead_by": [
             {"prefix": name, "bytes": size} for name, size in judgement.run_ahead_by

@@ -215,7 +215,13 @@ GRAPHS = Table(
             _key("run_ahead"),
             terms.CONCEPTS["run-ahead"].sentence,
         ),
-        Column("capacity", "Capacity", "size", _key("capacity"), "Sum of all limits."),
+        Column(
+            "capacity",
+            "Room",
+            "size",
+            _key("capacity"),
+            "What the workers can store together when nothing else is in them.",
+        ),
         Column("time", "Arrived", "instant", _key("time")),
     ),
 )

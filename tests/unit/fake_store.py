@@ -388,6 +388,7 @@ def graph(number: int, **values: Any) -> Graph:
         "run_ahead": 2400 * MiB,
         "run_ahead_position": 501,
         "capacity": 4096 * MiB,
+        "need": {"prefix": "rechunk-merge", "bytes": 420 * MiB, "has": 900 * MiB},
         "verdict": {
             "kind": "runs-ahead",
             "text": "Held 3.03 GiB where its order needs 0.68 GiB, nearly all of it "

@@ -9,6 +9,7 @@ from dask_memdash.analysis.order.comparison import Snapshot
 from dask_memdash.analysis.order.pack import RawTasks, pack
 from dask_memdash.model.events import GraphArrived
 from dask_memdash.model.graph_columns import PINNED
+from dask_memdash.model.room import Room
 
 T = 1_760_000_000.0
 
@@ -73,7 +74,7 @@ def moves(*pairs):
     return column.tobytes()
 
 
-def snapshot(graph=CHAINS, threads=1, capacity=None, stored=(), **more):
+def snapshot(graph=CHAINS, threads=1, capacity=None, stored=(), room=None, **more):
     """Make the snapshot of a graph of which nothing has run, all sizes known.
 
     `stored` gives for each key when it was stored, when it left, and nothing else ran.
@@ -88,6 +89,7 @@ def snapshot(graph=CHAINS, threads=1, capacity=None, stored=(), **more):
         finished=False,
         threads=threads,
         capacity=capacity,
+        room=Room() if room is None else room,
         prefixes=columns.prefixes,
         prefix=np.frombuffer(columns.prefix, np.uint16),
         offsets=np.frombuffer(columns.offsets, np.uint32),

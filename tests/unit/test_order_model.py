@@ -9,6 +9,10 @@ from dask_memdash.model import order_log
 from dask_memdash.model.events import GraphArrived, GraphChecked, OutputsMoved
 from dask_memdash.model.graph_columns import GraphColumns, RootGroup
 from dask_memdash.model.order_log import OrderLog
+from dask_memdash.model.room import Room
+
+#: What the workers have room for.
+ROOM = Room(processes=1, storage=1000, task=500, unknown="")
 
 ROOT = RootGroup("load", 2, 8, False, False, 1.1, 0, 0)
 
@@ -18,13 +22,13 @@ def log():
     return OrderLog()
 
 
-def add(log, event, threads=4, capacity=1000):
-    log.add(event, threads, capacity)
+def add(log, event, threads=4, room=ROOM):
+    log.add(event, threads, room)
     return log.graphs[event.graph]
 
 
-def move(log, *pairs, time=T + 1, threads=4, capacity=1000):
-    log.move(OutputsMoved(time, moves(*pairs)), threads, capacity)
+def move(log, *pairs, time=T + 1, threads=4, room=ROOM):
+    log.move(OutputsMoved(time, moves(*pairs)), threads, room)
 
 
 def spans(record):
@@ -104,8 +108,8 @@ def test_moves_since_the_arrival_come_with_the_graph(log):
 
 def test_the_cluster_is_taken_at_its_strongest_while_a_graph_runs(log):
     graph = add(log, arrived())
-    move(log, ("load-1", 10), threads=8, capacity=2000)
-    move(log, ("load-2", 10), threads=6, capacity=None)
+    move(log, ("load-1", 10), threads=8, room=Room(2, 2000, 1000))
+    move(log, ("load-2", 10), threads=6, room=Room())
     assert (graph.threads, graph.capacity) == (8, 2000)
 
 

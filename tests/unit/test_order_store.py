@@ -6,12 +6,18 @@ import typing
 
 import fake_store
 import pytest
-from builders import MiB, added, removed
+from builders import MiB, added, removed, reported
 from order_graphs import CHAINS, T, arrived, moves
 
 from dask_memdash.errors import UnknownGraphError
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import GraphArrived, GraphChecked, OutputsMoved, Ticked
+from dask_memdash.model.events import (
+    GraphArrived,
+    GraphChecked,
+    OutputsMoved,
+    Thresholds,
+    Ticked,
+)
 from dask_memdash.model.evidence import OrderFacts
 from dask_memdash.model.graph_columns import RootGroup
 from dask_memdash.store import base, graph_orders, incidents
@@ -25,7 +31,20 @@ SIZES = {key: size * MiB for key, (_, size) in CHAINS.items()}
 def model():
     made = ClusterModel()
     made.handle(added(nthreads=2, limit=400 * MiB, time=T))
+    made.handle(idle())
     return made
+
+
+def idle(**more):
+    """Make the first report of a worker whose process takes 60 MiB when idle."""
+    thresholds = Thresholds(240 * MiB, 280 * MiB, 320 * MiB, 380 * MiB)
+    return reported(
+        time=T,
+        rss=60 * MiB,
+        reading={"base": 60 * MiB},
+        thresholds=more.pop("thresholds", thresholds),
+        **more,
+    )
 
 
 def move(model, *keys, time=T + 1):
@@ -55,7 +74,8 @@ def test_a_graph_that_ran_is_shown_with_all_its_fields(model):
     assert graph["minimum_threads"] == 32 * MiB
     assert graph["actual_peak"] == 25 * MiB
     assert (graph["run_ahead"], graph["run_ahead_by"]) == (0, [])
-    assert graph["capacity"] == 400 * MiB
+    assert graph["capacity"] == 340 * MiB
+    assert graph["need"] == {"prefix": "cut", "bytes": 23 * MiB, "has": 320 * MiB}
     assert graph["curve"] == {
         "position": [1, 2, 3, 4, 5],
         "ideal": [n * MiB for n in (10, 12, 22, 25, 6)],
@@ -155,7 +175,7 @@ def test_workers_that_leave_afterwards_change_nothing(model):
     model.handle(removed(expected=True, time=T + 9))
     model.handle(OutputsMoved(T + 10, moves(("join-1", -1))))
     (graph,) = store.order()
-    assert (graph["threads"], graph["capacity"]) == (2, 400 * MiB)
+    assert (graph["threads"], graph["capacity"]) == (2, 340 * MiB)
     assert graph["verdict"] == before[0]["verdict"]
 
 
@@ -245,7 +265,7 @@ def test_an_incident_gets_storage_against_the_order(model):
         ideal=30 * MiB,
         held=30 * MiB,
         minimum=25 * MiB,
-        capacity=400 * MiB,
+        capacity=340 * MiB,
         run_ahead={},
     )
     assert made.facts("1", T + 1.5) == expected
@@ -266,6 +286,14 @@ def test_a_diagnosis_is_made_with_storage_against_the_order(model, monkeypatch):
     LiveStore(model).incident("1")
     assert cases[-1].facts.order.graph == "g"
     assert (cases[-1].facts.order.done, cases[-1].facts.order.held) == (2, 30 * MiB)
+
+
+def test_without_spilling_there_is_room_up_to_the_pause_threshold(model):
+    model.handle(idle(thresholds=Thresholds(None, None, 320 * MiB, None)))
+    run(model)
+    (graph,) = LiveStore(model).order()
+    assert graph["capacity"] == 260 * MiB
+    assert graph["need"]["has"] == 340 * MiB  # the limit: nobody terminates it
 
 
 @pytest.mark.parametrize("made", [fake_store.with_graphs, fake_store.hostile])

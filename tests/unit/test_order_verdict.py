@@ -1,11 +1,13 @@
 """Verdicts on orders, and why roots are queued or not, in words."""
 
+import numpy as np
 import pytest
 from order_graphs import CHAINS, snapshot
 
 from dask_memdash.analysis.order.comparison import Usual, judge
 from dask_memdash.analysis.order.verdict import verdict, why_rootish
 from dask_memdash.model.graph_columns import RootGroup
+from dask_memdash.model.room import Room
 
 MiB = 2**20
 
@@ -28,10 +30,15 @@ def root(**values):
     return RootGroup(**{**ROOT, **values})
 
 
+#: All prefixes have run before, and are like that.
+EARLIER = {name: Usual(10 * MiB, 0) for name in ("load", "cut", "join")}
+
+
 def said(**options):
     roots = options.pop("roots", ())
+    usual = options.pop("usual", EARLIER)
     taken = snapshot(LARGE, **options)
-    taken.roots = roots
+    taken.roots, taken.usual = roots, usual
     return verdict(judge(taken))
 
 
@@ -56,16 +63,22 @@ def test_a_graph_that_fits_with_fewer_threads_only():
     assert said(threads=2, capacity=30 * MiB) == (
         "fits",
         "Fits only with fewer tasks at a time: its order needs 32 MiB (2 tasks at a "
-        "time), one at a time 25 MiB, and the workers have 30 MiB.",
+        "time), one at a time 25 MiB, and the workers have room for 30 MiB.",
     )
+
+
+def test_a_graph_that_fits_with_fewer_threads_only_is_not_said_to_fit_if_none_spill():
+    # Workers that cannot spill are paused when it is too much, and may stay so.
+    room = Room(processes=2, storage=30 * MiB, unspilling=2, unknown="")
+    assert said(threads=2, capacity=30 * MiB, room=room).kind == "unknown"
 
 
 def test_a_graph_that_cannot_fit_says_where_and_what_to_do():
     assert said(capacity=24 * MiB) == (
         "cannot-fit",
         "This order needs 25 MiB at task 4 of 5 even one task at a time; the workers "
-        "have 24 MiB: it takes spilling to disk, bigger workers or smaller chunks of "
-        "`load`.",
+        "have room for 24 MiB: it takes spilling to disk, more or bigger workers or "
+        "smaller chunks of `load`.",
     )
 
 
@@ -135,11 +148,12 @@ def test_a_graph_that_ran_ahead_says_of_what_and_what_to_do(roots, advice):
 
 def test_a_run_ahead_that_may_be_what_is_not_measured_is_none():
     taken = snapshot(LARGE, capacity=300 * MiB, stored=AHEAD[:2])
+    taken.usual = {"join": Usual(MiB, 0)}
     assert verdict(judge(taken)).kind == "runs-ahead"
     taken.sizes[[1, 3]] = -1  # cuts: the order holds one there, and may need more
     judged = judge(taken)
     assert (judged.run_ahead, judged.needed_doubt) == (20 * MiB, 20 * MiB)
-    assert verdict(judged).kind == "fits"
+    assert verdict(judged).kind != "runs-ahead"
 
 
 def test_a_run_ahead_that_is_small_beside_the_workers_is_none():
@@ -147,7 +161,7 @@ def test_a_run_ahead_that_is_small_beside_the_workers_is_none():
 
 
 def test_without_limits_nothing_is_said_to_fit():
-    assert said(stored=RAN) == (
+    assert said(stored=RAN, room=Room(processes=2, unknown="no-limit")) == (
         "unknown",
         "Not every worker has a limit to compare with; its order needs 25 MiB (1 task "
         "at a time), and held at most 22 MiB so far.",
@@ -158,8 +172,104 @@ def test_before_any_size_is_known_there_is_no_verdict():
     taken = snapshot(LARGE, capacity=100 * MiB)
     taken.sizes[:] = -1
     assert verdict(judge(taken)).kind == "unknown"
-    taken.usual = {"load": Usual(10 * MiB, 0)}
+    taken.usual = EARLIER
     assert verdict(judge(taken)).kind == "fits"
+
+
+def test_a_graph_is_not_said_to_fit_while_a_prefix_has_never_run():
+    assert said(capacity=100 * MiB, usual={"load": Usual(10 * MiB, 0)}) == (
+        "unknown",
+        "Whether it fits is not known until the first tasks of `cut` and `join` have "
+        "run; its order needs 25 MiB (1 task at a time) so far, and the workers have "
+        "room for 100 MiB.",
+    )
+
+
+def test_sizes_that_may_be_off_by_more_than_there_is_left_are_no_fit():
+    taken = snapshot(LARGE, capacity=26 * MiB)
+    taken.usual = EARLIER
+    taken.doubt = np.full(5, 2 * MiB, np.float32)
+    made = verdict(judge(taken))
+    assert made.kind == "unknown"
+    assert "25 MiB (1 task at a time) ± 6 MiB" in made.text
+
+
+def test_before_any_worker_was_idle_nothing_is_said_to_fit():
+    made = said(room=Room(processes=1, guessed=1, unknown="young"))
+    assert made.kind == "unknown"
+    assert made.text.startswith("What an idle worker takes has not been measured yet")
+
+
+def test_workers_that_are_taken_to_be_like_others_are_counted():
+    room = Room(processes=3, storage=100 * MiB, task=30 * MiB, guessed=1, unknown="")
+    made = said(capacity=100 * MiB, room=room)
+    assert made == (
+        "fits",
+        "Fits: its order needs 25 MiB (1 task at a time) of the workers' 100 MiB. Its "
+        "largest task, `cut`, needs 23 MiB of the 30 MiB that one worker has for it. 1 "
+        "worker of 3 has not been idle yet; this assumes that an idle process takes as "
+        "much there as elsewhere.",
+    )
+
+
+# -- one task against one worker ------------------------------------------------
+
+#: Eight parts of 50 MiB that one task takes in, and the room of two workers.
+GATHER = {
+    **{f"part-{n}": ((), 50 * MiB) for n in range(8)},
+    "gather-1": (tuple(f"part-{n}" for n in range(8)), 1 * MiB),
+}
+STORED = tuple((f"part-{n}", n + 1, 0) for n in range(8))
+TWO = Room(processes=2, storage=600 * MiB, task=279 * MiB, unknown="")
+
+
+def gathered(room=TWO, capacity=600 * MiB, usual=None, stored=STORED):
+    taken = snapshot(
+        GATHER, capacity=capacity, room=room, stored=stored, wanted=("gather-1",)
+    )
+    taken.usual = usual or {}
+    return judge(taken)
+
+
+def test_inputs_that_no_worker_can_hold_do_not_fit_though_all_together_can():
+    assert verdict(gathered()) == (
+        "cannot-fit",
+        "`gather` needs 400 MiB of inputs at once; the largest worker has 279 MiB for "
+        "it. Combine its inputs in steps, or raise the workers' memory limit by 128 "
+        "MiB.",
+    )
+    need = gathered().need
+    assert (need.prefix, need.bytes, need.inputs) == ("gather", 401 * MiB, 400 * MiB)
+
+
+def test_a_peak_that_no_worker_has_room_for_does_not_fit():
+    usual = {"part": Usual(50 * MiB, 0, 700 * MiB), "gather": Usual(MiB, 0)}
+    room = Room(processes=2, storage=900 * MiB, task=600 * MiB, unknown="")
+    assert verdict(gathered(room, 900 * MiB, usual, stored=())) == (
+        "cannot-fit",
+        "`part` needs 700 MiB at once; the largest worker has 600 MiB for it. Use "
+        "smaller chunks, or raise the workers' memory limit by 105 MiB.",
+    )
+
+
+def test_a_task_that_has_run_did_fit():
+    stored = (*STORED, ("gather-1", 9, 0))
+    assert verdict(gathered(stored=stored)).kind == "fits"
+
+
+def test_a_peak_of_much_larger_outputs_says_nothing_of_these():
+    usual = {"part": Usual(500 * MiB, 0, 700 * MiB), "gather": Usual(MiB, 0, MiB)}
+    room = Room(processes=2, storage=900 * MiB, task=600 * MiB, unknown="")
+    assert gathered(room, 900 * MiB, usual, stored=()).need.bytes == 401 * MiB
+
+
+def test_inputs_whose_size_is_a_guess_are_not_said_to_be_too_large():
+    taken = snapshot(GATHER, capacity=600 * MiB, room=TWO, wanted=("gather-1",))
+    taken.usual = {"part": Usual(50 * MiB, 20 * MiB), "gather": Usual(MiB, 0)}
+    taken.sizes[:] = -1
+    made = verdict(judge(taken))
+    assert made.kind == "unknown"
+    assert "one task of `gather` needs 401 MiB ± 160 MiB" in made.text
 
 
 @pytest.mark.parametrize(

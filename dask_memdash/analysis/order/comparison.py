@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dask_memdash.analysis.order.need import Need, never_ran, worst_need
 from dask_memdash.analysis.order.simulate import HERE, Shape
 from dask_memdash.analysis.order.storage_curve import Floats, curve, held_at, thin
 from dask_memdash.model.graph_columns import GIVEN, RootGroup
 from dask_memdash.model.order_log import GraphRecord
+from dask_memdash.model.room import Room
 
 #: Points of a curve that are shown at most.
 POINTS = 500
@@ -45,6 +47,9 @@ class Usual:
     size: int
     #: By how much half of them may differ from it.
     spread: int
+    #: What its tasks use at most while they run, their 0.95-quantile; None where that
+    #: was not measured.
+    peak: int | None = None
 
 
 @dataclass(slots=True)
@@ -56,7 +61,7 @@ class Snapshot:
     done: int
     finished: bool
     threads: int
-    #: Sum of the workers' limits; None when any has none.
+    #: What the workers can store together; None where not known.
     capacity: int | None
     prefixes: tuple[str, ...]
     prefix: npt.NDArray[Any]
@@ -71,6 +76,8 @@ class Snapshot:
     roots: tuple[RootGroup, ...] = ()
     #: By how much each of `sizes` may be off; None where those known are measured.
     doubt: npt.NDArray[np.float32] | None = None
+    #: What the workers have room for.
+    room: Room = field(default_factory=Room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,10 @@ class Judgement:
     sizes: npt.NDArray[np.float32]
     come: npt.NDArray[np.int32]
     gone: npt.NDArray[np.int32]
+    #: The task that needs most at once; None where none is to run.
+    need: Need | None = None
+    #: Prefixes of which no task has ever run: what they need is not known.
+    never_ran: tuple[str, ...] = ()
 
 
 def take_snapshot(record: GraphRecord, usual: Mapping[str, Usual]) -> Snapshot | None:
@@ -129,6 +140,7 @@ def take_snapshot(record: GraphRecord, usual: Mapping[str, Usual]) -> Snapshot |
         finished=record.finished,
         threads=max(1, record.threads),
         capacity=record.capacity,
+        room=record.room,
         prefixes=record.prefixes,
         prefix=np.frombuffer(tasks.prefix, np.uint16),
         offsets=np.frombuffer(tasks.offsets, np.uint32),
@@ -180,6 +192,8 @@ def judge(snapshot: Snapshot) -> Judgement:
         sizes=sizes,
         come=together,
         gone=together_gone,
+        need=worst_need(snapshot, shape, sizes, doubt),
+        never_ran=never_ran(snapshot),
     )
     _compare(judgement, actual, ideal_threads, doubt)
     _thin_out(judgement, ideal, ideal_threads, actual)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dask_memdash.analysis.order.comparison import Judgement
+from dask_memdash.analysis.order.need import Need
 from dask_memdash.model.graph_columns import RootGroup
 from dask_memdash.text import code, count, format_bytes, join
 
@@ -19,6 +20,18 @@ LEAST_AHEAD = 64 * 2**20
 
 #: How much of the run-ahead a prefix must be for 'nearly all of it'.
 NEARLY_ALL = 0.8
+
+#: Limit that a worker needs to be given for each byte of room for a task, about: the
+#: nanny ends it at 95 % of the limit.
+LIMIT_FOR_ROOM = 1 / 0.95
+
+#: Why there is nothing to compare with → what is said of it.
+WHY_NO_ROOM = {
+    "no-limit": "Not every worker has a limit to compare with",
+    "young": "What an idle worker takes has not been measured yet, so that their room "
+    "is not known",
+    "no-workers": "There is no worker whose room it could be compared with",
+}
 
 #: A group with no more tasks than this for each thread is never root-ish
 #: (``SchedulerState.is_rootish``).
@@ -33,19 +46,83 @@ class Verdict(NamedTuple):
 
 
 def verdict(judgement: Judgement) -> Verdict:
-    """Say whether the graph fits, ran ahead, or cannot fit."""
+    """Say whether the graph fits, ran ahead, or cannot fit.
+
+    It fits only where that is known: of every prefix at least one task has run, and
+    what sizes may be off by would not change the answer.
+    """
     snapshot = judgement.snapshot
     if not judgement.measured and not snapshot.usual:
         return Verdict(
             "unknown",
             "No output has been stored yet, so that nothing is known of their sizes.",
         )
-    if snapshot.capacity is not None and judgement.minimum > snapshot.capacity:
-        return Verdict("cannot-fit", _cannot_fit(judgement, snapshot.capacity))
+    need, has = judgement.need, snapshot.room.task
+    if has is not None and need is not None and not need.ran:  # what ran did fit
+        needs_at_least = need.bytes - need.doubt
+        if needs_at_least > has:
+            return Verdict("cannot-fit", _fits_nowhere(need, has))
+    capacity = snapshot.capacity
+    if capacity is not None and judgement.minimum - judgement.uncertainty > capacity:
+        return Verdict("cannot-fit", _cannot_fit(judgement, capacity))
     if _is_ahead(judgement):
         return Verdict("runs-ahead", _runs_ahead(judgement))
-    return Verdict(
-        "fits" if snapshot.capacity is not None else "unknown", _fits(judgement)
+    why_not = "" if _is_over(judgement) else _not_known(judgement)
+    if why_not:
+        return Verdict("unknown", why_not)
+    return _fits(judgement)
+
+
+def _is_over(judgement: Judgement) -> bool:
+    """Say whether all tasks have run: the graph did fit."""
+    snapshot = judgement.snapshot
+    return snapshot.capacity is not None and snapshot.done >= snapshot.total > 0
+
+
+def _not_known(judgement: Judgement) -> str:
+    """Say why it is not known yet whether the graph fits; empty where it is."""
+    snapshot, need = judgement.snapshot, judgement.need
+    capacity, has = snapshot.capacity, snapshot.room.task
+    needs = _needs(judgement)
+    if capacity is None:
+        why = WHY_NO_ROOM.get(snapshot.room.unknown, WHY_NO_ROOM["no-workers"])
+        return f"{why}; {needs}{_held(judgement)}."
+    if judgement.never_ran:
+        named = join([code(name) for name in judgement.never_ran[:2]])
+        more = len(judgement.never_ran) - 2
+        named += f" and {more} more" if more > 0 else ""
+        return (
+            "Whether it fits is not known until the first tasks of "
+            f"{named} have run; {needs} so far, and the workers have room for {format_bytes(capacity)}."
+        )
+    if judgement.minimum + judgement.uncertainty > capacity:
+        return (
+            f"Whether it fits is not known yet: {needs} ± "
+            f"{format_bytes(judgement.uncertainty)}, since not all sizes have been "
+            f"measured, and the workers have room for {format_bytes(capacity)}."
+        )
+    if has is not None and need is not None and not need.ran:
+        needs_at_most = need.bytes + need.doubt
+        if needs_at_most > has:
+            return (
+                f"Whether it fits is not known yet: one task of {code(need.prefix)} "
+                f"needs {format_bytes(need.bytes)} ± {format_bytes(need.doubt)}, and "
+                f"the largest worker has {format_bytes(has)} for it."
+            )
+    return ""
+
+
+def _fits_nowhere(need: Need, has: int) -> str:
+    more = format_bytes(LIMIT_FOR_ROOM * (need.bytes - has))
+    what, how = "at once", "Use smaller chunks"
+    if need.inputs > need.bytes / 2:
+        what, how = "of inputs at once", "Combine its inputs in steps"
+    size = need.inputs if need.inputs > has else need.bytes
+    what = what if size == need.inputs else "at once"
+    return (
+        f"{code(need.prefix)} needs {format_bytes(size)} {what}; the largest worker has "
+        f"{format_bytes(has)} for it. {how}, or raise the workers' memory limit by "
+        f"{more}."
     )
 
 
@@ -57,7 +134,7 @@ def _is_ahead(judgement: Judgement) -> bool:
 
 
 def _cannot_fit(judgement: Judgement, capacity: int) -> str:
-    snapshot = judgement.snapshot
+    snapshot, room = judgement.snapshot, judgement.snapshot.room
     names = [name for name, _ in judgement.minimum_by[:1]]
     smaller = [f"smaller chunks of {code(name)}" for name in names]
     steps = (
@@ -71,11 +148,12 @@ def _cannot_fit(judgement: Judgement, capacity: int) -> str:
         if kept is not None and kept <= capacity
         else []
     )
-    remedies = ["spilling to disk", "bigger workers", *smaller, *steps, *unpinned]
+    spilling = ["spilling to disk"] if room.unspilling or not room.processes else []
+    remedies = [*spilling, "more or bigger workers", *smaller, *steps, *unpinned]
     return (
         f"This order needs {format_bytes(judgement.minimum)} at task "
         f"{judgement.minimum_position:,} of {snapshot.total:,} even one task at a "
-        f"time; the workers have {format_bytes(capacity)}: it takes "
+        f"time; the workers have room for {format_bytes(capacity)}: it takes "
         f"{', '.join(remedies[:-1])} or {remedies[-1]}."
     )
 
@@ -123,25 +201,46 @@ def _slow_down(judgement: Judgement, prefix: str) -> str:
     )
 
 
-def _fits(judgement: Judgement) -> str:
-    snapshot = judgement.snapshot
-    at_a_time = f"{count(snapshot.threads, 'task')} at a time"
-    needs = f"its order needs {format_bytes(judgement.minimum_threads)} ({at_a_time})"
-    held = (
-        ""
-        if judgement.actual_peak is None
-        else f", and held at most {format_bytes(judgement.actual_peak)}"
-        + ("" if snapshot.finished else " so far")
-    )
-    if snapshot.capacity is None:
-        return f"Not every worker has a limit to compare with; {needs}{held}."
-    if judgement.minimum_threads > snapshot.capacity:
-        return (
-            f"Fits only with fewer tasks at a time: {needs}, one at a time "
-            f"{format_bytes(judgement.minimum)}, and the workers have "
-            f"{format_bytes(snapshot.capacity)}{held}."
+def _needs(judgement: Judgement) -> str:
+    threads = count(judgement.snapshot.threads, "task")
+    needs = format_bytes(judgement.minimum_threads)
+    return f"its order needs {needs} ({threads} at a time)"
+
+
+def _held(judgement: Judgement) -> str:
+    if judgement.actual_peak is None:
+        return ""
+    so_far = "" if judgement.snapshot.finished else " so far"
+    return f", and held at most {format_bytes(judgement.actual_peak)}{so_far}"
+
+
+def _fits(judgement: Judgement) -> Verdict:
+    snapshot, need = judgement.snapshot, judgement.need
+    room, capacity = snapshot.room, snapshot.capacity or 0
+    held = _held(judgement)
+    if judgement.minimum_threads > capacity:
+        # Workers that cannot spill are paused where it does not fit, and may stay so.
+        ran = snapshot.done >= snapshot.total
+        return Verdict(
+            "unknown" if room.unspilling and not ran else "fits",
+            f"Fits only with fewer tasks at a time: {_needs(judgement)}, one at a time "
+            f"{format_bytes(judgement.minimum)}, and the workers have room for "
+            f"{format_bytes(capacity)}{held}.",
         )
-    return f"Fits: {needs} of the workers' {format_bytes(snapshot.capacity)}{held}."
+    text = f"Fits: {_needs(judgement)} of the workers' {format_bytes(capacity)}{held}."
+    if need is not None and room.task is not None and not need.ran:
+        text += (
+            f" Its largest task, {code(need.prefix)}, needs "
+            f"{format_bytes(need.bytes)} of the {format_bytes(room.task)} that one "
+            "worker has for it."
+        )
+    if room.guessed:
+        text += (
+            f" {count(room.guessed, 'worker')} of {room.processes:,} "
+            f"{'has' if room.guessed == 1 else 'have'} not been idle yet; this assumes "
+            "that an idle process takes as much there as elsewhere."
+        )
+    return Verdict("fits", text)
 
 
 def why_rootish(root: RootGroup) -> str:

@@ -1,0 +1,123 @@
+"""What one task needs at once, and which task of a graph needs most.
+
+The *need* of a task is its inputs, which its worker holds while it runs whether it made
+or fetched them, and the larger of its peak and its output.  Inputs that are spilled
+come back into memory for it.
+
+All sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dask_memdash.model.graph_columns import GIVEN
+
+if TYPE_CHECKING:
+    from dask_memdash.analysis.order.comparison import Snapshot, Usual
+    from dask_memdash.analysis.order.simulate import Shape
+
+#: A peak is taken over from earlier tasks of a prefix if the outputs in this graph are
+#: at most so many times as large as theirs, or as small.
+ALIKE = 2.0
+
+#: Prefixes that never ran which are named at most.
+MAX_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one task needs at once."""
+
+    prefix: str
+    bytes: int
+    #: How much of it is inputs.
+    inputs: int
+    #: By how much `bytes` may be off.
+    doubt: int
+    #: Whether the task has run: then it did fit.
+    ran: bool
+
+
+def worst_need(
+    snapshot: Snapshot,
+    shape: Shape,
+    sizes: npt.NDArray[np.float32],
+    doubt: npt.NDArray[np.float32],
+) -> Need | None:
+    """Return the need of the task that needs most.
+
+    A task that has not run and surely needs more than any worker has goes before those
+    that have run.
+
+    Parameters
+    ----------
+    sizes, doubt
+        Of every output, and by how much each may be off.
+    """
+    runs = ~shape.given
+    if not runs.any():
+        return None
+    inputs = _inputs(shape, sizes)
+    own = np.maximum(sizes, _peaks(snapshot, sizes)[snapshot.prefix])
+    total = np.where(runs, inputs + own, -1.0)
+    unsure = _inputs(shape, doubt) + doubt
+    worst = int(np.argmax(total))
+    has = snapshot.room.task
+    if has is not None:
+        too_large = runs & (snapshot.stored_at == 0) & (total - unsure > has)
+        if too_large.any():
+            worst = int(np.argmax(np.where(too_large, total, -1.0)))
+    return Need(
+        prefix=snapshot.prefixes[snapshot.prefix[worst]],
+        bytes=int(total[worst]),
+        inputs=int(inputs[worst]),
+        doubt=int(unsure[worst]),
+        ran=bool(snapshot.stored_at[worst]),
+    )
+
+
+def never_ran(snapshot: Snapshot) -> tuple[str, ...]:
+    """Name the prefixes of which no task has run, in this graph or an earlier one."""
+    marks = np.frombuffer(snapshot.flags, np.uint8)
+    runs = (marks & GIVEN) == 0
+    ran = np.unique(snapshot.prefix[snapshot.stored_at > 0])
+    open_ones = np.setdiff1d(np.unique(snapshot.prefix[runs]), ran)
+    names = [snapshot.prefixes[index] for index in open_ones]
+    return tuple(name for name in names if name not in snapshot.usual)[:MAX_NAMED]
+
+
+def _inputs(shape: Shape, sizes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Sum a column over the dependencies of each task."""
+    weights = sizes[shape.dependencies].astype(np.float64)
+    sums = np.bincount(shape.needed_by, weights=weights, minlength=shape.n)
+    return sums.astype(np.float64)
+
+
+def _peaks(
+    snapshot: Snapshot, sizes: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Return the peak of each prefix, 0 where it is not known."""
+    number = len(snapshot.prefixes)
+    largest = np.zeros(number)
+    np.maximum.at(largest, snapshot.prefix, sizes)
+    usual: Mapping[str, Usual] = snapshot.usual
+    peaks = np.zeros(number)
+    for index, name in enumerate(snapshot.prefixes):
+        known = usual.get(name)
+        if known is not None and known.peak and _alike(largest[index], known.size):
+            peaks[index] = known.peak
+    return peaks
+
+
+def _alike(size: float, usual: int) -> bool:
+    # A peak of outputs that are small beside it says nothing of their size.
+    small = 2**20
+    if size <= small and usual <= small:
+        return True
+    return usual <= ALIKE * size and size <= ALIKE * usual
