@@ -31,7 +31,8 @@ from kinds import KINDS, Kind
 
 from dask_memdash import MemDash
 from dask_memdash.demos.api import Api
-from dask_memdash.model.events import Finished, from_dict
+from dask_memdash.model.event_parts import Finished
+from dask_memdash.model.event_readers import from_dict
 from dask_memdash.model.quantiles import ACCURACY
 
 #: Where the truth is less than this share of what was asked for, errors are shares of

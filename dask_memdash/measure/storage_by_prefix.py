@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
-from dask_memdash.model.events import StorageRow
+from dask_memdash.model.event_parts import StorageRow
 
 
 class _Entry(NamedTuple):

@@ -15,16 +15,15 @@ from dataclasses import replace
 from typing import Any
 
 from dask_memdash.model.deaths import Deaths
+from dask_memdash.model.event_parts import Executing, SelfCost
 from dask_memdash.model.events import (
     DeathReported,
     Event,
-    Executing,
     GraphArrived,
     GraphChecked,
     MemoryErrorRaised,
     Noticed,
     OutputsMoved,
-    SelfCost,
     SpillFailed,
     StorageHeld,
     TaskKilled,

@@ -15,12 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from dask_memdash.model.breakdown import break_down
-from dask_memdash.model.events import (
-    DeathReported,
-    TaskInfo,
-    TaskKilled,
-    WorkerRemoved,
-)
+from dask_memdash.model.event_parts import TaskInfo
+from dask_memdash.model.events import DeathReported, TaskKilled, WorkerRemoved
 from dask_memdash.model.evidence import with_expected
 from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.incidents import (

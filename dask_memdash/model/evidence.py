@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dask_memdash.model.events import (
+from dask_memdash.model.event_parts import (
     ActorRow,
     GraphRow,
     Held,

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dask_memdash.model.breakdown import Breakdown
-from dask_memdash.model.events import DeathReported, Executing, TaskInfo, TaskInputs
+from dask_memdash.model.event_parts import Executing, TaskInfo, TaskInputs
+from dask_memdash.model.events import DeathReported
 from dask_memdash.model.evidence import Evidence
 from dask_memdash.model.graph_index import GraphIndex
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dask_memdash.model.events import (
+from dask_memdash.model.event_parts import (
     Executing,
     Finished,
     Held,

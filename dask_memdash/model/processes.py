@@ -25,7 +25,7 @@ from dask_memdash.model.breakdown import (
     join_readings,
     scale,
 )
-from dask_memdash.model.events import (
+from dask_memdash.model.event_parts import (
     ActorRow,
     Executing,
     GraphRow,
@@ -35,8 +35,8 @@ from dask_memdash.model.events import (
     StorageRow,
     TaskInfo,
     Thresholds,
-    WorkerAdded,
 )
+from dask_memdash.model.events import WorkerAdded
 from dask_memdash.model.limit_facts import LimitFacts, LimitReport, LiveFigures
 from dask_memdash.model.series import Series
 from dask_memdash.model.task_history import TaskHistory

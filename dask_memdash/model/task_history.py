@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dask_memdash.model.events import Executing
+from dask_memdash.model.event_parts import Executing
 
 #: Tasks kept of each worker.
 KEPT = 60

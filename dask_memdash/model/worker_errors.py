@@ -12,7 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from dask_memdash.model.events import MemoryErrorRaised, SpillFailed, TaskInfo
+from dask_memdash.model.event_parts import TaskInfo
+from dask_memdash.model.events import MemoryErrorRaised, SpillFailed
 from dask_memdash.model.incidents import Incident, IncidentLog
 from dask_memdash.model.memory_pools import Danger
 from dask_memdash.model.processes import WorkerState

@@ -22,7 +22,7 @@ from dask_memdash.analysis.incidents.retention_reasons import reasons
 from dask_memdash.boundary import boundary
 from dask_memdash.model.breakdown import UNKNOWN
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import TaskInfo
+from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.evidence import Expected, OrderFacts
 from dask_memdash.model.incidents import Incident, Suspect
 

@@ -21,9 +21,9 @@ from dask_memdash.errors import (
 from dask_memdash.model.breakdown import UNKNOWN
 from dask_memdash.model.breakdown import Breakdown as ModelBreakdown
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import Executing
-from dask_memdash.model.events import SelfCost as Cost
-from dask_memdash.model.events import Thresholds as ModelThresholds
+from dask_memdash.model.event_parts import Executing
+from dask_memdash.model.event_parts import SelfCost as Cost
+from dask_memdash.model.event_parts import Thresholds as ModelThresholds
 from dask_memdash.model.prefixes import PrefixState
 from dask_memdash.model.processes import Departed, WorkerState
 from dask_memdash.model.quantiles import QuantileSketch

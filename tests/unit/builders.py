@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from dask_memdash.model.breakdown import PARTS, Breakdown, Reading
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import (
-    DeathReported,
+from dask_memdash.model.event_parts import (
     Executing,
     Finished,
     Held,
     StorageRow,
     TaskInfo,
-    TaskKilled,
     Thresholds,
+)
+from dask_memdash.model.events import (
+    DeathReported,
+    TaskKilled,
     WorkerAdded,
     WorkerRemoved,
     WorkerReported,

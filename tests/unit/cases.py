@@ -12,7 +12,7 @@ from builders import MiB
 
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.model.breakdown import Breakdown
-from dask_memdash.model.events import Held, TaskInfo, Thresholds, Weighed
+from dask_memdash.model.event_parts import Held, TaskInfo, Thresholds, Weighed
 from dask_memdash.model.evidence import Evidence, Expected, HostFacts, OrderFacts
 from dask_memdash.model.incidents import Exit, StoredAtDeath, Suspect
 

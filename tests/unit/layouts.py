@@ -17,7 +17,7 @@ from builders import T0, MiB, added, reported
 from distributed import system
 
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import Thresholds
+from dask_memdash.model.event_parts import Thresholds
 from dask_memdash.model.limit_facts import LimitFacts, LimitReport
 from dask_memdash.system.memory_limits import read_facts
 

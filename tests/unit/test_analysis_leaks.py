@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_memdash.analysis.leaks import Audit, audit
-from dask_memdash.model.events import Weighed
+from dask_memdash.model.event_parts import Weighed
 from dask_memdash.model.prefixes import PrefixState
 
 

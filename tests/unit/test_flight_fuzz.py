@@ -16,7 +16,8 @@ from dask_memdash.errors import RecorderError
 from dask_memdash.flight import format as layout
 from dask_memdash.flight.format import FREE, HEADER_SIZE, PENDING, RUNNING, SLOT_SIZE
 from dask_memdash.flight.recorder import RecorderReader
-from dask_memdash.model.events import Executing, from_dict, to_dict
+from dask_memdash.model.event_parts import Executing
+from dask_memdash.model.event_readers import from_dict, to_dict
 from dask_memdash.plugins.nanny.probe import _as_executing
 
 SLOTS = 6

@@ -19,13 +19,8 @@ from dask_memdash.analysis.incidents.case import Attempt, SpillFailure, case_of
 from dask_memdash.analysis.incidents.retention_reasons import held_in_memory
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import (
-    Held,
-    SpillFailed,
-    StorageHeld,
-    Thresholds,
-    WorkerStatusChanged,
-)
+from dask_memdash.model.event_parts import Held, Thresholds
+from dask_memdash.model.events import SpillFailed, StorageHeld, WorkerStatusChanged
 from dask_memdash.model.evidence import MAX_BASELINE, MAX_PREFIXES, thin
 from dask_memdash.model.incidents import StoredAtDeath
 

@@ -33,7 +33,7 @@ from dask_memdash.analysis.incidents.rules import (
     process,
     storage,
 )
-from dask_memdash.model.events import Thresholds
+from dask_memdash.model.event_parts import Thresholds
 
 OFF = Thresholds(terminate=950 * MiB)
 

@@ -11,7 +11,7 @@ from dask_memdash.analysis.incidents.retention_reasons import (
     waiting_for,
     wanted_by,
 )
-from dask_memdash.model.events import Held
+from dask_memdash.model.event_parts import Held
 
 
 def holding(why, **more):

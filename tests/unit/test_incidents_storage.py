@@ -24,7 +24,7 @@ from dask_memdash.analysis.incidents.rules.storage import (
     sizeof,
     spill_blocked,
 )
-from dask_memdash.model.events import Thresholds
+from dask_memdash.model.event_parts import Thresholds
 
 ALL = (run_ahead, awaited, pinned, sizeof, spill_blocked)
 

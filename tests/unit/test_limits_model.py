@@ -11,7 +11,8 @@ from layouts import thresholds
 
 from dask_memdash.errors import EventError
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import WorkerReported, from_dict, to_dict
+from dask_memdash.model.event_readers import from_dict, to_dict
+from dask_memdash.model.events import WorkerReported
 from dask_memdash.model.evidence import HostFacts
 from dask_memdash.model.limit_facts import (
     Allocator,

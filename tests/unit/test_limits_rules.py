@@ -15,7 +15,7 @@ from dask_memdash.analysis.limits.rules import (
     judge,
 )
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import Thresholds
+from dask_memdash.model.event_parts import Thresholds
 from dask_memdash.model.limit_facts import (
     Allocator,
     Cap,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_memdash.measure.storage_by_prefix import StorageLedger
-from dask_memdash.model.events import StorageRow
+from dask_memdash.model.event_parts import StorageRow
 
 
 def ledger(**keys):

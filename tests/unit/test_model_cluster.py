@@ -29,12 +29,11 @@ from hypothesis.stateful import (
 
 from dask_memdash.model import prefixes
 from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.event_parts import Held, Thresholds
 from dask_memdash.model.events import (
     GraphArrived,
-    Held,
     Noticed,
     StorageHeld,
-    Thresholds,
     Ticked,
     WorkerClosing,
     WorkersRestarting,

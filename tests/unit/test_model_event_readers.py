@@ -7,14 +7,9 @@ from builders import finished
 
 from dask_memdash.errors import EventError
 from dask_memdash.model.breakdown import Reading
-from dask_memdash.model.events import (
-    DeathReported,
-    StorageRow,
-    WorkerReported,
-    WorkerSampled,
-    from_dict,
-    to_dict,
-)
+from dask_memdash.model.event_parts import StorageRow
+from dask_memdash.model.event_readers import from_dict, to_dict
+from dask_memdash.model.events import DeathReported, WorkerReported, WorkerSampled
 
 REPORT = {
     "time": 1.0,

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from dask_memdash.boundary import boundary
-from dask_memdash.model.events import to_dict
+from dask_memdash.model.event_readers import to_dict
 from dask_memdash.model.limit_facts import LimitReport, LiveFigures
 from dask_memdash.plugins.worker.limit_facts import LimitReporter, differs, set_by
 

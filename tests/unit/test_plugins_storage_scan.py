@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from dask_memdash.model.events import Held
+from dask_memdash.model.event_parts import Held
 from dask_memdash.plugins.scheduler.storage_scan import HeldWalk
 
 T = 1_760_000_000.0

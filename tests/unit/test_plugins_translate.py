@@ -9,13 +9,9 @@ from distributed.scheduler import KilledWorker
 
 from dask_memdash.errors import EventError
 from dask_memdash.flight.format import KEY_CAPACITY, key_digest
-from dask_memdash.model.events import (
-    DeathReported,
-    TaskInfo,
-    TaskKilled,
-    WorkerSampled,
-    to_dict,
-)
+from dask_memdash.model.event_parts import TaskInfo
+from dask_memdash.model.event_readers import to_dict
+from dask_memdash.model.events import DeathReported, TaskKilled, WorkerSampled
 from dask_memdash.plugins.keys import key_text
 from dask_memdash.plugins.scheduler import translate
 

@@ -29,16 +29,12 @@ from dask_memdash.errors import (
     UnknownWorkerError,
 )
 from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.event_parts import Held, SelfCost, Thresholds, Unseen, Weighed
 from dask_memdash.model.events import (
     GraphArrived,
-    Held,
     Noticed,
-    SelfCost,
     StorageHeld,
-    Thresholds,
     Ticked,
-    Unseen,
-    Weighed,
     WorkerStatusChanged,
 )
 from dask_memdash.store import base

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dask_memdash.model.events import from_dict, to_dict
+from dask_memdash.model.event_readers import from_dict, to_dict
 from dask_memdash.model.limit_facts import (
     Allocator,
     Cap,

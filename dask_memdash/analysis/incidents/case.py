@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from dask_memdash.model.breakdown import EMPTY, Breakdown, scale
-from dask_memdash.model.events import TaskInfo, Thresholds
+from dask_memdash.model.event_parts import TaskInfo, Thresholds
 from dask_memdash.model.evidence import Evidence, Expected, HostFacts, OrderFacts
 from dask_memdash.model.incidents import (
     Exit,

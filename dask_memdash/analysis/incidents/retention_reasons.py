@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.model.breakdown import scale
-from dask_memdash.model.events import Held
+from dask_memdash.model.event_parts import Held
 
 #: Waiting prefixes that are named for each stored one at most.
 MAX_WAITING = 5

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dask_memdash.model.events import Thresholds
+from dask_memdash.model.event_parts import Thresholds
 from dask_memdash.model.incidents import Incident
 from dask_memdash.model.limit_facts import Cap, LimitFacts, LiveFigures
 from dask_memdash.model.memory_pools import (

@@ -22,7 +22,8 @@ from dask_memdash.flight import format as layout
 from dask_memdash.measure.attribution import ESTIMATED, EXACT, UNMEASURED
 from dask_memdash.measure.sampler import sampler
 from dask_memdash.measure.watch import Glance, RecorderSearch, WorkerWatch
-from dask_memdash.model.events import Executing, to_dict
+from dask_memdash.model.event_parts import Executing
+from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.keys import prefix_of
 from dask_memdash.plugins.protocol import PROTOCOL, REPORT_OPERATION
 from dask_memdash.self_cost import Backoff, CostMeter

@@ -23,10 +23,10 @@ from dask_memdash import config
 from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.errors import ConfigError, EventError
 from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.event_parts import SelfCost
 from dask_memdash.model.events import (
     Event,
     Noticed,
-    SelfCost,
     Ticked,
     WorkerClosing,
     WorkersRestarting,

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dask_memdash.model.events import Held, StorageHeld
+from dask_memdash.model.event_parts import Held
+from dask_memdash.model.events import StorageHeld
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, TaskState, WorkerState

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from dask_memdash.errors import EventError
 from dask_memdash.flight.format import is_cut, key_digest
+from dask_memdash.model.event_parts import TaskInfo
+from dask_memdash.model.event_readers import from_dict
 from dask_memdash.model.events import (
     DeathReported,
     MemoryErrorRaised,
     SpillFailed,
-    TaskInfo,
     TaskKilled,
     WorkerAdded,
     WorkerRemoved,
     WorkerReported,
     WorkerSampled,
-    from_dict,
 )
 from dask_memdash.model.evidence import MAX_PREFIXES
 from dask_memdash.plugins.keys import KEY_SHOWN, key_text

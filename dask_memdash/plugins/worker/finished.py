@@ -7,7 +7,7 @@ from typing import NamedTuple
 from dask_memdash.measure.attribution import ESTIMATED, EXACT, HWM, UNMEASURED
 from dask_memdash.measure.isolated import COUNT_TOLERANCE, Found
 from dask_memdash.measure.regression import Share
-from dask_memdash.model.events import Finished, Unseen, Weighed
+from dask_memdash.model.event_parts import Finished, Unseen, Weighed
 from dask_memdash.model.quantiles import QuantileSketch
 
 #: Methods, the most exact first.

@@ -22,7 +22,8 @@ from dask_memdash.measure.meter import Mark, Meter, RssMeter, TallyMeter
 from dask_memdash.measure.regression import PrefixRegression
 from dask_memdash.measure.tally import Tally, load, why_not
 from dask_memdash.model.breakdown import Reading
-from dask_memdash.model.events import SelfCost, Thresholds, to_dict
+from dask_memdash.model.event_parts import SelfCost, Thresholds
+from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.plugins.worker.limit_facts import LimitReporter
 from dask_memdash.plugins.worker.shared_process import process

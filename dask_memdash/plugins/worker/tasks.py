@@ -24,7 +24,7 @@ from dask_memdash.measure.attribution import (
 from dask_memdash.measure.isolated import CloseLook, with_small_objects
 from dask_memdash.measure.meter import Mark, Meter
 from dask_memdash.measure.regression import PrefixRegression, Share
-from dask_memdash.model.events import Executing, Finished
+from dask_memdash.model.event_parts import Executing, Finished
 from dask_memdash.plugins.keys import KEY_SHOWN, key_text, prefix_of
 from dask_memdash.plugins.worker.finished import Done, summary
 

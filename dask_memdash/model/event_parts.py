@@ -1,0 +1,211 @@
+"""What events are made of: a task, a prefix's storage, a worker's thresholds.
+
+The events themselves are in `events`; plain data is read by `event_readers`.  All
+sizes are integers in bytes.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dask_memdash.model.quantiles import QuantileSketch
+
+
+class StorageRow(NamedTuple):
+    """Storage of one prefix on one worker; sizes in bytes."""
+
+    #: Keys stored, in RAM or spilled.
+    keys: int
+    #: In RAM, as Dask's sizeof says.
+    claimed: int
+    #: Spilled: size in memory, and size on disk.
+    spilled: int
+    spilled_disk: int
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRow:
+    """What tasks of one prefix weigh on a worker as they were sent; sizes in bytes."""
+
+    #: Tasks that the worker was sent and has not forgotten, run or not.
+    tasks: int
+    #: Their functions' closures and arguments, as far as looked into.
+    arguments: int
+    #: Dask's own records of them, estimated.
+    records: int
+
+    @property
+    def size(self) -> int:
+        """All that the worker holds of them, in bytes."""
+        return self.arguments + self.records
+
+
+@dataclass(frozen=True, slots=True)
+class ActorRow:
+    """State of the actors of one prefix on a worker; sizes in bytes."""
+
+    actors: int
+    #: What they hold, as far as looked into.
+    size: int
+    #: By how much that has grown since each was looked at first.
+    grown: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpillRoom:
+    """How much more a worker can spill, in bytes; None where not known."""
+
+    #: Most that it may have on disk (``max-spill``); None: as much as fits.
+    max_spill: int | None = None
+    #: Free on the disk that it spills to.
+    disk_free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInputs:
+    """Inputs of a task, as the scheduler knows them; sizes in bytes."""
+
+    #: Inputs, and the sum of their sizes.
+    count: int
+    size: int
+    #: Of them copies that its worker has, or has to fetch, of what others hold too.
+    n_fetched: int
+    fetched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Executing:
+    """A task that is running, or whose output is not stored yet, on a worker."""
+
+    key: str
+    #: Digest of the key's whole text where `key` was cut, else empty.
+    digest: str
+    prefix: str
+    #: Identifier of its thread, None where it has none of its own.
+    thread: int | None
+    #: How long it has been running, in seconds.
+    seconds: float
+    #: What it holds now and held at most; None where it is not measured.
+    bytes: int | None
+    peak: int | None
+    #: By how much these may be wrong.
+    error: int | None
+    method: str
+    #: RSS of its worker when it began, in bytes; None where that was not read.
+    rss_at_begin: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What counted tasks left behind, against what Dask believes of their outputs."""
+
+    #: Tasks that were counted and stored an output.
+    count: int = 0
+    #: Sum of their outputs' sizes as Dask's sizeof says, in bytes.
+    believed: int = 0
+    #: Sum of what each had allocated and not freed when it ended, in bytes.
+    left: int = 0
+    #: What outputs are that weigh much less than believed ('memory maps'), or empty.
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """The most that one task, looked at while it ran alone, had beside its count."""
+
+    #: Resident and not counted, and what of it Arrow's pool held at its end, in bytes.
+    native: int = 0
+    arrow: int = 0
+    #: Counted and never resident: reserved and not touched.
+    untouched: int = 0
+    #: Small objects in the place of others that had gone.
+    small: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Tasks of one prefix that finished on a worker since its last report."""
+
+    #: Finished tasks, measured or not.
+    count: int
+    method: str
+    #: Peaks of in-execution memory, their errors, and sizes of outputs.
+    peaks: QuantileSketch
+    errors: QuantileSketch
+    outputs: QuantileSketch
+    weighed: Weighed = Weighed()
+    unseen: Unseen = Unseen()
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """A worker's own memory thresholds in bytes; None where off."""
+
+    target: int | None = None
+    spill: int | None = None
+    pause: int | None = None
+    terminate: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """What the scheduler knows of a task."""
+
+    key: str
+    prefix: str
+    group: str
+    #: The scheduler's priority tuple, None where it has none.
+    priority: tuple[float, ...] | None
+    #: Its inputs; None where they have not been looked at.
+    inputs: TaskInputs | None = None
+    #: Its arguments and closures, in bytes; None where they have not been looked at.
+    arguments: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a prefix's outputs on a worker are held, in bytes."""
+
+    #: Wanted by a client.
+    pinned: int
+    #: Waited for by tasks that are still to run, of any and of each prefix.
+    awaited: int
+    awaited_by: dict[str, int]
+    #: Copies of what another worker holds too: bytes, and number of keys.
+    replicas: int = 0
+    n_replicas: int = 0
+    #: Every byte once, by the first of these that holds it: 'replica' (another worker
+    #: has it too), 'awaited', 'pinned' (wanted by a client and awaited by nobody),
+    #: 'other'.
+    because: dict[str, int] = field(default_factory=dict)
+    #: Types of the outputs, the first few names, as Dask prints them.
+    types: tuple[str, ...] = ()
+    #: Client → the 'pinned' bytes that it wants, perhaps with others.
+    clients: dict[str, int] = field(default_factory=dict)
+    #: Number of outputs.
+    keys: int = 0
+    #: Of what it holds, what other workers have a copy of, whoever had it first.
+    shared: int = 0
+    n_shared: int = 0
+    #: Most workers that hold one of them.
+    max_copies: int = 0
+
+    @property
+    def size(self) -> int:
+        """All of these outputs, as Dask's sizeof says, in bytes."""
+        return sum(self.because.values())
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCost:
+    """What MemDash itself costs at one place; None where not known (yet)."""
+
+    #: Share of a core.
+    cpu: float | None = None
+    #: Memory, in bytes, estimated.
+    bytes: int | None = None
+    #: How far it holds back to keep within its budget; 0: not at all.
+    held_back: int = 0

@@ -1,0 +1,294 @@
+"""Events as plain data, for the way over the network: written, read and checked.
+
+Workers and nannies send parts of events with :func:`to_dict`.  The scheduler makes
+events of them with :func:`from_dict`, which checks every field, since what arrives
+comes from other versions and from other people's machines.
+
+Only types that occur in such events can be read: `_SIMPLE`, dataclasses of them, and
+their mappings, tuples and None.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar, Union
+
+from dask_memdash.errors import EventError
+from dask_memdash.model.event_parts import StorageRow
+from dask_memdash.model.quantiles import QuantileSketch
+
+T = TypeVar("T")
+
+#: Turns plain data into a value of one type, or raises EventError.
+Reader = Callable[[Any], Any]
+
+#: Types that are plain data already.
+_PLAIN = frozenset({int, float, str, bool, type(None)})
+
+_LISTS = (tuple, list)
+
+#: Whole numbers are at least the one, and less than the other.
+_LEAST, _BEYOND = -(2**63), 2**63
+
+_MISSING: Any = object()
+
+
+def to_dict(value: Any) -> Any:
+    """Turn an event, or a part of one, into dicts, lists, numbers and strings."""
+    kind: Any = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is QuantileSketch:
+        return value.to_dict()
+    names = _names_of(kind)
+    if names:
+        return {
+            name: part if type(part) in _PLAIN else to_dict(part)
+            for name in names
+            for part in (getattr(value, name),)
+        }
+    if isinstance(value, Mapping):
+        return {key: to_dict(item) for key, item in value.items()}
+    if isinstance(value, _LISTS):
+        return [to_dict(item) for item in value]
+    return value
+
+
+@cache
+def _names_of(kind: type) -> tuple[str, ...]:
+    """Return the names of a dataclass's fields; none of another type."""
+    if not dataclasses.is_dataclass(kind):
+        return ()
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def from_dict(cls: type[T], data: object) -> T:
+    """Rebuild an event, or a part of one, from plain data.
+
+    Unknown fields are ignored, so that a newer sender is understood; missing ones
+    without a default, and values of a wrong type, are errors.
+
+    Raises
+    ------
+    EventError
+        Says which field is wrong.
+    """
+    try:
+        return typing.cast(T, _rebuild(cls, data, cls.__name__))
+    except RecursionError:
+        raise EventError(f"{cls.__name__} is nested too deeply") from None
+
+
+def _rebuild(kind: Any, data: object, where: str) -> Any:
+    return _reader(kind, where)(data)
+
+
+@cache
+def _reader(kind: Any, where: str) -> Reader:
+    """Make what reads values of a type, once for each place that they occur in.
+
+    Type hints are walked here only: a scheduler reads hundreds of heartbeats a second.
+
+    Parameters
+    ----------
+    kind
+        The type, or a type hint.
+    where
+        The place as errors name it, such as ``WorkerReported.reading.rss``.
+    """
+    if kind in _SIMPLE:
+        return _simple_reader(kind, where)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_reader(typing.cast(type, kind), where)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, Union):
+        (inner,) = (arg for arg in args if arg is not type(None))
+        return _optional_reader(inner, where)
+    if origin is dict:
+        return _dict_reader(args[1], where)
+    if origin is tuple and args[-1] is Ellipsis:
+        return _list_reader(args[0], where)
+    if origin is tuple:
+        return _tuple_reader(args, where)
+    raise EventError(f"{where} cannot be of type {kind!r}")
+
+
+def _simple_reader(kind: Any, where: str) -> Reader:
+    """Read numbers and texts, the most of all, with one look at the usual ones."""
+    check = _SIMPLE[kind]
+
+    def read(data: Any) -> Any:
+        return check(data, where)
+
+    def read_integer(data: Any) -> Any:
+        usual = type(data) is int and _LEAST <= data < _BEYOND
+        return data if usual else check(data, where)
+
+    def read_same(data: Any) -> Any:
+        return data if type(data) is kind else check(data, where)
+
+    if kind is int:
+        return read_integer
+    return read_same if kind in (str, bool) else read
+
+
+def _dataclass_reader(kind: type, where: str) -> Reader:
+    hints = typing.get_type_hints(kind)
+    fields = [
+        (f.name, _reader(hints[f.name], f"{where}.{f.name}"), _default_of(f))
+        for f in dataclasses.fields(kind)
+    ]
+
+    def read(data: Any) -> Any:
+        if type(data) is not dict and not isinstance(data, Mapping):
+            raise _wrong(where, data, "a mapping")
+        values = []
+        for name, inner, default in fields:
+            value = data.get(name, _MISSING)
+            if value is not _MISSING:
+                values.append(inner(value))
+            elif default is not None:
+                values.append(default())
+            else:
+                raise EventError(f"{where}.{name} is missing")
+        return kind(*values)
+
+    return read
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
+    """Return what makes a field's default, None if it has none."""
+    if field.default is not dataclasses.MISSING:
+        value = field.default
+        return lambda: value
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory
+    return None
+
+
+def _optional_reader(kind: Any, where: str) -> Reader:
+    inner = _reader(kind, where)
+
+    def read(data: Any) -> Any:
+        return None if data is None else inner(data)
+
+    def read_integer(data: Any) -> Any:
+        if data is None or (type(data) is int and _LEAST <= data < _BEYOND):
+            return data
+        return inner(data)
+
+    return read_integer if kind is int else read
+
+
+def _dict_reader(kind: Any, where: str) -> Reader:
+    inner = _reader(kind, where)
+
+    def read(data: Any) -> Any:
+        if type(data) is not dict and not isinstance(data, Mapping):
+            raise _wrong(where, data, "a mapping")
+        return {_text(key, where): inner(item) for key, item in data.items()}
+
+    return read
+
+
+def _list_reader(kind: Any, where: str) -> Reader:
+    inner = _reader(kind, where)
+
+    def read(data: Any) -> Any:
+        if not isinstance(data, _LISTS):
+            raise _wrong(where, data, "a list")
+        return tuple([inner(item) for item in data])
+
+    return read
+
+
+def _tuple_reader(kinds: tuple[Any, ...], where: str) -> Reader:
+    inners = [_reader(kind, where) for kind in kinds]
+
+    def read(data: Any) -> Any:
+        if not isinstance(data, _LISTS):
+            raise _wrong(where, data, "a list")
+        if len(data) != len(inners):
+            raise _wrong(where, data, f"{len(inners)} values")
+        return tuple([inner(item) for inner, item in zip(inners, data, strict=True)])
+
+    return read
+
+
+def _wrong(where: str, data: object, expected: str) -> EventError:
+    return EventError(f"{where} is {str(data)[:80]!r}; it must be {expected}")
+
+
+def _integer(data: object, where: str) -> int:
+    if isinstance(data, bool) or not isinstance(data, int):
+        raise _wrong(where, data, "a whole number")
+    if not _LEAST <= data < _BEYOND:
+        raise EventError(f"{where} is beyond what 64 bits hold")
+    return data
+
+
+def _number(data: object, where: str) -> float:
+    if type(data) is float and math.isfinite(data):
+        return data
+    if isinstance(data, bool) or not isinstance(data, int | float):
+        raise _wrong(where, data, "a number")
+    if isinstance(data, int):
+        return _integer(data, where)
+    if not math.isfinite(data):
+        raise _wrong(where, data, "a finite number")
+    return data
+
+
+def _text(data: object, where: str) -> str:
+    if not isinstance(data, str):
+        raise _wrong(where, data, "a text")
+    return data
+
+
+def _truth(data: object, where: str) -> bool:
+    if not isinstance(data, bool):
+        raise _wrong(where, data, "true or false")
+    return data
+
+
+def _row(data: object, where: str) -> StorageRow:
+    if not isinstance(data, _LISTS) or len(data) != len(StorageRow._fields):
+        raise _wrong(where, data, f"{len(StorageRow._fields)} whole numbers")
+    for value in data:
+        if type(value) is not int or not 0 <= value < _BEYOND:
+            _integer(value, where)
+            if value < 0:
+                raise _wrong(where, data, "whole numbers of at least 0")
+    return StorageRow._make(data)
+
+
+def _sketch(data: object, where: str) -> QuantileSketch:
+    if type(data) is not dict and not isinstance(data, Mapping):
+        raise _wrong(where, data, "a quantile sketch")
+    try:
+        return QuantileSketch.from_dict(data)
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise EventError(f"{where} is no quantile sketch: {error}") from error
+
+
+_SIMPLE: dict[Any, Any] = {
+    int: _integer,
+    float: _number,
+    str: _text,
+    bool: _truth,
+    StorageRow: _row,
+    QuantileSketch: _sketch,
+}
