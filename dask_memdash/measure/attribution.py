@@ -15,14 +15,8 @@ from typing import NamedTuple
 
 from dask_memdash.measure.regression import Share
 
-EXACT = "exact"
-#: The kernel's high-water mark, for a task that runs alone.
-HWM = "hwm"
-ESTIMATED = "estimated"
-UNMEASURED = "unmeasured"
 
-
-class Begun(NamedTuple):
+class TaskBegin(NamedTuple):
     """A running task, as far as sharing out goes."""
 
     #: RSS of the process when it began, in bytes.
@@ -33,7 +27,7 @@ class Begun(NamedTuple):
 
 
 def share_out(
-    rss: int, tasks: Sequence[Begun], total: int | None = None
+    rss: int, tasks: Sequence[TaskBegin], total: int | None = None
 ) -> list[Share]:
     """Share a process's memory out among the tasks that are running.
 

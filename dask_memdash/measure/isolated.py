@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dask_memdash.measure.attribution import EXACT, HWM
+from dask_memdash.measure.arrow import ArrowPool, arrow_pool, taken_between
+from dask_memdash.measure.methods import EXACT, HWM
 from dask_memdash.system.proc import HighWater
 
 #: Disagreement of count and kernel, in bytes, that says nothing: the kernel hands out
@@ -26,17 +27,7 @@ COUNT_TOLERANCE = 2**21
 LARGEST_SMALL = 512
 
 
-class ArrowPool(NamedTuple):
-    """Arrow's default memory pool at an instant; sizes in bytes."""
-
-    held: int
-    #: The most that it has ever held.
-    most: int
-    #: All that was ever allocated from it; None where this pyarrow does not say.
-    ever: int | None
-
-
-class Before(NamedTuple):
+class AtBegin(NamedTuple):
     """What was read when a task began; sizes in bytes."""
 
     rss: int
@@ -50,7 +41,7 @@ class Before(NamedTuple):
     arrow: ArrowPool | None
 
 
-class Found(NamedTuple):
+class IsolatedPeak(NamedTuple):
     """What is made of a task that ran alone; sizes in bytes."""
 
     peak: int
@@ -72,7 +63,7 @@ def judge(
     free: int = 0,
     moved: int = 0,
     arrow: tuple[int, int] = (0, 0),
-) -> Found:
+) -> IsolatedPeak:
     """Say what a task that ran alone held at most.
 
     Parameters
@@ -91,7 +82,7 @@ def judge(
 
     Returns
     -------
-    Found
+    IsolatedPeak
         ``exact`` where count and kernel agree as far as they can; else ``hwm``, the
         kernel's figure.  The error is what is left between them, and all that was free
         where that was more than half of the count: as much could hide there.
@@ -99,7 +90,7 @@ def judge(
     grown = max(0, grown)
     least, most = arrow
     if counted is None:
-        return Found(grown, max(free + moved, most - grown), HWM)
+        return IsolatedPeak(grown, max(free + moved, most - grown), HWM)
     trifle = COUNT_TOLERANCE + counted // 50
     beyond = grown - counted
     if most > max(COUNT_TOLERANCE, least, beyond) or least > max(
@@ -108,20 +99,22 @@ def judge(
         # Arrow's arrays never change and mostly live as long as the task does; what
         # was counted may have gone before they came.
         error = counted + most - max(grown, least) + moved
-        return Found(counted + most, error, HWM, native=most, arrow=most)
+        return IsolatedPeak(counted + most, error, HWM, native=most, arrow=most)
     if beyond > trifle + moved:
-        return Found(grown, moved, HWM, native=beyond, arrow=min(beyond, most))
+        return IsolatedPeak(grown, moved, HWM, native=beyond, arrow=min(beyond, most))
     short = -beyond - free
     if short > trifle + moved:
         # What was free may have been used or not: the truth is within the error.
-        return Found(grown, free + moved, HWM, untouched=short)
+        return IsolatedPeak(grown, free + moved, HWM, untouched=short)
     unused = free + min(beyond, 0)
     if unused <= max(COUNT_TOLERANCE, counted // 2):
         unused = 0
-    return Found(counted, max(abs(beyond), unused), EXACT)
+    return IsolatedPeak(counted, max(abs(beyond), unused), EXACT)
 
 
-def with_small_objects(found: Found, blocks: int, output: int | None) -> Found:
+def with_small_objects(
+    found: IsolatedPeak, blocks: int, output: int | None
+) -> IsolatedPeak:
     """Count small objects that took the place of others that had gone.
 
     Parameters
@@ -165,7 +158,7 @@ class CloseLook:
         self._stored = stored
         self._free = free
 
-    def begin(self, rss: int | None) -> Before | None:
+    def begin(self, rss: int | None) -> AtBegin | None:
         """Look at the process as a task begins; None where the kernel forbids it.
 
         Parameters
@@ -175,16 +168,18 @@ class CloseLook:
         """
         if rss is None or not self._high_water.reset():
             return None
-        return Before(
+        return AtBegin(
             rss, self._stored(), self._free(), sys.getallocatedblocks(), arrow_pool()
         )
 
-    def end(self, before: Before, counted: int | None) -> tuple[Found, int] | None:
+    def end(
+        self, before: AtBegin, counted: int | None
+    ) -> tuple[IsolatedPeak, int] | None:
         """Judge a task that has ended and was alone from begin to end.
 
         Returns
         -------
-        tuple of Found and int
+        tuple of IsolatedPeak and int
             The latter is how many small objects there are more than before.
         """
         high = self._high_water.read()
@@ -195,36 +190,6 @@ class CloseLook:
             high - before.rss,
             free=before.free,
             moved=abs(self._stored() - before.stored),
-            arrow=_had(before.arrow, arrow_pool()),
+            arrow=taken_between(before.arrow, arrow_pool()),
         )
         return found, max(0, sys.getallocatedblocks() - before.blocks)
-
-
-def arrow_pool() -> ArrowPool | None:
-    """Read Arrow's default memory pool in this process.
-
-    None where pyarrow has not been imported: it never is for the sake of it.
-    """
-    default = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
-    if default is None:
-        return None
-    pool = default()
-    ever = getattr(pool, "total_bytes_allocated", None)
-    most = pool.max_memory()
-    return ArrowPool(
-        pool.bytes_allocated(), most or 0, None if ever is None else ever()
-    )
-
-
-def _had(before: ArrowPool | None, after: ArrowPool | None) -> tuple[int, int]:
-    """Return the least and the most that was had from Arrow's pool in between."""
-    if after is None:
-        return 0, 0
-    if before is None:
-        before = ArrowPool(0, 0, 0)
-    more = max(0, after.held - before.held)
-    peak = max(0, after.most - before.held)
-    least = max(more, peak) if after.most > before.most else more
-    if after.ever is None or before.ever is None:
-        return least, least
-    return least, max(least, min(peak, after.ever - before.ever))

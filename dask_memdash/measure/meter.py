@@ -15,53 +15,15 @@ of it is worked out over prefixes (:mod:`dask_memdash.measure.regression`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from dask_memdash.flight.format import slot_offset
 from dask_memdash.flight.recorder import FlightRecorder
-from dask_memdash.measure.attribution import (
-    ESTIMATED,
-    EXACT,
-    UNMEASURED,
-    Begun,
-    share_out,
-)
-from dask_memdash.measure.isolated import Before, Found
+from dask_memdash.measure.attribution import TaskBegin, share_out
+from dask_memdash.measure.methods import ESTIMATED, EXACT
 from dask_memdash.measure.regression import Share
+from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.tally import Tally
-
-
-@dataclass(slots=True)
-class Mark:
-    """A task between its begin and the moment its output is stored."""
-
-    key: Any
-    text: str
-    prefix: str
-    #: Slot in the flight recorder; None when all were taken.
-    slot: int | None
-    #: Unix time in seconds, and RSS of the process in bytes.
-    begin: float
-    rss: int
-    #: Identifier of its thread, 0 where it has none of its own.
-    thread: int
-    #: How it is measured: one of the methods' names.
-    method: str
-    #: Whether no other task has run in this process since it began.
-    alone: bool = True
-    #: What was read at its begin for a close look at its end, and what that found.
-    before: Before | None = None
-    found: Found | None = None
-    #: How many small objects the process had more at its end, if it was alone.
-    blocks: int = 0
-    #: What its thread had allocated and not freed at its end; None where not counted.
-    left: int | None = None
-
-    @property
-    def measured(self) -> bool:
-        """Whether its slot says what it holds."""
-        return self.slot is not None and self.method != UNMEASURED
 
 
 class Meter(Protocol):
@@ -70,10 +32,12 @@ class Meter(Protocol):
     #: What it is called where a figure is shown.
     method: str
 
-    def begin(self, mark: Mark, slot: int) -> None:
+    def begin(self, task: RunningTask, slot: int) -> None:
         """Start measuring the task in `slot`."""
 
-    def end(self, mark: Mark, slot: int, rss: int, running: Sequence[Mark]) -> None:
+    def end(
+        self, task: RunningTask, slot: int, rss: int, running: Sequence[RunningTask]
+    ) -> None:
         """Stop measuring it, and leave what it holds and held in its slot.
 
         Parameters
@@ -90,7 +54,7 @@ class RssMeter:
 
     Parameters
     ----------
-    beyond
+    in_execution
         Gives from the RSS what the process has beyond storage and baseline, in bytes;
         None while the baseline is not known.
     expected
@@ -102,24 +66,26 @@ class RssMeter:
     def __init__(
         self,
         recorder: FlightRecorder,
-        beyond: Callable[[int], int | None],
+        in_execution: Callable[[int], int | None],
         expected: Callable[[str], Share | None],
     ) -> None:
         self._recorder = recorder
-        self._beyond = beyond
+        self._in_execution = in_execution
         self._expected = expected
 
-    def begin(self, mark: Mark, slot: int) -> None:
+    def begin(self, task: RunningTask, slot: int) -> None:
         """Start measuring: nothing to do, as the sampler looks at the slots."""
 
-    def end(self, mark: Mark, slot: int, rss: int, running: Sequence[Mark]) -> None:
+    def end(
+        self, task: RunningTask, slot: int, rss: int, running: Sequence[RunningTask]
+    ) -> None:
         """Stop measuring."""
-        begun = [
-            Begun(other.rss, other.prefix, self._expected(other.prefix))
+        begins = [
+            TaskBegin(other.rss, other.prefix, self._expected(other.prefix))
             for other in running
         ]
-        shares = share_out(rss, begun, self._beyond(rss))
-        share = next(s for s, m in zip(shares, running, strict=True) if m is mark)
+        shares = share_out(rss, begins, self._in_execution(rss))
+        share = next(s for s, m in zip(shares, running, strict=True) if m is task)
         _, peak, error = self._recorder.counters(slot)
         if share.bytes >= peak:
             peak, error = share
@@ -145,26 +111,28 @@ class TallyMeter:
         self._mapping = recorder.mapping
         self._otherwise = otherwise
 
-    def begin(self, mark: Mark, slot: int) -> None:
+    def begin(self, task: RunningTask, slot: int) -> None:
         """Start counting, or leave the task to the other meter where that fails."""
         if not self._tally.begin(self._mapping, slot_offset(slot)):
-            mark.method = ESTIMATED
+            task.method = ESTIMATED
 
-    def end(self, mark: Mark, slot: int, rss: int, running: Sequence[Mark]) -> None:
+    def end(
+        self, task: RunningTask, slot: int, rss: int, running: Sequence[RunningTask]
+    ) -> None:
         """Stop counting; say by how much the count may be wrong."""
-        if mark.method != EXACT:
-            self._otherwise.end(mark, slot, rss, running)
+        if task.method != EXACT:
+            self._otherwise.end(task, slot, rss, running)
             return
         missed = self._tally.end()
-        left, peak, error = self._recorder.raw_counters(slot)
-        held = max(left, 0)
-        grown = rss - mark.rss
+        net, peak, error = self._recorder.raw_counters(slot)
+        held = max(net, 0)
+        grown = rss - task.rss
         if missed:
-            mark.method = ESTIMATED
+            task.method = ESTIMATED
             held = max(held, grown, 0)
             error = max(error, held)
         else:
-            mark.left = left
-            if mark.alone:
+            task.net = net
+            if task.alone:
                 error = max(error, abs(grown - held))
         self._recorder.write_counters(slot, held, max(peak, held), error)

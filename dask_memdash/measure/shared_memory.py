@@ -10,7 +10,7 @@ import mmap
 import sys
 
 
-def borrowed(value: object) -> str:
+def memory_owner(value: object) -> str:
     """Say whose memory a value borrows: 'memory maps', 'views of other arrays' or ''.
 
     Looks at NumPy arrays, and at the first column of what has columns of them.

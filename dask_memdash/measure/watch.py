@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight import format as layout
 from dask_memdash.flight.recorder import RecorderReader
-from dask_memdash.measure.attribution import Begun, share_out
+from dask_memdash.measure.attribution import TaskBegin, share_out
 from dask_memdash.measure.regression import PrefixRegression, Share
 from dask_memdash.measure.rss import RssReader
 
@@ -156,7 +156,7 @@ class WorkerWatch:
         if total is not None and len(tasks) > 1:
             self._learn(total, names, now)
         begun = [
-            Begun(task.rss, name, self._use.of(name))
+            TaskBegin(task.rss, name, self._use.of(name))
             for task, name in zip(tasks, names, strict=True)
         ]
         return share_out(rss, begun, total)

@@ -3,18 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_memdash.measure.attribution import Begun, error_of_finished, share_out
+from dask_memdash.measure.attribution import TaskBegin, error_of_finished, share_out
 from dask_memdash.measure.baseline import SPACING, WINDOW, Baseline
 from dask_memdash.measure.regression import Share
 
 sizes = st.integers(0, 2**50)
 used = st.builds(Share, sizes, sizes)
-begun = st.builds(Begun, sizes, st.sampled_from("abc"), st.none() | used)
+begun = st.builds(TaskBegin, sizes, st.sampled_from("abc"), st.none() | used)
 
 
 def begun_at(*sizes):
     """Make tasks, each of a prefix of its own of which nothing is known."""
-    return [Begun(size, f"prefix-{n}") for n, size in enumerate(sizes)]
+    return [TaskBegin(size, f"prefix-{n}") for n, size in enumerate(sizes)]
 
 
 @given(
@@ -75,15 +75,15 @@ def test_tasks_that_began_together_share_equally():
 
 
 def test_tasks_of_one_prefix_share_equally_whenever_they_began():
-    tasks = [Begun(100, "sum"), Begun(400, "sum")]
+    tasks = [TaskBegin(100, "sum"), TaskBegin(400, "sum")]
     assert share_out(500, tasks) == [Share(200, 200), Share(200, 200)]
     assert share_out(500, tasks, 700) == [Share(350, 350), Share(350, 350)]
 
 
 def test_what_prefixes_are_known_to_use_decides():
     tasks = [
-        Begun(100, "open", Share(300, 7)),
-        Begun(100, "sum", Share(100, 5)),
+        TaskBegin(100, "open", Share(300, 7)),
+        TaskBegin(100, "sum", Share(100, 5)),
     ]
     # just as expected: only what the regression itself leaves open is uncertain
     assert share_out(900, tasks, 400) == [Share(300, 7), Share(100, 5)]
@@ -94,12 +94,12 @@ def test_what_prefixes_are_known_to_use_decides():
 
 
 def test_what_is_known_of_some_prefixes_only_does_not_decide():
-    tasks = [Begun(100, "open", Share(300, 7)), Begun(400, "sum")]
+    tasks = [TaskBegin(100, "open", Share(300, 7)), TaskBegin(400, "sum")]
     assert share_out(500, tasks) == [Share(320, 320), Share(80, 320)]
 
 
 def test_prefixes_that_are_known_to_use_nothing_share_by_their_growth():
-    tasks = [Begun(100, "open", Share(0, 7)), Begun(400, "sum", Share(0, 9))]
+    tasks = [TaskBegin(100, "open", Share(0, 7)), TaskBegin(400, "sum", Share(0, 9))]
     assert share_out(500, tasks) == [Share(320, 320), Share(80, 320)]
 
 

@@ -3,10 +3,7 @@
 import ctypes
 import mmap
 import os
-import subprocess
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -14,10 +11,8 @@ from hypothesis import strategies as st
 
 from dask_memdash.measure import isolated
 from dask_memdash.measure.isolated import (
-    ArrowPool,
     CloseLook,
-    Found,
-    arrow_pool,
+    IsolatedPeak,
     judge,
     with_small_objects,
 )
@@ -35,66 +30,71 @@ sizes = st.integers(0, 2**45)
     ("counted", "grown", "others", "expected"),
     [
         # without a tally the kernel's figure is all there is
-        (None, 80, {}, Found(80 * MB, 0, "hwm")),
-        (None, -5, {}, Found(0, 0, "hwm")),
-        (None, 80, {"free": 7, "moved": 2}, Found(80 * MB, 9 * MB, "hwm")),
+        (None, 80, {}, IsolatedPeak(80 * MB, 0, "hwm")),
+        (None, -5, {}, IsolatedPeak(0, 0, "hwm")),
+        (None, 80, {"free": 7, "moved": 2}, IsolatedPeak(80 * MB, 9 * MB, "hwm")),
         # they agree, to the huge page and two parts in a hundred
-        (80, 80, {}, Found(80 * MB, 0, "exact")),
-        (80, 82, {}, Found(80 * MB, 2 * MB, "exact")),
-        (80, 78, {}, Found(80 * MB, 2 * MB, "exact")),
-        (0, 0, {}, Found(0, 0, "exact")),
-        (1000, 1022, {}, Found(1000 * MB, 22 * MB, "exact")),
+        (80, 80, {}, IsolatedPeak(80 * MB, 0, "exact")),
+        (80, 82, {}, IsolatedPeak(80 * MB, 2 * MB, "exact")),
+        (80, 78, {}, IsolatedPeak(80 * MB, 2 * MB, "exact")),
+        (0, 0, {}, IsolatedPeak(0, 0, "exact")),
+        (1000, 1022, {}, IsolatedPeak(1000 * MB, 22 * MB, "exact")),
         # a native library had the rest
-        (10, 80, {}, Found(80 * MB, 0, "hwm", native=70 * MB)),
-        (0, 80, {"moved": 3}, Found(80 * MB, 3 * MB, "hwm", native=80 * MB)),
+        (10, 80, {}, IsolatedPeak(80 * MB, 0, "hwm", native=70 * MB)),
+        (0, 80, {"moved": 3}, IsolatedPeak(80 * MB, 3 * MB, "hwm", native=80 * MB)),
         # …or what moved into storage meanwhile has
-        (10, 80, {"moved": 70}, Found(10 * MB, 70 * MB, "exact")),
+        (10, 80, {"moved": 70}, IsolatedPeak(10 * MB, 70 * MB, "exact")),
         # reserved and never touched
-        (400, 10, {}, Found(10 * MB, 0, "hwm", untouched=390 * MB)),
-        (400, 0, {}, Found(0, 0, "hwm", untouched=400 * MB)),
+        (400, 10, {}, IsolatedPeak(10 * MB, 0, "hwm", untouched=390 * MB)),
+        (400, 0, {}, IsolatedPeak(0, 0, "hwm", untouched=400 * MB)),
         # it went into what the allocator had free, as far as that may be
-        (50, 0, {"free": 60}, Found(50 * MB, 50 * MB, "exact")),
-        (50, 0, {"free": 48}, Found(50 * MB, 50 * MB, "exact")),
-        (50, 49, {"free": 60}, Found(50 * MB, 59 * MB, "exact")),
+        (50, 0, {"free": 60}, IsolatedPeak(50 * MB, 50 * MB, "exact")),
+        (50, 0, {"free": 48}, IsolatedPeak(50 * MB, 50 * MB, "exact")),
+        (50, 49, {"free": 60}, IsolatedPeak(50 * MB, 59 * MB, "exact")),
         # so much was free that half of what was counted can have hidden there
-        (50, 50, {"free": 26}, Found(50 * MB, 26 * MB, "exact")),
-        (50, 50, {"free": 24}, Found(50 * MB, 0, "exact")),
-        (1, 1, {"free": 60}, Found(1 * MB, 60 * MB, "exact")),
-        (1, 1, {"free": 2}, Found(1 * MB, 0, "exact")),
+        (50, 50, {"free": 26}, IsolatedPeak(50 * MB, 26 * MB, "exact")),
+        (50, 50, {"free": 24}, IsolatedPeak(50 * MB, 0, "exact")),
+        (1, 1, {"free": 60}, IsolatedPeak(1 * MB, 60 * MB, "exact")),
+        (1, 1, {"free": 2}, IsolatedPeak(1 * MB, 0, "exact")),
         # …or further: 5 MB short is more than its trifle of 3.1
-        (50, 0, {"free": 45}, Found(0, 45 * MB, "hwm", untouched=5 * MB)),
-        (400, 10, {"free": 100}, Found(10 * MB, 100 * MB, "hwm", untouched=290 * MB)),
+        (50, 0, {"free": 45}, IsolatedPeak(0, 45 * MB, "hwm", untouched=5 * MB)),
+        (
+            400,
+            10,
+            {"free": 100},
+            IsolatedPeak(10 * MB, 100 * MB, "hwm", untouched=290 * MB),
+        ),
         # Arrow's pool has it, though the process has grown by no page of it
         (
             1,
             0,
             {"arrow": (60, 60)},
-            Found(61 * MB, 1 * MB, "hwm", native=60 * MB, arrow=60 * MB),
+            IsolatedPeak(61 * MB, 1 * MB, "hwm", native=60 * MB, arrow=60 * MB),
         ),
         # at least 20 and at most 90 were Arrow's: the most, and all between is doubt
         (
             1,
             21,
             {"arrow": (20, 90)},
-            Found(91 * MB, 70 * MB, "hwm", native=90 * MB, arrow=90 * MB),
+            IsolatedPeak(91 * MB, 70 * MB, "hwm", native=90 * MB, arrow=90 * MB),
         ),
         # what was counted may have gone before Arrow had any: 50, or all together
         (
             50,
             50,
             {"arrow": (20, 90)},
-            Found(140 * MB, 90 * MB, "hwm", native=90 * MB, arrow=90 * MB),
+            IsolatedPeak(140 * MB, 90 * MB, "hwm", native=90 * MB, arrow=90 * MB),
         ),
         # the process has grown by more than Arrow can have had
         (
             1,
             81,
             {"arrow": (60, 60)},
-            Found(81 * MB, 0, "hwm", native=80 * MB, arrow=60 * MB),
+            IsolatedPeak(81 * MB, 0, "hwm", native=80 * MB, arrow=60 * MB),
         ),
         # a trifle of Arrow's is no matter
-        (80, 80, {"arrow": (1, 2)}, Found(80 * MB, 0, "exact")),
-        (None, 30, {"arrow": (50, 50)}, Found(30 * MB, 20 * MB, "hwm")),
+        (80, 80, {"arrow": (1, 2)}, IsolatedPeak(80 * MB, 0, "exact")),
+        (None, 30, {"arrow": (50, 50)}, IsolatedPeak(30 * MB, 20 * MB, "hwm")),
     ],
 )
 def test_a_task_alone_is_judged(counted, grown, others, expected):
@@ -132,22 +132,22 @@ def test_a_judgement_makes_sense_whatever_was_read(counted, grown, free, moved, 
 
 # -- small objects -------------------------------------------------------------
 
-EXACT = Found(1 * MB, 5, "exact")
+EXACT = IsolatedPeak(1 * MB, 5, "exact")
 
 
 def test_small_objects_are_believed_as_far_as_there_are_any():
     # 100,000 of at most 512 bytes can be 51.2 MB
-    assert with_small_objects(EXACT, 100_000, 30 * MB) == Found(
+    assert with_small_objects(EXACT, 100_000, 30 * MB) == IsolatedPeak(
         30 * MB, 29 * MB, "exact", small=29 * MB
     )
-    assert with_small_objects(EXACT, 100_000, 90 * MB) == Found(
+    assert with_small_objects(EXACT, 100_000, 90 * MB) == IsolatedPeak(
         51_200_000, 50_200_000, "exact", small=50_200_000
     )
 
 
 def test_an_error_that_was_larger_already_stays():
-    wide = Found(1 * MB, 80 * MB, "hwm", native=1 * MB)
-    assert with_small_objects(wide, 100_000, 30 * MB) == Found(
+    wide = IsolatedPeak(1 * MB, 80 * MB, "hwm", native=1 * MB)
+    assert with_small_objects(wide, 100_000, 30 * MB) == IsolatedPeak(
         30 * MB, 80 * MB, "hwm", native=1 * MB, small=29 * MB
     )
 
@@ -165,90 +165,6 @@ def test_an_error_that_was_larger_already_stays():
 )
 def test_where_there_are_none_nothing_is_added(blocks, output):
     assert with_small_objects(EXACT, blocks, output) is EXACT
-
-
-# -- Arrow's pool --------------------------------------------------------------
-
-
-class Pool:
-    def __init__(self, held, most, ever=None):
-        self.values = held, most
-        if ever is not None:
-            self.total_bytes_allocated = lambda: ever
-
-    def bytes_allocated(self):
-        return self.values[0]
-
-    def max_memory(self):
-        return self.values[1]
-
-
-def arrow_with(monkeypatch, *args):
-    pool = Pool(*args)
-    made = SimpleNamespace(default_memory_pool=lambda: pool)
-    monkeypatch.setitem(sys.modules, "pyarrow", made)
-
-
-def test_arrows_pool_is_read_as_far_as_it_says(monkeypatch):
-    arrow_with(monkeypatch, 5, 9, 70)
-    assert arrow_pool() == ArrowPool(5, 9, 70)
-    arrow_with(monkeypatch, 5, 9)
-    assert arrow_pool() == ArrowPool(5, 9, None)
-    arrow_with(monkeypatch, 5, None)  # pools without a peak exist
-    assert arrow_pool() == ArrowPool(5, 0, None)
-
-
-def test_without_pyarrow_there_is_no_pool_and_it_is_not_imported(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert arrow_pool() is None
-    code = (
-        "import sys; from dask_memdash.measure.isolated import arrow_pool\n"
-        "assert arrow_pool() is None; assert 'pyarrow' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def test_the_real_pool_is_read():
-    pyarrow = pytest.importorskip("pyarrow")
-    before = arrow_pool()
-    buffer = pyarrow.allocate_buffer(3 * MB)
-    after = arrow_pool()
-    assert after.held - before.held == pytest.approx(3 * MB, abs=64)
-    assert after.most >= after.held
-    del buffer
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "expected"),
-    [
-        (None, None, (0, 0)),
-        # pyarrow was imported by the task itself: it was all its own
-        (None, (30, 70, 90), (70, 70)),
-        # the pool has never held more: the task set the record
-        ((10, 50, 100), (40, 80, 160), (70, 70)),
-        # it has held more before: between what is left and what went through
-        ((10, 90, 100), (40, 90, 150), (30, 50)),
-        ((10, 90, 100), (40, 90, 900), (30, 80)),
-        # nothing went through
-        ((10, 90, 100), (10, 90, 100), (0, 0)),
-        ((10, 90, 100), (5, 90, 100), (0, 0)),
-        # a pyarrow that does not say what went through: only what is sure
-        ((10, 90, None), (40, 90, None), (30, 30)),
-        ((10, 50, None), (40, 80, None), (70, 70)),
-    ],
-)
-def test_what_a_task_had_from_the_pool_is_bounded(
-    monkeypatch, high_water, before, after, expected
-):
-    seen = {}
-    monkeypatch.setattr(
-        isolated, "judge", lambda *args, **kwargs: seen.update(kwargs) or EXACT
-    )
-    readings = iter(None if r is None else ArrowPool(*r) for r in (before, after))
-    monkeypatch.setattr(isolated, "arrow_pool", lambda: next(readings))
-    look = CloseLook(high_water, lambda: 0, lambda: 0)
-    look.end(look.begin(100), 0)
-    assert seen["arrow"] == expected
 
 
 # -- begin and end -------------------------------------------------------------
@@ -285,14 +201,17 @@ def test_a_look_puts_begin_and_end_together(high_water, no_arrow, monkeypatch):
     before = look.begin(100 * MB)
     assert before == (100 * MB, 500, 40, 1000, None)
     # 200 bytes of storage went, which is no growth of the task's
-    assert look.end(before, None) == (Found(80 * MB, 240, "hwm"), 700)
+    assert look.end(before, None) == (IsolatedPeak(80 * MB, 240, "hwm"), 700)
 
 
 def test_objects_that_went_are_no_fewer_than_none(high_water, no_arrow, monkeypatch):
     blocks = iter([1000, 400])
     monkeypatch.setattr(isolated.sys, "getallocatedblocks", lambda: next(blocks))
     look = CloseLook(high_water, lambda: 0, lambda: 0)
-    assert look.end(look.begin(100 * MB), 80 * MB) == (Found(80 * MB, 0, "exact"), 0)
+    assert look.end(look.begin(100 * MB), 80 * MB) == (
+        IsolatedPeak(80 * MB, 0, "exact"),
+        0,
+    )
 
 
 def test_where_the_mark_cannot_be_set_back_there_is_no_look(high_water):

@@ -6,9 +6,10 @@ import pytest
 
 from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
 from dask_memdash.measure import tally
-from dask_memdash.measure.meter import Mark, RssMeter, TallyMeter
+from dask_memdash.measure.meter import RssMeter, TallyMeter
 from dask_memdash.measure.regression import Share
 from dask_memdash.measure.rss import RssReader
+from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.watch import WorkerWatch
 
 MB = 1_000_000
@@ -17,7 +18,7 @@ MB = 1_000_000
 def mark(recorder, name="sum-1", rss=100 * MB, method="exact"):
     slot = recorder.begin(name, 1, 1.0, rss)
     prefix = name.partition("-")[0]
-    return Mark(name, name, prefix, slot, 1.0, rss, 1, method)
+    return RunningTask(name, name, prefix, slot, 1.0, rss, 1, method)
 
 
 def rss_meter(recorder, beyond=None, expected=None):
@@ -102,7 +103,7 @@ def test_the_tally_meter_leaves_the_count_and_the_remainder_of_a_task_alone(reco
     meter.begin(task, task.slot)
     assert meter._tally.slots == [4096]
     meter.end(task, task.slot, 135 * MB, [task])
-    assert (task.method, task.left) == ("exact", 30 * MB)
+    assert (task.method, task.net) == ("exact", 30 * MB)
     assert recorder.counters(task.slot) == (30 * MB, 80 * MB, 5 * MB)
 
 
@@ -111,7 +112,7 @@ def test_a_task_that_frees_more_than_it_allocates_holds_nothing(recorder):
     task = mark(recorder)
     meter.begin(task, task.slot)
     meter.end(task, task.slot, 101 * MB, [task])
-    assert task.left == -40 * MB, "what it left behind may be less than nothing"
+    assert task.net == -40 * MB, "what it left behind may be less than nothing"
     assert recorder.raw_counters(task.slot) == (0, 0, 1 * MB)
 
 
@@ -121,7 +122,7 @@ def test_with_company_the_growth_of_the_process_says_nothing_of_one_task(recorde
     task.alone = other.alone = False
     meter.begin(task, task.slot)
     meter.end(task, task.slot, 500 * MB, [task, other, other])
-    assert (task.method, task.left) == ("exact", 30 * MB)
+    assert (task.method, task.net) == ("exact", 30 * MB)
     assert recorder.counters(task.slot) == (30 * MB, 80 * MB, 0)
 
 
@@ -131,7 +132,7 @@ def test_a_count_that_lacks_something_is_called_an_estimate(recorder, missed):
     task = mark(recorder)
     meter.begin(task, task.slot)
     meter.end(task, task.slot, 150 * MB, [task])
-    assert (task.method, task.left) == ("estimated", None)
+    assert (task.method, task.net) == ("estimated", None)
     assert recorder.counters(task.slot) == (50 * MB, 50 * MB, 50 * MB)
 
 
@@ -140,7 +141,7 @@ def test_a_task_that_the_tally_does_not_take_is_left_to_the_other_meter(recorder
     task = mark(recorder)
     meter.begin(task, task.slot)
     meter.end(task, task.slot, 140 * MB, [task])
-    assert (task.method, task.left) == ("estimated", None)
+    assert (task.method, task.net) == ("estimated", None)
     assert recorder.counters(task.slot) == (40 * MB, 40 * MB, 0)
 
 

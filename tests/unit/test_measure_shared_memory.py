@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dask_memdash.measure.shared_memory import borrowed
+from dask_memdash.measure.shared_memory import memory_owner
 
 VIEWS, MAPS = "views of other arrays", "memory maps"
 
 
 def test_an_array_that_has_its_own_memory_borrows_nothing():
-    assert borrowed(np.ones((3, 4))) == ""
-    assert borrowed(np.ones((3, 4), order="F")) == ""
-    assert borrowed(np.ones(0)) == ""
-    assert borrowed(np.array(5.0)) == ""
-    assert borrowed(np.ones((3, 4))[1:].copy()) == ""
+    assert memory_owner(np.ones((3, 4))) == ""
+    assert memory_owner(np.ones((3, 4), order="F")) == ""
+    assert memory_owner(np.ones(0)) == ""
+    assert memory_owner(np.array(5.0)) == ""
+    assert memory_owner(np.ones((3, 4))[1:].copy()) == ""
 
 
 @pytest.mark.parametrize(
@@ -34,17 +34,17 @@ def test_an_array_that_has_its_own_memory_borrows_nothing():
     ],
 )
 def test_a_view_of_another_array_is_told_however_far_off_that_is(take):
-    assert borrowed(take(np.ones((3, 4)))) == VIEWS
+    assert memory_owner(take(np.ones((3, 4)))) == VIEWS
 
 
 def test_an_array_that_is_repeated_is_told():
-    assert borrowed(np.broadcast_to(np.ones(3), (1000, 3))) == VIEWS
-    assert borrowed(np.broadcast_to(5.0, (1000, 3))) == VIEWS
+    assert memory_owner(np.broadcast_to(np.ones(3), (1000, 3))) == VIEWS
+    assert memory_owner(np.broadcast_to(5.0, (1000, 3))) == VIEWS
 
 
 def test_an_array_over_somebody_elses_buffer_is_told():
-    assert borrowed(np.frombuffer(b"12345678", "u1")) == VIEWS
-    assert borrowed(np.asarray(memoryview(bytearray(8)))) == VIEWS
+    assert memory_owner(np.frombuffer(b"12345678", "u1")) == VIEWS
+    assert memory_owner(np.asarray(memoryview(bytearray(8)))) == VIEWS
 
 
 @pytest.fixture
@@ -65,27 +65,27 @@ def mapped(tmp_path):
     ],
 )
 def test_a_memory_map_is_told_even_where_it_looks_like_a_plain_array(mapped, take):
-    assert borrowed(take(mapped)) == MAPS
+    assert memory_owner(take(mapped)) == MAPS
 
 
 def test_an_array_over_a_bare_map_is_told():
     with mmap.mmap(-1, 4096) as memory:
         array = np.ndarray((512,), "f8", buffer=memory)
-        assert borrowed(array) == MAPS
+        assert memory_owner(array) == MAPS
         del array
 
 
 def test_what_was_computed_from_a_map_is_its_own(mapped):
-    assert borrowed(np.asarray(mapped) + 1) == ""
+    assert memory_owner(np.asarray(mapped) + 1) == ""
 
 
 def test_a_frame_borrows_what_its_first_column_does(mapped):
     own = pd.DataFrame({"a": np.arange(100.0)}).copy()
     base = np.ones((100, 2))
-    assert borrowed(pd.DataFrame(base, copy=False)) == VIEWS
-    assert borrowed(pd.Series(np.asarray(mapped)[0], copy=False)) == MAPS
-    assert borrowed(own["a"].to_numpy().copy()) == ""
-    assert borrowed(pd.DataFrame()) == ""
+    assert memory_owner(pd.DataFrame(base, copy=False)) == VIEWS
+    assert memory_owner(pd.Series(np.asarray(mapped)[0], copy=False)) == MAPS
+    assert memory_owner(own["a"].to_numpy().copy()) == ""
+    assert memory_owner(pd.DataFrame()) == ""
 
 
 class Hostile:
@@ -111,14 +111,14 @@ class Managed:
     ],
 )
 def test_what_is_no_array_borrows_nothing(value):
-    assert borrowed(value) == ""
+    assert memory_owner(value) == ""
 
 
 def test_without_numpy_nothing_is_told_and_nothing_imported():
     code = (
-        "import sys; from dask_memdash.measure.shared_memory import borrowed\n"
+        "import sys; from dask_memdash.measure.shared_memory import memory_owner\n"
         "class Array:\n    base = strides = (0,)\n"
-        "assert borrowed(Array()) == ''\n"
+        "assert memory_owner(Array()) == ''\n"
         "assert 'numpy' not in sys.modules, 'numpy was imported'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -127,6 +127,6 @@ def test_without_numpy_nothing_is_told_and_nothing_imported():
 def test_a_numpy_that_is_half_imported_or_hidden_does_no_harm(monkeypatch):
     value = np.ones(3)[1:]
     monkeypatch.setitem(sys.modules, "numpy", None)
-    assert borrowed(value) == ""
+    assert memory_owner(value) == ""
     monkeypatch.setitem(sys.modules, "numpy", object())
-    assert borrowed(value) == ""
+    assert memory_owner(value) == ""

@@ -32,10 +32,10 @@ class Process:
         self.ages = []
         self.recorder = FlightRecorder(slots, "tcp://a:1", private=True)
         self.shares = PrefixRegression()
-        meter = RssMeter(self.recorder, self.beyond, self.shares.of)
+        meter = RssMeter(self.recorder, self.in_execution, self.shares.of)
         if counted:
             meter = TallyMeter(self, self.recorder, meter)
-        self.look = CloseLook(self, lambda: self.stored, lambda: self.free)
+        self.close_look = CloseLook(self, lambda: self.stored, lambda: self.free)
         self.tasks = RunningTasks(self.recorder, meter, self, self.shares)
 
     # what the kernel's mark is asked
@@ -64,16 +64,16 @@ class Process:
         self.ages.append(age)
         return self.rss
 
-    def beyond(self, rss):
+    def in_execution(self, rss):
         return self.beyond_now
 
-    def live(self):
+    def held_by_tasks(self):
         return self.tasks.live()
 
-    def behind(self):
+    def left_since_idle(self):
         return 0
 
-    def arrow(self):
+    def arrow_growth(self):
         return self.arrow_now
 
     def reusable(self):
@@ -427,7 +427,7 @@ def test_a_kernel_that_forbids_the_look_leaves_the_count(counted):
 
 def test_brief_tasks_are_looked_at_but_once(counted, monkeypatch):
     looks, clock = [], [0.0]
-    monkeypatch.setattr(counted.look, "begin", looks.append)
+    monkeypatch.setattr(counted.close_look, "begin", looks.append)
     monkeypatch.setattr(time, "time", lambda: clock[0])
 
     def run(key, seconds):
@@ -445,7 +445,7 @@ def test_brief_tasks_are_looked_at_but_once(counted, monkeypatch):
 
 def test_whoever_holds_back_looks_no_more_and_reads_less(counted, monkeypatch):
     looks = []
-    monkeypatch.setattr(counted.look, "begin", looks.append)
+    monkeypatch.setattr(counted.close_look, "begin", looks.append)
     counted.tasks.held_back = 1
     counted.run_counted("sum-1", 0, 0)
     assert looks == []
@@ -572,7 +572,7 @@ def test_a_running_task_has_its_share_of_what_is_not_counted_as_its_error(
 
 def test_a_task_alone_has_its_own_remainder_and_no_share(counted, monkeypatch):
     observe(counted, monkeypatch)
-    counted.tasks._durations.clear()  # so that it is looked at closely
+    counted.tasks._durations.forget()  # so that it is looked at closely
     counted.high = 110 * MiB
     counted.run_counted("native-1", 10 * MiB, 10 * MiB)
     done = counted.finished("native")
@@ -656,7 +656,7 @@ def test_the_least_exact_method_speaks_for_all_tasks_of_a_prefix(counted):
     counted.run_counted("sum-1", 10 * MiB, 10 * MiB)
     assert counted.finished("sum").method == "exact"
     counted.run_counted("sum-2", 10 * MiB, 10 * MiB)
-    counted.tasks._durations.clear()
+    counted.tasks._durations.forget()
     counted.high = 180 * MiB
     counted.run_counted("sum-3", 10 * MiB, 10 * MiB)
     done = counted.finished("sum")

@@ -8,11 +8,11 @@ import psutil
 import pytest
 
 from dask_memdash import config
-from dask_memdash.measure import tally
-from dask_memdash.measure.marks import MarkedThreads
+from dask_memdash.measure import shared_process as shared
+from dask_memdash.measure import tally, tally_choice
+from dask_memdash.measure.marked_threads import MarkedThreads
 from dask_memdash.measure.rss import RssReader
-from dask_memdash.plugins.worker import probe as module
-from dask_memdash.plugins.worker import shared_process as shared
+from dask_memdash.plugins.worker import notices as notices_module
 from dask_memdash.plugins.worker.probe import WorkerProbe
 from dask_memdash.system.proc import HighWater
 
@@ -109,7 +109,7 @@ def test_a_probe_that_goes_late_leaves_its_successors_thread_dict_alone(worker):
     assert dict(worker.active_threads) == {7: "sum-1"}
     del marks[7]
     worker.loop.run()
-    assert worker.active_threads is second._marks
+    assert worker.active_threads is second._threads.marked
     second.teardown(worker)
     assert type(worker.active_threads) is dict
 
@@ -154,7 +154,7 @@ def test_a_worker_that_measures_everything_says_nothing_of_it(worker):
 
 def test_a_kernel_without_clear_refs_is_told_of_plainly(worker, monkeypatch, tmp_path):
     monkeypatch.setattr(shared, "HighWater", lambda: HighWater(str(tmp_path)))
-    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr(notices_module.sys, "platform", "linux")
     probe = probe_on(worker, tally=False)
     assert (
         "the kernel does not let the high-water mark of the RSS be set back "
@@ -173,7 +173,7 @@ def test_a_system_without_proc_is_told_of_plainly(
     monkeypatch.setattr(shared, "HighWater", lambda: HighWater(str(tmp_path)))
     monkeypatch.setattr(shared, "RssReader", lambda pid: RssReader(pid, str(tmp_path)))
     monkeypatch.setattr(shared, "allocator_free", lambda: None)
-    monkeypatch.setattr(module.sys, "platform", platform)
+    monkeypatch.setattr(notices_module.sys, "platform", platform)
     probe = probe_on(worker, tally=False)
     said = notices(probe)
     assert "has no /proc: the RSS is read through psutil" in said
@@ -198,8 +198,8 @@ def test_without_the_tally_the_loss_is_told_once_to_whoever_registers(
 ):
     told = []
     worker.log_event = lambda topic, message: told.append((topic, message))
-    monkeypatch.setattr(module, "load", lambda: None)
-    monkeypatch.setattr(module, "why_not", lambda: "the tally was not built")
+    monkeypatch.setattr(tally_choice, "load", lambda: None)
+    monkeypatch.setattr(tally_choice, "why_not", lambda: "the tally was not built")
     probe = probe_on(worker)
     text = (
         "the tally was not built; in-execution memory is estimated from the RSS instead"

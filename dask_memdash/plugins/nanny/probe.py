@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.config import Settings
 from dask_memdash.flight import format as layout
-from dask_memdash.measure.attribution import ESTIMATED, EXACT, UNMEASURED
+from dask_memdash.measure.methods import ESTIMATED, EXACT, UNMEASURED
 from dask_memdash.measure.sampler import sampler
 from dask_memdash.measure.watch import Glance, RecorderSearch, WorkerWatch
 from dask_memdash.model.event_parts import Executing

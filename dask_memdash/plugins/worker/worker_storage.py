@@ -2,7 +2,7 @@
 
 Covers the storage's books key by key, the spill buffer's sizes, and the buffers of
 communications and P2P shuffles.  Belongs to the worker's event loop, but for
-:meth:`Holdings.stored`.
+:meth:`WorkerStorage.stored`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dask_memdash.measure.shared_memory import borrowed
+from dask_memdash.measure.shared_memory import memory_owner
 from dask_memdash.measure.storage_by_prefix import StorageLedger
 from dask_memdash.plugins.keys import prefix_of
 
@@ -29,20 +29,20 @@ class Moving(NamedTuple):
     shuffle: int
 
 
-class Holdings:
+class WorkerStorage:
     """The storage and transfers of one worker."""
 
     def __init__(self, worker: Worker) -> None:
         self.ledger = StorageLedger()
         self._worker = worker
-        self._rows_given = -1
+        self._rows_sent = -1
         for key in list(worker.data):
             self.store(key)
 
     # -- storage ---------------------------------------------------------------
 
     def store(self, key: Any) -> int:
-        """Count a key that has been stored; give its size in bytes."""
+        """Count a key that has been stored; return its size in bytes."""
         task = self._worker.state.tasks.get(key)
         size = int(getattr(task, "nbytes", None) or 0)
         prefix = getattr(task, "prefix", None) or prefix_of(key)
@@ -59,17 +59,17 @@ class Holdings:
 
     def new_rows(self) -> dict[str, list[int]] | None:
         """Return storage by prefix; None when nothing has changed since."""
-        if self._rows_given == self.ledger.version:
+        if self._rows_sent == self.ledger.version:
             return None
-        self._rows_given = self.ledger.version
+        self._rows_sent = self.ledger.version
         return {prefix: list(row) for prefix, row in self.ledger.rows().items()}
 
-    def borrowed(self, key: Any) -> str:
+    def memory_owner(self, key: Any) -> str:
         """Say whose memory an output borrows, if it is in RAM and that can be told."""
         data = self._worker.data
         # Not by way of the spill buffer, which would take it for used.
         held = getattr(getattr(data, "fast", None), "d", data)
-        return borrowed(held.get(key)) if isinstance(held, dict) else ""
+        return memory_owner(held.get(key)) if isinstance(held, dict) else ""
 
     # -- spilled ---------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from dask_memdash.measure.marks import MarkedThreads
+from dask_memdash.measure.marked_threads import MarkedThreads
 
 
 class Log(list):

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dask_memdash.measure.isolated import ArrowPool
-from dask_memdash.plugins.worker import shared_process as module
-from dask_memdash.plugins.worker.shared_process import SharedProcess
+from dask_memdash.measure import shared_process as module
+from dask_memdash.measure.arrow import ArrowPool
+from dask_memdash.measure.shared_process import SharedProcess
 from dask_memdash.system.proc import HighWater
 
 
@@ -62,7 +62,7 @@ def shared(free, pool):
 def test_before_a_quiet_instant_nothing_is_known_to_be_beyond(shared):
     shared.join(Member(quiet=False))
     shared.observe(1.0, 500)
-    assert shared.beyond(900) is None
+    assert shared.in_execution(900) is None
 
 
 def test_beyond_is_without_storage_transfer_and_what_was_left(shared):
@@ -71,8 +71,8 @@ def test_beyond_is_without_storage_transfer_and_what_was_left(shared):
     shared.observe(1.0, 400)  # so that 290 were left
     member.now = {"stored": 150, "moving": 30, "quiet": False}
     shared.observe(2.0, 700)
-    assert shared.beyond(700) == 700 - 150 - 30 - 290
-    assert shared.beyond(300) == -170, "of either sign"
+    assert shared.in_execution(700) == 700 - 150 - 30 - 290
+    assert shared.in_execution(300) == -170, "of either sign"
 
 
 def test_what_the_allocator_got_free_meanwhile_is_nobodys(shared, free):
@@ -83,10 +83,10 @@ def test_what_the_allocator_got_free_meanwhile_is_nobodys(shared, free):
     member.now["quiet"] = False
     free.now = 100
     shared.observe(2.0, 700)
-    assert shared.beyond(700) == 240
+    assert shared.in_execution(700) == 240
     free.now = 10  # less is free than then: used by whoever runs
     shared.observe(3.0, 700)
-    assert shared.beyond(700) == 300
+    assert shared.in_execution(700) == 300
 
 
 def test_all_workers_of_the_process_count(shared):
@@ -94,13 +94,13 @@ def test_all_workers_of_the_process_count(shared):
     busy = Member(30, 7, quiet=False, live=8, methods=["unmeasured", "estimated"])
     shared.join(quiet)
     shared.join(busy)
-    assert (shared.stored(), shared.live()) == (130, 13)
+    assert (shared.stored(), shared.held_by_tasks()) == (130, 13)
     assert [mark.method for mark in shared.running()] == ["exact", "estimated"]
     shared.observe(1.0, 900)
-    assert shared.beyond(900) is None, "it is quiet when all of them are"
+    assert shared.in_execution(900) is None, "it is quiet when all of them are"
     shared.leave(busy)
     shared.observe(2.0, 900)
-    assert shared.beyond(950) == 50
+    assert shared.in_execution(950) == 50
 
 
 def test_room_is_what_the_heap_and_the_arenas_have_free(shared, free, monkeypatch):
@@ -119,16 +119,16 @@ def test_room_is_what_the_heap_and_the_arenas_have_free(shared, free, monkeypatc
 def test_arrows_pool_counts_from_the_last_quiet_instant(shared, pool):
     member = Member(stored=100)
     shared.join(member)
-    assert shared.arrow() == 0, "pyarrow has not been imported"
+    assert shared.arrow_growth() == 0, "pyarrow has not been imported"
     pool.now = ArrowPool(60, 90, None)
     shared.observe(1.0, 500)
     member.now["quiet"] = False
     pool.now = ArrowPool(200, 250, None)
-    assert shared.arrow() == 140
+    assert shared.arrow_growth() == 140
     member.now["stored"] = 180  # of which 80 may be tables
-    assert shared.arrow() == 60
+    assert shared.arrow_growth() == 60
     member.now["stored"] = 20
-    assert shared.arrow() == 140
+    assert shared.arrow_growth() == 140
 
 
 def test_the_rss_serves_for_as_long_as_one_says(shared, monkeypatch):
@@ -178,7 +178,7 @@ def test_a_look_at_a_process_that_all_have_left_sees_nothing(shared):
     """A task may end after its worker has gone."""
     member = Member()
     shared.join(member)
-    look = shared.look
+    look = shared.close_look
     before = look.begin(shared.read_rss())
     shared.leave(member)
     assert look.begin(5) is None
@@ -191,8 +191,8 @@ def test_what_tasks_left_behind_counts_from_the_last_quiet_instant(free):
     process._members = [worker]
     worker.tasks.left_behind = 40
     process.observe(0.0, 1000)
-    assert process.behind() == 0
+    assert process.left_since_idle() == 0
     worker.tasks.left_behind = 65
-    assert process.behind() == 25
+    assert process.left_since_idle() == 25
     worker.tasks.left_behind = 10
-    assert process.behind() == 0, "what was there before has gone"
+    assert process.left_since_idle() == 0, "what was there before has gone"

@@ -1,0 +1,221 @@
+"""What the workers of one process share: its RSS, its heap, its baseline.
+
+One worker has a process to itself, but with ``processes=False`` several live in
+one.  Its RSS, the allocator's free bytes and the baseline belong to all of them, and
+what each running task may have is worked out among all that run in the process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Protocol
+
+from dask_memdash.measure.arrow import arrow_pool
+from dask_memdash.measure.baseline import Baseline
+from dask_memdash.measure.isolated import CloseLook
+from dask_memdash.measure.methods import UNMEASURED
+from dask_memdash.measure.rss import RssReader
+from dask_memdash.measure.running_task import RunningTask
+from dask_memdash.measure.tally import load
+from dask_memdash.system.proc import HighWater, allocator_free
+
+
+class MemberTasks(Protocol):
+    """The tasks of a worker, as the process needs to see them."""
+
+    #: Running in a thread of their own, by thread.
+    by_thread: dict[int, RunningTask]
+    #: What counted tasks have left behind beside their outputs, in bytes, so far.
+    left_behind: int
+
+    def live(self) -> int:
+        """Sum what running and pending tasks hold as far as measured, in bytes."""
+
+
+class Member(Protocol):
+    """A worker of this process, as the others need to see it."""
+
+    @property
+    def tasks(self) -> MemberTasks:
+        """Its tasks that are running or pending."""
+
+    def stored(self) -> int:
+        """Return the bytes of storage in RAM; may be called from any thread."""
+
+    def moving(self) -> int:
+        """Return the bytes of transfers."""
+
+    def quiet(self) -> bool:
+        """Whether nothing is under way."""
+
+
+class SharedProcess:
+    """The process that this code runs in, with the workers that MemDash watches."""
+
+    def __init__(self) -> None:
+        self.baseline = Baseline()
+        #: What the allocator had free when last asked, in bytes; None if not known.
+        self.free: int | None = None
+        self._members: list[Member] = []
+        self._rss: RssReader | None = None
+        self._high_water: HighWater | None = None
+        self._close_look: CloseLook | None = None
+        self._moving = 0
+        self._left_when_idle = 0
+        # What Arrow's pool held, and storage, at the last quiet instant, in bytes.
+        self._arrow_when_idle = (0, 0)
+        self._recent: int | None = None
+        self._recent_at = 0.0
+        self._lock = threading.Lock()
+
+    # -- its workers -----------------------------------------------------------
+
+    def join(self, member: Member) -> None:
+        """Take in a worker of this process."""
+        with self._lock:
+            if not self._members:
+                self.baseline = Baseline()
+                self._recent_at = 0.0
+                self._rss = RssReader(os.getpid())
+                self._high_water = HighWater()
+                self._close_look = CloseLook(
+                    self._high_water, self.stored, self.reusable
+                )
+            self._members = [*self._members, member]
+
+    def leave(self, member: Member) -> None:
+        """Let a worker go, and with the last one all that was held for them."""
+        with self._lock:
+            self._members = [m for m in self._members if m is not member]
+            if self._members:
+                return
+            for held in (self._rss, self._high_water):
+                if held is not None:
+                    held.close()
+            self._rss = None
+
+    def running(self) -> list[RunningTask]:
+        """Return the tasks that run and are measured in this process."""
+        return [
+            task
+            for member in self._members
+            for task in list(member.tasks.by_thread.values())
+            if task.method != UNMEASURED
+        ]
+
+    def stored(self) -> int:
+        """Sum the bytes of storage in RAM."""
+        return sum(member.stored() for member in self._members)
+
+    def held_by_tasks(self) -> int:
+        """Sum what running and pending tasks hold as far as measured, in bytes."""
+        return sum(member.tasks.live() for member in self._members)
+
+    # -- what the kernel and the allocators say --------------------------------
+
+    def read_rss(self) -> int | None:
+        """Read this process's RSS in bytes; may be called from any thread."""
+        rss = self._rss
+        return None if rss is None else rss.read()
+
+    def recent_rss(self, age: float) -> int | None:
+        """Return the RSS in bytes as it was at most `age` seconds ago."""
+        now = time.monotonic()
+        if now - self._recent_at > age:
+            self._recent = self.read_rss()
+            self._recent_at = now
+        return self._recent
+
+    @property
+    def high_water(self) -> bool:
+        """Whether the kernel has a high-water mark that can be set back."""
+        return self._high_water is not None and self._high_water.available
+
+    @property
+    def close_look(self) -> CloseLook:
+        """How tasks that run alone are looked at; there is one once anybody joined."""
+        assert self._close_look is not None
+        return self._close_look
+
+    def reusable(self) -> int:
+        """Return what may be used again without growing: free heap, and room in arenas.
+
+        In bytes; may be called from any thread.
+        """
+        tally = load()
+        arenas = tally.arena_free() if tally is not None and tally.installed else 0
+        return (allocator_free() or 0) + arenas
+
+    # -- since it was idle last ------------------------------------------------
+
+    def observe(self, time: float, rss: int) -> None:
+        """Let the baseline see this instant.
+
+        Parameters
+        ----------
+        time
+            In seconds, on a clock that only goes forward.
+        rss
+            RSS of the process now, in bytes.
+        """
+        self.free = allocator_free()
+        self._moving = sum(member.moving() for member in self._members)
+        rest = max(0, rss - self.stored() - self._moving)
+        quiet = all(member.quiet() for member in self._members)
+        if quiet:
+            pool = arrow_pool()
+            self._arrow_when_idle = (0 if pool is None else pool.held, self.stored())
+            self._left_when_idle = self._left_behind()
+        self.baseline.see(time, rest, quiet=quiet, free=self.free or 0)
+
+    def idle_rest(self) -> int | None:
+        """Return what is no running task's: left when idle last, and come free since.
+
+        In bytes; None before a quiet instant has been seen.
+        """
+        last = self.baseline.last
+        if last is None:
+            return None
+        return last + max(0, (allocator_free() or 0) - self.baseline.last_free)
+
+    def in_execution(self, rss: int) -> int | None:
+        """Return what the process has beside storage, transfer and `idle_rest`.
+
+        May be called from any thread: what needs the event loop is as last
+        observed.
+
+        Returns
+        -------
+        int or None
+            In bytes, of either sign; None before a quiet instant has been seen.
+        """
+        rest = self.idle_rest()
+        return None if rest is None else rss - self.stored() - self._moving - rest
+
+    def left_since_idle(self) -> int:
+        """Return what tasks have left beside their outputs since it was idle last.
+
+        In bytes, at least 0.  It may be gone again, with outputs that are larger than
+        Dask believes.
+        """
+        return max(0, self._left_behind() - self._left_when_idle)
+
+    def arrow_growth(self) -> int:
+        """Return what Arrow's pool holds more than at the last quiet instant.
+
+        Less what has been stored since, in bytes; 0 without pyarrow.
+        """
+        pool = arrow_pool()
+        if pool is None:
+            return 0
+        held, stored = self._arrow_when_idle
+        return pool.held - held - max(0, self.stored() - stored)
+
+    def _left_behind(self) -> int:
+        return sum(member.tasks.left_behind for member in self._members)
+
+
+#: This process.
+process = SharedProcess()

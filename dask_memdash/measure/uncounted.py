@@ -1,0 +1,99 @@
+"""What tasks that run together have beside what is counted of them.
+
+Of a task that runs alone a close look tells (``isolated``).  Of several, what the
+process holds in execution less what is counted is observed time and again, and shared
+out over their prefixes by a regression (``regression``).  Where nothing counts, all
+that is in execution is shared out in the same way.
+"""
+
+from __future__ import annotations
+
+import time
+
+from dask_memdash.measure.finished import FinishedTask
+from dask_memdash.measure.regression import PrefixRegression, Share
+from dask_memdash.measure.running_task import RunningTask
+from dask_memdash.measure.shared_process import SharedProcess
+
+#: Least time between two observations, in seconds.
+OBSERVED_EVERY = 0.005
+
+#: Time spent on an observation is at most one part in so many.
+OBSERVED_SHARE = 50
+
+
+class Uncounted:
+    """Observes tasks that run together, and says what each prefix has of it.
+
+    Parameters
+    ----------
+    process
+        The process that they run in.
+    shares
+        What tasks of each prefix have, as far as known; learns from what is observed.
+    counted
+        Whether a tally counts what tasks allocate.
+    """
+
+    def __init__(
+        self, process: SharedProcess, shares: PrefixRegression, *, counted: bool
+    ) -> None:
+        self._process = process
+        self._shares = shares
+        self._counted = counted
+        self._observe_from = 0.0
+        self._last_reusable = 0
+        # What each of the tasks seen together last had beside its count, if all had
+        # the same, in bytes.
+        self._each = 0
+
+    def observe(self, rss: int, running: list[RunningTask]) -> None:
+        """Note what several tasks have together; called often, looks now and then.
+
+        Parameters
+        ----------
+        rss
+            RSS of the process now, in bytes.
+        running
+            All measured tasks that run in it now.
+        """
+        now = time.monotonic()
+        if now < self._observe_from:
+            return
+        process = self._process
+        uncounted = process.in_execution(rss)
+        if uncounted is not None:
+            if self._counted:
+                # Less than was counted: pages that are about to be touched.
+                uncounted -= process.held_by_tasks() + process.left_since_idle()
+                uncounted = max(0, uncounted, process.arrow_growth())
+            self._shares.observe(uncounted, [task.prefix for task in running])
+            self._each = abs(uncounted) // max(1, len(running))
+        took = time.monotonic() - now  # a heap in pieces is slow to ask
+        self._observe_from = now + max(OBSERVED_EVERY, OBSERVED_SHARE * took)
+
+    def solve(self) -> None:
+        """Work the shares of all prefixes out again."""
+        self._shares.solve()
+
+    def error_of(self, task: RunningTask) -> int:
+        """Return by how much the count of a running task may be wrong, in bytes."""
+        if task.alone or not self._counted:
+            return 0
+        share = self._shares.of(task.prefix)
+        return 0 if share is None else abs(share.bytes) + share.error
+
+    def added_to(self, done: list[FinishedTask]) -> list[FinishedTask]:
+        """Add their shares to tasks that have finished since the last call."""
+        # What is free only now was not there for these tasks.
+        now = self._process.reusable()
+        reusable, self._last_reusable = min(self._last_reusable, now), now
+        if not self._counted:
+            return done
+        unknown = Share(0, self._each)
+        return [
+            task
+            if task.alone
+            else task.with_share(self._shares.of(task.prefix) or unknown, reusable)
+            for task in done
+        ]
