@@ -32,7 +32,7 @@ class Stage:
 
     case: Case
     #: What is different, in one sentence.
-    told: str
+    different: str
     workers: int = 2
     threads: int = 1
     #: Of each worker, in bytes.
@@ -80,7 +80,7 @@ def play(
     for number, stage in enumerate(complaint.stages, 1):
         plan = stage.plan(host, port)
         say(f"\n{number}. {stage.case.name}")
-        for line in terminal.paragraph(stage.told, "   "):
+        for line in terminal.paragraph(stage.different, "   "):
             say(line)
         case = replace(stage.case, name=f"{number}. {stage.case.name}")
         size = terminal.workers(plan.workers, plan.threads, plan.memory_limit)

@@ -46,7 +46,7 @@ def peaks(results: Sequence[Result]) -> str:
     return terminal.table(["most of", *names], rows)
 
 
-def told(results: Sequence[Result]) -> list[str]:
+def diagnoses(results: Sequence[Result]) -> list[str]:
     """Return what MemDash says of each run that had deaths or did not end well."""
     lines = []
     for result in results:

@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dask_memdash.cli import main, options
-from dask_memdash.demos import DemoError, cluster, shuffles
+from dask_memdash.cli.demo_table import DEMOS as DEMO_TABLE
+from dask_memdash.cli.demo_table import Demo
+from dask_memdash.demos import DemoError, cluster, runs, shuffles
 
 
 def dask_memdash(*arguments: str) -> Result:
@@ -88,6 +90,20 @@ DEMOS = (
     *("array", "bag", "dataframe", "rechunk"),
     *("gc", "leak", "pinned", "shared", "skew"),
 )
+
+
+@pytest.mark.parametrize("entry", DEMO_TABLE, ids=lambda entry: entry.name)
+def test_what_a_demo_is_made_by_is_there_and_takes_what_its_options_say(
+    entry: Demo,
+) -> None:
+    command = main.demo.commands[entry.name]
+    given = command.make_context(entry.name, []).params
+    ours = ("dashboard_address", "hold", "force", "as_json")
+    taken = {name: given[name] for name in given if name not in ours}
+    run = getattr(runs, entry.made_by)(*entry.of, **taken)
+    plan = run.largest("127.0.0.1", 0)
+    assert plan.needed > 100_000_000
+    assert all(isinstance(module, str) for module in run.needs)
 
 
 def test_every_demo_is_listed_with_what_it_shows() -> None:

@@ -187,7 +187,7 @@ def test_peaks_of_a_run(api: Api) -> None:
 def test_what_went_wrong_is_told_with_advice(api: Api) -> None:
     result = failed(api)
     result.incidents = [i for i in result.incidents if i["kind"] == "terminated"]
-    assert tables.told([result]) == [
+    assert tables.diagnoses([result]) == [
         "",
         "sqrt_n=120: pinned, responsible: load",
         "    Worker 2 was ended. 1 task was running.",
@@ -199,7 +199,7 @@ def test_what_went_well_has_no_cause_and_is_not_told(api: Api) -> None:
     result = failed(api)
     result.outcome, result.incidents = "ok", []
     assert result.cause is None
-    assert tables.told([result]) == []
+    assert tables.diagnoses([result]) == []
 
 
 def test_document_is_plain_data(api: Api) -> None:

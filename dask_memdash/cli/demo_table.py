@@ -1,0 +1,308 @@
+"""The demos that there are: what each is called, says of itself, takes and runs.
+
+What they do stands in :mod:`dask_memdash.demos`, which is imported when one runs:
+`made_by` is a function of :mod:`dask_memdash.demos.runs`, called with `of` and with
+what the command line says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from inspect import cleandoc
+
+from dask_memdash.cli import demo_options as options
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """One command of ``dask memdash demo``."""
+
+    name: str
+    #: Function of `dask_memdash.demos.runs` that makes it, and its first arguments.
+    made_by: str
+    of: tuple[str, ...]
+    #: First line of its help, and what the list of demos says where that is too long.
+    title: str
+    #: The paragraphs of its help.
+    text: str
+    #: When it ends with status 0, and when with 1.
+    shown: str
+    not_shown: str
+    #: Arguments that are worth a try.
+    examples: tuple[str, ...]
+    options: tuple[options.Decorator, ...]
+    short_help: str | None = None
+
+    @property
+    def help(self) -> str:
+        """All that ``--help`` says before the options."""
+        examples = "\n".join(
+            f"  dask memdash demo {self.name} {arguments}".rstrip()
+            for arguments in self.examples
+        )
+        return f"""{self.title}
+
+{cleandoc(self.text)}
+
+\b
+Exit status:
+  0    {self.shown}
+  1    {self.not_shown}
+  2    options that make no sense
+  3    it cannot run here: the message says why
+  130  interrupted
+
+\b
+Examples:
+{examples}
+"""
+
+
+#: Options of demos that show a complaint, whose clusters are given.
+COMPLAINT = (options.ADDRESS, options.HOLD, options.FORCE, options.JSON)
+
+DEMOS = (
+    Demo(
+        name="rechunk",
+        made_by="until_killed",
+        of=(),
+        title="Rechunk larger and larger arrays until workers die of it.",
+        text="""
+        Starts a cluster on this machine, registers MemDash, prints the page's address,
+        and turns (n, n) random arrays from tall chunks (n, √n) into wide ones (√n, n),
+        for growing n, until Dask gives a task up with KilledWorker. Then it prints what
+        was run, and what MemDash knows of the deaths.
+        """,
+        shown="a task was given up, and MemDash names the tasks that were running",
+        not_shown="no task was given up, or the tasks are not known",
+        examples=(
+            "--hold",
+            "--method tasks --timeout 10min",
+            "--workers 2 --memory-limit 1GB --sizes 120,144,160",
+        ),
+        options=(
+            options.series_of("64,96,112,120,128,144,160", "Square roots of n"),
+            options.method(
+                ("p2p", "tasks"),
+                "How to rechunk: through Dask's shuffle service, or task by task.",
+            ),
+            options.WORKERS,
+            options.MEMORY_LIMIT,
+            options.ADDRESS,
+            options.timeout("300s", "array"),
+            options.HOLD,
+            options.FORCE,
+        ),
+    ),
+    Demo(
+        name="array",
+        made_by="shuffle",
+        of=("array",),
+        title="Rechunk arrays of the sizes of 2017, and two larger ones.",
+        text="""
+        Turns (n, n) random arrays from tall chunks (n, √n) into wide ones (√n, n). The
+        first five sizes (128 MiB to 2 GiB) are those of dask-oom, where four workers of
+        584 MB ran out of memory from √n = 120 on. For each size it prints data, chunk,
+        runtime, outcome, deaths, the cause according to MemDash, and the most that each
+        part of the breakdown reached.
+
+        Where a worker has no room for several chunks of 128 MiB, compare with
+        --block-size-limit 16MiB: Dask joins small chunks on the way unless told not to.
+        """,
+        shown="every size was run, and every death has a known cause",
+        not_shown="a size took too long or could not be run, or a cause is not known",
+        examples=(
+            "",
+            "--block-size-limit 16MiB",
+            "--method tasks",
+            "--sizes 64,96 --json",
+        ),
+        options=(
+            options.series_of("64,96,112,120,128,144,160", "Square roots of n"),
+            options.method(
+                ("p2p", "tasks"),
+                "How to rechunk: through Dask's shuffle service, or task by task "
+                "as in 2017.",
+            ),
+            options.BLOCK_SIZE_LIMIT,
+            options.SCALE,
+            options.WORKERS,
+            options.MEMORY_LIMIT,
+            options.ADDRESS,
+            options.timeout("300s", "array"),
+            options.HOLD,
+            options.FORCE,
+            options.JSON,
+        ),
+    ),
+    Demo(
+        name="dataframe",
+        made_by="shuffle",
+        of=("dataframe",),
+        title="Set the index of dataframes of the sizes of 2017.",
+        text="""
+        Each partition has 157,500 rows of ten random integers (12 MiB); the index moves
+        every row to another partition. In dask-oom four workers of 584 MB ran out of
+        memory from 128 partitions (1.5 GiB) on. Needs pandas and pyarrow: pip install
+        "dask[dataframe]".
+        """,
+        shown="every size was run, and every death has a known cause",
+        not_shown="a size took too long or could not be run, or a cause is not known",
+        examples=(
+            "",
+            "--method tasks --sizes 64,128",
+            "--scale 0.1 --json",
+        ),
+        options=(
+            options.series_of("64,128,256,512", "Numbers of partitions"),
+            options.method(
+                ("p2p", "tasks", "disk"),
+                "How to shuffle: through Dask's shuffle service, task by task "
+                "as in 2017, or through files.",
+            ),
+            options.SCALE,
+            options.WORKERS,
+            options.MEMORY_LIMIT,
+            options.ADDRESS,
+            options.timeout("300s", "dataframe"),
+            options.HOLD,
+            options.FORCE,
+            options.JSON,
+        ),
+    ),
+    Demo(
+        name="bag",
+        made_by="shuffle",
+        of=("bag",),
+        title="Group bags of random integers, in the smaller sizes of 2017.",
+        text="""
+        Each partition has 314,572 integers of 40 bytes (12 MiB), which are grouped by
+        their remainder. Python does all the work, one integer after another: a
+        partition takes some nine seconds of a processor, so that the four sizes that
+        run by default take some minutes on two of them, and all eight
+        (2,4,8,32,64,128,256,512) hours. In dask-oom the first that ran out of memory
+        had 512 partitions.
+        """,
+        shown="every size was run, and every death has a known cause",
+        not_shown="a size took too long or could not be run, or a cause is not known",
+        examples=(
+            "",
+            "--sizes 2,4,8,32,64,128,256,512 --timeout 3h",
+            "--method disk --sizes 2,4 --json",
+        ),
+        options=(
+            options.series_of("2,4,8,32", "Numbers of partitions"),
+            options.method(
+                ("tasks", "disk"), "How to group: task by task, or through files."
+            ),
+            options.SCALE,
+            options.WORKERS,
+            options.MEMORY_LIMIT,
+            options.ADDRESS,
+            options.timeout("20min", "bag"),
+            options.HOLD,
+            options.FORCE,
+            options.JSON,
+        ),
+    ),
+    Demo(
+        name="gc",
+        made_by="complaint",
+        of=("collector",),
+        title="See garbage in reference cycles, and a worker that does not answer.",
+        short_help="See garbage in cycles, and a worker that is silent.",
+        text="""
+        Tasks leave 24 MB each in a reference cycle, which Python's collector alone can
+        free; then the same with gc.collect() in the task, and without a cycle. Last, a
+        task holds the interpreter's lock for four seconds: the worker says nothing to
+        Dask, while MemDash's nanny goes on reading its memory from outside. One worker
+        of 300 MB.
+        """,
+        shown="the garbage and the silence were seen, and the remedies helped",
+        not_shown="not so",
+        examples=(
+            "--hold",
+            "--dashboard-address :8787",
+            "--json",
+        ),
+        options=COMPLAINT,
+    ),
+    Demo(
+        name="leak",
+        made_by="complaint",
+        of=("leak",),
+        title="See tasks leave memory behind, in a cache that nobody empties.",
+        text="""
+        First with Dask's own thresholds, under which leaky workers pause for good; then
+        without pausing, so that nannies restart them; last with a bounded cache. Two
+        workers of 300 MB.
+        """,
+        shown="MemDash named the leak and who leaks, and the bounded cache helped",
+        not_shown="not so",
+        examples=(
+            "--hold",
+            "--dashboard-address :8787",
+            "--json",
+        ),
+        options=COMPLAINT,
+    ),
+    Demo(
+        name="pinned",
+        made_by="complaint",
+        of=("pinned",),
+        title="See persisted outputs leave no room for the next step.",
+        text="""
+        First with spilling off, as notes from practice advise; then with Dask's own
+        thresholds, under which persisted outputs go to disk; last with the futures
+        released before the next step. One worker of 300 MB.
+        """,
+        shown="MemDash named what was pinned, and both remedies helped",
+        not_shown="not so",
+        examples=(
+            "--hold",
+            "--dashboard-address :8787",
+            "--json",
+        ),
+        options=COMPLAINT,
+    ),
+    Demo(
+        name="shared",
+        made_by="complaint",
+        of=("shared",),
+        title="See workers of one host fail to lend each other memory.",
+        text="""
+        One task needs 320 MB. Four workers of 250 MB die of it one after another; one
+        worker of 1,000 MB with four threads has room for it, and needs its interpreter
+        and modules in memory once rather than four times.
+        """,
+        shown="MemDash named the task, and one worker with threads ran it",
+        not_shown="not so",
+        examples=(
+            "--hold",
+            "--dashboard-address :8787",
+            "--json",
+        ),
+        options=COMPLAINT,
+    ),
+    Demo(
+        name="skew",
+        made_by="complaint",
+        of=("skew",),
+        title="See partitions of very different sizes after a filter and repartition.",
+        short_help="See partitions of very different sizes.",
+        text="""
+        Filters 214 files for one user's lines, repartitions what is left to four, and
+        shows the sizes that MemDash has seen; then the same, repartitioned by size.
+        Needs pandas and pyarrow: pip install "dask[dataframe]". Two workers of 300 MB.
+        """,
+        shown="the sizes were far apart, and near each other when repartitioned by "
+        "size",
+        not_shown="not so",
+        examples=(
+            "--hold",
+            "--dashboard-address :8787",
+            "--json",
+        ),
+        options=COMPLAINT,
+    ),
+)
