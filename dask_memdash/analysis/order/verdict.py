@@ -93,7 +93,8 @@ def _not_known(judgement: Judgement) -> str:
         named += f" and {more} more" if more > 0 else ""
         return (
             "Whether it fits is not known until the first tasks of "
-            f"{named} have run; {needs} so far, and the workers have room for {format_bytes(capacity)}."
+            f"{named} have run; {needs} so far, and the workers have room for "
+            f"{format_bytes(capacity)}."
         )
     if judgement.minimum + judgement.uncertainty > capacity:
         return (
@@ -120,8 +121,8 @@ def _fits_nowhere(need: Need, has: int) -> str:
     size = need.inputs if need.inputs > has else need.bytes
     what = what if size == need.inputs else "at once"
     return (
-        f"{code(need.prefix)} needs {format_bytes(size)} {what}; the largest worker has "
-        f"{format_bytes(has)} for it. {how}, or raise the workers' memory limit by "
+        f"{code(need.prefix)} needs {format_bytes(size)} {what}; the largest worker "
+        f"has {format_bytes(has)} for it. {how}, or raise the workers' memory limit by "
         f"{more}."
     )
 
