@@ -34,6 +34,8 @@ class Settings:
     recorder_directory: str | None
     #: Tasks that a flight recorder holds at once, ``None`` to choose.
     recorder_slots: int | None
+    #: Seconds after which a cluster in which nothing moves is stuck.
+    stuck_after: float
     #: Seconds between two updates of an open page.
     page_refresh: float
     #: Points of history for the cluster and for each worker.
@@ -188,6 +190,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "budget": _fraction("budget"),
     "recorder.directory": _directory("recorder.directory"),
     "recorder.slots": _integer("recorder.slots", 1, 4096, optional=True),
+    "stuck-after": _seconds("stuck-after", 2, 3600),
     "page.refresh": _seconds("page.refresh", 0.1, 3600),
     "history.points": _integer("history.points", 20, 100_000),
     "incidents.keep": _integer("incidents.keep", 1, 1_000_000),

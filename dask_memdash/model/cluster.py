@@ -17,6 +17,8 @@ from typing import Any
 from dask_memdash.model.deaths import Deaths
 from dask_memdash.model.event_parts import Executing, SelfCost
 from dask_memdash.model.events import (
+    ClusterMoving,
+    ClusterStuck,
     DeathReported,
     Event,
     GraphArrived,
@@ -54,6 +56,7 @@ from dask_memdash.model.pauses import Pauses
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import Processes, WorkerState, history_row
 from dask_memdash.model.room import Room, room_of
+from dask_memdash.model.stalls import Stalls
 from dask_memdash.model.worker_errors import Replacements, WorkerErrors
 
 #: Least time between two points of a history, in seconds.
@@ -107,6 +110,8 @@ class ClusterModel:
             pauses=self._pauses,
             replacements=self._replacements,
         )
+
+        self._stalls = Stalls(self.incidents, self._open, self.processes, self.prefixes)
 
     def handle(self, event: Event) -> None:
         """Take in what has happened: the only way to change the model."""
@@ -242,6 +247,12 @@ class ClusterModel:
         if worker is not None:
             self._worker_errors.spill_failed(event, worker)
 
+    def _cluster_stuck(self, event: ClusterStuck) -> None:
+        self._stalls.stuck(event)
+
+    def _cluster_moving(self, event: ClusterMoving) -> None:
+        self._stalls.moving(event)
+
     # -- the rest --------------------------------------------------------------
 
     def _graph_arrived(self, event: GraphArrived) -> None:
@@ -364,6 +375,8 @@ HANDLERS: dict[type, Callable[[ClusterModel, Any], None]] = {
     GraphChecked: ClusterModel._graph_checked,
     OutputsMoved: ClusterModel._outputs_moved,
     StorageHeld: ClusterModel._storage_held,
+    ClusterStuck: ClusterModel._cluster_stuck,
+    ClusterMoving: ClusterModel._cluster_moving,
     Noticed: ClusterModel._noticed,
     Ticked: ClusterModel._ticked,
 }

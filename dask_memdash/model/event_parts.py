@@ -209,3 +209,18 @@ class SelfCost:
     bytes: int | None = None
     #: How far it holds back to keep within its budget; 0: not at all.
     held_back: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingTasks:
+    """Tasks of one prefix that could run now, and do not."""
+
+    prefix: str
+    #: Those that wait on the scheduler, and those that were sent to a paused worker.
+    queued: int
+    assigned: int
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.queued + self.assigned

@@ -25,6 +25,7 @@ from dask_memdash.model.event_parts import (
     StorageRow,
     TaskInfo,
     Thresholds,
+    WaitingTasks,
 )
 from dask_memdash.model.graph_columns import GraphColumns, RootGroup
 from dask_memdash.model.limit_facts import LimitReport
@@ -299,6 +300,33 @@ class StorageHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterStuck:
+    """Tasks are ready and nothing moves; told again while it lasts."""
+
+    time: float
+    #: Unix time of the last progress.
+    since: float
+    #: The prefixes with most tasks that wait; how many tasks wait in all.
+    waiting: tuple[WaitingTasks, ...]
+    n_waiting: int
+    #: Paused workers: the first addresses, and how many.
+    paused: tuple[str, ...]
+    n_paused: int
+    n_workers: int
+    #: How many of the paused are below their pause threshold: somebody paused them.
+    by_hand: int = 0
+    #: Tasks that run, and use no processor.
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterMoving:
+    """A cluster that was stuck moves again, or has nothing left to do."""
+
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed:
     """MemDash is degraded somewhere; an empty tuple takes back what was said."""
 
@@ -334,6 +362,8 @@ Event = (
     | GraphChecked
     | OutputsMoved
     | StorageHeld
+    | ClusterStuck
+    | ClusterMoving
     | Noticed
     | Ticked
 )

@@ -18,6 +18,7 @@ from dask_memdash.model.event_parts import Executing, TaskInfo, TaskInputs
 from dask_memdash.model.events import DeathReported
 from dask_memdash.model.evidence import Evidence
 from dask_memdash.model.graph_index import GraphIndex
+from dask_memdash.model.stall import Stall
 
 #: Kinds that are the death of a worker.
 DEATHS = frozenset({"terminated", "oom-killed", "killed", "crashed", "exited", "lost"})
@@ -169,6 +170,8 @@ class Incident:
     seconds_lost: float | None = None
     #: When a worker was back in its place; None until then.
     back: float | None = None
+    #: Who waits for whom (kind 'stuck'), as last seen.
+    stall: Stall | None = None
     #: What was known of the cluster when it happened.
     facts: Evidence | None = field(default=None, repr=False)
     #: Hashes of the assigned keys, good within the scheduler's process.

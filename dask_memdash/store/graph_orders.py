@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, cast
 
+from dask_memdash.analysis.incidents.rules.stuck import headline
 from dask_memdash.analysis.order.comparison import (
     Judgement,
     Usual,
@@ -29,7 +30,13 @@ from dask_memdash.errors import UnknownGraphError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.evidence import OrderFacts
 from dask_memdash.model.order_log import GraphRecord
-from dask_memdash.store.base import Graph, GraphNeed, OrderIncident, OrderPoint
+from dask_memdash.store.base import (
+    Graph,
+    GraphNeed,
+    OrderIncident,
+    OrderPoint,
+    OrderVerdict,
+)
 
 #: Tasks that are judged at once in one call, all graphs together; more go to a thread.
 AT_ONCE = 4_000
@@ -262,6 +269,7 @@ class Orders:
             **graph,
             "done": None if record.tasks is None and made is None else record.done,
             "covered": record.uncovered or None,
+            "verdict": self._stuck(record) or graph["verdict"],
             "incidents": list(self._incidents(record)),
             "rootish": [
                 {
@@ -274,6 +282,24 @@ class Orders:
             ],
             "finished": record.finished,
         }
+
+    def _stuck(self, record: GraphRecord) -> OrderVerdict | None:
+        """Return the verdict on a graph whose tasks wait and nothing moves.
+
+        Whatever its order needs: it does not fit while it does not move.
+        """
+        if record.finished:
+            return None
+        for incident in islice(self._model.incidents, MAX_INCIDENTS):
+            stall = incident.stall
+            if stall is None or incident.until is not None:
+                continue
+            waits = any(tasks.prefix in record.prefixes for tasks in stall.waiting)
+            if waits or not record.prefixes:
+                text = headline(stall, self._model.time)
+                more = f"Incident {incident.id} says what would release it."
+                return {"kind": "stuck", "text": f"{text} {more}"}
+        return None
 
     def _incidents(self, record: GraphRecord) -> Iterator[OrderIncident]:
         for incident in islice(self._model.incidents, MAX_INCIDENTS):

@@ -19,12 +19,14 @@ from dask_memdash.analysis.incidents.diagnose import (
 )
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
 from dask_memdash.analysis.incidents.retention_reasons import reasons
+from dask_memdash.analysis.incidents.rules.stuck import diagnose_stuck
 from dask_memdash.boundary import boundary
 from dask_memdash.model.breakdown import UNKNOWN
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.evidence import Expected, OrderFacts
 from dask_memdash.model.incidents import Incident, Suspect
+from dask_memdash.model.stall import Stall
 
 #: Diagnoses kept.
 KEPT = 2_000
@@ -57,7 +59,9 @@ class IncidentReader:
         known = self._made.get(incident.id)
         if known is not None and known[0] == made_of:
             return known[1]
-        if incident.kind == "killed-worker":
+        if incident.stall is not None:
+            diagnosis = self._of_stall(incident, deaths)
+        elif incident.kind == "killed-worker":
             diagnosis = _together([self.diagnosis(death) for death in deaths])
         else:
             diagnosis = _of(self._case(incident))
@@ -65,6 +69,12 @@ class IncidentReader:
         while len(self._made) > KEPT:
             self._made.popitem(last=False)
         return diagnosis
+
+    def _of_stall(self, incident: Incident, deaths: list[Incident]) -> Diagnosis:
+        """Say who would have to let go for a cluster that is stuck to move."""
+        order = self._order(incident.id, incident.time)
+        behind = [self.diagnosis(death) for death in deaths]
+        return _stuck(incident.stall, order, behind)
 
     def _case(self, incident: Incident) -> Case:
         """Gather the evidence, with storage against the order where it is known."""
@@ -144,6 +154,8 @@ class IncidentReader:
             details["tasks"] = [self._task(task) for task in incident.tasks]
             details["n_tasks"] = incident.n_tasks
             details["task"] = details["tasks"][0]
+        if incident.stall is not None:
+            details["stuck"] = _stall(incident.stall)
         if incident.kind == "killed-worker":
             details["attempts"] = list(incident.attempts)
         return details
@@ -166,6 +178,39 @@ _of: Callable[[Case], Diagnosis] = boundary.guarded(
 _together: Callable[[Sequence[Diagnosis]], Diagnosis] = boundary.guarded(
     diagnose_together, "joining diagnoses", UNKNOWN_CAUSE
 )
+
+
+_stuck: Callable[..., Diagnosis] = boundary.guarded(
+    diagnose_stuck, "diagnosing a cluster that is stuck", UNKNOWN_CAUSE
+)
+
+
+def _stall(stall: Stall) -> dict[str, Any]:
+    """Say who waits and who holds, in bytes over the paused workers."""
+    return {
+        "since": stall.since,
+        "waiting": [
+            {"prefix": tasks.prefix, "queued": tasks.queued, "assigned": tasks.assigned}
+            for tasks in stall.waiting
+        ],
+        "n_waiting": stall.n_waiting,
+        "n_paused": stall.n_paused,
+        "n_workers": stall.n_workers,
+        "by_hand": stall.by_hand,
+        "running": stall.running,
+        "spilling": stall.spills,
+        "holding": [
+            {
+                "prefix": holding.prefix,
+                "bytes": holding.bytes,
+                "because": dict(holding.because),
+                "clients": dict(holding.clients),
+                "awaited_by": dict(holding.awaited_by),
+            }
+            for holding in stall.holding
+        ],
+        "deaths": list(stall.deaths),
+    }
 
 
 def _suspect(suspect: Suspect) -> dict[str, Any]:

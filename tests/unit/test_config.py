@@ -23,6 +23,7 @@ KEYS = {
     "budget": 0.02,
     "recorder.directory": None,
     "recorder.slots": None,
+    "stuck-after": 10.0,
     "page.refresh": 1.0,
     "history.points": 600,
     "incidents.keep": 1000,

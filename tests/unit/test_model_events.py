@@ -21,10 +21,13 @@ from dask_memdash.model.event_parts import (
     SpillRoom,
     TaskInputs,
     Thresholds,
+    WaitingTasks,
 )
 from dask_memdash.model.event_readers import from_dict, to_dict
 from dask_memdash.model.events import (
     EVENTS,
+    ClusterMoving,
+    ClusterStuck,
     DeathReported,
     GraphArrived,
     GraphChecked,
@@ -157,6 +160,10 @@ EXAMPLES = {
     GraphChecked: GraphChecked(1.0, "g", (ROOT,), True),
     OutputsMoved: OutputsMoved(1.0, b"\x00\xff" * 8, "g"),
     StorageHeld: StorageHeld(1.0, "tcp://a:1", {"sum": Held(1, 2, {"open": 2}, 3, 4)}),
+    ClusterStuck: ClusterStuck(
+        30.0, 20.0, (WaitingTasks("keep", 3, 1),), 4, ("tcp://a:1",), 1, 2, 0, 1
+    ),
+    ClusterMoving: ClusterMoving(31.0),
     Noticed: Noticed(1.0, "worker tcp://a:1", ()),
     Ticked: Ticked(1.0),
 }

@@ -3,7 +3,7 @@
 from builders import A, B, MiB, added, reported
 
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import Thresholds
+from dask_memdash.model.event_parts import Thresholds
 from dask_memdash.model.room import ProcessRoom, Room, joined, room_of
 
 SPILLING = ProcessRoom(400 * MiB, 320 * MiB, 380 * MiB, spills=True, idle=60 * MiB)

@@ -11,11 +11,11 @@ from order_graphs import CHAINS, T, arrived, moves
 
 from dask_memdash.errors import UnknownGraphError
 from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.event_parts import Thresholds
 from dask_memdash.model.events import (
     GraphArrived,
     GraphChecked,
     OutputsMoved,
-    Thresholds,
     Ticked,
 )
 from dask_memdash.model.evidence import OrderFacts

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal as signals
 
 from dask_memdash.analysis.incidents.finding import Diagnosis
+from dask_memdash.analysis.incidents.rules.stuck import headline
 from dask_memdash.model.incidents import DEATHS, Incident, Suspect
 from dask_memdash.text import count, format_bytes, short
 
@@ -148,6 +149,14 @@ def _kernel_near(incident: Incident) -> str:
     )
 
 
+def _stuck(incident: Incident) -> str:
+    if incident.stall is None:
+        return "Nothing moves, and who waits for what is not known."
+    until = incident.time if incident.until is None else incident.until
+    said = headline(incident.stall, until)
+    return said if incident.until is None else f"{said} Then it went on."
+
+
 def _spill_failed(incident: Incident) -> str:
     first = short(incident.tasks[0].key) if incident.tasks else "an output"
     reason, _, said = incident.detail.partition(": ")
@@ -240,4 +249,5 @@ _HEADLINES = {
     "memory-error": _memory_error,
     "spill-failed": _spill_failed,
     "kernel-near": _kernel_near,
+    "stuck": _stuck,
 }

@@ -59,3 +59,6 @@ class Diagnosis:
     advice: tuple[str, ...]
     #: The cause in words.
     text: str
+    #: Why nothing relieved the memory, one of :data:`terms.RELIEFS`; None for what is
+    #: not about memory, and where that is not known.
+    relief: str | None = None

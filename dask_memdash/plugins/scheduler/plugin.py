@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -38,6 +38,7 @@ from dask_memdash.plugins.scheduler import translate
 from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
 from dask_memdash.plugins.scheduler.install import Installation, SchedulerExtension
 from dask_memdash.plugins.scheduler.notifications import Notifications
+from dask_memdash.plugins.scheduler.progress_watch import ProgressWatch
 from dask_memdash.plugins.scheduler.storage_scan import HeldWalk
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
 from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
@@ -110,6 +111,7 @@ class MemDash(SchedulerPlugin):
         self._weighed_at = 0.0
         self._weight = 0
         self._watch: GraphWatch | None = None
+        self._look_at_progress: Callable[[float], Any] | None = None
         self._erred = self.cost.metered(
             boundary.guarded(self._look_at_error, "looking at an error")
         )
@@ -143,6 +145,12 @@ class MemDash(SchedulerPlugin):
         self._backoff = Backoff(settings.budget, most=4)
         self._ticks = 0
         self._watch = GraphWatch(scheduler, self._handle)
+        progress = ProgressWatch(
+            scheduler, self._model, self._handle, settings.stuck_after
+        )
+        self._look_at_progress = boundary.guarded(
+            progress.step, "looking whether tasks move"
+        )
         self.notifications = Notifications(
             scheduler, self._model, self.store, self._handle
         )
@@ -301,6 +309,8 @@ class MemDash(SchedulerPlugin):
         self._forget_places(now)
         if self._watch is not None:
             self._watch.step(now)
+        if self._look_at_progress is not None:
+            self._look_at_progress(now)
         cost = self._own_cost(now)
         self._ticks += 1
         if self._ticks % (1 << cost.held_back) == 0:
