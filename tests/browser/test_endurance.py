@@ -8,7 +8,7 @@ import pytest
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "endurance.py"
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.corpora]
 
 
 def test_endurance_follows_the_memory_of_scheduler_and_tab(browser):

@@ -17,6 +17,22 @@ from distributed import Client, LocalCluster
 from dask_memdash.boundary import boundary
 from dask_memdash.flight.recorder import default_directory
 
+#: Ways to die of which another of the same kind is in every run of the tests; words of
+#: their names.
+OTHERS_OF_THEIR_KIND = (
+    *("small ones, one thread", "pandas", "of strings", "two threads, never idle"),
+    *("fragmentation", "p2p rechunk", "cannot be pickled", "retired", "os._exit"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to ``make corpora`` what says nothing new in every run."""
+    for item in items:
+        if "test_zoo" in item.nodeid and any(
+            words in item.name for words in OTHERS_OF_THEIR_KIND
+        ):
+            item.add_marker(pytest.mark.corpora)
+
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Session]]:

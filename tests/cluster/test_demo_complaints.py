@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.demos, pytest.mark.timeout(240)]
 
 
 def played(name: str) -> list[dict[str, Any]]:

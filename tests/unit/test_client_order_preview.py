@@ -167,7 +167,9 @@ def test_what_is_no_collection_is_refused(nothing):
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"load": "ten"}, {"load": -5}, lambda key: -1], ids=str
+    "sizes",
+    [{"load": "ten"}, {"load": -5}, lambda key: -1],
+    ids=["text", "negative", "function"],
 )
 def test_a_size_that_makes_no_sense_is_refused(chains, sizes):
     with pytest.raises(ValueError, match=r"ten|negative"):

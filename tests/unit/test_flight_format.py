@@ -268,11 +268,11 @@ def test_a_key_that_is_no_text_at_all_can_be_written():
 def test_a_key_of_ten_megabytes_costs_no_more_than_others():
     buffer = recorder()
     keys = ["k" * 10_000_000, "ü" * 5_000_000]
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(50):
         for key in keys:
             write(buffer, key=key)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0
     assert slots_of(buffer)[0].key == "ü" * (KEY_CAPACITY // 2)
 
 

@@ -316,6 +316,6 @@ def test_no_text_makes_it_raise(text, limit, machine):
 )
 def test_a_megabyte_of_text_takes_a_moment(piece):
     text = piece * (10**6 // len(piece))
-    began = time.perf_counter()
+    began = time.thread_time()
     parse(text)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5

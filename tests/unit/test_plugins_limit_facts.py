@@ -136,15 +136,15 @@ def test_a_heartbeat_costs_next_to_nothing():
     try:
         best = float("inf")
         for _ in range(200):
-            begun = time.perf_counter()
+            begun = time.thread_time()
             reporter.report()
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.thread_time() - begun)
         looked = float("inf")
         for _ in range(50):
             clock.now += 5
-            begun = time.perf_counter()
+            begun = time.thread_time()
             reporter.report()
-            looked = min(looked, time.perf_counter() - begun)
+            looked = min(looked, time.thread_time() - begun)
     finally:
         gc.enable()
     assert best < 100e-6
