@@ -194,6 +194,28 @@ def join(parts: Sequence[str]) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def plain(text: str, length: int | None = None) -> str:
+    """Make a text harmless where it is printed: one line, no escapes, no hidden marks.
+
+    Keys, names and errors are made by users.  Control characters (escape sequences of
+    terminals, NUL, bells, line breaks), marks that reverse the direction of writing
+    and halves of surrogate pairs are written as "�" or, for white space, as a blank.
+
+    Parameters
+    ----------
+    length
+        Characters that are kept at most; None for all.
+    """
+    if length is not None and len(text) > length:
+        text = short(text, length)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else " " if letter.isspace() else "\ufffd"
+        for letter in text
+    )
+
+
 def short(key: str, length: int = KEY_IN_SENTENCE) -> str:
     """Cut the end off a key that is too long to be read."""
     return key if len(key) <= length else f"{key[: length - 1]}…"

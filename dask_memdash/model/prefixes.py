@@ -5,6 +5,7 @@ Imports the standard library only.  All sizes are integers in bytes.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -18,8 +19,12 @@ from dask_memdash.model.event_parts import (
 )
 from dask_memdash.model.quantiles import QuantileSketch
 
-#: Prefixes remembered at most; idle ones go first.
+#: Idle prefixes are forgotten where there are more than so many, the oldest first.
 MAX_PREFIXES = 10_000
+
+#: Old prefixes looked at for each new one beyond that: one that is idle goes, one that
+#: is not is looked at again only after all others.
+LOOKED_AT = 4
 
 NOT_WEIGHED, NOT_SEEN = Weighed(), Unseen()
 
@@ -75,7 +80,7 @@ class Prefixes:
     """All prefixes, each a sum over workers that is kept up to date."""
 
     def __init__(self) -> None:
-        self.by_name: dict[str, PrefixState] = {}
+        self.by_name: OrderedDict[str, PrefixState] = OrderedDict()
 
     def of(self, name: str) -> PrefixState:
         """Return a prefix, made if it is new."""
@@ -149,9 +154,13 @@ class Prefixes:
                 state.unseen = _most(state.unseen, tasks.unseen)
 
     def _make_room(self) -> None:
-        idle = next((n for n, s in self.by_name.items() if s.idle), None)
-        if idle is not None:
-            del self.by_name[idle]
+        """Forget idle prefixes, at a cost that does not grow with their number."""
+        for _ in range(LOOKED_AT):
+            name = next(iter(self.by_name))
+            if self.by_name[name].idle:
+                del self.by_name[name]
+            else:
+                self.by_name.move_to_end(name)
 
 
 def _add(total: Weighed, more: Weighed) -> Weighed:

@@ -514,3 +514,19 @@ def test_a_report_that_comes_after_the_removal_changes_nothing(model, event):
     feed(model, added(), reported(), removed(), event)
     assert model.processes.workers == {}
     assert total(model) == (0, 0, 0, 0)
+
+
+def test_a_new_prefix_costs_the_same_however_many_busy_ones_are_known(monkeypatch):
+    monkeypatch.setattr(prefixes, "MAX_PREFIXES", 100)
+    looks = 0
+
+    def counted(state):
+        nonlocal looks
+        looks += 1
+        return not state.count
+
+    monkeypatch.setattr(prefixes.PrefixState, "idle", property(counted))
+    known = prefixes.Prefixes()
+    known.replace_rows({}, {f"p{n}": row(1) for n in range(1000)})
+    assert len(known.by_name) == 1000
+    assert looks <= prefixes.LOOKED_AT * 900

@@ -108,3 +108,10 @@ def test_parts_that_are_no_parts_of_the_sum_are_written_one_by_one(total):
 def test_a_part_that_is_not_known_is_a_dash():
     shown = text.format_parts({"a": 3 * MiB, "b": None}, 3 * MiB)
     assert shown == {"a": "3 MiB", "b": "–"}
+
+
+def test_a_hostile_name_is_one_harmless_line():
+    hostile = "a\x1b[31mred\u202e\x00\n\ud800\x07 end"
+    assert text.plain(hostile) == "a�[31mred�� �� end"
+    assert text.plain("größe – 5 µs…") == "größe – 5 µs…"
+    assert text.plain("x" * 100, 10) == "xxxxxxxxx…"
