@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from dask_memdash.model.event_parts import (
     Executing,
@@ -155,8 +156,7 @@ class Prefixes:
 
     def _make_room(self) -> None:
         """Forget idle prefixes, at a cost that does not grow with their number."""
-        for _ in range(LOOKED_AT):
-            name = next(iter(self.by_name))
+        for name in list(islice(self.by_name, LOOKED_AT)):
             if self.by_name[name].idle:
                 del self.by_name[name]
             else:
