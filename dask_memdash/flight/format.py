@@ -97,6 +97,8 @@ READING_FIELDS = (
     "spilled_disk",
     "last_rest",
     "inputs",
+    "graph",
+    "actors",
 )
 _READING_VALUES = struct.Struct("<16d")
 

@@ -124,6 +124,8 @@ def test_a_reading_comes_back_and_what_is_not_known_is_none():
         "spilled_disk": None,
         "last_rest": None,
         "inputs": None,
+        "graph": None,
+        "actors": None,
     }
 
 

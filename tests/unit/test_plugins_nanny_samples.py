@@ -25,7 +25,7 @@ class Watch:
         self.ticks += 1
         task = SimpleNamespace(
             key="sum-1", digest="", thread=7, begin=now - 1, measured=True,
-            now=self.held, peak=self.held, error=0,
+            now=self.held, peak=self.held, error=0, rss=MB,
         )  # fmt: skip
         return SimpleNamespace(time=now, rss=300 * MB, tasks=(task,))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from dask_memdash.model.event_parts import Held
-from dask_memdash.plugins.scheduler.storage_scan import HeldWalk
+from dask_memdash.plugins.scheduler.storage_scan import StorageScan
 
 T = 1_760_000_000.0
 
@@ -40,7 +40,7 @@ def look(*workers):
     for worker in workers:
         worker.has_what = list(worker.has_what.values())
     scheduler = SimpleNamespace(workers={w.address: w for w in workers}, tasks={0: 0})
-    walk = HeldWalk(scheduler)
+    walk = StorageScan(scheduler)
     found = {}
     while len(found) < len(workers):
         for event in walk.step(T):
@@ -62,6 +62,7 @@ def test_every_byte_has_one_reason():
         because={"awaited": 301, "pinned": 20, "other": 4000},
         types=("numpy.ndarray",),
         clients={"Client-1": 20},
+        keys=4,
     )
 
 
@@ -97,7 +98,7 @@ def test_workers_without_outputs_are_told_of_once_when_they_had_some():
     a.hold(size=5)
     outputs, a.has_what = a.has_what, list(a.has_what.values())
     scheduler = SimpleNamespace(workers={"a": a, "b": b}, tasks=outputs)
-    walk = HeldWalk(scheduler)
+    walk = StorageScan(scheduler)
     (event,) = walk.step(T)
     assert (event.address, event.held["open"].because) == ("a", {"other": 5})
     a.has_what = []
@@ -112,7 +113,7 @@ def test_a_worker_that_has_left_is_not_looked_at_again():
     a.hold(size=5)
     a.has_what = list(a.has_what.values())
     scheduler = SimpleNamespace(workers={"a": a}, tasks={})
-    walk = HeldWalk(scheduler)
+    walk = StorageScan(scheduler)
     scheduler.tasks = {0: 0}
     assert len(list(walk.step(T))) == 1
     scheduler.workers, scheduler.tasks = {}, {}

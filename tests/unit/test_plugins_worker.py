@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from dask._task_spec import Task
 
 from dask_memdash import config
+from dask_memdash.flight import format as layout
 from dask_memdash.measure import shared_process as shared
 from dask_memdash.measure import tally, tally_choice
 from dask_memdash.measure.marked_threads import MarkedThreads
@@ -39,6 +41,7 @@ def worker(process_border, tmp_path):
     state = SimpleNamespace(
         nthreads=2,
         tasks={},
+        actors={},
         executing=set(),
         transfer_incoming_count=0,
         transfer_incoming_bytes=0,
@@ -132,6 +135,43 @@ def test_a_heartbeat_says_everything_at_once(worker):
     assert message["cost"]["cpu"] is None, "not known before some seconds have passed"
     assert message["cost"]["bytes"] > 4096, "the flight recorder at least"
     assert probe.heartbeat()["rows"] is None, "nothing has changed"
+    probe.teardown(worker)
+
+
+def test_tasks_are_weighed_soon_after_they_arrived_and_the_recorder_knows(worker):
+    spec = Task("score-1", len, b"x" * 5 * MB)
+    early = Task("early-1", len, b"x" * 2 * MB)
+    worker.state.tasks["early-1"] = SimpleNamespace(run_spec=early)
+    probe = probe_on(worker)
+    worker.state.tasks["score-1"] = SimpleNamespace(run_spec=spec)
+    probe.transition("score-1", "released", "waiting")
+    assert layout.read_reading(probe._recorder.buffer)["graph"] in (None, 0)
+    worker.loop.run()
+    assert layout.read_reading(probe._recorder.buffer)["graph"] == pytest.approx(
+        7 * MB, rel=0.01
+    )
+    message = probe.heartbeat()
+    assert message["graph"]["score"]["tasks"] == 1
+    assert message["reading"]["graph"] == pytest.approx(7 * MB, rel=0.01)
+    del worker.state.tasks["score-1"]
+    probe.transition("score-1", "released", "forgotten")
+    probe._unmanaged._weigh()
+    assert layout.read_reading(probe._recorder.buffer)["graph"] == pytest.approx(
+        2 * MB, rel=0.01
+    )
+    probe.teardown(worker)
+    probe._unmanaged._weigh()  # what was still to come
+
+
+def test_a_call_of_an_actors_method_counts_for_the_actor(worker):
+    worker.state.actors["Counter-1"] = SimpleNamespace(data=b"x" * MB)
+    probe = probe_on(worker)
+    worker.active_threads[threading.get_ident()] = "Counter.add"
+    (running,) = probe.heartbeat()["executing"]
+    assert (running["key"], running["prefix"]) == ("Counter.add", "Counter")
+    assert running["rss_at_begin"] > 10 * MB
+    assert probe.heartbeat()["reading"]["actors"] == pytest.approx(MB, rel=0.01)
+    del worker.active_threads[threading.get_ident()]
     probe.teardown(worker)
 
 

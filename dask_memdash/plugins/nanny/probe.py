@@ -350,6 +350,7 @@ def _as_executing(task: layout.Slot, method: str, now: float) -> Executing:
         peak=task.peak if task.measured else None,
         error=task.error if task.measured else None,
         method=method if task.measured else UNMEASURED,
+        rss_at_begin=task.rss or None,
     )
 
 

@@ -39,7 +39,7 @@ from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
 from dask_memdash.plugins.scheduler.install import Installation, SchedulerExtension
 from dask_memdash.plugins.scheduler.notifications import Notifications
 from dask_memdash.plugins.scheduler.progress_watch import ProgressWatch
-from dask_memdash.plugins.scheduler.storage_scan import HeldWalk
+from dask_memdash.plugins.scheduler.storage_scan import StorageScan
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
 from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
 from dask_memdash.store.live import LiveStore
@@ -141,7 +141,7 @@ class MemDash(SchedulerPlugin):
         self._scheduler = scheduler
         self._model = ClusterModel(settings.history_points, settings.incidents_keep)
         self.store = LiveStore(self._model)
-        self._walk = HeldWalk(scheduler)
+        self._walk = StorageScan(scheduler)
         self._backoff = Backoff(settings.budget, most=4)
         self._ticks = 0
         self._watch = GraphWatch(scheduler, self._handle)

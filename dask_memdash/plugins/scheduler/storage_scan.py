@@ -1,12 +1,14 @@
-"""A slow walk over what workers hold, to say why each output is held.
+"""Why each output is held: a slow scan over all workers, and a quick look at one.
 
 No hook tells when a client lets go of a key or when the last task waiting for one
 has run, so the answer is looked up: worker after worker, a slice at a time, at a
-duty of some percent of the event loop whatever the number of tasks.
+duty of some percent of the event loop whatever the number of tasks.  A worker that is
+about to be removed is looked at whole, or in a sample where that would take too long.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -31,8 +33,8 @@ MAX_CLIENTS = 4
 SHOWN = 100
 
 
-class HeldWalk:
-    """Walks over the workers' outputs, over and over."""
+class StorageScan:
+    """Goes over the workers' outputs, over and over."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -76,41 +78,93 @@ class HeldWalk:
                 return
 
 
-class _Look:
-    """A look at one worker's outputs."""
+def look_at(worker: WorkerState, seconds: float) -> tuple[dict[str, Held], float]:
+    """Say why a worker's outputs are held, now.
 
-    def __init__(self, worker: WorkerState) -> None:
+    Parameters
+    ----------
+    worker
+        As the scheduler knows it.
+    seconds
+        How long that may take.  Where it is not enough, outputs that lie evenly over
+        all of them are looked at, with every one that is larger than a hundredth of
+        the whole, and the figures are scaled up.
+
+    Returns
+    -------
+    dict
+        Prefix → why its outputs are held.
+    float
+        Share of the outputs that was looked at: 1.0 where all were.
+    """
+    deadline = time.perf_counter() + seconds
+    look = _Look(worker, large_first=True)
+    while not look.go_on() and time.perf_counter() < deadline:
+        pass
+    share = look.share
+    return look.result(), share
+
+
+class _Look:
+    """A look at one worker's outputs, in an order in which each part is a sample.
+
+    Parameters
+    ----------
+    worker
+        As the scheduler knows it.
+    large_first
+        Whether to begin with every output that is larger than a hundredth of all, which
+        then counts for itself alone.
+    """
+
+    def __init__(self, worker: WorkerState, *, large_first: bool = False) -> None:
         self.worker = worker
-        self._tasks = list(worker.has_what)
+        self._large: dict[str, _Sums] = {}
         self._held: dict[str, _Sums] = {}
+        self._tasks = list(worker.has_what)
+        self._least = math.inf
+        self._todo = len(self._tasks)
+        self._looked = 0
+        if large_first and len(self._tasks) > CHUNK:
+            self._least = least = worker.nbytes / 100
+            large = [task for task in self._tasks if task.nbytes > least]
+            self._todo -= len(large)
+            for task in large:
+                self._add(task, self._large)
+        # Every so many-th output is looked at, from as many beginnings: so few times
+        # that cutting out a slice costs nothing.  A prime, since outputs that differ by
+        # turns (every second one, every tenth) are all met then.
+        self._step = _prime_from(len(self._tasks) // CHUNK)
+        self._starts = iter(range(self._step))
+
+    @property
+    def share(self) -> float:
+        """Share of the outputs, but the large ones, that was looked at so far."""
+        return self._looked / self._todo if self._todo else 1.0
 
     def go_on(self) -> bool:
         """Look at the next outputs; True when all have been looked at."""
-        for task in self._tasks[-CHUNK:]:
-            if task.state == "memory":
-                self._add(task)
-        del self._tasks[-CHUNK:]
-        return not self._tasks
+        start = next(self._starts)
+        for task in self._tasks[start :: self._step]:
+            if task.nbytes <= self._least:
+                self._looked += 1
+                self._add(task, self._held)
+        return start == self._step - 1
 
     def result(self) -> dict[str, Held]:
-        """Return what was found, by prefix."""
-        return {
-            prefix: Held(
-                s.pinned,
-                s.awaited,
-                s.awaited_by,
-                s.replicas,
-                s.n_replicas,
-                s.because,
-                tuple(sorted(s.types)),
-                s.clients,
-            )
-            for prefix, s in self._held.items()
-        }
+        """Return what was found, by prefix, scaled up to all outputs."""
+        share = self.share
+        found = {prefix: sums.scaled(share) for prefix, sums in self._held.items()}
+        for prefix, sums in self._large.items():
+            found.setdefault(prefix, _Sums()).add(sums)
+        return {prefix: sums.held() for prefix, sums in found.items()}
 
-    def _add(self, task: TaskState) -> None:
+    def _add(self, task: TaskState, held: dict[str, _Sums]) -> None:
+        if task.state != "memory":
+            return
         size = max(0, task.nbytes)
-        sums = self._held.setdefault(str(task.prefix.name), _Sums())
+        sums = held.setdefault(str(task.prefix.name), _Sums())
+        sums.keys += 1
         if task.type and len(sums.types) < MAX_TYPES:
             sums.types.add(str(task.type)[:SHOWN])
         if task.who_wants:
@@ -121,6 +175,10 @@ class _Look:
             for name in {str(waiter.prefix.name) for waiter in waiters}:
                 sums.awaited_by[name] = sums.awaited_by.get(name, 0) + size
         holders = task.who_has or ()
+        if len(holders) > 1:
+            sums.shared += size
+            sums.n_shared += 1
+            sums.max_copies = max(sums.max_copies, len(holders))
         if len(holders) > 1 and self.worker is not min(
             holders, key=lambda holder: holder.address
         ):
@@ -140,23 +198,74 @@ class _Look:
         sums.because[why] = sums.because.get(why, 0) + size
 
 
+def _prime_from(least: int) -> int:
+    """Return the smallest prime of at least that; 1 for less than 2."""
+    number = max(1, least)
+    while any(number % factor == 0 for factor in range(2, math.isqrt(number) + 1)):
+        number += 1
+    return number
+
+
 class _Sums:
     """Running sums of one prefix on one worker, in bytes."""
 
-    __slots__ = (
+    COUNTS = (
         "awaited",
-        "awaited_by",
-        "because",
-        "clients",
+        "keys",
         "n_replicas",
+        "n_shared",
         "pinned",
         "replicas",
-        "types",
+        "shared",
     )
+    SPLITS = ("awaited_by", "because", "clients")
+    __slots__ = (*COUNTS, *SPLITS, "max_copies", "types")
 
     def __init__(self) -> None:
         self.pinned = self.awaited = self.replicas = self.n_replicas = 0
+        self.keys = self.shared = self.n_shared = self.max_copies = 0
         self.awaited_by: dict[str, int] = {}
         self.because: dict[str, int] = {}
         self.clients: dict[str, int] = {}
         self.types: set[str] = set()
+
+    def scaled(self, share: float) -> _Sums:
+        """Return the sums of all outputs, of which a share was looked at."""
+        if share >= 1:
+            return self
+        scaled = _Sums()
+        for name in self.COUNTS:
+            setattr(scaled, name, round(getattr(self, name) / share))
+        for name in self.SPLITS:
+            parts = getattr(self, name).items()
+            setattr(scaled, name, {part: round(n / share) for part, n in parts})
+        scaled.types, scaled.max_copies = self.types, self.max_copies
+        return scaled
+
+    def add(self, other: _Sums) -> None:
+        """Add another's sums to these."""
+        for name in self.COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in self.SPLITS:
+            parts = getattr(self, name)
+            for part, number in getattr(other, name).items():
+                parts[part] = parts.get(part, 0) + number
+        self.types |= other.types
+        self.max_copies = max(self.max_copies, other.max_copies)
+
+    def held(self) -> Held:
+        """Return the sums as they are told."""
+        return Held(
+            pinned=self.pinned,
+            awaited=self.awaited,
+            awaited_by=self.awaited_by,
+            replicas=self.replicas,
+            n_replicas=self.n_replicas,
+            because=self.because,
+            types=tuple(sorted(self.types)[:MAX_TYPES]),
+            clients=self.clients,
+            keys=self.keys,
+            shared=self.shared,
+            n_shared=self.n_shared,
+            max_copies=self.max_copies,
+        )

@@ -23,6 +23,7 @@ from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.plugins.worker import notices
 from dask_memdash.plugins.worker.active_threads import ActiveThreads, runs_elsewhere
+from dask_memdash.plugins.worker.known_unmanaged import KnownUnmanaged
 from dask_memdash.plugins.worker.limit_facts import LimitReporter
 from dask_memdash.plugins.worker.own_sampler import own_sampler
 from dask_memdash.plugins.worker.reading import read_thresholds, read_worker
@@ -72,6 +73,7 @@ class WorkerProbe:
         self._follow = self.cost.metered(
             boundary.guarded(self._follow_task, "following a task's state")
         )
+        self._come_or_go = boundary.guarded(self._follow_arrival, "a task's arrival")
 
     # -- called by the host ----------------------------------------------------
 
@@ -86,6 +88,7 @@ class WorkerProbe:
         self._notices: list[str] = []
         self._tally = self._acquire_tally()
         self._make_recorder()
+        self._unmanaged = KnownUnmanaged(worker, self._recorder, self.cost.metered)
         shares = PrefixRegression()
         meter = choose_meter(
             self._tally, self._recorder, process.in_execution, shares.of
@@ -102,7 +105,9 @@ class WorkerProbe:
         if not self._has_nanny:
             own_sampler.add(self._recorder, self._settings.sample_interval)
         worker.extensions["memdash"] = self
-        reading = read_worker(self._storage, self.tasks, process, time.time())
+        reading = self._unmanaged.add_to(
+            read_worker(self._storage, self.tasks, process, time.time())
+        )
         self._figures.write(reading, process.idle_rest())
 
     def teardown(self, worker: Worker) -> None:
@@ -114,6 +119,7 @@ class WorkerProbe:
             del worker.extensions["memdash"]
         if worker.status.name.startswith("clos"):
             self._recorder.mark_closing(worker.status.name)
+        self._unmanaged.close()
         self._threads.disarm()
         if self._worker_errors is not None:
             self._worker_errors.remove()
@@ -125,9 +131,13 @@ class WorkerProbe:
         self._recorder.close()
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
-        """Follow a task's state on the worker; half of what it hears is of no use."""
-        if self._up and (finish in FOLLOWED or start in FOLLOWED):
+        """Follow a task's state on the worker; much of what it hears is of no use."""
+        if not self._up:
+            return
+        if finish in FOLLOWED or start in FOLLOWED:
             self._follow(key, start, finish)
+        elif start == "released":
+            self._come_or_go(key, finish)
 
     def heartbeat(self) -> dict[str, Any]:
         """Return what travels with the worker's next heartbeat."""
@@ -135,7 +145,10 @@ class WorkerProbe:
         self.tasks.drop_forgotten(self._worker.state.tasks.__contains__)
         now = time.time()
         executing = self.tasks.executing(now)
-        reading = read_worker(self._storage, self.tasks, process, now, spills=spills)
+        unmanaged = self._unmanaged.heartbeat()
+        reading = self._unmanaged.add_to(
+            read_worker(self._storage, self.tasks, process, now, spills=spills)
+        )
         self._figures.write(reading, process.idle_rest())
         thresholds = read_thresholds(self._worker, has_nanny=self._has_nanny)
         method = best_method(
@@ -154,6 +167,7 @@ class WorkerProbe:
             "notices": self._all_notices(),
             "nanny_cost": to_dict(self._nanny_cost()),
             "limits": to_dict(self._limits.report()) if self._limits else None,
+            **unmanaged,
         }
 
     # -- what other workers of this process see --------------------------------
@@ -199,6 +213,12 @@ class WorkerProbe:
         elif finish == "executing" and runs_elsewhere(self._worker, key):
             self.tasks.begin_elsewhere(key)
 
+    def _follow_arrival(self, key: Any, finish: str) -> None:
+        if finish == "waiting":
+            self._unmanaged.arrived(key)
+        elif finish == "forgotten":
+            self._unmanaged.forgotten(key)
+
     def _explain(self, task: RunningTask, net: int, size: int) -> None:
         """Find out why an output weighs much less than Dask believes, once a prefix."""
         because = self.tasks.because
@@ -232,7 +252,15 @@ class WorkerProbe:
 
     def _begin(self, ident: int, key: Any) -> None:
         self.tasks.begin(ident, key)
+        if self._worker.state.actors:
+            self._count_for_actor(ident)
         self._figures.task_began()
+
+    def _count_for_actor(self, ident: int) -> None:
+        """Count what may be the call of an actor's method for the actor."""
+        task = self.tasks.by_thread.get(ident)
+        if task is not None:
+            task.prefix = self._unmanaged.prefix_of(task.prefix)
 
     def _end(self, ident: int) -> None:
         self.tasks.end(ident, stored=self._worker.state.tasks.__contains__)

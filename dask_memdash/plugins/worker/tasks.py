@@ -306,4 +306,5 @@ class RunningTasks:
             peak=peak,
             error=error,
             method=task.method,
+            rss_at_begin=task.rss or None,
         )

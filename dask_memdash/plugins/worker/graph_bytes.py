@@ -1,0 +1,255 @@
+"""What the graph itself weighs on a worker: arguments, closures and records of tasks.
+
+A task's arguments, and what its function was sent with, stay on the worker from its
+arrival until it is forgotten: also while it waits, and as long as its output is kept.
+Dask does not count them.  Tasks are noted down as they arrive and weighed soon after,
+in bounded time: the function of a prefix is looked into once, the arguments of every
+task that has data among them, of others a sample.
+
+Belongs to the worker's event loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from heapq import nlargest
+from typing import Any
+
+from dask_memdash.measure.deep_size import deep_size
+from dask_memdash.model.event_parts import GraphRow
+from dask_memdash.plugins.keys import prefix_of
+
+#: What Dask's own records of a task take on a worker that has run it, in bytes:
+#: state, log, place in its books.  Measured with 15,000 tiny tasks of functions of the
+#: standard library (3,567 bytes a task) and of the user's own (5,059), of which the
+#: look into a task sees 629 and 1,396.
+RECORD = 3_000
+
+#: Objects and seconds that the first task of a prefix may take, and others.
+FIRST = (5_000, 0.005)
+OTHERS = (200, 0.001)
+
+#: Tasks of a prefix that are weighed, after which small ones are weighed now and then.
+WEIGHED = 4
+SELDOM = 64
+
+#: From which difference of two tasks on the next one is weighed too, in bytes.
+DIFFERENCE = 65_536
+
+#: Arguments of a task that are looked at for their type.
+MAX_ARGUMENTS = 8
+
+#: Items of an argument that are looked at, and length of a text that is no trifle.
+MAX_ITEMS = 32
+MAX_TEXT = 1_000
+
+#: Prefixes of which a heartbeat tells, the largest, and of which something is kept.
+MAX_TOLD = 20
+MAX_PREFIXES = 1_000
+
+#: Change of the sum that is told, in bytes.
+STEP = 2**20
+
+
+class GraphBytes:
+    """The arguments, closures and records of one worker's tasks.
+
+    Parameters
+    ----------
+    run_spec
+        Returns what a task runs, by its key; None where that is not known (any more).
+    """
+
+    def __init__(self, run_spec: Callable[[Any], Any]) -> None:
+        self._run_spec = run_spec
+        self._sizes: dict[Any, int] = {}
+        self._prefixes: dict[str, _Prefix] = {}
+        self._news: deque[tuple[bool, Any]] = deque()
+        self._told = -1
+        #: Sum over all tasks, in bytes, of those that have been weighed.
+        self.total = 0
+
+    def arrived(self, key: Any) -> bool:
+        """Note down a task that has arrived; True if nothing was noted before it."""
+        self._news.append((True, key))
+        return len(self._news) == 1
+
+    def forgotten(self, key: Any) -> bool:
+        """Note down that a task is gone; True if nothing was noted before it."""
+        self._news.append((False, key))
+        return len(self._news) == 1
+
+    def weigh(self, clock: Callable[[], float], seconds: float) -> bool:
+        """Weigh what has arrived since; False if that was not all.
+
+        Parameters
+        ----------
+        clock
+            Returns the time in seconds.
+        seconds
+            How long that may take.
+        """
+        deadline = clock() + seconds
+        news = self._news
+        looked = 0
+        while news:
+            arrived, key = news.popleft()
+            if not arrived:
+                self._subtract(key)
+            elif key not in self._sizes:
+                self._add(key)
+                looked += 1
+                if looked % 8 == 0 and clock() > deadline:
+                    break
+        return not news
+
+    def rows(self) -> dict[str, GraphRow]:
+        """Return the sums of the largest prefixes."""
+        return {
+            name: GraphRow(prefix.tasks, prefix.size, prefix.tasks * RECORD)
+            for name, prefix in nlargest(
+                MAX_TOLD, self._prefixes.items(), key=lambda item: item[1].total
+            )
+            if prefix.tasks
+        }
+
+    def new_rows(self) -> dict[str, GraphRow] | None:
+        """Return the sums of the largest prefixes; None where they hardly changed."""
+        if self._told >= 0 and abs(self.total - self._told) < STEP:
+            return None
+        self._told = self.total
+        return self.rows()
+
+    def _add(self, key: Any) -> None:
+        spec = self._run_spec(key)
+        if spec is None:
+            return
+        name = prefix_of(key)
+        prefix = self._prefixes.get(name)
+        if prefix is None:
+            self._make_room()
+            prefix = self._prefixes[name] = _Prefix()
+        size = prefix.weigh(spec)
+        self._sizes[key] = size
+        prefix.tasks += 1
+        prefix.size += size
+        self.total += size + RECORD
+
+    def _subtract(self, key: Any) -> None:
+        size = self._sizes.pop(key, None)
+        if size is None:
+            return
+        self.total -= size + RECORD
+        prefix = self._prefixes.get(prefix_of(key))
+        if prefix is not None:
+            prefix.tasks -= 1
+            prefix.size -= size
+
+    def _make_room(self) -> None:
+        if len(self._prefixes) >= MAX_PREFIXES:
+            for name in [n for n, prefix in self._prefixes.items() if not prefix.tasks]:
+                del self._prefixes[name]
+
+
+class _Prefix:
+    """The tasks of one prefix on a worker, and what was learnt of them."""
+
+    __slots__ = ("_common", "_differ", "_met", "_typical", "size", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks = 0
+        self.size = 0
+        # What each task was sent with beside its arguments, in bytes.
+        self._common = 0
+        self._met = 0
+        # What the arguments of the task looked at last weigh, in bytes, and whether
+        # that was something else than of the one before.
+        self._typical = 0
+        self._differ = False
+
+    @property
+    def total(self) -> int:
+        return self.size + self.tasks * RECORD
+
+    def weigh(self, spec: Any) -> int:
+        """Return the bytes that hang on what a task runs, about."""
+        self._met += 1
+        arguments = arguments_of(spec)
+        if self._met == 1:
+            alone = deep_size(arguments, most=FIRST[0], seconds=FIRST[1]).bytes
+            whole = deep_size([spec], most=FIRST[0], seconds=FIRST[1]).bytes
+            self._common = max(0, whole - alone)
+            self._typical = alone
+        elif (
+            has_data(arguments)
+            or self._met < WEIGHED
+            or self._differ
+            or not self._met % SELDOM
+        ):
+            alone = deep_size(arguments, most=OTHERS[0], seconds=OTHERS[1]).bytes
+            self._differ = abs(alone - self._typical) > DIFFERENCE
+            self._typical = alone
+        else:
+            alone = self._typical
+        return self._common + alone
+
+
+def weigh_assigned(
+    specs: Iterable[tuple[str, Any]], clock: Callable[[], float], seconds: float
+) -> dict[str, GraphRow]:
+    """Weigh tasks as they were sent, in bounded time.
+
+    Parameters
+    ----------
+    specs
+        Prefix and what it runs (None: not known) of each task.
+    clock
+        Returns the time in seconds.
+    seconds
+        How long that may take; tasks that are not reached weigh as their prefix's.
+    """
+    deadline = clock() + seconds
+    prefixes: dict[str, _Prefix] = {}
+    weighed: dict[str, int] = {}
+    for name, spec in specs:
+        prefix = prefixes.setdefault(name, _Prefix())
+        prefix.tasks += 1
+        if spec is not None and (name not in weighed or clock() < deadline):
+            prefix.size += prefix.weigh(spec)
+            weighed[name] = weighed.get(name, 0) + 1
+    for name, count in weighed.items():
+        prefixes[name].size = prefixes[name].size * prefixes[name].tasks // count
+    largest = nlargest(MAX_TOLD, prefixes.items(), key=lambda item: item[1].total)
+    return {
+        name: GraphRow(prefix.tasks, prefix.size, prefix.tasks * RECORD)
+        for name, prefix in largest
+    }
+
+
+def arguments_of(spec: Any) -> list[Any]:
+    """Return what a task is called with, without the names of other tasks."""
+    arguments = list(getattr(spec, "args", None) or ())
+    keywords = getattr(spec, "kwargs", None)
+    if isinstance(keywords, Mapping):
+        arguments += keywords.values()
+    value = getattr(spec, "value", None)  # of a node that is data
+    return arguments if value is None else [*arguments, value]
+
+
+def has_data(arguments: list[Any]) -> bool:
+    """Whether one of a task's first arguments is data: an array, a table, a text."""
+    for argument in arguments[:MAX_ARGUMENTS]:
+        if type(argument) in (tuple, list):
+            if any(map(_is_data, argument[:MAX_ITEMS])):
+                return True
+        elif _is_data(argument):
+            return True
+    return False
+
+
+def _is_data(argument: Any) -> bool:
+    kind = type(argument)
+    if kind in (str, bytes, bytearray):
+        return len(argument) > MAX_TEXT
+    return hasattr(kind, "nbytes") or hasattr(kind, "memory_usage")

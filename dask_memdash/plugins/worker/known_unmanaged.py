@@ -1,0 +1,112 @@
+"""Memory of a worker that Dask does not manage and that can be named all the same.
+
+Joins what the graph weighs (:mod:`.graph_bytes`), what actors hold
+(:mod:`.actor_state`) and how much more can be spilled (:mod:`.spill_room`), decides
+when to look, and keeps the flight recorder's figure of the graph true.  Belongs to the
+worker's event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dask_memdash.boundary import boundary
+from dask_memdash.flight.recorder import FlightRecorder
+from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.event_readers import to_dict
+from dask_memdash.plugins.worker.actor_state import ActorState
+from dask_memdash.plugins.worker.graph_bytes import GraphBytes
+from dask_memdash.plugins.worker.recorder_figures import WRITE_STEP
+from dask_memdash.plugins.worker.spill_room import SpillRoomWatch
+
+if TYPE_CHECKING:
+    from distributed.worker import Worker
+
+#: Seconds from the arrival of tasks until they are weighed, how long that may take,
+#: and how many times longer nothing is weighed after it.
+WEIGHED_AFTER = 0.05
+WEIGHING = 0.005
+REST = 100
+
+
+class KnownUnmanaged:
+    """What one worker knows of its unmanaged memory.
+
+    Parameters
+    ----------
+    worker, recorder
+        The worker, and its flight recorder.
+    metered
+        Wraps what runs by itself, so that its cost is counted.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        recorder: FlightRecorder,
+        metered: Callable[[Callable[..., Any]], Callable[..., Any]],
+    ) -> None:
+        self._worker = worker
+        self._recorder = recorder
+        self._graph = GraphBytes(self._run_spec_of)
+        self._actors = ActorState(worker.state)
+        self._spill_room = SpillRoomWatch(worker)
+        self._written = 0
+        self._up = True
+        self._weigh = metered(
+            boundary.guarded(self._weigh_graph, "weighing arguments of tasks")
+        )
+        for key in worker.state.tasks:
+            self.arrived(key)
+
+    def close(self) -> None:
+        """Weigh nothing more."""
+        self._up = False
+
+    def arrived(self, key: Any) -> None:
+        """Take note of a task that has arrived, to be weighed soon."""
+        if self._graph.arrived(key):
+            self._worker.loop.call_later(WEIGHED_AFTER, self._weigh)
+
+    def forgotten(self, key: Any) -> None:
+        """Take note that a task is gone."""
+        if self._graph.forgotten(key):
+            self._worker.loop.call_later(WEIGHED_AFTER, self._weigh)
+
+    def prefix_of(self, prefix: str) -> str:
+        """Return the actor's own prefix for that of a call of its method."""
+        return self._actors.prefix_of(prefix) if self._worker.state.actors else prefix
+
+    def heartbeat(self) -> dict[str, Any]:
+        """Return what travels with a heartbeat, as plain data."""
+        return {
+            "graph": to_dict(self._graph.new_rows()),
+            "actors": to_dict(self._actors.look(time.perf_counter)),
+            "spill_room": to_dict(self._spill_room.look(time.monotonic())),
+        }
+
+    def add_to(self, reading: Reading) -> Reading:
+        """Return a reading with what the graph and the actors weigh, as last seen."""
+        self._written = self._graph.total
+        return replace(reading, actors=self._actors.total, graph=self._graph.total)
+
+    def _weigh_graph(self) -> None:
+        """Weigh tasks that have arrived: at a duty of one percent, whatever comes."""
+        if not self._up:
+            return
+        begun = time.perf_counter()
+        done = self._graph.weigh(time.perf_counter, WEIGHING)
+        total = self._graph.total
+        if abs(total - self._written) > WRITE_STEP:
+            self._written = total
+            self._recorder.write_field("graph", total)
+        if not done:
+            rest = REST * (time.perf_counter() - begun)
+            self._worker.loop.call_later(rest, self._weigh)
+
+    def _run_spec_of(self, key: Any) -> Any:
+        task = self._worker.state.tasks.get(key)
+        return None if task is None else task.run_spec
