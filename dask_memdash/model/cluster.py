@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from dask_memdash.model.deaths import Deaths
-from dask_memdash.model.event_parts import Executing, SelfCost
+from dask_memdash.model.event_parts import ActorRow, Executing, SelfCost
 from dask_memdash.model.events import (
     ClusterMoving,
     ClusterStuck,
@@ -54,7 +54,12 @@ from dask_memdash.model.memory_pools import danger_of, host_facts
 from dask_memdash.model.order_log import OrderLog
 from dask_memdash.model.pauses import Pauses
 from dask_memdash.model.prefixes import Prefixes
-from dask_memdash.model.processes import Processes, WorkerState, history_row
+from dask_memdash.model.processes import (
+    Processes,
+    WorkerState,
+    history_row,
+    larger_rows,
+)
 from dask_memdash.model.room import Room, room_of
 from dask_memdash.model.stalls import Stalls
 from dask_memdash.model.worker_errors import Replacements, WorkerErrors
@@ -213,8 +218,10 @@ class ClusterModel:
             self.prefixes.replace_held(worker.held, event.held)
             worker.held, worker.held_share = event.held, event.held_share
             worker.leaving = event.assigned
-            if event.graph and not worker.graph:
-                worker.graph = event.graph
+            worker.graph = larger_rows(worker.graph, event.graph)
+            unseen = {name: ActorRow(0, 0, 0) for name in event.actors}
+            worker.actors = {**unseen, **worker.actors}
+            self._deaths.leaving(worker)
 
     def _workers_restarting(self, event: WorkersRestarting) -> None:
         for worker in self.processes.workers.values():
@@ -311,7 +318,10 @@ class ClusterModel:
     def _look_into(self, incident: Incident, worker: WorkerState) -> None:
         """Note what runs and is stored on a worker, and why, as it is known now."""
         process = self.processes.by_key[worker.key]
-        suspects = rank_suspects(worker.executing, {}, worker.info.limit, self.graphs)
+        rss = process.breakdown.process if process.breakdown is not None else None
+        suspects = rank_suspects(
+            worker.executing, {}, worker.info.limit, self.graphs, rss=rss
+        )
         incident.suspects = with_attempts(suspects, self.incidents, incident.id)
         incident.storage = tuple(
             StoredAtDeath(prefix, process.managed.get(prefix, 0), row.spilled, row.keys)

@@ -17,7 +17,7 @@ from typing import Any
 from dask_memdash.model.breakdown import break_down
 from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.events import DeathReported, TaskKilled, WorkerRemoved
-from dask_memdash.model.evidence import with_expected
+from dask_memdash.model.evidence import with_expected, with_leaving
 from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.incidents import (
     Exit,
@@ -89,15 +89,23 @@ class Deaths:
         failed = worker.closing.endswith(FAILED_CLOSING)
         closed = bool(worker.closing) and not failed
         asked = event.expected or worker.restarting or closed
+        asked = asked and worker.unresponsive is None  # nobody asked for that
         key = (event.address, worker.info.pid)
         if asked and key not in self._settled:
             self._settle(key, None)
         incident = self._death_of(worker, event.time)
         if incident is not None:
-            self._add_removal(incident, event)
+            self._add_removal(incident, with_inputs(event, worker.leaving))
         report = self._waiting.pop(key, None)
         if incident is not None and report is not None:
             self._add_report(incident, report)
+
+    def leaving(self, worker: WorkerState) -> None:
+        """Take in what a worker held when it is about to be removed."""
+        key = (worker.info.address, worker.info.pid)
+        incident = self._log.get(self._settled.get(key))
+        if incident is not None:
+            self._add_holdings(incident, worker)
 
     def reported(self, event: DeathReported) -> None:
         """Take in a nanny's report of how a worker's process ended."""
@@ -106,8 +114,9 @@ class Deaths:
         if worker is not None and worker.info.pid != event.pid:
             worker = None
         restarting = worker is not None and worker.restarting
-        if event.asked or (restarting and key not in self._settled):
-            provisional = self._settled.get(key)
+        provisional = self._settled.get(key)
+        asked = event.asked and not self._gave_up(worker, provisional)
+        if asked or (restarting and key not in self._settled):
             if provisional is not None:
                 self._log.withdraw(provisional)
             self._settle(key, None)
@@ -151,6 +160,20 @@ class Deaths:
         if len(killed.tasks) < MAX_KILLED:
             killed.tasks = (*killed.tasks, event.task)
 
+    def _gave_up(self, worker: WorkerState | None, incident_id: str | None) -> bool:
+        """Whether the scheduler had a worker ended because it did not answer."""
+        incident = self._log.get(incident_id)
+        silent = worker.unresponsive if worker is not None else None
+        return silent is not None or (
+            incident is not None and incident.unresponsive is not None
+        )
+
+    def _add_holdings(self, incident: Incident, worker: WorkerState) -> None:
+        if incident.facts is not None:
+            incident.facts = with_leaving(incident.facts, worker)
+        sizes = {name: (held.keys, held.size) for name, held in worker.held.items()}
+        incident.storage = with_lost(incident.storage, sizes)
+
     def _death_of(self, worker: WorkerState, time: float) -> Incident | None:
         """Return the incident of a worker's death, opened if it is the first news."""
         key = (worker.info.address, worker.info.pid)
@@ -160,6 +183,9 @@ class Deaths:
         incident.closing = worker.closing
         incident.pause = worker.pause
         incident.nanny = worker.info.nanny
+        incident.unresponsive = worker.unresponsive
+        if worker.held_share is not None:
+            self._add_holdings(incident, worker)
         self._replacements.left(worker.info.home, incident.id)
         process = self._processes.by_key[worker.key]
         incident.timeline = _tail(process.history.columns(since=time - 60))
@@ -192,6 +218,8 @@ class Deaths:
 
     def _add_report(self, incident: Incident, event: DeathReported) -> None:
         incident.kind = kind_of_death(event)
+        if event.asked and incident.unresponsive is not None:
+            incident.kind = "lost"
         incident.reported = True
         incident.clock_offset = event.clock_offset
         incident.exit = Exit(event.code, event.signal, event.by)
@@ -202,9 +230,14 @@ class Deaths:
             incident.timeline = event.samples
         if event.recorded:
             incident.evidence = "flight-recorder"
-            known = {info.key: info for info in (*incident.assigned, *event.known)}
+            known = {info.key: info for info in (*event.known, *incident.assigned)}
             suspects = rank_suspects(
-                event.executing, known, incident.limit, self._graphs
+                event.executing,
+                known,
+                incident.limit,
+                self._graphs,
+                rss=event.reading.rss if event.reading is not None else None,
+                actors=incident.facts.actors if incident.facts is not None else (),
             )
             incident.suspects = with_attempts(suspects, self._log, incident.id)
             self._expect(incident)
@@ -220,6 +253,8 @@ class Deaths:
         named = []
         for suspect in incident.suspects:
             info = infos.get(suspect.key)
+            if info is not None and suspect.inputs is None:
+                suspect = replace(suspect, inputs=info.inputs, arguments=info.arguments)
             if info is not None and suspect.priority is None:
                 place = self._graphs.position(info.group, info.priority)
                 suspect = replace(
@@ -241,6 +276,13 @@ class Deaths:
 
     def _settle(self, key: tuple[str, int], incident_id: str | None) -> None:
         _remember(self._settled, key, incident_id)
+
+
+def with_inputs(event: WorkerRemoved, leaving: tuple[TaskInfo, ...]) -> WorkerRemoved:
+    """Put what was known of the assigned tasks before the removal in its place."""
+    known = {info.key: info for info in leaving}
+    assigned = tuple(known.get(info.key, info) for info in event.assigned)
+    return replace(event, assigned=assigned)
 
 
 def _tail(columns: dict[str, list[float]]) -> tuple[tuple[float, int], ...]:

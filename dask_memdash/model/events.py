@@ -134,8 +134,10 @@ class WorkerLeaving:
     held_share: float = 1.0
     #: The first of its assigned tasks by priority, with their inputs.
     assigned: tuple[TaskInfo, ...] = ()
-    #: Prefix → arguments and records of the assigned tasks.
+    #: Prefix → arguments and records of the tasks that were sent to it.
     graph: dict[str, GraphRow] = field(default_factory=dict)
+    #: Prefixes of the actors on it.
+    actors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,23 @@ def largest(sizes: Mapping[str, int], most: int = MAX_PREFIXES) -> list[str]:
     return sorted(sizes, key=lambda name: (-sizes[name], name))[:most]
 
 
+def with_leaving(evidence: Evidence, worker: WorkerState) -> Evidence:
+    """Add what a worker held at the instant of its removal to what was known before."""
+    sizes = {name: held.size for name, held in worker.held.items()}
+    stored = list(dict.fromkeys([*largest(sizes), *evidence.claimed]))[:MAX_PREFIXES]
+    return replace(
+        evidence,
+        held={name: worker.held[name] for name in stored if name in worker.held},
+        held_share=worker.held_share,
+        claimed={
+            name: max(_claimed(worker, name), evidence.claimed.get(name, 0))
+            for name in stored
+        },
+        graph=worker.graph,
+        actors=worker.actors,
+    )
+
+
 def observe(worker: WorkerState, process: ProcessState, prefixes: Prefixes) -> Evidence:
     """Take a copy of what is known of a worker and of the prefixes on it.
 

@@ -9,7 +9,7 @@ Imports the standard library only.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -308,8 +308,23 @@ def rank_suspects(
     known: dict[str, TaskInfo],
     limit: int | None,
     graphs: GraphIndex,
+    *,
+    rss: int | None = None,
+    actors: Collection[str] = (),
 ) -> tuple[Suspect, ...]:
-    """Turn the tasks that were executing into suspects, largest first."""
+    """Turn the tasks that were executing into suspects, largest first.
+
+    Parameters
+    ----------
+    executing, known
+        The tasks, and what the scheduler knows of some of them, by key.
+    limit, rss
+        The worker's limit, and its RSS at that instant, in bytes; None if not known.
+    graphs
+        Says the place of a task in its graph's order.
+    actors
+        Prefixes of the actors on the worker: a call of a method counts for its actor.
+    """
     suspects = []
     for task in executing:
         info = known.get(task.key)
@@ -318,7 +333,7 @@ def rank_suspects(
         suspects.append(
             Suspect(
                 key=task.key,
-                prefix=info.prefix if info else task.prefix,
+                prefix=info.prefix if info else _owner(task.prefix, actors),
                 bytes=task.bytes,
                 peak=task.peak,
                 share=task.bytes / limit if limit and task.bytes is not None else None,
@@ -329,9 +344,28 @@ def rank_suspects(
                 order_total=place[1] if place else None,
                 attempts=(),
                 method=task.method,
+                grown=_grown(task, rss),
+                rss_at_begin=task.rss_at_begin,
+                inputs=info.inputs if info else None,
+                arguments=info.arguments if info else None,
             )
         )
     return tuple(sorted(suspects, key=lambda s: (-(s.bytes or 0), s.key)))
+
+
+def _owner(prefix: str, actors: Collection[str]) -> str:
+    """Return the prefix of the actor whose method's call that is; else the same.
+
+    Dask names a call ``<prefix of the actor>.<method>``.
+    """
+    owner = prefix.rpartition(".")[0]
+    return owner if owner in actors else prefix
+
+
+def _grown(task: Executing, rss: int | None) -> int | None:
+    if rss is None or task.rss_at_begin is None:
+        return None
+    return max(0, rss - task.rss_at_begin)
 
 
 def with_attempts(

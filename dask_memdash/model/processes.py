@@ -120,6 +120,21 @@ class WorkerState:
         return self.info.host, self.info.pid
 
 
+def larger_rows(
+    reported: dict[str, GraphRow], counted: dict[str, GraphRow]
+) -> dict[str, GraphRow]:
+    """Join what a worker said of its graph with what was counted where it was sent.
+
+    Each is a part of the whole: a report misses what arrived since, the count what the
+    scheduler has no books of any more.  So the larger of the two rows is nearer.
+    """
+    joined = dict(reported)
+    for name, row in counted.items():
+        if name not in joined or row.size > joined[name].size:
+            joined[name] = row
+    return joined
+
+
 @dataclass(slots=True)
 class ProcessState:
     """A worker process: one worker, or several that share it."""

@@ -101,6 +101,7 @@ EXAMPLES = {
         held_share=0.25,
         assigned=(replace(info("open-2"), inputs=TaskInputs(2, 9, 1, 4), arguments=5),),
         graph={"open": GraphRow(1, 5, 6_500)},
+        actors=("counter",),
     ),
     WorkersRestarting: WorkersRestarting(1.0),
     WorkerRemoved: WorkerRemoved(

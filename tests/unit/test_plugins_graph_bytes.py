@@ -15,8 +15,8 @@ from dask_memdash.model.event_parts import GraphRow
 from dask_memdash.plugins.worker.graph_bytes import (
     RECORD,
     GraphBytes,
+    SentTasks,
     has_data,
-    weigh_assigned,
 )
 
 MB = 1_000_000
@@ -127,14 +127,18 @@ def test_rows_are_told_when_they_have_changed():
     assert graph.new_rows() is None
 
 
-def test_assigned_tasks_are_weighed_in_bounded_time_and_scaled():
-    specs = [("a", Task(f"a-{n}", len, b"x" * MB)) for n in range(50)]
-    assert weigh_assigned([*specs, ("b", None)], time.perf_counter, 5.0) == {
-        "a": GraphRow(50, pytest.approx(50 * MB, rel=0.01), 50 * RECORD),
-        "b": GraphRow(1, 0, RECORD),
-    }
-    in_no_time = weigh_assigned(specs, time.perf_counter, -1.0)
-    assert in_no_time["a"].arguments == pytest.approx(50 * MB, rel=0.01)
+def test_tasks_are_weighed_where_they_are_sent_from_in_bounded_time_and_scaled():
+    specs = [Task(f"a-{n}", len, b"x" * MB) for n in range(50)]
+    for deadline in (10.0, -1.0):
+        sent = SentTasks(lambda: 0.0, deadline)
+        sizes = [sent.add("a", spec) for spec in specs]
+        assert sizes[0] == pytest.approx(MB, rel=0.01)
+        assert (sizes[1] is None) is (deadline < 0)
+        assert sent.add("scattered", None) is None
+        assert sent.rows() == {
+            "a": GraphRow(50, pytest.approx(50 * MB, rel=0.01), 50 * RECORD)
+        }
+        assert sent.rows(2.0)["a"].tasks == 100
 
 
 @pytest.mark.parametrize(

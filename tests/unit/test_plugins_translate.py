@@ -11,7 +11,12 @@ from dask_memdash.errors import EventError
 from dask_memdash.flight.format import KEY_CAPACITY, key_digest
 from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.event_readers import to_dict
-from dask_memdash.model.events import DeathReported, TaskKilled, WorkerSampled
+from dask_memdash.model.events import (
+    DeathReported,
+    TaskKilled,
+    WorkerSampled,
+    WorkerTimedOut,
+)
 from dask_memdash.plugins.keys import key_text
 from dask_memdash.plugins.scheduler import translate
 
@@ -319,3 +324,10 @@ def test_a_heartbeat_gets_dasks_own_split_from_the_scheduler():
     assert (event.reading.rss, event.reading.unmanaged_old) == (100, 77)
     with pytest.raises(EventError, match=r"WorkerReported\.pid is missing"):
         translate.worker_reported(worker, {"reading": {}}, T)
+
+
+def test_workers_that_the_scheduler_gives_up_are_told_with_their_silence():
+    workers = {A: SimpleNamespace(address=A, last_seen=T - 31.5)}
+    message = {"action": "worker-ttl-timed-out", "workers": [A, "tcp://gone:1"]}
+    events = translate.timed_out(SimpleNamespace(workers=workers), message, T)
+    assert events == [WorkerTimedOut(T, A, 31.5)]

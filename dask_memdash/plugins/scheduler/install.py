@@ -104,6 +104,7 @@ class Installation:
             self._answer_client, "answering a client", NO_ANSWER.copy
         )
         self._wrap_removal()
+        self._plugin.removals.attach()
         self._plugin.notifications.attach()
         self._ticker = PeriodicCallback(self._plugin.tick, TICK * 1000)
         self._ticker.start()

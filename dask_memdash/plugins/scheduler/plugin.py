@@ -39,6 +39,7 @@ from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
 from dask_memdash.plugins.scheduler.install import Installation, SchedulerExtension
 from dask_memdash.plugins.scheduler.notifications import Notifications
 from dask_memdash.plugins.scheduler.progress_watch import ProgressWatch
+from dask_memdash.plugins.scheduler.removal import RemovalWatch
 from dask_memdash.plugins.scheduler.storage_scan import StorageScan
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
 from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
@@ -156,6 +157,7 @@ class MemDash(SchedulerPlugin):
         )
         for worker in scheduler.workers.values():
             self._model.handle(translate.worker_added(worker, time.time()))
+        self.removals = RemovalWatch(scheduler, self._handle, self._may_have_failed)
         self._heard_until = time.time()
         self._installation = Installation(scheduler, settings, self)
         await self._installation.install()
@@ -226,6 +228,9 @@ class MemDash(SchedulerPlugin):
         if topic == "all":
             if action == "remove-worker":
                 self._removals[str(msg.get("worker"))] = msg
+        elif action == "worker-ttl-timed-out" and topic == "scheduler":
+            for event in translate.timed_out(self._scheduler, msg, time.time()):
+                self._handle(event)
         elif action == "closing-worker":
             self._handle(WorkerClosing(time.time(), topic, str(msg.get("reason"))))
         elif action == "worker-status-change":
@@ -249,6 +254,7 @@ class MemDash(SchedulerPlugin):
         if isinstance(extension, SchedulerExtension):
             extension.disconnect()
         self.notifications.detach()
+        self.removals.detach()
         if installation is not None:
             self._close_watch()
             task = asyncio.ensure_future(installation.remove())
@@ -332,6 +338,11 @@ class MemDash(SchedulerPlugin):
         self._warn(text, where)
 
     # -- helpers ---------------------------------------------------------------
+
+    def _may_have_failed(self, address: str) -> bool:
+        """Whether a worker that is being removed was not asked to go, as it seems."""
+        worker = self._model.processes.workers.get(address)
+        return worker is not None and not worker.restarting
 
     def _close_watch(self) -> None:
         watch, self._watch = self._watch, None

@@ -28,6 +28,7 @@ from dask_memdash.model.events import (
     WorkerRemoved,
     WorkerReported,
     WorkerSampled,
+    WorkerTimedOut,
 )
 from dask_memdash.model.evidence import MAX_PREFIXES
 from dask_memdash.plugins.keys import KEY_SHOWN, key_text
@@ -175,6 +176,24 @@ def seconds_to_repeat(lost: Iterable[TaskState]) -> float | None:
         seen.update(fresh)
         todo += fresh
     return seconds
+
+
+def timed_out(
+    scheduler: Scheduler, message: Mapping[str, Any], time: float
+) -> list[WorkerTimedOut]:
+    """Describe workers that the scheduler gives up, not having heard of them.
+
+    Parameters
+    ----------
+    message
+        The ``worker-ttl-timed-out`` event that the scheduler has just logged.
+    """
+    known = [scheduler.workers.get(address) for address in message.get("workers", ())]
+    return [
+        WorkerTimedOut(time, worker.address, max(0.0, time - worker.last_seen))
+        for worker in known
+        if worker is not None
+    ]
 
 
 def task_killed(

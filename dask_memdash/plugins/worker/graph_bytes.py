@@ -12,7 +12,7 @@ Belongs to the worker's event loop.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from heapq import nlargest
 from typing import Any
 
@@ -195,36 +195,48 @@ class _Prefix:
         return self._common + alone
 
 
-def weigh_assigned(
-    specs: Iterable[tuple[str, Any]], clock: Callable[[], float], seconds: float
-) -> dict[str, GraphRow]:
-    """Weigh tasks as they were sent, in bounded time.
+class SentTasks:
+    """Weighs tasks as they were sent, in bounded time, on the side that sent them.
 
     Parameters
     ----------
-    specs
-        Prefix and what it runs (None: not known) of each task.
     clock
         Returns the time in seconds.
-    seconds
-        How long that may take; tasks that are not reached weigh as their prefix's.
+    deadline
+        Until when tasks are looked into; those that come later weigh as the others of
+        their prefix do.
     """
-    deadline = clock() + seconds
-    prefixes: dict[str, _Prefix] = {}
-    weighed: dict[str, int] = {}
-    for name, spec in specs:
-        prefix = prefixes.setdefault(name, _Prefix())
+
+    def __init__(self, clock: Callable[[], float], deadline: float) -> None:
+        self._clock = clock
+        self._deadline = deadline
+        self._prefixes: dict[str, _Prefix] = {}
+        self._weighed: dict[str, int] = {}
+
+    def add(self, name: str, spec: Any) -> int | None:
+        """Add a task of a prefix; return what it weighs in bytes, None if not known.
+
+        What was not computed (`spec` is None) was not sent.
+        """
+        if spec is None:
+            return None
+        prefix = self._prefixes.setdefault(name, _Prefix())
         prefix.tasks += 1
-        if spec is not None and (name not in weighed or clock() < deadline):
-            prefix.size += prefix.weigh(spec)
-            weighed[name] = weighed.get(name, 0) + 1
-    for name, count in weighed.items():
-        prefixes[name].size = prefixes[name].size * prefixes[name].tasks // count
-    largest = nlargest(MAX_TOLD, prefixes.items(), key=lambda item: item[1].total)
-    return {
-        name: GraphRow(prefix.tasks, prefix.size, prefix.tasks * RECORD)
-        for name, prefix in largest
-    }
+        if name in self._weighed and self._clock() >= self._deadline:
+            return None
+        size = prefix.weigh(spec)
+        prefix.size += size
+        self._weighed[name] = self._weighed.get(name, 0) + 1
+        return size
+
+    def rows(self, scale: float = 1.0) -> dict[str, GraphRow]:
+        """Return the sums of the largest prefixes, times `scale`."""
+        rows = {}
+        for name, prefix in self._prefixes.items():
+            tasks = round(prefix.tasks * scale)
+            size = prefix.size * tasks // self._weighed[name]
+            rows[name] = GraphRow(tasks, size, tasks * RECORD)
+        return dict(nlargest(MAX_TOLD, rows.items(), key=lambda item: item[1].size))
 
 
 def arguments_of(spec: Any) -> list[Any]:

@@ -1,0 +1,153 @@
+"""What the model keeps of a death: holdings, inputs, growth, silence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from builders import T0, A, MiB, added, died, executing, info, removed, reported, row
+
+from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.event_parts import (
+    ActorRow,
+    GraphRow,
+    Held,
+    SpillRoom,
+    TaskInputs,
+)
+from dask_memdash.model.events import WorkerLeaving, WorkerTimedOut
+
+INPUTS = TaskInputs(count=2, size=90 * MiB, n_fetched=1, fetched=60 * MiB)
+
+
+def held(size, why="pinned", keys=3, **more):
+    values = {"pinned": 0, "awaited": 0, "awaited_by": {}}
+    return Held(because={why: size}, keys=keys, **{**values, **more})
+
+
+def leaving(time=T0 + 9, **more):
+    values = {"held": {"open": held(300 * MiB)}}
+    return WorkerLeaving(time=time, address=A, **{**values, **more})
+
+
+def play(*events):
+    model = ClusterModel()
+    for event in events:
+        model.handle(event)
+    return model, next(iter(model.incidents), None)
+
+
+def test_a_worker_too_young_to_have_reported_has_what_the_scheduler_knew_it_held():
+    _, incident = play(added(), leaving(), removed())
+    assert incident.facts.held["open"].because == {"pinned": 300 * MiB}
+    assert incident.facts.held_share == 1.0
+    assert incident.facts.claimed == {"open": 300 * MiB}
+    assert [(s.prefix, s.managed, s.count) for s in incident.storage] == [
+        ("open", 300 * MiB, 3)
+    ]
+
+
+def test_what_was_stored_since_the_last_report_is_added_and_spilled_stays_spilled():
+    rows = {"open": row(100 * MiB, 150 * MiB, keys=2)}
+    _, incident = play(added(), reported(rows=rows), leaving(), removed())
+    assert incident.facts.claimed == {"open": 150 * MiB}
+
+
+def test_without_a_look_at_the_removal_the_last_scan_is_not_taken_for_one():
+    _, incident = play(added(), reported(rows={"open": row(100 * MiB)}), removed())
+    assert incident.facts.held_share is None
+    assert incident.facts.claimed == {"open": 100 * MiB}
+
+
+@pytest.mark.parametrize("report_first", [False, True])
+def test_news_may_come_in_any_order(report_first):
+    report = died(executing=(executing("sum-1"),), recorded=True)
+    assigned = (replace(info("sum-1"), inputs=INPUTS, arguments=7),)
+    removal = removed(n_assigned=1, assigned=(info("sum-1"),))
+    look = leaving(assigned=assigned, held_share=0.5)
+    news = [report, look, removal] if report_first else [look, removal, report]
+    model, incident = play(added(), *news)
+    assert len(model.incidents) == 1
+    assert incident.facts.held_share == 0.5
+    assert incident.facts.claimed == {"open": 300 * MiB}
+    (suspect,) = incident.suspects
+    assert (suspect.inputs, suspect.arguments) == (INPUTS, 7)
+    assert incident.assigned == assigned
+
+
+def test_a_task_is_charged_with_what_the_rss_grew_by_since_it_began():
+    tasks = (
+        executing("sum-1", 8 * MiB, rss_at_begin=100 * MiB),
+        executing("open-1", 5 * MiB),
+    )
+    reading = Reading(time=T0 + 10, rss=400 * MiB)
+    _, incident = play(added(), removed(), died(reading=reading, executing=tasks))
+    grown = {s.prefix: (s.grown, s.rss_at_begin) for s in incident.suspects}
+    assert grown == {"sum": (300 * MiB, 100 * MiB), "open": (None, None)}
+
+
+def test_a_task_in_a_worker_that_shrank_is_charged_with_nothing():
+    tasks = (executing("sum-1", rss_at_begin=500 * MiB),)
+    reading = Reading(time=T0 + 10, rss=400 * MiB)
+    _, incident = play(added(), removed(), died(reading=reading, executing=tasks))
+    assert incident.suspects[0].grown == 0
+
+
+def test_growth_is_known_from_heartbeats_too():
+    tasks = (executing("sum-1", rss_at_begin=150 * MiB),)
+    _, incident = play(added(), reported(executing=tasks), removed())
+    assert incident.suspects[0].grown == 250 * MiB
+
+
+def test_the_graph_and_the_actors_are_kept_and_the_larger_count_of_each_prefix():
+    said = {"score": GraphRow(8, 190 * MiB, 52_000), "one": GraphRow(1, 0, 6_500)}
+    counted = {"score": GraphRow(2, 48 * MiB, 13_000), "late": GraphRow(1, 5, 6_500)}
+    report = reported(
+        graph=said,
+        actors={"counter": ActorRow(1, 60 * MiB, 40 * MiB)},
+        spill_room=SpillRoom(max_spill=5, disk_free=7),
+    )
+    look = leaving(graph=counted, actors=("counter", "other"))
+    _, incident = play(added(), report, look, removed())
+    facts = incident.facts
+    assert facts.graph == {**said, "late": counted["late"]}
+    assert facts.actors == {
+        "counter": ActorRow(1, 60 * MiB, 40 * MiB),
+        "other": ActorRow(0, 0, 0),
+    }
+    assert facts.spill_room == SpillRoom(5, 7)
+
+
+def test_a_report_that_says_nothing_new_changes_nothing():
+    said = {"score": GraphRow(8, 190 * MiB, 52_000)}
+    model, _ = play(added(), reported(graph=said), reported(time=T0 + 2))
+    assert model.processes.workers[A].graph == said
+
+
+def test_the_call_of_an_actors_method_counts_for_the_actor():
+    look = leaving(actors=("counter",))
+    call = executing("counter.add", prefix="counter.add")
+    report = died(executing=(call, executing("a.b", prefix="a.b")))
+    _, incident = play(added(), look, removed(), report)
+    assert sorted(s.prefix for s in incident.suspects) == ["a.b", "counter"]
+
+
+@pytest.mark.parametrize("report_first", [False, True])
+def test_a_worker_given_up_for_its_silence_was_not_asked_for_by_anybody(report_first):
+    report = died(asked=True, signal=15, by="unknown", time=T0 + 10)
+    news = [report, removed()] if report_first else [removed(), report]
+    _, incident = play(added(), WorkerTimedOut(T0 + 8, A, 31.5), *news)
+    assert (incident.kind, incident.unresponsive) == ("lost", 31.5)
+    assert incident.exit.signal == 15
+
+
+def test_a_silent_worker_that_the_kernel_killed_died_of_that():
+    report = died(asked=False, signal=9, by="kernel")
+    _, incident = play(added(), WorkerTimedOut(T0 + 8, A, 31.5), removed(), report)
+    assert (incident.kind, incident.unresponsive) == ("oom-killed", 31.5)
+
+
+def test_a_worker_that_answered_and_was_asked_to_end_is_no_incident():
+    _, incident = play(added(), removed(), died(asked=True))
+    assert incident is None
