@@ -2,7 +2,7 @@
 
 Covers the byte layout, writing into it and reading it back from a file that may
 be torn, truncated or random.  Does not cover creating, finding and mapping files:
-see :mod:`dask_memdash.flight.recorder`.
+see :mod:`dask_memdash.flight.writer` and :mod:`dask_memdash.flight.reader`.
 
 Layout, version 1, little-endian::
 
@@ -51,6 +51,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from dask_memdash.errors import RecorderError
 
@@ -104,6 +105,13 @@ _READING_VALUES = struct.Struct("<16d")
 
 #: No size in bytes and no time is as large: whoever wrote it was going mad.
 _NONSENSE = 2.0**60
+
+
+class Writable(Protocol):
+    """What takes bytes by slices: a buffer, or an open file of another process."""
+
+    def __setitem__(self, place: slice, data: bytes, /) -> None:
+        """Put bytes in a place."""
 
 
 def file_size(slots: int) -> int:
@@ -173,7 +181,7 @@ def write_closing(buffer: memoryview, reason: str) -> None:
     buffer[44:48] = _U32.pack(FLAG_CLOSING)
 
 
-def write_sampler(buffer: memoryview, cost: float, interval: float) -> None:
+def write_sampler(buffer: Writable, cost: float, interval: float) -> None:
     """Store what the sampler costs, as a share of a core, and its interval."""
     buffer[48:56] = _F64.pack(cost)
     buffer[56:64] = _F64.pack(interval)
@@ -239,14 +247,14 @@ def write_state(buffer: memoryview, index: int, state: int) -> None:
 
 
 def write_counters(
-    buffer: memoryview, index: int, now: int, peak: int, error: int
+    buffer: Writable, index: int, now: int, peak: int, error: int
 ) -> None:
     """Set what the task in a slot holds now and held at most, and the error."""
     start = slot_offset(index)
     buffer[start : start + _COUNTERS.size] = _COUNTERS.pack(now, peak, error)
 
 
-def write_error(buffer: memoryview, index: int, error: int) -> None:
+def write_error(buffer: Writable, index: int, error: int) -> None:
     """Set a slot's error alone, where native code writes the other counters."""
     start = slot_offset(index) + 16
     buffer[start : start + 8] = _I64.pack(error)
@@ -321,8 +329,13 @@ class Slot:
     digest: str
 
 
-def read_header(buffer: memoryview) -> Header:
+def read_header(buffer: memoryview, size: int | None = None) -> Header:
     """Read a recorder's header.
+
+    Parameters
+    ----------
+    size
+        Size of the whole file in bytes, where the buffer is its beginning only.
 
     Raises
     ------
@@ -343,7 +356,7 @@ def read_header(buffer: memoryview) -> Header:
     if not 0 < slots <= MAX_SLOTS:
         raise RecorderError(f"the recorder claims {slots} slots")
     return Header(
-        slots=min(slots, (len(buffer) - HEADER_SIZE) // SLOT_SIZE),
+        slots=min(slots, ((size or len(buffer)) - HEADER_SIZE) // SLOT_SIZE),
         pid=pid,
         created=created,
         tallied=source == COUNTERS_FROM_TALLY,
@@ -379,6 +392,21 @@ def read_slots(buffer: memoryview, slots: int) -> Iterator[Slot]:
         slot = _parse_slot(index, raw)
         if slot is not None:
             yield slot
+
+
+def same_reading(before: memoryview, now: memoryview) -> bool:
+    """Tell whether two copies of a file, one after the other, agree on the reading.
+
+    A copy is not taken at one instant; where two agree, no write was under way.
+    """
+    end = _READING + 8 + _READING_VALUES.size
+    return len(now) >= HEADER_SIZE and before[_READING:end] == now[_READING:end]
+
+
+def same_task(before: memoryview, now: memoryview, index: int) -> bool:
+    """Tell whether two copies of a file agree on a slot, but for its counters."""
+    start, end = slot_offset(index) + _SEQUENCE, slot_offset(index + 1)
+    return len(now) >= end and before[start:end] == now[start:end]
 
 
 def _parse_slot(index: int, raw: bytes) -> Slot | None:

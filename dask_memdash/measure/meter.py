@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from dask_memdash.flight.format import slot_offset
-from dask_memdash.flight.recorder import FlightRecorder
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.measure.attribution import TaskBegin, share_out
 from dask_memdash.measure.methods import ESTIMATED, EXACT
 from dask_memdash.measure.regression import Share

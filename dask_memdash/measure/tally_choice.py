@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dask_memdash.flight.recorder import FlightRecorder
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.measure.meter import Meter, RssMeter, TallyMeter
 from dask_memdash.measure.methods import ESTIMATED, EXACT, HWM
 from dask_memdash.measure.regression import Share

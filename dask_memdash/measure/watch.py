@@ -12,9 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from dask_memdash.errors import RecorderError
 from dask_memdash.flight import format as layout
-from dask_memdash.flight.recorder import RecorderReader
+from dask_memdash.flight.reader import RecorderReader
 from dask_memdash.measure.attribution import TaskBegin, share_out
 from dask_memdash.measure.regression import PrefixRegression, Share
 from dask_memdash.measure.rss import RssReader
@@ -25,8 +24,6 @@ SPAN = 60.0
 MAX_SAMPLES = 2400
 #: Seconds between two solutions of what tasks of each prefix use.
 SOLVE_INTERVAL = 0.25
-#: Seconds between two looks for a recorder that is not there yet.
-SEARCH_INTERVAL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,35 +181,3 @@ class WorkerWatch:
             remainder = abs(rss - task.rss - task.now)
             if remainder > task.error:
                 recorder.write_error(task.index, remainder)
-
-
-class RecorderSearch:
-    """Looks now and then for the flight recorder of a process.
-
-    Parameters
-    ----------
-    pid
-        The worker's process.
-    directory
-        Where flight recorders are made; ``None`` for the usual place.
-    """
-
-    def __init__(self, pid: int, directory: str | None) -> None:
-        #: Why the recorder cannot be read, in words; empty while it can be.
-        self.trouble = ""
-        self._pid = pid
-        self._directory = directory
-        self._next = 0.0
-
-    def look(self, now: float) -> RecorderReader | None:
-        """Look again if it is time to; None when there is none (yet)."""
-        if now < self._next:
-            return None
-        self._next = now + SEARCH_INTERVAL
-        try:
-            found = RecorderReader.find(self._pid, self._directory)
-        except RecorderError as error:
-            self.trouble = str(error)
-            return None
-        self.trouble = ""
-        return found

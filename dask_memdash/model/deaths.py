@@ -37,11 +37,14 @@ from dask_memdash.model.worker_errors import Replacements
 #: A worker whose reason for closing ends with one of these has failed by itself.
 FAILED_CLOSING = ("heartbeat-error", "heartbeat-missing", "fail-hard")
 
-#: Dead processes remembered, to join what arrives late.
-MAX_SETTLED = 2_000
+#: Names of dead processes remembered, to join what arrives late.
+MAX_SETTLED = 4_000
 
 #: Tasks of one 'killed-worker' incident that are named; the others are counted.
 MAX_KILLED = 20
+
+#: What the process of a worker goes by: its nanny's address, or its own, and its pid.
+Process = tuple[str, int]
 
 Open = Callable[[str, WorkerState, float], Incident]
 
@@ -77,10 +80,10 @@ class Deaths:
         self._graphs = graphs
         self._pauses = pauses
         self._replacements = replacements
-        # (address, pid) → incident of its death, or None where it was asked to end.
-        self._settled: OrderedDict[tuple[str, int], str | None] = OrderedDict()
-        # (address, pid) → a report that waits for the removal.
-        self._waiting: OrderedDict[tuple[str, int], DeathReported] = OrderedDict()
+        # Process → incident of its death, or None where it was asked to end.
+        self._settled: OrderedDict[Process, str | None] = OrderedDict()
+        # Process → a report that waits for the removal.
+        self._waiting: OrderedDict[Process, DeathReported] = OrderedDict()
         # Death of a worker → the incident of the tasks that it made Dask give up.
         self._killed: OrderedDict[str, str] = OrderedDict()
 
@@ -90,47 +93,56 @@ class Deaths:
         closed = bool(worker.closing) and not failed
         asked = event.expected or worker.restarting or closed
         asked = asked and worker.unresponsive is None  # nobody asked for that
-        key = (event.address, worker.info.pid)
-        if asked and key not in self._settled:
-            self._settle(key, None)
+        names = _names_of(worker)
+        if asked and self._known(names) is None:
+            self._settle(names, None)
         incident = self._death_of(worker, event.time)
         if incident is not None:
             self._add_removal(incident, with_inputs(event, worker.leaving))
-        report = self._waiting.pop(key, None)
-        if incident is not None and report is not None:
-            self._add_report(incident, report)
+            if not incident.worker.name or incident.worker.address != event.address:
+                incident.worker = _ref_of(worker)
+        reports = [self._waiting.pop(name, None) for name in names]
+        for report in reports:
+            if incident is not None and report is not None:
+                self._add_report(incident, report)
+                break
 
     def leaving(self, worker: WorkerState) -> None:
         """Take in what a worker held when it is about to be removed."""
-        key = (worker.info.address, worker.info.pid)
-        incident = self._log.get(self._settled.get(key))
+        known = self._known(_names_of(worker))
+        incident = self._log.get(self._settled[known]) if known is not None else None
         if incident is not None:
             self._add_holdings(incident, worker)
 
     def reported(self, event: DeathReported) -> None:
-        """Take in a nanny's report of how a worker's process ended."""
-        key = (event.address, event.pid)
-        worker = self._processes.workers.get(event.address)
-        if worker is not None and worker.info.pid != event.pid:
-            worker = None
+        """Take in a nanny's report of how a worker's process ended.
+
+        It may come before or after the scheduler lets go of the worker, or twice, and
+        its address may be missing: nanny and pid say whose death it is.
+        """
+        worker = self._worker_of(event)
+        names = _names_of(worker) if worker is not None else _names_in(event)
+        known = self._known(names)
         restarting = worker is not None and worker.restarting
-        provisional = self._settled.get(key)
+        provisional = self._settled[known] if known is not None else None
         asked = event.asked and not self._gave_up(worker, provisional)
-        if asked or (restarting and key not in self._settled):
+        if asked or (restarting and known is None):
             if provisional is not None:
                 self._log.withdraw(provisional)
-            self._settle(key, None)
-        if event.closing and key not in self._settled:
-            _remember(self._waiting, key, event)  # the removal knows the reason
+            self._settle(names, None)
+            known = names[0]
+            if worker is None:
+                self._replacements.given_up(event.nanny, event.time)
+        if event.closing and known is None:
+            for name in names:
+                _remember(self._waiting, name, event)  # the removal knows the reason
             return
-        if key in self._settled:
-            incident = self._log.get(self._settled[key])
+        if known is not None:
+            incident = self._log.get(self._settled[known])
+        elif worker is not None:
+            incident = self._death_of(worker, event.time)
         else:
-            incident = (
-                self._death_of(worker, event.time)
-                if worker is not None
-                else self._death_of_unknown(event)
-            )
+            incident = self._death_of_unknown(event, names)
         if incident is not None:
             self._add_report(incident, event)
 
@@ -176,9 +188,10 @@ class Deaths:
 
     def _death_of(self, worker: WorkerState, time: float) -> Incident | None:
         """Return the incident of a worker's death, opened if it is the first news."""
-        key = (worker.info.address, worker.info.pid)
-        if key in self._settled:
-            return self._log.get(self._settled[key])
+        names = _names_of(worker)
+        known = self._known(names)
+        if known is not None:
+            return self._log.get(self._settled[known])
         incident = self._open("exited" if worker.closing else "lost", worker, time)
         incident.closing = worker.closing
         incident.pause = worker.pause
@@ -189,21 +202,29 @@ class Deaths:
         self._replacements.left(worker.info.home, incident.id)
         process = self._processes.by_key[worker.key]
         incident.timeline = _tail(process.history.columns(since=time - 60))
-        self._settle(key, incident.id)
+        self._settle(names, incident.id)
         return incident
 
-    def _death_of_unknown(self, event: DeathReported) -> Incident | None:
-        """Open the incident of a worker that left before its report came."""
-        ref = WorkerRef(event.address, event.address, "", event.pid)
+    def _death_of_unknown(
+        self, event: DeathReported, names: tuple[Process, ...]
+    ) -> Incident:
+        """Open the incident of a worker that the scheduler does not know.
+
+        It died before it had registered, or left before its report came.
+        """
         incident = self._log.add(
             "lost",
             event.time,
-            ref,
+            WorkerRef(
+                event.address, event.name or event.address, event.host, event.pid
+            ),
             limit=None,
             breakdown=None,
             evidence="scheduler",
         )
-        self._settle((event.address, event.pid), incident.id)
+        incident.nanny = True
+        self._replacements.left(event.nanny, incident.id)
+        self._settle(names, incident.id)
         return incident
 
     def _add_removal(self, incident: Incident, event: WorkerRemoved) -> None:
@@ -274,8 +295,44 @@ class Deaths:
             names = [suspect.prefix for suspect in incident.suspects]
             incident.facts = with_expected(incident.facts, self._prefixes, names)
 
-    def _settle(self, key: tuple[str, int], incident_id: str | None) -> None:
-        _remember(self._settled, key, incident_id)
+    def _worker_of(self, event: DeathReported) -> WorkerState | None:
+        """Find the worker that a report is about, by nanny and pid, else by address."""
+        workers = self._processes.workers
+        worker = workers.get(event.address)
+        wanted = set(_names_in(event))
+        if worker is not None and wanted.intersection(_names_of(worker)):
+            return worker
+        found = (w for w in workers.values() if w.info.pid == event.pid)
+        return next((w for w in found if wanted.intersection(_names_of(w))), None)
+
+    def _known(self, names: tuple[Process, ...]) -> Process | None:
+        """Return the name by which the death of a process is settled, if it is."""
+        return next((name for name in names if name in self._settled), None)
+
+    def _settle(self, names: tuple[Process, ...], incident_id: str | None) -> None:
+        for name in names:
+            _remember(self._settled, name, incident_id)
+
+
+def _ref_of(worker: WorkerState) -> WorkerRef:
+    info = worker.info
+    return WorkerRef(info.address, info.name, info.host, info.pid)
+
+
+def _names_of(worker: WorkerState) -> tuple[Process, ...]:
+    """Return what the process of a worker goes by: its nanny's word comes first."""
+    info = worker.info
+    own = (info.address, info.pid)
+    return ((info.home, info.pid), own) if info.nanny and info.home else (own,)
+
+
+def _names_in(event: DeathReported) -> tuple[Process, ...]:
+    """Return what the process that a report is about goes by.
+
+    An address counts only where the nanny is not known: it may be the one of the
+    worker before.
+    """
+    return ((event.nanny or event.address, event.pid),)
 
 
 def with_inputs(event: WorkerRemoved, leaving: tuple[TaskInfo, ...]) -> WorkerRemoved:

@@ -176,6 +176,7 @@ class DeathReported:
     """A nanny's report on the end of its worker's process."""
 
     time: float
+    #: Address of the worker; empty where the nanny cannot be sure of it.
     address: str
     pid: int
     #: Unix time of the death by the nanny's clock.
@@ -202,6 +203,12 @@ class DeathReported:
     #: Seconds by which the nanny's clock was behind the scheduler's; they have been
     #: added to every instant here.  0 where the clocks agree, or nothing is known.
     clock_offset: float = 0.0
+    #: The nanny's address, which with the pid says whose death it is: a worker that
+    #: died early may not be known by its own address.  Empty where not said.
+    nanny: str = ""
+    #: Name that the nanny gives its workers, and its host.
+    name: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,8 @@ class Incident:
     back: float | None = None
     #: Who waits for whom (kind 'stuck'), as last seen.
     stall: Stall | None = None
+    #: When its nanny closed without having a worker again; None where it did not.
+    given_up: float | None = None
     #: What was known of the cluster when it happened.
     facts: Evidence | None = field(default=None, repr=False)
     #: Hashes of the assigned keys, good within the scheduler's process.

@@ -124,6 +124,12 @@ class Replacements:
         if incident is not None:
             incident.back = time
 
+    def given_up(self, home: str, time: float) -> None:
+        """Take note that a place is empty for good, as its nanny closes."""
+        incident = self._log.get(self._empty.get(home))
+        if incident is not None:
+            incident.given_up = time
+
 
 def _name(incident: Incident, task: TaskInfo) -> None:
     named = {known.key for known in incident.tasks}

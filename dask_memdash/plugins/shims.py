@@ -52,7 +52,7 @@ class {name}({base}):
 
     def teardown(self, {kind}):
         if self.probe is not None:
-            self.probe.teardown({kind})
+            return self.probe.teardown({kind})
 
     def _say(self, {kind}, text):
         try:

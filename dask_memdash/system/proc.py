@@ -95,6 +95,19 @@ def start_ticks(pid: int, root: str = "/proc") -> int | None:
         return None
 
 
+@cache
+def pid_namespace(root: str = "/proc") -> int | None:
+    """Return the inode of the pid namespace that this process is in.
+
+    Pids of two processes can be compared only if this is the same.  None where the
+    system has no such thing.
+    """
+    try:
+        return Path(f"{root}/self/ns/pid").stat().st_ino
+    except OSError:
+        return None
+
+
 class _Mallinfo2(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_size_t)

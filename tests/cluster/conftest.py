@@ -15,7 +15,7 @@ from clusters import Processes, Session, wait_for
 from distributed import Client, LocalCluster
 
 from dask_memdash.boundary import boundary
-from dask_memdash.flight.recorder import default_directory
+from dask_memdash.flight.files import default_directory
 
 #: Ways to die of which another of the same kind is in every run of the tests; words of
 #: their names.

@@ -16,7 +16,7 @@ from distributed.dashboard.scheduler import template_variables
 
 from dask_memdash import MemDash
 from dask_memdash.errors import ConfigError
-from dask_memdash.flight.recorder import default_directory
+from dask_memdash.flight.files import default_directory
 
 pytestmark = [pytest.mark.cluster, pytest.mark.hooks]
 

@@ -15,10 +15,10 @@ import pytest
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight import format as layout
 from dask_memdash.flight.format import FREE, HEADER_SIZE, PENDING, RUNNING, SLOT_SIZE
-from dask_memdash.flight.recorder import RecorderReader
+from dask_memdash.flight.reader import RecorderReader
 from dask_memdash.model.event_parts import Executing
 from dask_memdash.model.event_readers import from_dict, to_dict
-from dask_memdash.plugins.nanny.probe import _as_executing
+from dask_memdash.plugins.nanny.watching import as_executing
 
 SLOTS = 6
 SIZE = HEADER_SIZE + SLOTS * SLOT_SIZE
@@ -93,7 +93,7 @@ def read(buffer: bytes | bytearray | memoryview) -> set[tuple]:
     layout.read_reading(view)
     found = set()
     for slot in layout.read_slots(view, header.slots):
-        told = _as_executing(slot, "exact", T)
+        told = as_executing(slot, "exact", T)
         assert from_dict(Executing, to_dict(told)) == told
         assert min(told.bytes, told.peak, told.error) >= 0
         assert told.seconds >= 0
@@ -217,9 +217,10 @@ def test_files_of_any_kind_are_opened_or_refused(tmp_path, number):
         3: lambda: bytes(buffer),
     }[number % 4]()
     file = tmp_path / "1-2.flight"
+    file.touch(mode=0o600)
     file.write_bytes(content)
     try:
-        reader = RecorderReader._open(file, file)
+        reader = RecorderReader.open(file)
     except RecorderError:
         assert number % 4 < 2
         return

@@ -15,14 +15,17 @@ import pytest
 
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight import format as layout
-from dask_memdash.flight import recorder as module
-from dask_memdash.flight.recorder import (
-    FlightRecorder,
-    RecorderReader,
+from dask_memdash.flight import writer as module
+from dask_memdash.flight.files import (
+    Owner,
     default_directory,
+    own_path,
+    paths_left_by,
     recorder_path,
     sweep,
 )
+from dask_memdash.flight.reader import RecorderReader, RecorderSearch
+from dask_memdash.flight.writer import FlightRecorder
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="reads another process through /proc"
@@ -47,7 +50,8 @@ def other_process(body, *args):
     source = textwrap.dedent(
         """
         import os, sys, time
-        from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+        from dask_memdash.flight.reader import RecorderReader
+        from dask_memdash.flight.writer import FlightRecorder
         def ready(*words):
             print(*words, flush=True)
             sys.stdin.read()
@@ -116,7 +120,7 @@ def test_what_a_thread_still_writes_after_closing_does_no_harm(recorder):
 
 
 def test_a_leftover_of_the_same_name_is_replaced(directory):
-    path = recorder_path(os.getpid(), directory)
+    path = own_path(directory)
     path.parent.mkdir()
     path.write_text("leftover")
     recorder = FlightRecorder(4, "tcp://a:1", directory)
@@ -191,16 +195,6 @@ def test_a_parent_finds_its_childs_recorder(directory):
     assert not Path(path).parent.exists()
 
 
-def test_a_child_finds_its_parents_recorder(recorder, directory):
-    recorder.begin("sum-1", 7, 1.5e9, 10)
-    body = """
-        reader = RecorderReader.find(os.getppid(), sys.argv[1])
-        ready(reader.tasks()[0].key)
-    """
-    with other_process(body, directory) as (_, line):
-        assert line == "sum-1"
-
-
 def test_a_recorder_outlives_a_writer_that_was_killed(directory):
     with other_process(WRITER, directory) as (child, path):
         reader = RecorderReader.find(child.pid, directory)
@@ -223,14 +217,15 @@ def test_a_process_without_a_recorder_has_none(directory):
 def test_a_process_that_is_gone_has_none(directory):
     with other_process("ready('up')") as (child, _):
         pid = child.pid
-    assert recorder_path(pid, directory) is None
+    assert recorder_path(pid, os.getpid(), directory) is None
     assert RecorderReader.find(pid, directory) is None
 
 
 def test_a_file_that_is_no_recorder_is_an_error(directory):
     with other_process("ready('up')") as (child, _):
-        path = recorder_path(child.pid, directory)
+        path = recorder_path(child.pid, os.getpid(), directory)
         path.parent.mkdir()
+        path.touch(mode=0o600)
         for content in (b"", b"short", bytes(5000)):
             path.write_bytes(content)
             with pytest.raises(RecorderError):
@@ -331,27 +326,216 @@ def test_recorders_leave_no_open_file_behind(directory):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+# -- at a death ----------------------------------------------------------------
+
+
+def kill(child):
+    child.kill()
+    child.wait()
+
+
+def test_a_search_finds_after_the_death_what_no_look_found_before(directory):
+    body = "sys.stdin.readline()\n" + textwrap.dedent(WRITER)
+    source = "\nprint('up', flush=True)\n" + body
+    with other_process(source, directory) as (child, line):
+        assert line == "up"
+        search = RecorderSearch(child.pid, directory)
+        assert search.look() is None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        path = child.stdout.readline().strip()
+        kill(child)
+        reader = search.look_again()
+        assert str(reader.path) == path
+        assert [task.key for task in reader.tasks()] == ["sum-1"]
+        assert (reader.header().address, search.trouble) == ("tcp://child:1", "")
+        reader.remove()
+        reader.close()
+
+
+def test_a_recorder_is_found_even_if_its_worker_was_never_seen_alive(directory):
+    with other_process(WRITER, directory) as (child, path):
+        kill(child)
+        search = RecorderSearch(child.pid, directory)
+        assert search.look() is None
+        reader = search.look_again()
+        assert str(reader.path) == path
+        reader.close()
+
+
+def test_of_several_with_one_pid_the_newest_of_this_nanny_is_the_dead_workers(
+    directory,
+):
+    folder = default_directory(directory)
+    folder.mkdir(mode=0o700)
+    space = Path("/proc/self/ns/pid").stat().st_ino
+    names = (
+        f"17-500-{space}-{os.getpid()}-9.flight",
+        f"17-700-{space}-{os.getpid()}-9.flight",
+        f"17-900-{space}-4242-9.flight",  # another nanny's
+        f"17-950-{space + 1}-{os.getpid()}-9.flight",  # in another pid namespace
+        f"18-990-{space}-{os.getpid()}-9.flight",
+    )
+    for name in names:
+        (folder / name).touch()
+    found = paths_left_by(17, os.getpid(), directory)
+    assert [path.name for path in found] == [names[1], names[0]]
+
+
+def test_a_recorder_in_memory_is_not_found_after_the_death(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    with other_process(WRITER, str(file)) as (child, line):
+        assert line == "memory"
+        search = RecorderSearch(child.pid, str(file))
+        kill(child)
+        assert search.look_again() is None
+
+
+def test_a_file_of_another_worker_under_its_name_is_refused(recorder, directory):
+    with other_process("ready('up')") as (child, _):
+        path = recorder_path(child.pid, os.getpid(), directory)
+        path.touch(mode=0o600)
+        path.write_bytes(recorder.path.read_bytes())
+        search = RecorderSearch(child.pid, directory)
+        assert search.look() is None
+        assert search.trouble == f"the recorder is that of process {os.getpid()}"
+
+
+# -- files that others may have made or cut --------------------------------------
+
+
+@pytest.fixture
+def planted(recorder):
+    """Return the path of a recorder that somebody has tampered with."""
+    return recorder.path
+
+
+@pytest.mark.parametrize(
+    ("tamper", "text"),
+    [
+        (lambda path: path.chmod(0o640), "open to others"),
+        (lambda path: path.parent.chmod(0o770), "can be written by others"),
+        (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "not a plain file"),
+        (lambda path: path.unlink(), "No such file"),
+        (
+            lambda path: (path.rename(f"{path}.x"), path.symlink_to(f"{path}.x")),
+            "symbolic links",
+        ),
+    ],
+)
+def test_what_others_could_have_written_is_not_read(planted, tamper, text):
+    tamper(planted)
+    with pytest.raises(RecorderError, match=text):
+        RecorderReader.open(planted)
+
+
+def test_a_directory_that_others_may_write_into_is_not_used(directory):
+    default_directory(directory).mkdir()
+    default_directory(directory).chmod(0o777)
+    recorder = FlightRecorder(4, "tcp://a:1", directory)
+    assert recorder.path is None
+    assert "can be written by others" in recorder.degraded
+    recorder.close()
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_harms_nobody(recorder):
+    recorder.begin("sum-1", 7, 1.5e9, 10)
+    recorder.write_reading({"time": 1.5e9, "rss": 5})
+    reader = RecorderReader.open(recorder.path)
+    whole = recorder.path.read_bytes()
+    for size in (4096 + 100, 4095, 600, 0):
+        copy = recorder.path.with_name("copy")
+        copy.touch(mode=0o600)
+        copy.write_bytes(whole)
+        cut = RecorderReader.open(copy)
+        os.truncate(copy, size)
+        assert cut.tasks() == []
+        assert cut.reading() == (None if size < 4096 else reader.reading())
+        if size < 4096:
+            with pytest.raises(RecorderError, match="cut short"):
+                cut.header()
+        cut.write_error(0, 3)
+        cut.close()
+        copy.unlink()
+    assert [task.key for task in reader.tasks()] == ["sum-1"]
+    reader.close()
+
+
+def test_nothing_is_read_from_or_written_to_a_reader_that_was_closed(recorder):
+    recorder.begin("sum-1", 7, 1.5e9, 10)
+    reader = RecorderReader.open(recorder.path)
+    reader.close()
+    reader.close()
+    reader.write_counters(0, 1, 2, 3)
+    assert (reader.tasks(), reader.reading()) == ([], None)
+    assert recorder.counters(0) == (0, 0, 0)
+
+
+def test_a_task_that_changes_between_two_copies_is_left_out(recorder, monkeypatch):
+    recorder.begin("sum-1", 7, 1.5e9, 10)
+    slot = recorder.begin("sum-2", 8, 1.5e9, 10)
+    reader = RecorderReader.open(recorder.path)
+    copies = []
+    pread = os.pread
+
+    def interrupted(*arguments):
+        copies.append(None)
+        if len(copies) == 2:
+            recorder.release(slot)
+            recorder.write_counters(0, 300, 400, 5)  # its counters may move
+        return pread(*arguments)
+
+    monkeypatch.setattr(os, "pread", interrupted)
+    assert [(task.key, task.now) for task in reader.tasks()] == [("sum-1", 300)]
+    reader.close()
+
+
 # -- sweeping ------------------------------------------------------------------
 
 
-def test_a_sweep_removes_what_dead_workers_left(recorder, directory):
-    dead = recorder.path.with_name("1-1.flight")
-    stranger = recorder.path.with_name("notes.flight")
-    reused = recorder.path.with_name(f"{os.getpid()}-1.flight")
-    odd = recorder.path.with_name("²-1.flight")
-    for path in (dead, stranger, reused, odd):
-        path.touch()
+def files_in(directory):
+    return sorted(path.name for path in default_directory(directory).iterdir())
+
+
+def test_a_sweep_removes_what_dead_workers_of_dead_nannies_left(recorder, directory):
+    space = Path("/proc/self/ns/pid").stat().st_ino
+    me = Owner.parse(recorder.path.name)
+    gone = (f"1-1-{space}-2-2.flight", f"{os.getpid()}-1-{space}-2-2.flight")
+    kept = (
+        f"1-1-{space}-{os.getpid()}-{me.start}.flight",  # its nanny lives
+        f"1-1-{space + 1}-2-2.flight",  # who lives there cannot be seen from here
+        "notes.flight",
+        "²-1.flight",
+        "1-1-1.flight",
+        "1-1-1-1-1.other",
+    )
+    for name in (*gone, *kept):
+        recorder.path.with_name(name).touch()
     assert sweep(directory) == 2
-    left = sorted(path.name for path in recorder.path.parent.iterdir())
-    assert left == sorted([recorder.path.name, "notes.flight", "²-1.flight"])
+    assert files_in(directory) == sorted([recorder.path.name, *kept])
 
 
-def test_a_sweep_removes_the_recorder_of_a_killed_writer_only(directory):
+def test_a_sweep_removes_what_earlier_versions_left(recorder, directory):
+    start = Owner.parse(recorder.path.name).start
+    for name in ("1-1.flight", f"{os.getpid()}-1.flight"):
+        recorder.path.with_name(name).touch()
+    recorder.path.with_name(f"{os.getpid()}-{start}.flight").touch()
+    assert sweep(directory) == 2
+    assert files_in(directory) == sorted(
+        [recorder.path.name, f"{os.getpid()}-{start}.flight"]
+    )
+
+
+def test_a_nanny_may_read_what_its_worker_left_before_anybody_sweeps_it(directory):
     with other_process(WRITER, directory) as (dead, dead_path):
-        dead.kill()
-        dead.wait()
-        with other_process(WRITER, directory) as (_, path):
-            assert sweep(directory) == 1
+        kill(dead)
+        with other_process(WRITER, directory) as (alive, path):
+            assert sweep(directory) == 0
+            assert sweep(directory, watched={dead.pid, alive.pid}) == 0
+            assert Path(dead_path).exists()
+            assert sweep(directory, watched=set()) == 1
             assert Path(path).exists()
             assert not Path(dead_path).exists()
 

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.flight.reader import RecorderReader
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.measure import tally
 from dask_memdash.measure.meter import RssMeter, TallyMeter
 from dask_memdash.measure.regression import Share

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from dask_memdash import terms
-from dask_memdash.flight.recorder import FlightRecorder
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.measure import tally_choice
 from dask_memdash.measure.meter import RssMeter, TallyMeter
 from dask_memdash.measure.methods import BEST_FIRST, least_exact

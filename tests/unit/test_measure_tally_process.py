@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from dask_memdash.flight.recorder import RecorderReader
+from dask_memdash.flight.reader import RecorderReader
 from dask_memdash.measure import tally as face
 
 MB = 1_000_000
@@ -438,7 +438,7 @@ def test_counts_can_be_read_after_a_sigkill_in_mid_allocation(tmp_path: Path) ->
     script = f"""
         import time
         import numpy as np
-        from dask_memdash.flight.recorder import FlightRecorder
+        from dask_memdash.flight.writer import FlightRecorder
         assert tally.acquire(), tally.refused
         recorder = FlightRecorder(8, "tcp://x", {str(tmp_path)!r})
         mapping, _ = tally.map_slots(recorder._fd, len(recorder.buffer))

@@ -5,11 +5,11 @@ import struct
 
 import pytest
 
-from dask_memdash.errors import RecorderError
 from dask_memdash.flight import format as layout
-from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.flight.reader import RecorderReader
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.measure import watch as module
-from dask_memdash.measure.watch import RecorderSearch, WorkerWatch
+from dask_memdash.measure.watch import WorkerWatch
 
 T = 1_760_000_000.0
 MB = 1_000_000
@@ -260,39 +260,3 @@ def test_a_real_process_can_be_watched():
 
 
 # -- search --------------------------------------------------------------------
-
-
-@pytest.fixture
-def found(monkeypatch):
-    """Say what a search finds, and count how often it looks."""
-
-    class Found:
-        looks = 0
-        result = None
-
-        def find(self, pid, directory):
-            self.looks += 1
-            if isinstance(self.result, Exception):
-                raise self.result
-            return self.result
-
-    made = Found()
-    monkeypatch.setattr(module.RecorderReader, "find", made.find)
-    return made
-
-
-def test_a_search_looks_now_and_then(found):
-    search = RecorderSearch(17, None)
-    assert [search.look(T + n / 10) for n in range(11)] == [None] * 11
-    assert found.looks == 3
-
-
-def test_a_search_says_what_is_wrong_until_it_is_not_any_more(found):
-    search = RecorderSearch(17, None)
-    found.result = RecorderError("it has format 2")
-    assert search.look(T) is None
-    assert search.trouble == "it has format 2"
-    found.result = "a reader"
-    assert search.look(T + 0.1) is None
-    assert search.look(T + 0.6) == "a reader"
-    assert search.trouble == ""

@@ -36,10 +36,10 @@ def feed(model, *events):
         model.handle(event)
 
 
-def busy(address=A, pid=100, **more):
+def busy(address=A, pid=100, home="", **more):
     """Return the events of a worker that has reported a running task."""
     values = {"executing": (TASK,), "rows": {"open": row(90 * MiB)}, **more}
-    return added(address, pid), reported(address, pid, **values)
+    return added(address, pid, home=home), reported(address, pid, **values)
 
 
 def only(model):
@@ -63,6 +63,71 @@ def test_a_removal_and_then_the_report_are_one_incident(model):
     assert incident.evidence == "flight-recorder"
     assert incident.exit == Exit(code=None, signal=9, by="unknown")
     assert incident.worker == WorkerRef(A, "0", "10.0.0.1", 100)
+
+
+N = "tcp://10.0.0.1:900"
+
+
+def from_nanny(pid=100, **more):
+    """Return the report of a nanny that says who it is."""
+    said = {"nanny": N, "name": "0", "host": "10.0.0.1", **more}
+    return died(pid=pid, executing=(TASK,), **said)
+
+
+@pytest.mark.parametrize("address", ["", B, A])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)])
+def test_nanny_and_pid_say_whose_death_it_is_whatever_the_address(
+    model, address, order
+):
+    # B lives: it has the address that the dead worker's predecessor had
+    feed(model, added(A, 100, home=N), added(B, 77, home="tcp://10.0.0.1:901"))
+    news = (removed(A), from_nanny(address=address))
+    feed(model, *(news[n] for n in order))
+    incident = only(model)
+    assert (incident.kind, incident.evidence) == ("killed", "flight-recorder")
+    assert incident.worker == WorkerRef(A, "0", "10.0.0.1", 100)
+    assert [s.key for s in incident.suspects] == ["sum-1"]
+
+
+def test_a_report_without_a_nanny_is_joined_by_address_and_pid(model):
+    feed(model, added(A, 100, home=N), removed(A), died(executing=(TASK,)))
+    assert only(model).evidence == "flight-recorder"
+
+
+def test_two_workers_of_one_nanny_that_die_in_turn_are_two_incidents(model):
+    for pid in (100, 101):
+        feed(model, added(A, pid, home=N), removed(A), from_nanny(pid, address=A))
+    assert [i.worker.pid for i in model.incidents] == [101, 100]
+    assert {i.evidence for i in model.incidents} == {"flight-recorder"}
+
+
+def test_a_worker_that_was_given_up_and_then_ended_died_once(model):
+    feed(model, *busy(home=N), removed(A))
+    feed(model, added(A, 100, home=N), removed(A, time=T + 20))
+    feed(model, from_nanny(by="nanny", signal=15, address=A, time=T + 21))
+    assert kinds(model) == ["terminated"]
+
+
+def test_a_worker_that_died_before_it_was_known_is_an_incident(model):
+    feed(model, from_nanny(address="", time=T + 5))
+    incident = only(model)
+    assert (incident.kind, incident.time) == ("killed", T + 5)
+    assert incident.worker == WorkerRef("", "0", "10.0.0.1", 100)
+    assert incident.settled(T + 5)
+    feed(model, added(B, 101, home=N, time=T + 7))
+    assert incident.back == T + 7
+
+
+def test_a_worker_that_becomes_known_after_its_death_is_the_same(model):
+    feed(model, from_nanny(address=""), added(A, 100, home=N), removed(A))
+    assert only(model).worker == WorkerRef(A, "0", "10.0.0.1", 100)
+
+
+def test_a_nanny_that_closes_before_a_worker_is_back_makes_no_second_incident(model):
+    feed(model, added(A, 100, home=N), removed(A), from_nanny(address=A))
+    feed(model, from_nanny(101, address="", asked=True, time=T + 30))
+    incident = only(model)
+    assert (incident.kind, incident.given_up) == ("killed", T + 30)
 
 
 def test_a_report_and_then_the_removal_are_one_incident(model):

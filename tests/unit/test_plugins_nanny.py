@@ -10,6 +10,7 @@ import pytest
 from dask_memdash import config
 from dask_memdash.model.events import DeathReported
 from dask_memdash.plugins.nanny import probe as module
+from dask_memdash.plugins.nanny import reporting, watching
 from dask_memdash.plugins.nanny.probe import NannyProbe
 from dask_memdash.plugins.scheduler import translate
 
@@ -54,8 +55,8 @@ class Counter:
 @pytest.fixture
 def oom(monkeypatch):
     counter = Counter()
-    watch = module.OomWatch
-    monkeypatch.setattr(module, "OomWatch", lambda pid: watch(pid, counter))
+    watch = watching.OomWatch
+    monkeypatch.setattr(watching, "OomWatch", lambda pid: watch(pid, counter))
     return counter
 
 
@@ -73,6 +74,7 @@ def nanny(monkeypatch, oom):
         status=SimpleNamespace(name="running"),
         memory_manager=SimpleNamespace(_last_terminated_pid=-1),
         address_safe="tcp://nanny:1",
+        name="seven",
         scheduler=Scheduler(),
         loop=Loop(),
     )
@@ -90,7 +92,7 @@ def death(probe, nanny, status):
     """End the worker with a status as multiprocessing has it; give the report."""
     nanny.process.process.exitcode = status
     probe._look(T + 1)
-    ((_, message),) = probe._reports
+    (message,) = probe._reports.waiting
     return message
 
 
@@ -101,10 +103,10 @@ def send(probe):
         pass
 
     async def run():
-        await asyncio.wait_for(probe._send_reports(), 30)
+        await asyncio.wait_for(probe._reports.send(), 30)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.asyncio, "sleep", no_wait)
+        patch.setattr(reporting.asyncio, "sleep", no_wait)
         asyncio.run(run())
 
 
@@ -147,7 +149,7 @@ def test_a_kernels_kill_stays_its_own_until_a_busy_loop_notices(
 ):
     oom.count += 1
     clock = itertools.count(time.monotonic(), 2)
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: next(clock))
     for _ in range(5):
         probe._look(T)  # the process is gone, its exit status not known yet
     assert death(probe, nanny, -9)["by"] == "kernel"
@@ -179,7 +181,16 @@ def test_without_a_count_nobody_is_blamed(probe, nanny, oom):
 def test_an_end_that_was_asked_for_says_so(probe, nanny, where, status, asked):
     place = nanny if where == "nanny" else nanny.process
     place.status = SimpleNamespace(name=status)
+    probe._look(T + 0.5)
     assert death(probe, nanny, 0)["asked"] is asked
+
+
+@pytest.mark.parametrize("status", ["closing", "closing_gracefully", "closed"])
+def test_a_nanny_that_closes_as_its_worker_died_has_not_asked_for_it(
+    probe, nanny, status
+):
+    nanny.status = SimpleNamespace(name=status)
+    assert death(probe, nanny, -9)["asked"] is False
 
 
 def test_a_process_without_a_recorder_is_reported_all_the_same(probe, nanny):
@@ -205,30 +216,129 @@ def test_a_report_is_sent_until_it_is_acknowledged(probe, nanny):
 def test_a_report_is_not_sent_for_ever(probe, nanny, monkeypatch):
     death(probe, nanny, -9)
     nanny.scheduler.answers = [None] * 1000
-    monkeypatch.setattr(module, "REPORT_LIFETIME", -1.0)
+    monkeypatch.setattr(reporting, "REPORT_LIFETIME", -1.0)
     send(probe)
     assert len(nanny.scheduler.sent) == 1
     assert not probe._reports
 
 
-def test_a_nanny_that_closes_gives_up(probe, nanny):
+def test_a_nanny_that_closes_leaves_the_rest_to_its_teardown(probe, nanny):
     death(probe, nanny, -9)
     nanny.scheduler.answers = [None] * 1000
     nanny.status = SimpleNamespace(name="closing")
     send(probe)
     assert len(nanny.scheduler.sent) == 1
+    assert len(probe._reports) == 1
 
 
 def test_reports_that_cannot_be_sent_are_bounded(probe, nanny):
-    for number in range(module.MAX_REPORTS + 5):
+    for number in range(reporting.MAX_REPORTS + 5):
         nanny.process.process.exitcode = -9
         probe._look(T)
         nanny.process.process = SimpleNamespace(pid=2**22 + number, exitcode=None)
         probe._look(T + 1)
     nanny.process.process.exitcode = -9
     probe._look(T + 2)
-    assert len(probe._reports) == module.MAX_REPORTS
-    assert probe._reports[-1][1]["pid"] == 2**22 + module.MAX_REPORTS + 4
+    assert len(probe._reports) == reporting.MAX_REPORTS
+    assert probe._reports.waiting[-1]["pid"] == 2**22 + reporting.MAX_REPORTS + 4
+
+
+def tear_down(probe, nanny):
+    """Tear down as a nanny does when it closes; say whether it had to wait."""
+
+    async def run():
+        last = probe.teardown(nanny)
+        if last is not None:
+            await asyncio.wait_for(last, 30)
+        return last is not None
+
+    return asyncio.run(run())
+
+
+def test_a_teardown_sends_what_no_tick_has_seen(probe, nanny):
+    nanny.process.process.exitcode = -9
+    nanny.status = SimpleNamespace(name="closing")
+    nanny.scheduler.answers = [None, OSError("not yet")]
+    assert tear_down(probe, nanny)
+    assert [m["signal"] for m in nanny.scheduler.sent] == [9, 9, 9]
+    assert [m["asked"] for m in nanny.scheduler.sent] == [False] * 3
+    assert not probe._reports
+
+
+def test_a_teardown_waits_for_the_scheduler_only_so_long(probe, nanny, monkeypatch):
+    death(probe, nanny, -9)
+    nanny.scheduler.answers = [None] * 1000
+    monkeypatch.setattr(module, "FLUSH_TIME", 0.3)
+    began = time.monotonic()
+    assert tear_down(probe, nanny)
+    assert 0.3 <= time.monotonic() - began < 2
+    assert len(probe._reports) == 1
+
+
+def test_a_teardown_with_nothing_to_say_keeps_nobody_waiting(probe, nanny):
+    nanny.status = SimpleNamespace(name="closing")
+    assert not tear_down(probe, nanny)
+    assert not tear_down(probe, nanny)
+    assert nanny.scheduler.sent == []
+
+
+def test_a_nanny_that_closes_before_its_worker_is_there_says_so(probe, nanny):
+    nanny.status = SimpleNamespace(name="closing")
+    nanny.process.status = SimpleNamespace(name="starting")
+    assert tear_down(probe, nanny)
+    (message,) = nanny.scheduler.sent
+    assert (message["asked"], message["code"], message["signal"]) == (True, None, None)
+
+
+def test_a_report_that_is_sent_twice_at_once_is_taken_off_once(probe, nanny):
+    death(probe, nanny, -9)
+
+    async def run():
+        await asyncio.gather(probe._reports.send(), probe.teardown(nanny))
+
+    asyncio.run(run())
+    assert {m["signal"] for m in nanny.scheduler.sent} == {9}
+    assert not probe._reports
+
+
+def test_a_plugin_that_is_registered_again_takes_over(probe, nanny):
+    message = death(probe, nanny, -9)
+    nanny.process.process = SimpleNamespace(pid=2**22 + 8, exitcode=None)
+    probe._look(T + 2)
+    watched = probe._watched
+    later = NannyProbe(config.defaults())
+    later.setup(nanny)
+    assert later._reports.waiting == [message]
+    assert later._watched is watched
+    assert not probe._reports
+    assert not tear_down(probe, nanny), "its successor goes on"
+    assert tear_down(later, nanny)
+
+
+# -- which worker ----------------------------------------------------------------
+
+
+def test_a_worker_that_has_just_started_is_not_at_its_predecessors_address(
+    probe, nanny
+):
+    death(probe, nanny, -9)
+    nanny.process.process = SimpleNamespace(pid=2**22 + 8, exitcode=None)
+    nanny.process.status = SimpleNamespace(name="starting")
+    probe._look(T + 2)
+    nanny.process.process.exitcode = -9
+    probe._look(T + 3)
+    first, second = probe._reports.waiting
+    assert (first["address"], first["pid"]) == ("tcp://a:1", 2**22 + 7)
+    assert (second["address"], second["pid"]) == ("", 2**22 + 8)
+    assert (second["nanny"], second["name"]) == ("tcp://nanny:1", "seven")
+
+
+def test_a_worker_that_died_before_it_was_looked_at_is_reported_once(probe, nanny):
+    death(probe, nanny, -9)
+    nanny.process.process = SimpleNamespace(pid=2**22 + 8, exitcode=1)
+    for later in (2, 3, 4):
+        probe._look(T + later)
+    assert [m["pid"] for m in probe._reports.waiting] == [2**22 + 7, 2**22 + 8]
 
 
 # -- clocks --------------------------------------------------------------------
@@ -270,7 +380,7 @@ def test_a_senders_time_that_is_none_moves_no_clock(probe, nanny, sent):
 
 def test_a_nanny_says_what_its_clock_shows_whenever_it_sends(probe, nanny, monkeypatch):
     times = iter([T + 5, T + 65])
-    monkeypatch.setattr(module.time, "time", lambda: next(times))
+    monkeypatch.setattr(reporting.time, "time", lambda: next(times))
     death(probe, nanny, -9)
     nanny.scheduler.answers = [None]
     send(probe)

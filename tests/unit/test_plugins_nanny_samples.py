@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from dask_memdash import config
-from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.flight.reader import RecorderReader
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.plugins.nanny import probe as module
 from dask_memdash.plugins.nanny.probe import NannyProbe
+from dask_memdash.plugins.nanny.watching import Watched
 
 MB = 1_000_000
 
@@ -82,18 +84,11 @@ def probe(process_border, monkeypatch, clock, nanny, recorder):
     made = NannyProbe(config.defaults())
     made.setup(nanny)
     recorder.write_reading({"time": clock.now, "rss": 1})
-    made._watched = SimpleNamespace(
-        process=nanny.process.process,
-        pid=17,
-        watch=Watch(RecorderReader(recorder.buffer)),
-        search=SimpleNamespace(trouble=""),
-        oom=SimpleNamespace(look=lambda now: None, killed=lambda: False),
-        address="",
-        asked=False,
-        sent=clock.now,
-        heard=None,
-        told=0,
-    )
+    watched = Watched(nanny.process.process, None)
+    watched.watch = Watch(RecorderReader(recorder.buffer))
+    watched.oom = SimpleNamespace(look=lambda now: None, killed=lambda: False)
+    watched.sent = clock.now
+    made._watched = watched
     yield made
     made._watched = None
     made.teardown(nanny)

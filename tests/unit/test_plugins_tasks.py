@@ -8,7 +8,8 @@ import pytest
 from builders import MiB
 
 from dask_memdash.flight import format as layout
-from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.flight.reader import RecorderReader
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.measure import isolated
 from dask_memdash.measure.isolated import CloseLook
 from dask_memdash.measure.meter import RssMeter, TallyMeter

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.boundary import boundary
-from dask_memdash.flight.recorder import FlightRecorder
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.worker.actor_state import ActorState

@@ -10,7 +10,8 @@ import os
 import threading
 
 from dask_memdash.boundary import boundary
-from dask_memdash.flight.recorder import FlightRecorder, RecorderReader
+from dask_memdash.flight.reader import RecorderReader
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.measure.sampler import sampler
 from dask_memdash.measure.watch import WorkerWatch
 from dask_memdash.plugins.keys import prefix_of

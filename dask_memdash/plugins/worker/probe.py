@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.config import Settings
-from dask_memdash.flight.recorder import sweep
+from dask_memdash.flight.files import sweep
 from dask_memdash.measure.regression import PrefixRegression
 from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.shared_process import process

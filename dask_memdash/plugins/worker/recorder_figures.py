@@ -12,7 +12,7 @@ from typing import Any
 
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight.format import READING_FIELDS
-from dask_memdash.flight.recorder import FlightRecorder
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.plugins.worker.worker_storage import WorkerStorage
 

@@ -15,7 +15,7 @@ from typing import Any
 from dask.utils import key_split
 
 from dask_memdash.flight.format import is_cut, key_digest
-from dask_memdash.flight.recorder import FlightRecorder
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.measure.brief_tasks import (
     BRIEF,
     BRIEF_UNCOUNTED,

@@ -1,13 +1,11 @@
-"""The flight recorder: one small memory-mapped file per worker process.
+"""The worker's side of the flight recorder: one small mapped file that it writes.
 
-Covers creating it in the worker, finding and mapping it in the nanny, and sweeping
-up what dead workers left.  The byte layout is :mod:`dask_memdash.flight.format`'s.
+Covers making the file and writing into it.  The byte layout is
+:mod:`dask_memdash.flight.format`'s, name and place :mod:`dask_memdash.flight.files`'s.
 
-The file stands outside the worker's own directory, which goes at its death, and
-belongs to the user alone (0600 in a directory of 0700).  Its blocks are reserved
-before it is mapped, since a page of a sparse file on a full disk is a SIGBUS.
-Where no file can be made, the recorder is an anonymous memory file, which the nanny
-opens through ``/proc`` while the worker lives.
+The file's blocks are reserved before it is mapped, since a page of a sparse file on a
+full disk is a SIGBUS.  Where no file can be made, the recorder is an anonymous memory
+file, which the nanny opens through ``/proc`` while the worker lives.
 """
 
 from __future__ import annotations
@@ -15,8 +13,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -24,28 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from dask_memdash.errors import RecorderError
+from dask_memdash.flight import files
 from dask_memdash.flight import format as layout
-from dask_memdash.system.proc import start_ticks
-
-SUFFIX = ".flight"
-MEMORY_NAME = "dask-memdash-flight"
-
-
-def default_directory(base: str | None = None) -> Path:
-    """Return the directory of this user's flight recorders, which may not exist yet."""
-    if base is None:
-        shm = Path("/dev/shm")
-        base = str(shm) if os.access(shm, os.W_OK) else tempfile.gettempdir()
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    return Path(base) / f"dask-memdash-{user}"
-
-
-def recorder_path(pid: int, base: str | None = None) -> Path | None:
-    """Return where the recorder of a living process stands; None if it is gone."""
-    ticks = start_ticks(pid)
-    if ticks is None:
-        return None
-    return default_directory(base) / f"{pid}-{ticks}{SUFFIX}"
 
 
 class FlightRecorder:
@@ -149,7 +125,7 @@ class FlightRecorder:
         layout.write_state(self.buffer, index, layout.PENDING)
 
     def release(self, index: int) -> None:
-        """Return a slot back."""
+        """Give a slot back."""
         layout.write_state(self.buffer, index, layout.FREE)
         self._free.append(index)
 
@@ -185,141 +161,14 @@ class FlightRecorder:
         """Remove the file.  The mapping stays as long as the process."""
         path, self.path = self.path, None
         if path is not None:
-            _remove(path)
+            files.remove(path)
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
 
-class RecorderReader:
-    """A recorder seen from outside: another process's, mapped for as long as needed.
-
-    Keeps its mapping after the worker's death.  Not thread-safe.
-
-    Raises
-    ------
-    RecorderError
-        The buffer does not begin with a recorder's header.
-    """
-
-    def __init__(
-        self,
-        buffer: memoryview,
-        path: Path | None = None,
-        mapping: mmap.mmap | None = None,
-    ) -> None:
-        self.path = path
-        self.buffer = buffer
-        self._map = mapping
-        header = layout.read_header(buffer)
-        self.slots = header.slots
-        #: Whether native code writes the counters.
-        self.tallied = header.tallied
-
-    @classmethod
-    def find(cls, pid: int, directory: str | None = None) -> RecorderReader | None:
-        """Open the recorder of a living process; None when it has none (yet).
-
-        Raises
-        ------
-        RecorderError
-            There is one, and it cannot be read.
-        """
-        path = recorder_path(pid, directory)
-        try:
-            if path is not None and path.exists():
-                return cls._open(path, path)
-            link = _memory_link(pid)
-            if link is not None:
-                return cls._open(Path(link), None)
-        except OSError as error:
-            text = f"the recorder of {pid} cannot be opened: {error}"
-            raise RecorderError(text) from error
-        return None
-
-    @classmethod
-    def _open(cls, file: Path, path: Path | None) -> RecorderReader:
-        fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            size = os.fstat(fd).st_size
-            if size < layout.HEADER_SIZE:
-                raise RecorderError(f"the recorder is cut short at {size} bytes")
-            mapping = mmap.mmap(fd, size)
-        finally:
-            os.close(fd)
-        buffer = memoryview(mapping)
-        try:
-            return cls(buffer, path, mapping)
-        except RecorderError:
-            buffer.release()
-            mapping.close()
-            raise
-
-    def header(self) -> layout.Header:
-        """Read the header as it is now."""
-        return layout.read_header(self.buffer)
-
-    def reading(self) -> dict[str, float | None] | None:
-        """Read the worker's latest reading."""
-        return layout.read_reading(self.buffer)
-
-    def tasks(self) -> list[layout.Slot]:
-        """Read the tasks that are running or pending."""
-        return list(layout.read_slots(self.buffer, self.slots))
-
-    def write_counters(self, index: int, now: int, peak: int, error: int) -> None:
-        """Set a slot's counters from outside (where no native code does)."""
-        layout.write_counters(self.buffer, index, now, peak, error)
-
-    def write_sampler(self, cost: float, interval: float) -> None:
-        """Say what the sampler costs, as a share of a core, and its interval."""
-        layout.write_sampler(self.buffer, cost, interval)
-
-    def write_error(self, index: int, error: int) -> None:
-        """Set a slot's error from outside, beside native code's counters."""
-        layout.write_error(self.buffer, index, error)
-
-    def remove(self) -> None:
-        """Remove the file of a worker that is dead."""
-        path, self.path = self.path, None
-        if path is not None:
-            _remove(path)
-
-    def close(self) -> None:
-        """Unmap another process's recorder; one's own stays mapped."""
-        mapping, self._map = self._map, None
-        if mapping is not None:
-            self.buffer.release()
-            mapping.close()
-
-
-def sweep(directory: str | None = None) -> int:
-    """Remove this user's recorders whose process is gone; give how many."""
-    removed = 0
-    try:
-        found = list(default_directory(directory).glob(f"*{SUFFIX}"))
-    except OSError:
-        return 0
-    for path in found:
-        pid, _, ticks = path.stem.partition("-")
-        if not (path.stem.isascii() and pid.isdigit() and ticks.isdigit()):
-            continue
-        if start_ticks(int(pid)) != int(ticks):
-            _remove(path)
-            removed += 1
-    return removed
-
-
-def _remove(path: Path) -> None:
-    """Remove a recorder's file, and the directory with the last of them."""
-    with contextlib.suppress(OSError):
-        path.unlink()
-    with contextlib.suppress(OSError):
-        path.parent.rmdir()
-
-
 def _create_file(size: int, directory: str | None) -> tuple[int, Path]:
-    path = recorder_path(os.getpid(), directory)
+    path = files.own_path(directory)
     if path is None:
         raise OSError("the start time of this process cannot be read")
     for attempt in range(3):
@@ -330,6 +179,7 @@ def _create_file(size: int, directory: str | None) -> tuple[int, Path]:
             if attempt == 2:
                 raise
     try:
+        files.check_file(fd, path)
         _reserve(fd, size)
     except OSError:
         os.close(fd)
@@ -340,10 +190,7 @@ def _create_file(size: int, directory: str | None) -> tuple[int, Path]:
 
 def _open_new(path: Path) -> int:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.parent.is_symlink():
-        raise PermissionError(f"{path.parent} is a link")
-    if hasattr(os, "getuid") and path.parent.stat().st_uid != os.getuid():
-        raise PermissionError(f"{path.parent} belongs to somebody else")
+    files.check_directory(path.parent)
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -355,7 +202,7 @@ def _create_memory(size: int, cause: OSError) -> int:
         raise RecorderError(f"no flight recorder can be made: {cause}") from cause
     fd = -1
     try:
-        fd = os.memfd_create(MEMORY_NAME)
+        fd = os.memfd_create(files.MEMORY_NAME)
         _reserve(fd, size)
     except OSError as error:
         if fd >= 0:
@@ -369,15 +216,3 @@ def _reserve(fd: int, size: int) -> None:
         os.posix_fallocate(fd, 0, size)
     else:
         os.write(fd, bytes(size))
-
-
-def _memory_link(pid: int) -> str | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    folder = f"/proc/{pid}/fd"
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            with contextlib.suppress(OSError):
-                if MEMORY_NAME in os.readlink(f"{folder}/{name}"):
-                    return f"{folder}/{name}"
-    return None
