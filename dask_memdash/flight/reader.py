@@ -10,7 +10,6 @@ client's).  A record counts only if two copies of it agree.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight import files
 from dask_memdash.flight import format as layout
+from dask_memdash.flight.open_file import OpenFile
 
 #: For so long after a process was first seen, in seconds, its recorder in anonymous
 #: memory is looked for at every look, later only now and then.
@@ -25,33 +25,6 @@ SOON = 30.0
 SELDOM = 0.5
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC
-
-
-class _File:
-    """An open file that is written by slices, as a buffer is."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        #: Size in bytes when it was opened.
-        self.size = os.fstat(fd).st_size
-
-    def __setitem__(self, place: slice, data: bytes) -> None:
-        if self._fd >= 0:
-            os.pwrite(self._fd, data, place.start)
-
-    def copy(self, size: int) -> memoryview:
-        """Return the first bytes as they are now; empty when closed."""
-        if self._fd < 0:
-            return memoryview(b"")
-        with contextlib.suppress(OSError):
-            return memoryview(os.pread(self._fd, size, 0))
-        return memoryview(b"")
-
-    def close(self) -> None:
-        """Close the file; again changes nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 class RecorderReader:
@@ -71,7 +44,7 @@ class RecorderReader:
         The source does not begin with a recorder's header.
     """
 
-    def __init__(self, source: memoryview | _File, path: Path | None = None) -> None:
+    def __init__(self, source: memoryview | OpenFile, path: Path | None = None) -> None:
         self.path = path
         self._source = source
         header = self.header()
@@ -123,7 +96,7 @@ class RecorderReader:
 
     @classmethod
     def _of(cls, fd: int, path: Path, *, memory: bool) -> RecorderReader:
-        file = _File(fd)
+        file = OpenFile(fd)
         try:
             files.check_file(fd, path, memory=memory)
             return cls(file, None if memory else path)
@@ -184,7 +157,7 @@ class RecorderReader:
 
     def close(self) -> None:
         """Let go of another process's recorder; nothing can be read any more."""
-        if isinstance(self._source, _File):
+        if isinstance(self._source, OpenFile):
             self._source.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight import format as layout
+from dask_memdash.flight import open_file
 from dask_memdash.flight import writer as module
 from dask_memdash.flight.files import (
     Owner,
@@ -24,6 +25,7 @@ from dask_memdash.flight.files import (
     recorder_path,
     sweep,
 )
+from dask_memdash.flight.open_file import OpenFile
 from dask_memdash.flight.reader import RecorderReader, RecorderSearch
 from dask_memdash.flight.writer import FlightRecorder
 
@@ -473,21 +475,38 @@ def test_nothing_is_read_from_or_written_to_a_reader_that_was_closed(recorder):
     assert recorder.counters(0) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("lacks", [(), ("_pread",), ("_pwrite",)])
+def test_an_open_file_is_read_and_written_with_libc_and_without(
+    recorder, monkeypatch, lacks
+):
+    for name in lacks:
+        monkeypatch.setattr(open_file, name, None)
+    slot = recorder.begin("sum-1", 7, 1.5e9, 10)
+    reader = RecorderReader.open(recorder.path)
+    reader.write_counters(slot, 10, 20, 3)
+    reader.write_sampler(0.5, 0.05)
+    assert recorder.counters(slot) == (10, 20, 3)
+    assert recorder.sampler() == (0.5, 0.05)
+    assert [task.peak for task in reader.tasks()] == [20]
+    assert recorder.path.stat().st_size == 4096 + 4 * 512
+    reader.close()
+
+
 def test_a_task_that_changes_between_two_copies_is_left_out(recorder, monkeypatch):
     recorder.begin("sum-1", 7, 1.5e9, 10)
     slot = recorder.begin("sum-2", 8, 1.5e9, 10)
     reader = RecorderReader.open(recorder.path)
     copies = []
-    pread = os.pread
+    copy = OpenFile.copy
 
     def interrupted(*arguments):
         copies.append(None)
         if len(copies) == 2:
             recorder.release(slot)
             recorder.write_counters(0, 300, 400, 5)  # its counters may move
-        return pread(*arguments)
+        return copy(*arguments)
 
-    monkeypatch.setattr(os, "pread", interrupted)
+    monkeypatch.setattr(OpenFile, "copy", interrupted)
     assert [(task.key, task.now) for task in reader.tasks()] == [("sum-1", 300)]
     reader.close()
 
