@@ -327,6 +327,32 @@ KINDS = _table(
 #: Kinds that are the death of a worker.
 DEATHS = frozenset({"terminated", "oom-killed", "killed", "crashed", "exited", "lost"})
 
+#: Why a worker keeps an output.
+REASONS = _table(
+    Term(
+        "awaited",
+        "needed by later tasks",
+        "Tasks that have not run yet need the output as an input.",
+    ),
+    Term(
+        "pinned",
+        "held by a client",
+        "A client holds a future of the output, or persisted it.",
+    ),
+    Term(
+        "run-ahead",
+        "ahead of the order",
+        "The output was computed earlier than the graph's order needed it.",
+    ),
+    Term(
+        "replica",
+        "copy of an output",
+        "The worker fetched a copy of the output as an input; another worker has it "
+        "too.",
+    ),
+    Term("other", "reason not known", "Nothing that MemDash sees needs the output."),
+)
+
 #: How a figure of a running task was measured.
 METHODS = _table(
     Term(
@@ -520,6 +546,7 @@ GLOSSARY: Mapping[str, Mapping[str, Term]] = MappingProxyType(
         "causes": CAUSES,
         "reliefs": RELIEFS,
         "kinds": KINDS,
+        "reasons": REASONS,
         "methods": METHODS,
         "order": ORDER_VERDICTS,
         "limits": LIMIT_VERDICTS,

@@ -4,8 +4,8 @@ Page, tooltips, report, logs, terminal, notes and DataFrames write their figures
 through here; ``static/formats.js`` follows the same rules in the browser (a test
 compares them).
 
-One rule for digits: three significant ones, without zeros at the end ("5.38 MiB",
-"53.8 MiB", "538 MiB", "2 GiB").  What is not known is a dash, never a 0.
+One rule for digits: three significant ones, rounded half up, without zeros at the end
+("5.38 MiB", "53.8 MiB", "538 MiB", "2 GiB").  What is not known is a dash, never a 0.
 
 Imports the standard library only.
 """
@@ -131,7 +131,7 @@ def _steps(
     """Round sizes to counts of the last digit of `total`, which sum to its own."""
     step = _unit(total)[1] / 10**places
     whole = {key: math.floor(size / step) for key, size in sizes.items()}
-    left = round(total / step) - sum(whole.values())
+    left = _half_up(total / _unit(total)[1], places) - sum(whole.values())
     by_cut = sorted(sizes, key=lambda key: sizes[key] / step - whole[key])
     for key in by_cut[len(by_cut) - left :] if 0 < left <= len(by_cut) else ():
         whole[key] += 1
@@ -150,14 +150,16 @@ def format_duration(seconds: float | None) -> str:
     if seconds < 0:
         return "−" + format_duration(-seconds)
     if seconds < 59.5:
-        return f"{seconds:.{2 if seconds < 0.995 else 1 if seconds < 9.95 else 0}f} s"
-    whole = round(seconds)
+        return (
+            f"{_fixed(seconds, 2 if seconds < 0.995 else 1 if seconds < 9.95 else 0)} s"
+        )
+    whole = _half_up(seconds, 0)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
+    minutes = _half_up(seconds / 60, 0)
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes / 60 / 24:.1f} days"
+    return f"{_fixed(minutes / 60 / 24, 1)} days"
 
 
 def format_rate(per_second: float | None) -> str:
@@ -172,7 +174,14 @@ def format_share(part: float | None, whole: float | None = 1.0) -> str:
     share = 100 * part / whole
     if 0 < share < 1:
         return "< 1 %"
-    return f"{share:.0f} %"
+    return f"{_half_up(share, 0)} %"
+
+
+def format_factor(factor: float | None) -> str:
+    """Write how many times as much something is: "1.8 ×", "25 ×"."""
+    if factor is None or not math.isfinite(factor):
+        return UNKNOWN
+    return f"{_fixed(factor, 1 if factor < 9.95 else 0)} ×"
 
 
 def format_clock(instant: float | None) -> str:
@@ -248,8 +257,20 @@ def _places(value: float, factor: int) -> int:
     return 1 if value >= 9.995 else 2
 
 
+def _half_up(value: float, places: int) -> int:
+    """Round half up to a number of places, as a count of the last one.
+
+    Python's own rounding and the browser's differ where a value lies half way.
+    """
+    return math.floor(value * 10.0**places + 0.5)
+
+
+def _fixed(value: float, places: int) -> str:
+    return f"{_half_up(value, places) / 10**places:.{places}f}"
+
+
 def _signed(value: float, places: int, unit: str) -> str:
-    text = f"{abs(value):.{places}f}"
+    text = _fixed(abs(value), places)
     if places:
         text = text.rstrip("0").rstrip(".")
     return f"{'−' if value < 0 else ''}{text} {unit}"

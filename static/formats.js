@@ -1,51 +1,147 @@
-/* Sizes, times and labels in words, as the formatters of charts and tables call them. Loaded
- * before BokehJS, on the page and in reports. No dependencies. */
+/* Sizes, lengths of time, shares and instants in words, as the formatters of charts, tooltips
+ * and tables call them. The rules are those of dask_memdash/text.py: a test runs both on the
+ * same values. Loaded before BokehJS, on the page and in reports. No dependencies. */
 "use strict";
 
 window.memdash = (() => {
+  const UNKNOWN = "–";
   const UNITS = [["PiB", 2 ** 50], ["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["kiB", 2 ** 10]];
 
-  /** Write bytes as Dask does; beneath the axis sizes are drawn negative. */
-  function bytes(value, digits = 2) {
-    if (value === null || value === undefined || Number.isNaN(value)) {
-      return "–";
+  /** Share of a unit from which it is used: 0.9 GiB rather than 922 MiB. */
+  const ENOUGH_OF_A_UNIT = 0.9;
+
+  function known(value) {
+    return typeof value === "number" && Number.isFinite(value);
+  }
+
+  /** Round half up to a number of places, as a count of the last one. */
+  function steps(value, places) {
+    return Math.floor(value * 10 ** places + 0.5);
+  }
+
+  function fixed(value, places) {
+    return (steps(value, places) / 10 ** places).toFixed(places);
+  }
+
+  function trimmed(text) {
+    return text.includes(".") ? text.replace(/0+$/, "").replace(/\.$/, "") : text;
+  }
+
+  function unit_of(size) {
+    return UNITS.find(([, factor]) => size >= factor * ENOUGH_OF_A_UNIT) ?? ["B", 1];
+  }
+
+  /** The places after the point that make three significant digits. */
+  function places_of(value, factor) {
+    if (factor === 1 || value >= 99.95) {
+      return 0;
+    }
+    return value >= 9.995 ? 1 : 2;
+  }
+
+  /** Write a size in bytes, of either sign. */
+  function bytes(value) {
+    if (!known(value)) {
+      return UNKNOWN;
     }
     const size = Math.abs(value);
-    for (const [unit, factor] of UNITS) {
-      if (size >= factor * 0.9) {
-        return `${(size / factor).toFixed(digits)} ${unit}`;
-      }
+    const [unit, factor] = unit_of(size);
+    const text = trimmed(fixed(size / factor, places_of(size / factor, factor)));
+    return `${value < 0 ? "−" : ""}${text} ${unit}`;
+  }
+
+  /** Write parts that are shown beside their sum so that they add up as shown.
+   *
+   * @param sizes  sizes in bytes, not negative, which sum to total
+   * @returns      as many texts
+   */
+  function parts(sizes, total) {
+    if (!known(total) || !sizes.every(known) || sizes.reduce((a, b) => a + b, 0) !== total) {
+      return sizes.map(bytes);
     }
-    return `${Math.round(size)} B`;
+    const [unit, factor] = unit_of(total);
+    const places = places_of(total / factor, factor);
+    const step = factor / 10 ** places;
+    const whole = sizes.map((size) => Math.floor(size / step));
+    const left = steps(total / factor, places) - whole.reduce((a, b) => a + b, 0);
+    const by_cut = sizes.map((size, i) => [size / step - whole[i], i]).sort((a, b) => a[0] - b[0]);
+    for (const [, i] of left > 0 && left <= by_cut.length ? by_cut.slice(-left) : []) {
+      whole[i] += 1;
+    }
+    return whole.map((count, i) => {
+      if (count > 0) {
+        return `${(count / 10 ** places).toFixed(places)} ${unit}`;
+      }
+      return sizes[i] > 0 ? `< ${(1 / 10 ** places).toFixed(places)} ${unit}` : "0";
+    });
   }
 
-  /** Write bytes with their sign. */
-  function signed(value) {
-    return value < 0 ? `−${bytes(value)}` : bytes(value);
+  /** Write one part of a row of a chart's source; for tooltips that show the sum as well. */
+  function part(source, row, names, name) {
+    const at = (column) => source.data[column]?.[row];
+    return parts(names.map(at), at("process"))[names.indexOf(name)];
   }
 
-  /** Write a tick of an axis in bytes, without digits that say nothing. */
-  function ticks(value) {
-    return value === 0 ? "0" : bytes(value, 2).replace(/\.?0+ /, " ");
+  /** Write a tick of an axis in bytes, in the unit of the axis's longest tick. Beneath an
+   * axis sizes are drawn negative. */
+  function tick(value, all) {
+    if (value === 0) {
+      return "0";
+    }
+    const [unit, factor] = unit_of(Math.max(...all.map(Math.abs)));
+    return `${trimmed(fixed(Math.abs(value) / factor, factor === 1 ? 0 : 3))} ${unit}`;
   }
 
   /** Write an instant in milliseconds as local time of day. */
   function clock(milliseconds) {
-    return new Date(milliseconds).toLocaleTimeString([], {hour12: false});
+    if (!known(milliseconds)) {
+      return UNKNOWN;
+    }
+    const when = new Date(milliseconds);
+    return [when.getHours(), when.getMinutes(), when.getSeconds()].map((n) => String(n).padStart(2, "0")).join(":");
   }
 
   /** Write a length of time in seconds. */
   function duration(seconds) {
-    if (seconds < 120) {
-      return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+    if (!known(seconds)) {
+      return UNKNOWN;
     }
-    return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+    if (seconds < 0) {
+      return `−${duration(-seconds)}`;
+    }
+    if (seconds < 59.5) {
+      return `${fixed(seconds, seconds < 0.995 ? 2 : seconds < 9.95 ? 1 : 0)} s`;
+    }
+    const two = (number) => String(number).padStart(2, "0");
+    const whole = steps(seconds, 0);
+    if (whole < 3600) {
+      return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+    }
+    const minutes = steps(seconds / 60, 0);
+    if (minutes < 48 * 60) {
+      return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
+    }
+    return `${fixed(minutes / 60 / 24, 1)} days`;
   }
 
-  /** Give the text of a row from a column of a chart's source. */
+  /** Write a share, 0 to 1, in whole per cent. */
+  function share(value) {
+    if (!known(value)) {
+      return UNKNOWN;
+    }
+    const percent = 100 * value;
+    return percent > 0 && percent < 1 ? "< 1 %" : `${steps(percent, 0)} %`;
+  }
+
+  /** Write how many times as much something is. */
+  function factor(value) {
+    return known(value) ? `${fixed(value, value < 9.95 ? 1 : 0)} ×` : UNKNOWN;
+  }
+
+  /** Return the label of a row from a column of a chart's source. */
   function label(source, column, row) {
     return source.data[column]?.[row] ?? "";
   }
 
-  return {bytes, signed, ticks, clock, duration, label};
+  return {bytes, parts, part, tick, clock, duration, share, factor, label};
 })();

@@ -201,8 +201,8 @@
   }
 
   function connect_tables() {
-    const {signed, duration, clock} = window.memdash;
-    const write = {size: signed, seconds: duration, instant: clock};
+    const {bytes, duration, clock, share, factor} = window.memdash;
+    const write = {size: bytes, seconds: duration, instant: clock, share, factor};
     for (const host of document.querySelectorAll("[data-table]")) {
       const name = host.dataset.table;
       const query = state.tables[name] ?? {sort: "", descending: false, search: "", page: 0};

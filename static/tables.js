@@ -40,7 +40,7 @@ window.memdash_tables = (() => {
      * @param host  element that says with data-table which table it is
      * @param query what was asked of it: {sort, descending, search, page}
      * @param ask   called with a new query
-     * @param write functions that write values: {size, seconds, instant}
+     * @param write functions that write values: {size, seconds, instant, share, factor}
      */
     constructor(host, query, ask, write) {
       this.host = host;
@@ -231,8 +231,8 @@ window.memdash_tables = (() => {
         case "size": return this.write.size(value);
         case "seconds": return this.write.seconds(value);
         case "instant": return this.write.instant(value * 1000);
-        case "share": return value > 0 && value < 0.01 ? "< 1 %" : `${Math.round(100 * value)} %`;
-        case "factor": return `${value.toFixed(1)} ×`;
+        case "share": return this.write.share(value);
+        case "factor": return this.write.factor(value);
         case "number": return value.toLocaleString("en");
         default: return String(value);
       }

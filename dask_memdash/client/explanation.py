@@ -14,7 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dask_memdash.text import count, format_bytes, format_share, short
+from dask_memdash.terms import CAUSES, KINDS, PARTS, REASONS, label
+from dask_memdash.text import (
+    count,
+    format_bytes,
+    format_duration,
+    format_parts,
+    format_share,
+    short,
+)
 
 #: Characters of a line of prose.
 WIDTH = 96
@@ -132,7 +140,8 @@ class Explanation:
 
     def _title(self) -> str:
         when = datetime.fromtimestamp(self.incident["time"], UTC)
-        return f"Incident {self.id}: {self.kind}, {when:%Y-%m-%d %H:%M:%S} UTC"
+        what = label(KINDS, self.kind)
+        return f"Incident {self.id}: {what}, {when:%Y-%m-%d %H:%M:%S} UTC"
 
     def _told(self) -> str:
         return str(self.incident["diagnosis"]["text"])[:MAX_TEXT]
@@ -141,7 +150,7 @@ class Explanation:
         verdict = self._verdict
         diagnosis = verdict["diagnosis"]
         if diagnosis["cause"] == "unknown":
-            lines = ["Cause: unknown; there is not enough evidence to name one."]
+            lines = [f"Cause: unknown. {CAUSES['unknown'].sentence}"]
         else:
             responsible = diagnosis["responsible"]
             who = _code(responsible["prefix"])
@@ -149,8 +158,8 @@ class Explanation:
                 who += f", task {short(str(responsible['key']), MAX_KEY)}"
             by = f"; responsible: {who}" if who else ""
             lines = [
-                f"Cause: {diagnosis['cause']} "
-                f"(confidence {format_share(self.confidence)}){by}"
+                f"Cause: {label(CAUSES, self.cause)} "
+                f"({self.cause}, confidence {format_share(self.confidence)}){by}"
             ]
         if verdict is not self.incident:
             lines.append(f"At death {verdict['id']}: {verdict['diagnosis']['text']}")
@@ -164,16 +173,19 @@ class Explanation:
             columns = ["incident", "kind", "worker", "memory", "cause", "was running"]
             tables.append(("Deaths", columns, [_death(d) for d in self.deaths]))
         if scene["suspects"]:
-            columns = ["task", "holds", "most", "of limit", "usually", "for", "order"]
+            columns = [
+                *("task", "memory", "peak", "share of limit", "usual peak (95 %)"),
+                *("ran for", "place in order"),
+            ]
             rows = [_suspect(s) for s in scene["suspects"][:MAX_ROWS]]
             rows += _more(scene["suspects"], len(columns))
-            heading = f"Suspects, the tasks that were executing{at}"
-            tables.append((heading, [*columns, "attempts"], rows))
+            heading = f"Tasks that were running{at}"
+            tables.append((heading, [*columns, "also ran at"], rows))
         if scene["storage"]:
             rows = [_stored(s) for s in scene["storage"][:MAX_ROWS]]
-            columns = ["prefix", "managed", "spilled", "keys", "held because"]
+            columns = ["prefix", "in memory", "spilled", "outputs", "needed for"]
             rows += _more(scene["storage"], len(columns) - 1)
-            tables.append((f"Storage on the worker{at}", columns, rows))
+            tables.append((f"Outputs that the worker stored{at}", columns, rows))
         return tables
 
     def _lists(self) -> list[tuple[str, list[str]]]:
@@ -187,16 +199,19 @@ class Explanation:
             named = [short(str(k), MAX_KEY) for k in innocent["keys"][:MAX_ROWS]]
             more = innocent["count"] - len(named)
             others = [f"and {count(more, 'other')}"] if more > 0 else []
-            heading = "Innocent: assigned to the worker, not running"
+            heading = "Not to blame: assigned to the worker, but not running"
             lists.append((heading, [*named, *others]))
         return [(heading, items) for heading, items in lists if items]
 
     def _last_lines(self, *, page: bool = True) -> list[str]:
         lines = []
+        memory = _memory(self._scene)
+        if memory:
+            lines.append(f"Memory: {memory}")
         cost = _cost([self.incident, *self.deaths])
         if cost:
             lines.append(f"Cost: {cost}")
-        lines.append(f"Evidence: {_evidence(self._scene)}")
+        lines.append(f"Known from: {_evidence(self._scene)}")
         if page and self.page:
             lines.append(f"Page: {self.page}")
         return lines
@@ -207,10 +222,10 @@ def _death(death: Mapping[str, Any]) -> list[str]:
     more = f" and {len(suspects) - 1} more" if len(suspects) > 1 else ""
     return [
         str(death["id"]),
-        str(death["kind"]),
+        label(KINDS, str(death["kind"])),
         str(death["worker"]["name"]),
         _of(death["breakdown"]["process"], death["limit"]),
-        str(death["diagnosis"]["cause"]),
+        label(CAUSES, str(death["diagnosis"]["cause"])),
         f"{suspects[0]}{more}" if suspects else "no task",
     ]
 
@@ -224,7 +239,7 @@ def _suspect(suspect: Mapping[str, Any]) -> list[str]:
         _size(suspect["peak"]),
         "" if share is None else format_share(share),
         _size(expected.get("p95")),
-        f"{suspect['seconds']:.1f} s",
+        format_duration(suspect["seconds"]),
         "" if place is None else f"{place:,} of {suspect['order_total']:,}",
         ", ".join(_attempt(attempt) for attempt in suspect["attempts"]),
     ]
@@ -232,7 +247,8 @@ def _suspect(suspect: Mapping[str, Any]) -> list[str]:
 
 def _attempt(attempt: Any) -> str:
     if isinstance(attempt, Mapping):
-        return f"{attempt['incident']} ({attempt['kind']})"
+        kind = label(KINDS, str(attempt["kind"]))
+        return f"incident {attempt['incident']} ({kind})"
     return str(attempt)
 
 
@@ -249,16 +265,31 @@ def _stored(stored: Mapping[str, Any]) -> list[str]:
 def _because(reason: Any) -> str:
     if not isinstance(reason, Mapping):
         return short(str(reason), MAX_KEY)
-    why = str(reason["why"])
+    why = label(REASONS, str(reason["why"]))
     if reason.get("prefix"):
-        why += f" by {_code(reason['prefix'])}"
+        why += f" ({_code(reason['prefix'])})"
     return f"{why}: {_size(reason['bytes'])}"
 
 
 def _finding(finding: Mapping[str, Any]) -> str:
     weight = finding.get("weight")
     sure = "" if weight is None else f" ({format_share(weight)})"
-    return f"{finding['cause']}{sure}: {finding['text']}"[:MAX_TEXT]
+    cause = label(CAUSES, str(finding["cause"]))
+    return f"{cause}{sure}: {finding['text']}"[:MAX_TEXT]
+
+
+def _memory(incident: Mapping[str, Any]) -> str:
+    """Write a worker's memory as the sum of its parts; empty where it is not known."""
+    breakdown = incident.get("breakdown") or {}
+    process = breakdown.get("process")
+    if process is None:
+        return ""
+    sizes = {name: breakdown.get(name) for name in PARTS}
+    written = format_parts(sizes, process)
+    parts = [f"{PARTS[name].label} {written[name]}" for name in PARTS if sizes[name]]
+    limit = incident.get("limit")
+    of = f" (limit {format_bytes(limit)})" if limit else ""
+    return f"{format_bytes(process)} = {' + '.join(parts)}{of}"
 
 
 def _cost(incidents: Iterable[Mapping[str, Any]]) -> str:
@@ -273,23 +304,24 @@ def _cost(incidents: Iterable[Mapping[str, Any]]) -> str:
         size = f" of {_size(lost)}" if lost else ""
         parts.append(f"{count(int(keys), 'stored output')}{size} lost")
     if again:
-        parts.append(f"{again:.1f} s of work to repeat")
+        parts.append(f"{format_duration(again)} of work to repeat")
     if away:
-        parts.append(f"a worker was back after {max(away):.1f} s")
+        parts.append(f"a worker was back after {format_duration(max(away))}")
     return ", ".join(parts)
 
 
 def _evidence(incident: Mapping[str, Any]) -> str:
     text = {
         "flight-recorder": "the worker's flight recorder, read after its death",
-        "heartbeat": "the worker's last heartbeat; what came after it is not known",
+        "heartbeat": "the worker's last heartbeat; what happened after it is unknown",
         "scheduler": "the scheduler's own state only",
     }.get(incident["evidence"], str(incident["evidence"]))
     if not incident.get("settled", True):
         text += "; the nanny's report has not arrived yet"
     offset = incident["timeline"].get("clock_offset")
     if offset:
-        text += f"; the worker's clock was {abs(offset):.1f} s off and is corrected"
+        off = format_duration(abs(offset))
+        text += f"; the worker's clock was {off} off and is corrected for"
     return text
 
 

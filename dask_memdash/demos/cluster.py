@@ -21,9 +21,9 @@ import psutil
 from distributed import Client, LocalCluster
 from distributed.system import MEMORY_LIMIT
 
-from dask_memdash.analysis.incidents.describe import format_bytes
 from dask_memdash.demos import DemoError
 from dask_memdash.demos.api import Api
+from dask_memdash.text import format_bytes
 
 #: What client, scheduler and nannies need beside the workers, in bytes.
 OVERHEAD = 400_000_000

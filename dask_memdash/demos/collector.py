@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from dask_memdash.demos import terminal
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
 from dask_memdash.demos.stages import MB, Complaint, Stage
-from dask_memdash.text import format_bytes
+from dask_memdash.text import count, format_bytes
 
 #: Tasks, and what each leaves in a cycle, in bytes.
 FILES = 24
@@ -125,13 +124,13 @@ def conclude(results: Sequence[Result]) -> list[str]:
     pauses = sum(incident["kind"] == "paused" for incident in garbage.incidents)
     lines = [
         f"With cycles the baseline reached {format_bytes(garbage.peaks['baseline'])}; "
-        f"it ended with '{garbage.outcome}', {terminal.count(pauses, 'pause')} and "
-        f"{terminal.count(garbage.deaths, 'death')}. Dask does collect garbage on a "
+        f"it ended with '{garbage.outcome}', {count(pauses, 'pause')} and "
+        f"{count(garbage.deaths, 'death')}. Dask does collect garbage on a "
         "paused worker, but only once its loop has been busy for twenty times as long "
         "as the last collection took: that can be a long wait.",
         *(
             f"{result.case.name}: {format_bytes(result.peaks['baseline'])}, "
-            f"{terminal.count(result.deaths, 'death')}."
+            f"{count(result.deaths, 'death')}."
             for result in remedies
         ),
     ]

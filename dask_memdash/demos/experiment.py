@@ -18,6 +18,7 @@ from dask_memdash.demos import terminal
 from dask_memdash.demos.api import DEATHS, Api, deaths, verdict
 from dask_memdash.demos.cluster import START_TIMEOUT, Running
 from dask_memdash.demos.progress import Progress, bar, progress
+from dask_memdash.text import count, format_duration
 
 #: How long the last reports of a death may take to arrive, in seconds.
 SETTLE = 20.0
@@ -194,9 +195,7 @@ def run(
     }
     result.peaks = session.api.peaks(session.start)
     told = f"{case.name:<{terminal.NAME}}  {result.outcome} after "
-    told += (
-        f"{terminal.seconds(result.runtime)}, {terminal.count(result.deaths, 'death')}"
-    )
+    told += f"{format_duration(result.runtime)}, {count(result.deaths, 'death')}"
     say(f"{told}, cause: {result.cause}" if result.cause else told)
     return result
 

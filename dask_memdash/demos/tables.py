@@ -10,7 +10,7 @@ from dask_memdash.demos import terminal
 from dask_memdash.demos.api import PEAKS
 from dask_memdash.demos.cluster import Plan
 from dask_memdash.demos.experiment import Result
-from dask_memdash.text import format_bytes
+from dask_memdash.text import format_bytes, format_duration
 
 #: Shown where nothing is known, or nothing happened.
 NOTHING = "–"
@@ -27,7 +27,7 @@ def outcomes(results: Sequence[Result]) -> str:
             case.name,
             format_bytes(case.data_bytes),
             format_bytes(case.partition_bytes),
-            terminal.seconds(result.runtime),
+            format_duration(result.runtime),
             result.outcome,
             str(result.deaths),
             result.cause or NOTHING,

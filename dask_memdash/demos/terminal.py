@@ -7,11 +7,11 @@ lines, and adds the figures that a person compares.
 from __future__ import annotations
 
 import textwrap
-import time
 from collections.abc import Sequence
 from typing import Any
 
-from dask_memdash.analysis.incidents.describe import format_bytes
+from dask_memdash.terms import KINDS, PARTS, label
+from dask_memdash.text import UNKNOWN, count, format_bytes, format_clock, format_parts
 
 #: Characters in a line of text.
 WIDTH = 88
@@ -19,36 +19,20 @@ WIDTH = 88
 #: Characters that the name of a run is given.
 NAME = 30
 
-#: The parts of a breakdown, which sum to the process.
-PARTS = ("managed", "transfer", "executing", "retained", "baseline")
-
-
-def seconds(value: float) -> str:
-    """Write a duration as ``4.2 s`` or ``2 min 05 s``."""
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest:02d} s"
-
-
-def count(number: int, thing: str) -> str:
-    """Write a number of things, with their plural."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
-
 
 def workers(number: int, threads: int, memory_limit: int) -> str:
     """Write the size of a cluster; the limit in bytes."""
     return (
         f"{count(number, 'worker')} of {count(threads, 'thread')} and "
-        f"{memory_limit / 1e6:,.0f} MB"
+        f"{format_bytes(memory_limit)}"
     )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Set rows in columns; those of numbers stand to the right, but for the first."""
+    """Set rows in columns; numbers stand to the right, but in the first column."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    right = [all(cell[:1].isdecimal() for cell in column[1:]) for column in columns]
+    right = [all(map(_is_number, column[1:])) for column in columns]
     right[0] = False
 
     def line(cells: Sequence[str]) -> str:
@@ -59,6 +43,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join(laid).rstrip()
 
     return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])
+
+
+def _is_number(cell: str) -> bool:
+    return cell[:1].isdecimal() or cell in ("", UNKNOWN)
 
 
 def killed_worker(
@@ -81,15 +69,15 @@ def killed_worker(
 
 def death(incident: dict[str, Any]) -> list[str]:
     """Tell how a worker died, what was running on it, and where its memory was."""
-    when = time.strftime("%H:%M:%S", time.localtime(incident["time"]))
-    head = f"#{incident['id']}  {when}  {incident['kind']}"
+    when = format_clock(incident["time"])
+    head = f"#{incident['id']}  {when}  {label(KINDS, incident['kind'])}"
     lines = [head, *paragraph(incident["diagnosis"]["text"], "    ")]
     breakdown = incident["breakdown"]
     if breakdown is not None and breakdown["process"] is not None:
+        sizes = {name: breakdown[name] for name in PARTS}
+        written = format_parts(sizes, breakdown["process"])
         parts = " + ".join(
-            f"{name} {format_bytes(breakdown[name])}"
-            for name in PARTS
-            if breakdown[name]
+            f"{PARTS[name].label} {written[name]}" for name in PARTS if sizes[name]
         )
         lines += paragraph(f"{format_bytes(breakdown['process'])} = {parts}", "    ")
     return lines

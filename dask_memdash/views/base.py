@@ -45,6 +45,7 @@ def environment() -> jinja2.Environment:
     )
     env.filters["size"] = text.format_bytes
     env.filters["duration"] = text.format_duration
+    env.filters["factor"] = text.format_factor
     env.filters["clock"] = text.format_clock
     env.filters["shorten"] = text.shorten
     env.globals.update(

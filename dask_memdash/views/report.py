@@ -24,6 +24,7 @@ from dask_memdash.text import (
     format_bytes,
     format_clock,
     format_duration,
+    format_factor,
     format_share,
 )
 from dask_memdash.views import table_columns
@@ -164,7 +165,7 @@ def _cell(column: Column, value: Any) -> str:
     if column.kind == "share":
         return format_share(value, 1)
     if column.kind == "factor":
-        return f"{value:.1f} ×"
+        return format_factor(value)
     if column.kind == "seconds":
         return format_duration(value)
     if column.kind == "instant":

@@ -11,8 +11,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from bokeh.models import AdaptiveTicker, CustomJSHover, CustomJSTickFormatter
+from bokeh.models import (
+    AdaptiveTicker,
+    ColumnDataSource,
+    CustomJSHover,
+    CustomJSTickFormatter,
+)
 from bokeh.plotting import figure
+
+from dask_memdash.terms import PARTS
 
 #: Colour of deaths and of the limit at which a worker is terminated.
 ALARM = "#c8372d"
@@ -46,12 +53,28 @@ def bytes_ticker() -> AdaptiveTicker:
 
 def bytes_formatter() -> CustomJSTickFormatter:
     """Make a formatter of ticks in bytes; the work is in ``static/formats.js``."""
-    return CustomJSTickFormatter(code="return memdash.ticks(tick)")
+    return CustomJSTickFormatter(code="return memdash.tick(tick, ticks)")
 
 
 def bytes_hover() -> CustomJSHover:
     """Make a formatter of bytes in tooltips; the work is in ``static/formats.js``."""
     return CustomJSHover(code="return memdash.bytes(value)")
+
+
+def part_hover(source: ColumnDataSource, part: str) -> CustomJSHover:
+    """Make a formatter of one part in tooltips that show the process as well.
+
+    Parameters
+    ----------
+    source
+        Has a column for each part, and ``process``, their sum.
+    part
+        Name of the part.
+    """
+    return CustomJSHover(
+        args={"source": source, "names": list(PARTS), "name": part},
+        code="return memdash.part(source, special_vars.index, names, name)",
+    )
 
 
 def clock_hover() -> CustomJSHover:

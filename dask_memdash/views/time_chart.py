@@ -137,7 +137,11 @@ class TimeChart:
                 formatters={
                     "@{time}": theme.clock_hover(),
                     "@{process}": sizes,
-                    **{f"@{{{part.name}}}": sizes for part in drawn},
+                    "@{spilled}": sizes,
+                    **{
+                        f"@{{{name}}}": theme.part_hover(self.source, name)
+                        for name in terms.PARTS
+                    },
                 },
             ),
         )

@@ -94,10 +94,10 @@ def test_table_is_sorted_searched_and_paged_on_the_server(look, show):
     page.get_by_text("51 to 100 of 120").wait_for()
     page.get_by_role("button", name="Process", exact=True).click()
     page.get_by_text("1 to 50 of 120").wait_for()
-    rows.first.get_by_text("129.00 MiB").first.wait_for()
+    rows.first.get_by_text("129 MiB").first.wait_for()
     page.locator("th[aria-sort=descending]").get_by_text("Process").wait_for()
     page.get_by_role("button", name="Process", exact=True).click()
-    rows.first.get_by_text("10.00 MiB").first.wait_for()
+    rows.first.get_by_text("10 MiB").first.wait_for()
     page.locator("th[aria-sort=ascending]").get_by_text("Process").wait_for()
     page.get_by_role("searchbox", name="Search workers").fill("worker-77")
     page.locator("[data-table=workers] tbody tr:nth-child(2)").wait_for(
@@ -149,7 +149,7 @@ def test_pause_holds_all_figures_until_resumed(look, show):
     page = look(show(store))
     total = page.locator(".md-big").first
     grow(store, 100)
-    page.locator(".md-big", has_text="400.00 MiB").first.wait_for()
+    page.locator(".md-big", has_text="400 MiB").first.wait_for()
     asked = page.get_by_role("button", name="Pause")
     asked.click()
     page.get_by_text("Paused: nothing moves").wait_for()
@@ -157,9 +157,9 @@ def test_pause_holds_all_figures_until_resumed(look, show):
     grow(store, 200)
     # What the reader asks for is still done, so the server has heard of the change.
     sections(page).get_by_text("Workers").click()
-    page.locator("[data-table=workers] td", has_text="200.00 MiB").first.wait_for()
+    page.locator("[data-table=workers] td", has_text="200 MiB").first.wait_for()
     sections(page).get_by_text("Overview").click()
-    page.locator(".md-big", has_text="800.00 MiB").first.wait_for()
+    page.locator(".md-big", has_text="800 MiB").first.wait_for()
     before = len(store.asked)
     grow(store, 300)
     page.get_by_role("button", name="10 min").click()
@@ -167,8 +167,8 @@ def test_pause_holds_all_figures_until_resumed(look, show):
     assert len(store.asked) > before
     page.get_by_role("button", name="Resume").click()
     grow(store, 50)
-    page.locator(".md-big", has_text="200.00 MiB").first.wait_for()
-    assert total.inner_text().startswith("200.00 MiB")
+    page.locator(".md-big", has_text="200 MiB").first.wait_for()
+    assert total.inner_text().startswith("200 MiB")
 
 
 def axis(page):
@@ -261,7 +261,7 @@ def test_page_goes_on_after_a_lost_connection(look, show):
 
     page.route_web_socket(re.compile("/memdash/ws"), pass_on)
     page.reload()
-    page.locator("[data-table=workers] td", has_text="12.00 MiB").first.wait_for()
+    page.locator("[data-table=workers] td", has_text="12 MiB").first.wait_for()
     page.get_by_role("searchbox", name="Search workers").fill("worker-3")
     page.get_by_text("1 that match").or_(page.get_by_text("of 1")).first.wait_for()
     asked = []

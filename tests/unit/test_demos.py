@@ -14,6 +14,7 @@ import pytest
 from dask_memdash.demos import DemoError, cluster, rechunk, shuffles, tables, terminal
 from dask_memdash.demos.api import Api, deaths, verdict
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
+from dask_memdash.terms import PARTS
 
 # --- the JSON API as the demo reads it --------------------------------------------
 
@@ -308,14 +309,29 @@ def test_table_sets_numbers_to_the_right() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 01 s"), (125.4, "2 min 05 s")],
-)
-def test_durations(value: float, expected: str) -> None:
-    assert terminal.seconds(value) == expected
+def test_a_number_that_is_not_known_leaves_its_column_to_the_right() -> None:
+    rows = [("64", "9 MiB"), ("128", "–")]
+    assert terminal.table(("n", "size"), rows) == (
+        "n     size\n---  -----\n64   9 MiB\n128      –"
+    )
 
 
-def test_counts() -> None:
-    assert terminal.count(1, "death") == "1 death"
-    assert terminal.count(1200, "death") == "1,200 deaths"
+def test_parts_of_a_dead_worker_s_memory_add_up_as_shown() -> None:
+    mib = 2**20
+    parts = {"managed": 100 * mib, "transfer": 0, "executing": 29 * mib}
+    parts |= {"retained": 1, "baseline": 64 * mib - 1}
+    breakdown = dict.fromkeys(PARTS, 0) | parts | {"process": 193 * mib}
+    incident = {
+        "id": "7",
+        "time": 0.0,
+        "kind": "oom-killed",
+        "breakdown": breakdown,
+        "diagnosis": {"text": "It died."},
+    }
+    head, said, memory = terminal.death(incident)
+    assert head.endswith("killed by the kernel (out of memory)")
+    assert said == "    It died."
+    assert memory == (
+        "    193 MiB = managed 100 MiB + executing 29 MiB + retained < 1 MiB + "
+        "baseline 64 MiB"
+    )
