@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from inspect import isfunction
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -16,6 +17,8 @@ from fake_store import HOSTILE, MiB
 
 from dask_memdash import terms
 from dask_memdash.boundary import Boundary
+from dask_memdash.errors import UnknownWorkerError
+from dask_memdash.store.base import Store
 from dask_memdash.text import UNKNOWN
 from dask_memdash.views import (
     browser_state,
@@ -383,6 +386,23 @@ def questions(n_pages):
 
 def test_open_pages_share_one_reading_of_each_version():
     assert 8 < questions(1) == questions(5)
+
+
+def test_every_question_to_a_store_is_shared_and_asked_once_a_version():
+    store = fake_store.after_incident()
+    shared = SharedStore(store)
+    asked = {name for name, kind in vars(Store).items() if isfunction(kind)}
+    asked -= {name for name in asked if name.startswith("_")}
+    assert len(asked) >= 14
+    assert asked <= set(vars(SharedStore))
+    assert shared.workers(2, offset=1) == store.workers(2, offset=1)
+    before = len(store.asked)
+    for _ in range(3):
+        assert shared.prefixes(2) is shared.prefixes(2)
+        assert shared.prefixes(1) != shared.prefixes(2)
+    assert len(store.asked) == before + 2
+    with pytest.raises(UnknownWorkerError):
+        shared.task_history("nobody")
 
 
 def test_pages_see_a_new_version_only_so_often(monkeypatch):
