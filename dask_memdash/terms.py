@@ -226,7 +226,7 @@ NOT_MEMORY = frozenset({"crash", "unresponsive", "external", "unknown"})
 #: responsible, and what was running is suspected only.
 STORAGE_CAUSES = frozenset({"run-ahead", "awaited", "pinned", "replicas", "sizeof"})
 
-#: Why nothing relieved the memory; the first that holds is told.
+#: Why nothing relieved the memory; the first that holds is named.
 RELIEFS = _table(
     Term(
         "limit-above-memory",
@@ -391,7 +391,7 @@ ORDER_VERDICTS = _table(
     Term(
         "stuck",
         "stuck",
-        "Tasks of this graph are ready and nothing moves; what waits for what is told.",
+        "Tasks of this graph are ready, and nothing moves.",
     ),
     Term("unknown", "not known yet", "Too little of the graph has been seen."),
 )
@@ -437,9 +437,30 @@ LIMIT_VERDICTS = _table(
     Term(
         "allocator",
         "allocator",
-        "glibc keeps freed memory because MALLOC_TRIM_THRESHOLD_ is not set.",
+        "The allocator (glibc) keeps freed memory because MALLOC_TRIM_THRESHOLD_ is "
+        "not set.",
     ),
     Term("no-limit", "no limit", "The worker has no memory limit."),
+)
+
+#: What an incident is known from.
+EVIDENCE = _table(
+    Term(
+        "flight-recorder",
+        "the worker's flight recorder",
+        "A file that the worker wrote until it died, and that its nanny read "
+        "afterwards.",
+    ),
+    Term(
+        "heartbeat",
+        "the worker's last heartbeat",
+        "What the worker reported last; what happened after that is not known.",
+    ),
+    Term(
+        "scheduler",
+        "the scheduler alone",
+        "Only what the scheduler itself knew; the worker reported nothing.",
+    ),
 )
 
 #: What the help panel explains beside the parts of memory.
@@ -477,20 +498,28 @@ CONCEPTS = _table(
     Term(
         "minimum",
         "minimum",
-        "The largest storage that the graph's own order needs, one task at a time.",
+        "The most storage that the graph's own order needs, one task at a time.",
     ),
     Term(
         "target",
         "target",
-        "From this much managed memory on, a worker starts to spill.",
+        "Above this much managed memory, the worker spills outputs to disk.",
     ),
     Term(
         "spill",
         "spill",
-        "From this much memory of the process on, a worker spills.",
+        "Above this much memory of the process, the worker spills outputs to disk.",
     ),
-    Term("pause", "pause", "From here on a worker starts no new task."),
-    Term("terminate", "terminate", "From here on the nanny ends the worker."),
+    Term(
+        "pause",
+        "pause",
+        "Above this much memory of the process, the worker starts no new task.",
+    ),
+    Term(
+        "terminate",
+        "terminate",
+        "Above this much memory of the process, the nanny ends the worker.",
+    ),
     Term(
         "incident",
         "incident",
@@ -500,8 +529,8 @@ CONCEPTS = _table(
     Term(
         "failure",
         "failure",
-        "All incidents of one computation, told as one: what happened, which prefix "
-        "is responsible, what to change.",
+        "All incidents of one computation together: what happened, which prefix is "
+        "responsible, what to change.",
     ),
     Term(
         "suspect",
@@ -512,7 +541,7 @@ CONCEPTS = _table(
     Term(
         "error",
         "±",
-        "How far the figure may be off: the truth lies within this much of it.",
+        "How far off the figure may be, in either direction.",
     ),
     Term(
         "method",
@@ -523,13 +552,13 @@ CONCEPTS = _table(
     Term(
         "projected",
         "projected",
-        "What the running tasks will use together if each reaches the median peak of "
-        "its prefix.",
+        "What the running tasks use together once each reaches the median peak of its "
+        "prefix.",
     ),
     Term(
         "sizeof",
         "sizeof",
-        "What Dask believes that outputs weigh, over what they were measured to weigh.",
+        "The size that Dask assumes for outputs, divided by their measured size.",
     ),
     Term(
         "leak",
@@ -550,6 +579,7 @@ GLOSSARY: Mapping[str, Mapping[str, Term]] = MappingProxyType(
         "methods": METHODS,
         "order": ORDER_VERDICTS,
         "limits": LIMIT_VERDICTS,
+        "evidence": EVIDENCE,
         "concepts": CONCEPTS,
     }
 )

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dask_memdash.terms import CAUSES, KINDS, PARTS, REASONS, label
+from dask_memdash.terms import CAUSES, EVIDENCE, KINDS, PARTS, REASONS, label
 from dask_memdash.text import (
     count,
     format_bytes,
@@ -311,11 +311,7 @@ def _cost(incidents: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _evidence(incident: Mapping[str, Any]) -> str:
-    text = {
-        "flight-recorder": "the worker's flight recorder, read after its death",
-        "heartbeat": "the worker's last heartbeat; what happened after it is unknown",
-        "scheduler": "the scheduler's own state only",
-    }.get(incident["evidence"], str(incident["evidence"]))
+    text = label(EVIDENCE, str(incident["evidence"]))
     if not incident.get("settled", True):
         text += "; the nanny's report has not arrived yet"
     offset = incident["timeline"].get("clock_offset")

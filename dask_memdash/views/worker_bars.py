@@ -41,12 +41,12 @@ BAR = 0.66
 #: Tasks named in a tooltip at most.
 TASKS_NAMED = 4
 
-#: Threshold → (colour, dash, what happens there).
+#: Threshold → (colour, dash) of its line.
 THRESHOLDS = {
-    "target": (theme.NEUTRAL, "dotted", "the worker starts to spill managed data"),
-    "spill": (theme.NEUTRAL, "dashed", "the worker spills by the process's memory"),
-    "pause": (theme.CAUTION, "solid", "the worker starts no new task"),
-    "terminate": (theme.ALARM, "solid", "the nanny kills the worker"),
+    "target": (theme.NEUTRAL, "dotted"),
+    "spill": (theme.NEUTRAL, "dashed"),
+    "pause": (theme.CAUTION, "solid"),
+    "terminate": (theme.ALARM, "solid"),
 }
 
 
@@ -233,7 +233,7 @@ def lines(shown: list[Row]) -> dict[str, list[Any]]:
         name: [] for name in ("at", "top", "bottom", "colour", "dash", "what", "means")
     }
     for number, row in enumerate(shown):
-        for name, (colour, dash, means) in THRESHOLDS.items():
+        for name, (colour, dash) in THRESHOLDS.items():
             at = row.thresholds.get(name)
             if at is not None:
                 data["at"].append(at)
@@ -245,7 +245,7 @@ def lines(shown: list[Row]) -> dict[str, list[Any]]:
                 data["what"].append(
                     f"{name}: {format_bytes(at)} ({share} of the limit)"
                 )
-                data["means"].append(f"From here {means}.")
+                data["means"].append(terms.CONCEPTS[name].sentence)
     return data
 
 

@@ -91,7 +91,7 @@ class WorkerView(View):
         self.chart.draw_parts()
         self.thresholds = {
             name: self._threshold(colour, dash)
-            for name, (colour, dash, _) in THRESHOLDS.items()
+            for name, (colour, dash) in THRESHOLDS.items()
         }
         self.lanes = ColumnDataSource(lanes([], 0))
         self.rows = Range1d(0.5, -0.5)
