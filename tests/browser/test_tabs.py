@@ -331,7 +331,9 @@ def test_click_on_the_order_says_what_was_held_there(look, show):
     store = fake_store.busy()
     store.all_graphs = [fake_store.graph(1)]
     page = look(show(store) + "#order")
-    page.get_by_text("Held 3.03 GiB where its order needs 0.68 GiB").wait_for()
+    page.get_by_text(
+        "The cluster stored 3.03 GiB where the order needs 0.68 GiB"
+    ).wait_for()
     page.get_by_text("random_sample in chunks half as large").wait_for()
     chart = page.locator("[data-chart=order]")
     figure = chart.locator(".md-chart")

@@ -91,9 +91,9 @@ def test_explain_waits_for_the_evidence_and_tells_it_whole(start):
     assert [d["kind"] for d in told.deaths] == ["terminated"] * 4
     assert [d["evidence"] for d in told.deaths] == ["flight-recorder"] * 4
     text = str(told)
-    assert f"Incident {told.id}: killed-worker" in text
+    assert f"Incident {told.id}: task given up (KilledWorker)" in text
     assert "Tasks that were running at death" in text
-    assert "Storage on the worker" in text
+    assert "Outputs that the worker stored" in text
     assert f"/memdash#incident-{told.id}" in text
     assert "<table" in told._repr_html_()
     wait_for(

@@ -391,8 +391,9 @@ def graph(number: int, **values: Any) -> Graph:
         "need": {"prefix": "rechunk-merge", "bytes": 420 * MiB, "has": 900 * MiB},
         "verdict": {
             "kind": "runs-ahead",
-            "text": "Held 3.03 GiB where its order needs 0.68 GiB, nearly all of it "
-            "random_sample: lower distributed.scheduler.worker-saturation (now inf).",
+            "text": "The cluster stored 3.03 GiB where the order needs 0.68 "
+            "GiB; nearly all of the difference is `random_sample`. Lower "
+            "distributed.scheduler.worker-saturation (now inf).",
         },
         "run_ahead_by": [
             {"prefix": "random_sample", "bytes": 2300 * MiB},
@@ -775,7 +776,7 @@ def with_graphs() -> FakeStore:
             finished=True,
             verdict={
                 "kind": "fits",
-                "text": "Fits: held at most 0.50 GiB of the workers' 4.00 GiB.",
+                "text": "Fits: its order needs 0.5 GiB of the workers' 4 GiB.",
             },
             run_ahead=0,
             run_ahead_by=[],

@@ -134,7 +134,7 @@ def test_the_prefix_that_held_most_together_is_responsible():
             2,
             2,
             "`load` peaks at 500 MiB (p95); 2 at once do not fit into 0.98 GiB: use 1 "
-            "thread per worker, or tasks that peak at 382 MiB at most.",
+            "thread per worker, or tasks that peak at 383 MiB at most.",
         ),
         (
             900,

@@ -87,8 +87,8 @@ def test_a_graph_that_ran_is_shown_with_all_its_fields(model):
             "prefix": "load",
             "rootish": False,
             "queued": False,
-            "why": "Not root-ish, so never queued: its 2 tasks are not more than twice "
-            "the 2 threads.",
+            "why": "The scheduler does not take it for root tasks: its 2 "
+            "tasks are not more than twice the 2 threads.",
         }
     ]
 

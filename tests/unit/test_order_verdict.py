@@ -55,7 +55,7 @@ RAN = (("load-1", 1, 2), ("cut-1", 2, 0), ("load-2", 3, 0))
 def test_a_graph_that_fits_says_what_it_held_so_far():
     assert said(capacity=100 * MiB, stored=RAN).text == (
         "Fits: its order needs 25 MiB (1 task at a time) of the workers' 100 MiB, "
-        "and held at most 22 MiB so far."
+        "and the cluster stored at most 22 MiB so far."
     )
 
 
@@ -76,9 +76,9 @@ def test_a_graph_that_fits_with_fewer_threads_only_is_not_said_to_fit_if_none_sp
 def test_a_graph_that_cannot_fit_says_where_and_what_to_do():
     assert said(capacity=24 * MiB) == (
         "cannot-fit",
-        "This order needs 25 MiB at task 4 of 5 even one task at a time; the workers "
-        "have room for 24 MiB: it takes spilling to disk, more or bigger workers or "
-        "smaller chunks of `load`.",
+        "The order needs 25 MiB of storage at task 4 of 5, even one task at a time, "
+        "and the workers have room for 24 MiB. What helps: spilling to disk, more or "
+        "bigger workers or smaller chunks of `load`.",
     )
 
 
@@ -104,8 +104,8 @@ def test_outputs_that_a_client_keeps_are_named_where_they_are_too_much():
 AHEAD = (("load-1", 1, 3), ("load-2", 2, 0), ("cut-1", 3, 0))
 
 HELD = (
-    "Held 30 MiB where its order needs 12 MiB (1 task at a time, 2 of 5 done), nearly "
-    "all of it `load`: "
+    "The cluster stored 30 MiB where the order needs 12 MiB (1 task at a time, 2 of 5 "
+    "done); nearly all of the difference is `load`. "
 )
 
 
@@ -114,28 +114,28 @@ HELD = (
     [
         (
             (root(queued=False, saturation=None),),
-            "lower `distributed.scheduler.worker-saturation` (now inf; 1.1 is Dask's "
-            "default), so that these root tasks wait on the scheduler.",
+            "Lower `distributed.scheduler.worker-saturation` (now inf; Dask's default "
+            "is 1.1), so that these root tasks wait on the scheduler.",
         ),
         (
             (root(),),
-            "lower `distributed.scheduler.worker-saturation` (now 1.1) to 1.0, or give "
+            "Lower `distributed.scheduler.worker-saturation` (now 1.1) to 1.0, or give "
             "the workers fewer threads.",
         ),
         (
             (root(saturation=1.0),),
-            "they are queued already; give the workers fewer threads.",
+            "The scheduler queues them already. Give the workers fewer threads.",
         ),
         (
             (root(rootish=False, queued=False, tasks=12),),
-            "they are not queued, since they do not count as root-ish (its 12 tasks "
-            "are not more than twice the 8 threads); split the graph, or use fewer and "
-            "larger chunks there.",
+            "The scheduler does not queue them, because it does not take them for root "
+            "tasks (its 12 tasks are not more than twice the 8 threads). Split the "
+            "graph, or use fewer and larger chunks there.",
         ),
         (
             (root(prefix="another"),),
-            "these are no root tasks, so that the scheduler does not hold them back; "
-            "give what consumes them a higher priority, or more threads.",
+            "These are no root tasks, so the scheduler does not hold them back. Give "
+            "the tasks that consume them a higher priority.",
         ),
     ],
 )
@@ -164,7 +164,7 @@ def test_without_limits_nothing_is_said_to_fit():
     assert said(stored=RAN, room=Room(processes=2, unknown="no-limit")) == (
         "unknown",
         "Not every worker has a limit to compare with; its order needs 25 MiB (1 task "
-        "at a time), and held at most 22 MiB so far.",
+        "at a time), and the cluster stored at most 22 MiB so far.",
     )
 
 
@@ -234,8 +234,8 @@ def gathered(room=TWO, capacity=600 * MiB, usual=None, stored=STORED):
 def test_inputs_that_no_worker_can_hold_do_not_fit_though_all_together_can():
     assert verdict(gathered()) == (
         "cannot-fit",
-        "`gather` needs 400 MiB of inputs at once; the largest worker has 279 MiB for "
-        "it. Combine its inputs in steps, or raise the workers' memory limit by 128 "
+        "`gather` needs 400 MiB of inputs at once, and the largest worker has 279 MiB "
+        "for it. Combine its inputs in steps, or raise the workers' memory limit by 128 "
         "MiB.",
     )
     need = gathered().need
@@ -247,7 +247,7 @@ def test_a_peak_that_no_worker_has_room_for_does_not_fit():
     room = Room(processes=2, storage=900 * MiB, task=600 * MiB, unknown="")
     assert verdict(gathered(room, 900 * MiB, usual, stored=())) == (
         "cannot-fit",
-        "`part` needs 700 MiB at once; the largest worker has 600 MiB for it. Use "
+        "`part` needs 700 MiB at once, and the largest worker has 600 MiB for it. Use "
         "smaller chunks, or raise the workers' memory limit by 105 MiB.",
     )
 
@@ -277,36 +277,38 @@ def test_inputs_whose_size_is_a_guess_are_not_said_to_be_too_large():
     [
         (
             root(),
-            "Root-ish (400 tasks for 8 threads) and queued: workers get 1.1 times as "
-            "many as they have threads.",
+            "These are root tasks (400 tasks for 8 threads), and the scheduler queues "
+            "them: each worker gets 1.1 times as many as it has threads.",
         ),
         (
             root(queued=False, saturation=None),
-            "Root-ish (400 tasks for 8 threads), but nothing is queued: "
-            "distributed.scheduler.worker-saturation is inf.",
+            "These are root tasks (400 tasks for 8 threads), but the scheduler queues "
+            "none: distributed.scheduler.worker-saturation is inf.",
         ),
         (
             root(queued=False),
-            "Root-ish (400 tasks for 8 threads), but not queued: its tasks may not be.",
+            "These are root tasks (400 tasks for 8 threads), but they are of a kind "
+            "that the scheduler does not queue.",
         ),
         (
             root(tasks=1, producer=True),
-            "Root-ish (marked as producers of data) and queued: workers get 1.1 times "
-            "as many as they have threads.",
+            "These are root tasks (marked as producers of data), and the scheduler "
+            "queues them: each worker gets 1.1 times as many as it has threads.",
         ),
         (
             root(rootish=False, queued=False, tasks=16),
-            "Not root-ish, so never queued: its 16 tasks are not more than twice the 8 "
-            "threads.",
+            "The scheduler does not take it for root tasks: its 16 tasks are not more "
+            "than twice the 8 threads.",
         ),
         (
             root(rootish=False, queued=False, restricted=True),
-            "Not root-ish, so never queued: it is bound to workers, hosts or "
-            "resources.",
+            "The scheduler does not take it for root tasks: it is bound to workers, "
+            "hosts or resources.",
         ),
         (
             root(rootish=False, queued=False, groups=6, group_tasks=12),
-            "Not root-ish, so never queued: it depends on 12 tasks in 6 groups.",
+            "The scheduler does not take it for root tasks: it depends on 12 tasks in "
+            "6 groups.",
         ),
     ],
 )

@@ -121,9 +121,9 @@ def _fits_nowhere(need: Need, has: int) -> str:
     size = need.inputs if need.inputs > has else need.bytes
     what = what if size == need.inputs else "at once"
     return (
-        f"{code(need.prefix)} needs {format_bytes(size)} {what}; the largest worker "
-        f"has {format_bytes(has)} for it. {how}, or raise the workers' memory limit by "
-        f"{more}."
+        f"{code(need.prefix)} needs {format_bytes(size)} {what}, and the largest "
+        f"worker has {format_bytes(has)} for it. {how}, or raise the "
+        f"workers' memory limit by {more}."
     )
 
 
@@ -152,9 +152,9 @@ def _cannot_fit(judgement: Judgement, capacity: int) -> str:
     spilling = ["spilling to disk"] if room.unspilling or not room.processes else []
     remedies = [*spilling, "more or bigger workers", *smaller, *steps, *unpinned]
     return (
-        f"This order needs {format_bytes(judgement.minimum)} at task "
-        f"{judgement.minimum_position:,} of {snapshot.total:,} even one task at a "
-        f"time; the workers have room for {format_bytes(capacity)}: it takes "
+        f"The order needs {format_bytes(judgement.minimum)} of storage at task "
+        f"{judgement.minimum_position:,} of {snapshot.total:,}, even one task at a "
+        f"time, and the workers have room for {format_bytes(capacity)}. What helps: "
         f"{', '.join(remedies[:-1])} or {remedies[-1]}."
     )
 
@@ -163,16 +163,16 @@ def _runs_ahead(judgement: Judgement) -> str:
     by = judgement.run_ahead_by
     share = by[0][1] / max(1, judgement.run_ahead or 0)
     mostly = (
-        f", nearly all of it {code(by[0][0])}"
+        f"nearly all of the difference is {code(by[0][0])}"
         if share >= NEARLY_ALL
-        else f", mostly {join([code(name) for name, _ in by[:2]])}"
+        else f"most of the difference is {join([code(name) for name, _ in by[:2]])}"
     )
     return (
-        f"Held {format_bytes(judgement.held_there)} where its order needs "
-        f"{format_bytes(judgement.needed_there)} "
+        f"The cluster stored {format_bytes(judgement.held_there)} where the order "
+        f"needs {format_bytes(judgement.needed_there)} "
         f"({count(judgement.snapshot.threads, 'task')} at a time, "
         f"{judgement.run_ahead_position:,} of {judgement.snapshot.total:,} done)"
-        f"{mostly}: {_slow_down(judgement, by[0][0])}."
+        f"; {mostly}. {_slow_down(judgement, by[0][0])}."
     )
 
 
@@ -180,25 +180,26 @@ def _slow_down(judgement: Judgement, prefix: str) -> str:
     roots = [root for root in judgement.snapshot.roots if root.prefix == prefix]
     if not roots:
         return (
-            "these are no root tasks, so that the scheduler does not hold them back; "
-            "give what consumes them a higher priority, or more threads"
+            "These are no root tasks, so the scheduler does not hold them back. "
+            "Give the tasks that consume them a higher priority"
         )
     root = roots[0]
     if root.rootish and root.saturation is None:
         return (
-            "lower `distributed.scheduler.worker-saturation` (now inf; 1.1 is Dask's "
-            "default), so that these root tasks wait on the scheduler"
+            "Lower `distributed.scheduler.worker-saturation` (now inf; Dask's default "
+            "is 1.1), so that these root tasks wait on the scheduler"
         )
     if root.queued and (root.saturation or 0) > 1:
         return (
-            "lower `distributed.scheduler.worker-saturation` "
+            "Lower `distributed.scheduler.worker-saturation` "
             f"(now {root.saturation:g}) to 1.0, or give the workers fewer threads"
         )
     if root.queued:
-        return "they are queued already; give the workers fewer threads"
+        return "The scheduler queues them already. Give the workers fewer threads"
     return (
-        "they are not queued, since they do not count as root-ish "
-        f"({_why_not(root)}); split the graph, or use fewer and larger chunks there"
+        "The scheduler does not queue them, because it does not take them for root "
+        f"tasks ({_why_not(root)}). Split the graph, or use fewer and larger chunks "
+        "there"
     )
 
 
@@ -212,7 +213,8 @@ def _held(judgement: Judgement) -> str:
     if judgement.actual_peak is None:
         return ""
     so_far = "" if judgement.snapshot.finished else " so far"
-    return f", and held at most {format_bytes(judgement.actual_peak)}{so_far}"
+    most = format_bytes(judgement.actual_peak)
+    return f", and the cluster stored at most {most}{so_far}"
 
 
 def _fits(judgement: Judgement) -> Verdict:
@@ -247,19 +249,22 @@ def _fits(judgement: Judgement) -> Verdict:
 def why_rootish(root: RootGroup) -> str:
     """Say by the scheduler's own rule how it takes a group of root tasks."""
     if not root.rootish:
-        return f"Not root-ish, so never queued: {_why_not(root)}."
+        return f"The scheduler does not take it for root tasks: {_why_not(root)}."
     size = f"{count(root.tasks, 'task')} for {count(root.threads, 'thread')}"
     because = "marked as producers of data" if root.producer else size
     if root.saturation is None:
         return (
-            f"Root-ish ({because}), but nothing is queued: "
+            f"These are root tasks ({because}), but the scheduler queues none: "
             "distributed.scheduler.worker-saturation is inf."
         )
     if not root.queued:
-        return f"Root-ish ({because}), but not queued: its tasks may not be."
+        return (
+            f"These are root tasks ({because}), but they are of a kind that the "
+            "scheduler does not queue."
+        )
     return (
-        f"Root-ish ({because}) and queued: workers get "
-        f"{root.saturation:g} times as many as they have threads."
+        f"These are root tasks ({because}), and the scheduler queues them: each "
+        f"worker gets {root.saturation:g} times as many as it has threads."
     )
 
 
