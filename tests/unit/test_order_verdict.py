@@ -235,8 +235,8 @@ def test_inputs_that_no_worker_can_hold_do_not_fit_though_all_together_can():
     assert verdict(gathered()) == (
         "cannot-fit",
         "`gather` needs 400 MiB of inputs at once, and the largest worker has 279 MiB "
-        "for it. Combine its inputs in steps, or raise the workers' memory limit by 128 "
-        "MiB.",
+        "for it. Combine its inputs in steps, or raise the workers' memory limit by "
+        "128 MiB.",
     )
     need = gathered().need
     assert (need.prefix, need.bytes, need.inputs) == ("gather", 401 * MiB, 400 * MiB)
