@@ -46,35 +46,35 @@ def main() -> None:
 @click.option(
     "--nworkers",
     type=click.IntRange(1, 4096),
-    help="Workers to start here; worked out unless given.",
+    help="Workers to start here; chosen for you unless given.",
 )
 @click.option(
     "--nthreads",
     type=click.IntRange(1, 4096),
-    help="Threads of each worker; worked out unless given.",
+    help="Threads of each worker; chosen for you unless given.",
 )
 @click.option(
     "--profile",
     metavar="FILE",
     type=click.Path(dir_okay=False),
-    help="Measured peaks: a file with what the API's prefixes gave.",
+    help="Take measured peaks from a file: the answer of the API's prefixes.",
 )
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Measured peaks: the dashboard of a scheduler that MemDash runs on.",
+    help="Take measured peaks from a running scheduler: its dashboard's address.",
 )
 @click.option(
     "--local-directory",
     metavar="PATH",
-    help="Where the workers will spill to; Dask's own choice unless given.",
+    help="Directory that the workers will spill to; Dask's default unless given.",
 )
 @click.option(
     "--reserve",
     callback=size_or_none,
     metavar="SIZE",
     default="0",
-    help="Memory to leave to others, beside what they use now.",
+    help="Memory to leave free for other programs, beyond what they use now.",
 )
 @click.option("--json", "form", flag_value="json", help="Write one JSON object.")
 @click.option(
@@ -93,10 +93,10 @@ def limits(
 ) -> None:
     """Say how to start workers on this machine: memory limit, workers, threads.
 
-    Run it where the workers will run, before they do: in the same container, batch
-    job or service. It reads what really limits memory there (the machine, what is
-    available, cgroups, rlimits, the batch system) and shares out what is left. With
-    peaks that MemDash has measured, it also says how many threads fit.
+    Run it where the workers will run, before you start them: in the same container,
+    batch job or service. It reads what limits memory there (machine, available memory,
+    cgroups, rlimits, batch system) and divides it among the workers. Given peaks that
+    MemDash has measured, it also says how many threads fit.
 
     \b
     Exit status:

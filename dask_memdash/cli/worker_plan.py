@@ -110,7 +110,7 @@ def from_scheduler(address: str) -> tuple[Peak, int | None]:
     base = address if "://" in address else f"http://{address}"
     if not base.startswith(("http://", "https://")):
         raise SizingError(
-            f"{address} is no address of a dashboard; write it like "
+            f"{address} is not the address of a dashboard. Write it like "
             "http://localhost:8787"
         )
     base = base.rstrip("/").removesuffix("/status").removesuffix("/memdash")
@@ -132,10 +132,10 @@ def as_text(plan: Plan, facts: LimitFacts) -> str:
         rows.insert(1, ("available", facts.first.available, "MemAvailable"))
     for kind, size, where in rows:
         lines.append(f"  {kind:<10} {format_bytes(size):>12}  {where}")
-    lines += [f"  (not used: {reason})" for reason in facts.skipped]
+    lines += [f"  (not taken as a limit: {reason})" for reason in facts.skipped]
     lines += [
         "",
-        f"For workers: {format_bytes(plan.budget)}, by {plan.source}",
+        f"Memory for workers: {format_bytes(plan.budget)}, set by {plan.source}",
         "",
         f"  dask worker SCHEDULER {plan.options}",
         "",

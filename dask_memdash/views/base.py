@@ -54,6 +54,7 @@ def environment() -> jinja2.Environment:
         parts=text.format_parts,
         address=address,
         terms=terms,
+        drawn_parts=lambda sizes: {name: sizes.get(name) for name in terms.PARTS},
         drawn_terms=(*terms.PARTS.values(), terms.BESIDE["spilled"]),
         other_terms=(
             *(term for term in terms.BESIDE.values() if term.name != "spilled"),

@@ -33,11 +33,11 @@ from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import GRAPHS
 from dask_memdash.views.tabular import address
 
-#: Curve → (label, dash, width).  What was held is storage, so it is blue.
+#: Curve → (label, dash, width).  What was stored is storage, so it is blue.
 CURVES = {
-    "ideal": ("the order, one task at a time", "solid", 2.0),
-    "ideal_threads": ("the order, all threads at once", "dashed", 2.0),
-    "actual": ("held", "solid", 2.5),
+    "ideal": ("needed, one task at a time", "solid", 2.0),
+    "ideal_threads": ("needed, all threads at work", "dashed", 2.0),
+    "actual": ("stored", "solid", 2.5),
 }
 
 #: Incidents marked on the curves at most.
@@ -174,12 +174,12 @@ class OrderView(View):
                 mode="vline",
                 tooltips=tooltip(
                     [
-                        ("held", "@{said}"),
+                        (CURVES["actual"][0], "@{said}"),
                         (CURVES["ideal"][0], "@{ideal}{bytes}"),
                         (CURVES["ideal_threads"][0], "@{ideal_threads}{bytes}"),
                     ],
                     head="@{position}{0,0} tasks finished",
-                    words="Click to see what was held here, and for whom.",
+                    words="Click to see what was stored here, and who needed it.",
                 ),
                 formatters={"@{ideal}": sizes, "@{ideal_threads}": sizes},
             ),

@@ -208,8 +208,8 @@ class PrefixesView(View):
             ("stored in memory", "@{stored}"),
             ("spilled to disk", "@{spilled}"),
             ("outputs", "@{count}"),
-            ("sizes, least / median / most", "@{sizes}"),
-            ("awaited by tasks", "@{awaited}"),
+            ("size, smallest / median / largest", "@{sizes}"),
+            ("awaited by later tasks", "@{awaited}"),
             ("awaited by", "@{awaited_by}"),
             ("pinned by a client", "@{pinned}"),
             ("replicas", "@{replicas}"),
@@ -229,7 +229,7 @@ class PrefixesView(View):
         part = terms.PARTS["executing"]
         execution = [
             ("executing now", "@{executing} in @{running} tasks"),
-            ("peak per task, median / 95 % / most", "@{peak}"),
+            ("peak of a task, median / 95 % / largest", "@{peak}"),
             ("finished tasks", "@{finished}"),
             ("measured", "@{method}"),
         ]
@@ -270,7 +270,7 @@ class PrefixesView(View):
                 tooltips=tooltip(
                     execution,
                     head="@{name}",
-                    words="The mark is the peak that 95 of 100 tasks stay below.",
+                    words="95 of 100 tasks of this prefix stay below the mark.",
                     swatch=theme.PEAK,
                 ),
                 attachment="above",

@@ -98,7 +98,7 @@ TASKS = Table(
             "Pinned",
             "size",
             _storage("pinned"),
-            "Held because a client holds a future or has persisted it.",
+            terms.CONCEPTS["pinned"].sentence,
             "Storage",
         ),
         Column(
@@ -106,7 +106,7 @@ TASKS = Table(
             "Awaited",
             "size",
             _storage("awaited"),
-            "Held because tasks that have not run yet need it.",
+            terms.CONCEPTS["awaited"].sentence,
             "Storage",
         ),
         Column(
@@ -114,7 +114,7 @@ TASKS = Table(
             "By",
             "text",
             awaited_by,
-            "Prefixes of the tasks that wait for it, the largest share first.",
+            "Prefixes of the tasks that need these outputs, the largest share first.",
             "Storage",
         ),
         Column(
@@ -122,7 +122,7 @@ TASKS = Table(
             "Replicas",
             "size",
             _storage("replicas"),
-            "Copies beyond the first, on other workers.",
+            terms.CONCEPTS["replicas"].sentence,
             "Storage",
         ),
         Column(
@@ -130,7 +130,7 @@ TASKS = Table(
             "Outputs",
             "number",
             _storage("count"),
-            "Outputs stored now; each counts once however many copies there are.",
+            "Outputs stored now. Copies of one output count once.",
             "Storage",
         ),
         Column(
@@ -149,7 +149,8 @@ TASKS = Table(
             "Skew",
             "factor",
             skew,
-            "Largest output over the median: far above 1 means uneven partitions.",
+            "Largest output, divided by the median. A large factor means uneven "
+            "partitions.",
             "Outputs",
         ),
         Column(
@@ -210,7 +211,7 @@ TASKS = Table(
         ),
         Column(
             "leak",
-            "Leaked",
+            "Left behind",
             "size",
             _leak,
             terms.CONCEPTS["leak"].sentence,

@@ -77,7 +77,7 @@ def in_words(bins: Sequence[SizeBin]) -> str:
     """Say the distribution in one sentence, for who cannot see it."""
     total = sum(b["count"] for b in bins)
     if not total:
-        return "No output of it has been stored yet."
+        return "No output of this prefix has been stored yet."
     empty = sum(b["count"] for b in bins if b["high"] <= 1)
     sized = [b for b in bins if b["high"] > 1 and b["count"]]
     said = count(total, "output")

@@ -158,7 +158,7 @@ def _rest(groups: list[list[Worker]]) -> Row:
         },
         process=_sum(breakdown["process"] for breakdown in known),
         spilled=_sum(w["breakdown"]["spilled"] for group in groups for w in group),
-        note="The sum of all workers that have no row of their own.",
+        note="All workers without a row of their own, added up.",
     )
 
 

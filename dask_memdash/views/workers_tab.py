@@ -145,7 +145,7 @@ class WorkerView(View):
                         ("prefix", "@{prefix}"),
                         ("began", "@{start}{clock}"),
                         ("state", "@{state}"),
-                        ("most seen", "@{peak}"),
+                        ("peak so far", "@{peak}"),
                     ],
                     head="@{key}",
                 ),

@@ -96,7 +96,7 @@ Memory: 0.97 GiB = managed 0.68 GiB + executing 0.20 GiB + baseline 0.09 GiB (li
 1 GiB)
 Cost: 90 stored outputs of 764 MiB lost, 12 s of work to repeat, a worker was back \
 after 2.5 s
-Known from: the worker's flight recorder, read after its death
+Known from: the worker's flight recorder
 Page: http://h:8787/memdash#incident-4"""
     )
 
@@ -153,7 +153,7 @@ def test_what_is_not_known_is_left_out():
     assert "None" not in text
     assert "Cost" not in text
     assert "holds" not in text  # a column without any value
-    assert "scheduler's own state only; the nanny's report has not arrived" in text
+    assert "the scheduler alone; the nanny's report has not arrived" in text
 
 
 def test_long_lists_are_cut_and_say_so():

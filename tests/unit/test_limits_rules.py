@@ -104,9 +104,9 @@ def test_a_limit_above_what_was_available_is_too_high():
     verdict = only(one(limit=16 * GiB, known=facts(available=15 * GiB + 100 * MiB)))
     assert (verdict.verdict, verdict.severity) == ("too-high", "warning")
     assert verdict.text == (
-        "The limit of worker 0 is 16 GiB, and 15.3 GiB were available when it was "
-        "first looked at, its own memory included: Dask ends nothing before 15.2 GiB "
-        "are used."
+        "The limit of worker 0 is 16 GiB, and only 15.3 GiB were available when "
+        "MemDash first looked, the worker's own memory included: Dask ends no worker below "
+        "15.2 GiB."
     )
     assert verdict.advice == "Start the worker with --memory-limit 15660MiB."
     assert verdict.numbers["budget"] == 15 * GiB + 300 * MiB
@@ -176,9 +176,9 @@ def test_a_cgroup_below_the_limit_is_not_seen():
     verdict = only(one(known=facts(cap("cgroup", 4 * GiB), dask=16 * GiB)))
     assert (verdict.verdict, verdict.severity) == ("not-seen", "bad")
     assert verdict.text == (
-        "Worker 0 may use 8 GiB by its limit, and its cgroup allows 4 GiB "
-        "(memory.max in /sys/fs/cgroup/a/memory.max): the kernel kills it first. Dask "
-        "takes this machine for 16 GiB."
+        "Worker 0 has a limit of 8 GiB, but its cgroup allows only 4 GiB (memory.max "
+        "in /sys/fs/cgroup/a/memory.max): the kernel kills it before Dask acts. Dask "
+        "assumes 16 GiB for this machine."
     )
     assert verdict.advice == "Start the worker with --memory-limit 4096MiB."
 
@@ -186,7 +186,7 @@ def test_a_cgroup_below_the_limit_is_not_seen():
 def test_what_a_batch_system_was_asked_for_is_only_a_warning():
     verdict = only(one(known=facts(cap("batch", 4 * GiB))))
     assert (verdict.verdict, verdict.severity) == ("not-seen", "warning")
-    assert "the batch system may end it first" in verdict.text
+    assert "the batch system may end it before Dask acts" in verdict.text
 
 
 def test_an_address_space_limit_counts_what_is_mapped_and_never_used():
@@ -200,7 +200,7 @@ def test_a_cgroup_that_is_reached_before_dask_terminates():
     known = facts(cap("cgroup", GiB, used=300 * MiB))
     verdict = only(one(limit=GiB, known=known))
     assert (verdict.verdict, verdict.severity) == ("thresholds", "bad")
-    assert "100 MiB of it are held by others" in verdict.text
+    assert "others than the workers use 100 MiB of it" in verdict.text
     assert verdict.advice == "Start the worker with --memory-limit 924MiB."
 
 

@@ -65,8 +65,8 @@ def test_what_is_available_less_the_nanny_is_shared_out():
         "takes, are kept for the nanny."
     )
     assert made.warnings == (
-        "Left to itself, Dask takes this machine for 32 GiB; the kernel kills it at "
-        "20 GiB.",
+        "Without --memory-limit, a worker assumes 32 GiB here, but the kernel kills it "
+        "at 20 GiB.",
     )
 
 
@@ -156,8 +156,8 @@ def test_nothing_that_can_be_read_makes_no_plan():
     ("more", "words"),
     [
         ({"scratch": Scratch("/tmp", "tmpfs")}, "/tmp is a tmpfs"),
-        ({"scratch": Scratch("/tmp", "ext4", GiB, MiB)}, "/tmp has 1 MiB left"),
-        ({"swap_total": GiB}, "1 GiB of swap are on"),
+        ({"scratch": Scratch("/tmp", "ext4", GiB, MiB)}, "has only 1 MiB left"),
+        ({"swap_total": GiB}, "has 1 GiB of swap"),
     ],
 )
 def test_surroundings_are_warned_of(more, words):
@@ -171,7 +171,7 @@ def test_swap_that_the_cgroup_forbids_is_not_warned_of():
 
 def test_what_nothing_enforces_is_said_to():
     known = facts(cap("batch", "SLURM_MEM_PER_NODE", 8 * GiB, "declared"))
-    assert any("nothing here shows whether" in w for w in plan(known).warnings)
+    assert any("Nothing here shows whether" in w for w in plan(known).warnings)
 
 
 def test_the_largest_peak_of_the_api_is_taken():
@@ -226,7 +226,7 @@ def test_the_plan_as_text(machine):
     assert lines[0] == "What limits memory here:"
     assert lines[1].split() == ["host", "32", "GiB", "MemTotal,", "/x/MemTotal"]
     assert lines[2].split() == ["available", "20", "GiB", "MemAvailable"]
-    assert "For workers: 19.9 GiB, by MemAvailable" in lines
+    assert "Memory for workers: 19.9 GiB, set by MemAvailable" in lines
     assert (
         "  dask worker SCHEDULER --nworkers 4 --nthreads 2 --memory-limit 5095MiB"
         in lines
@@ -253,7 +253,7 @@ def test_the_plan_as_variables(machine):
 
 def test_what_was_skipped_is_shown(machine):
     machine(facts(skipped=("/x holds 'y', which is no size",)))
-    assert "(not used: /x holds 'y', which is no size)" in limits().output
+    assert "(not taken as a limit: /x holds 'y', which is no size)" in limits().output
 
 
 def test_a_profile_from_a_file(machine, tmp_path):
@@ -351,7 +351,11 @@ def test_a_scheduler_without_memdash_gets_a_clear_message(machine, dashboard):
     ("arguments", "status", "message"),
     [
         (["--scheduler", "127.0.0.1:1"], 3, "cannot be reached"),
-        (["--scheduler", "tcp://127.0.0.1:8786"], 3, "no address of a dashboard"),
+        (
+            ["--scheduler", "tcp://127.0.0.1:8786"],
+            3,
+            "is not the address of a dashboard",
+        ),
         (["--profile", "a", "--scheduler", "b"], 2, "not both"),
         (["--nworkers", "0"], 2, "not in the range"),
         (["--nthreads", "many"], 2, "not a valid integer"),

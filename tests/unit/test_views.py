@@ -143,7 +143,10 @@ def test_thresholds_are_lines_with_words():
     data = worker_bars.lines(rows_of([fake_store.worker(1)]))
     assert data["at"] == [644245094, 751619276, 858993459, 1020054732]
     assert data["what"][2] == "pause: 819 MiB (80 % of the limit)"
-    assert data["means"][3] == "From here the nanny kills the worker."
+    assert (
+        data["means"][3]
+        == "Above this much memory of the process, the nanny ends the worker."
+    )
 
 
 def test_threshold_that_is_off_is_not_drawn():
@@ -249,7 +252,7 @@ def test_incident_opens_to_its_suspects_storage_and_innocents():
         assert said in story
     assert "flight recorder" in story
     assert "random_sample" in more
-    assert "2 tasks merely assigned" in more
+    assert "Not to blame: 2 tasks assigned" in more
     assert view.figure.visible
     assert view.source.data["time"][-1] == 0
 
@@ -283,7 +286,7 @@ def test_story_tells_findings_advice_what_is_usual_and_what_it_cost():
     assert "Lower worker-saturation to 1.1." in story
     assert "2.3 GiB were stored ahead of the order." in story
     assert "70 %" in story
-    assert "95 % 190 MiB" in story
+    assert "95 %: 190 MiB" in story
     assert 'href="#incident-1"' in story
     assert "needed by later tasks (sum)" in more
     assert "held by a client" in more
@@ -333,7 +336,7 @@ def test_degraded_memdash_says_what_and_since_when_and_counts_the_rest():
 
 def test_shared_processes_are_stated_plainly():
     view = view_of(NoticesView, fake_store.shared_process())
-    assert "3 workers live in 1 process" in view.notices.pane.object
+    assert "3 workers share 1 process" in view.notices.pane.object
 
 
 # --- all of them ---------------------------------------------------------------------

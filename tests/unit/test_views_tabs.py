@@ -90,7 +90,7 @@ def test_empty_outputs_stand_apart_and_are_said_in_words():
 
 
 def test_prefix_without_outputs_says_so():
-    assert tasks_tab.in_words([]) == "No output of it has been stored yet."
+    assert tasks_tab.in_words([]) == "No output of this prefix has been stored yet."
     store = fake_store.busy()
     store.output_bins = []
     view = view_of(PrefixView, store, tab="tasks", chosen="sum")
@@ -116,7 +116,7 @@ def test_estimated_peaks_are_drawn_with_their_error_and_audits_are_told():
     assert "120 MiB" in said, "projected: two tasks of 60 MiB"
     assert "<strong>too light</strong>" in said
     assert "memory maps" in said
-    assert "1 MiB a task, 70 MiB in all" in said
+    assert "1 MiB by each task, 70 MiB in all" in said
 
 
 # --- order and limits ----------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_click_lists_what_was_held_there_and_for_whom():
 
     view._tapped(Tap())
     said = view.point.pane.object
-    assert "when 500 tasks had finished" in said
+    assert "when 500 tasks have finished" in said
     assert "2.44 GiB" in said
     assert "a client" in said
     assert view.cursor.location == 500.0

@@ -103,10 +103,10 @@ def meets(cap: Cap) -> str:
     """Say what happens at a cap."""
     return {
         "kills": "the kernel kills it",
-        "throttles": "the kernel slows it down to a crawl",
+        "throttles": "the kernel slows it down until it hardly moves",
         "fails": "its allocations fail with MemoryError",
         "declared": "the batch system may end it",
-    }.get(cap.effect, "it is stopped")
+    }.get(cap.effect, "the system stops it")
 
 
 def whose(cap: Cap, *, capital: bool = False) -> str:
@@ -116,7 +116,7 @@ def whose(cap: Cap, *, capital: bool = False) -> str:
         "cgroup": "its cgroup",
         "batch": "its batch job",
         "rlimit": "its rlimit",
-    }.get(cap.kind, "its surroundings")
+    }.get(cap.kind, "its system")
     return text[:1].upper() + text[1:] if capital else text
 
 
@@ -134,10 +134,10 @@ def offer(pool: MemoryPool) -> str:
     """Say what a pool has for its workers."""
     if pool.cap.kind != AVAILABLE:
         return f"{whose(pool.cap)} has {format_bytes(pool.cap.bytes)} ({pool.cap.name})"
-    they, their = ("they were", "their") if pool.shared else ("it was", "its")
+    whom = "the workers'" if pool.shared else "the worker's"
     return (
-        f"{format_bytes(pool.budget)} were available when {they} first looked at, "
-        f"{their} own memory included"
+        f"only {format_bytes(pool.budget)} were available when MemDash first looked, "
+        f"{whom} own memory included"
     )
 
 

@@ -71,8 +71,8 @@ def thresholds_out_of_order(context: LimitContext) -> Verdict | None:
         return Verdict(
             "thresholds",
             "hint",
-            f"Worker {context.name} has terminate off: nobody ends it before the "
-            "kernel does, which may take other workers with it.",
+            f"Worker {context.name} has terminate off: only the kernel ends "
+            "it, and may end other workers with it.",
             "Set distributed.worker.memory.terminate to 0.95.",
         )
     return None
@@ -138,7 +138,7 @@ def swap(context: LimitContext) -> Verdict | None:
         "swap",
         "warning",
         f"{format_bytes(swapped)} of worker {context.name} are swapped out. Dask does "
-        "not count them, and every touch of them waits for the disk.",
+        "not count them, and each access to them waits for the disk.",
         f"{set_limit(context)} Or turn swap off for the workers (memory.swap.max=0, "
         "docker --memory-swap equal to --memory).",
         {"swapped": swapped},

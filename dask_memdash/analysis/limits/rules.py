@@ -87,13 +87,13 @@ def not_seen(context: LimitContext) -> Verdict | None:
     severity = "warning" if cap.effect == "declared" else "bad"
     thinks = ""
     if context.facts.dask is not None and context.facts.dask > cap.bytes:
-        thinks = f" Dask takes this machine for {format_bytes(context.facts.dask)}."
+        thinks = f" Dask assumes {format_bytes(context.facts.dask)} for this machine."
     return Verdict(
         "not-seen",
         severity,
-        f"Worker {context.name} may use {format_bytes(limit)} by its limit, and "
-        f"{whose(cap)} allows {format_bytes(cap.bytes)} ({cap.name} in {cap.where}): "
-        f"{meets(cap)} first.{thinks}",
+        f"Worker {context.name} has a limit of {format_bytes(limit)}, but {whose(cap)} "
+        f"allows only {format_bytes(cap.bytes)} ({cap.name} in {cap.where}): "
+        f"{meets(cap)} before Dask acts.{thinks}",
         set_limit(context),
         {"limit": limit, "cap": cap.bytes},
     )
@@ -111,7 +111,7 @@ def too_high(context: LimitContext) -> Verdict | None:
     pool = max(crowded, key=lambda r: (r.limits / max(1, r.budget), r.cap.name))
     there = pool.budget if pool.cap.kind == AVAILABLE else pool.cap.bytes
     if pool.stops <= there:
-        before = f"Dask ends nothing before {format_bytes(pool.stops)} are used"
+        before = f"Dask ends no worker below {format_bytes(pool.stops)}"
     elif pool.spills > there:
         before = "the kernel kills before Dask spills"
     else:
@@ -147,8 +147,7 @@ def kernel_first(context: LimitContext) -> Verdict | None:
         "bad",
         f"Worker {context.name} may be killed by the kernel any moment. {whole} uses "
         f"{format_bytes(danger.used)} of {format_bytes(danger.of)}, and the worker "
-        f"itself {format_bytes(danger.process)}{of}, so that Dask does nothing about "
-        "it.",
+        f"itself {format_bytes(danger.process)}{of}, so Dask does not act.",
         "See what else runs there (other workers, the nanny, files in a tmpfs). "
         + set_limit(context),
         {"used": danger.used, "of": danger.of, "process": danger.process},
@@ -172,8 +171,8 @@ def thresholds_late(context: LimitContext) -> Verdict | None:
             "thresholds",
             "warning" if pool.shared else "bad",
             f"{whose(pool.cap, capital=True)} allows {format_bytes(pool.cap.bytes)}, "
-            f"{format_bytes(pool.others)} of it are held by others than the workers "
-            f"(nanny, file buffers), and {what} is {format_bytes(pool.stops)}: "
+            f"others than the workers use {format_bytes(pool.others)} of it (nanny, "
+            f"file buffers), and {what} is {format_bytes(pool.stops)}: "
             f"{meets(pool.cap)} first.",
             set_limit(context),
             {

@@ -43,8 +43,8 @@ def unbalanced(context: LimitContext) -> Verdict | None:
                 f"When worker {incident.worker.name} ran out of its "
                 f"{format_bytes(limit)} (incident #{incident.id}), "
                 f"{count(neighbours, 'neighbour')} on the machine had "
-                f"{format_bytes(spare)} unused: workers cannot share memory, threads "
-                "can.",
+                f"{format_bytes(spare)} unused. Workers cannot share memory; threads "
+                "of one worker do.",
                 f"Run fewer workers with more threads there, at most --nworkers 1 "
                 f"--nthreads {threads} --memory-limit {option(together)}, if the "
                 "tasks release the GIL.",
@@ -70,7 +70,7 @@ def too_low(context: LimitContext) -> Verdict | None:
         "too-low",
         "warning",
         f"Worker {context.name} has spilled {format_bytes(breakdown.spilled)} while "
-        f"{format_bytes(spare)} more could be its own: {format_bytes(free)} of the "
+        f"it could have {format_bytes(spare)} more: {format_bytes(free)} of the "
         "machine are available, and no worker may use them.",
         f"Start the worker with --memory-limit {option(limit + spare)}.",
         {"spilled": breakdown.spilled, "spare": spare, "available": free},

@@ -238,9 +238,9 @@ def _why_divided(cpus: int, workers: int, threads: int, wishes: Wishes) -> str:
     if wishes.nworkers is not None or wishes.nthreads is not None:
         return f"{count(workers, 'worker')} of {count(threads, 'thread')}, as asked."
     return (
-        f"{count(cpus, 'processor')} divided as Dask does. Workers cannot share "
-        "memory: with tasks that release the GIL, fewer workers with more threads do "
-        "better (--nworkers 1)."
+        f"{count(cpus, 'processor')}, divided as Dask does. Workers cannot share "
+        "memory: if the tasks release the GIL, use fewer workers with more threads "
+        "(--nworkers 1)."
     )
 
 
@@ -264,8 +264,8 @@ def _warnings(
     found = []
     if limit < 2 * own:
         found.append(
-            f"A worker of {format_bytes(limit)} has next to nothing left beside "
-            f"Python and Dask themselves ({format_bytes(own)})."
+            f"A worker of {format_bytes(limit)} has too little left for tasks "
+            f"beside Python and Dask themselves ({format_bytes(own)})."
         )
     if peak is not None and fitting == 0:
         found.append(
@@ -274,28 +274,29 @@ def _warnings(
         )
     if facts.dask is not None and source.bytes < facts.dask:
         found.append(
-            f"Left to itself, Dask takes this machine for {format_bytes(facts.dask)}; "
-            f"{meets(source)} at {format_bytes(source.bytes)}."
+            f"Without --memory-limit, a worker assumes {format_bytes(facts.dask)} "
+            f"here, but {meets(source)} at {format_bytes(source.bytes)}."
         )
     if source.effect == "declared":
         found.append(
-            f"{source.name} is what was asked for; nothing here shows whether it is "
-            "enforced."
+            f"{source.name} is what the job asked for. Nothing here shows whether the "
+            "batch system enforces it."
         )
     if facts.swap_total and facts.swap_limit != 0:
         found.append(
-            f"{format_bytes(facts.swap_total)} of swap are on: a worker that is "
-            "swapped out stands still rather than spill."
+            f"This machine has {format_bytes(facts.swap_total)} of swap: a worker that "
+            "is swapped out becomes very slow instead of spilling."
         )
     scratch = facts.scratch
     if scratch is not None and scratch.filesystem in IN_MEMORY:
         found.append(
-            f"{scratch.path} is a {scratch.filesystem}: what is spilled there stays in "
-            "memory; give --local-directory on a disk."
+            f"{scratch.path} is a {scratch.filesystem}: what workers spill there stays "
+            "in memory. Give --local-directory on a disk."
         )
     elif scratch is not None and (scratch.free or limit) < SCRATCH_LITTLE * limit:
         found.append(
-            f"{scratch.path} has {format_bytes(scratch.free or 0)} left to spill to."
+            f"{scratch.path}, where workers spill to, has only "
+            f"{format_bytes(scratch.free or 0)} left."
         )
     return found
 
