@@ -105,8 +105,8 @@ def test_a_limit_above_what_was_available_is_too_high():
     assert (verdict.verdict, verdict.severity) == ("too-high", "warning")
     assert verdict.text == (
         "The limit of worker 0 is 16 GiB, and only 15.3 GiB were available when "
-        "MemDash first looked, the worker's own memory included: Dask ends no worker below "
-        "15.2 GiB."
+        "MemDash first looked, the worker's own memory included: Dask ends no worker "
+        "below 15.2 GiB."
     )
     assert verdict.advice == "Start the worker with --memory-limit 15660MiB."
     assert verdict.numbers["budget"] == 15 * GiB + 300 * MiB
