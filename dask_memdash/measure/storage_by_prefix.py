@@ -8,10 +8,32 @@ worker's event loop.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 from dask_memdash.model.event_parts import StorageRow
+
+#: Prefixes that one heartbeat tells of at most, and the name under which the storage of
+#: all others is summed.
+MAX_ROWS = 1_000
+OTHERS = "(other prefixes)"
+
+
+def largest_rows(
+    rows: Mapping[str, StorageRow], most: int = MAX_ROWS
+) -> dict[str, StorageRow]:
+    """Return the rows of the largest prefixes, with all others summed as one."""
+    if len(rows) <= most:
+        return dict(rows)
+
+    def size(name: str) -> int:
+        return rows[name].claimed + rows[name].spilled
+
+    kept = {name: rows[name] for name in heapq.nlargest(most - 1, rows, key=size)}
+    others = [row for name, row in rows.items() if name not in kept]
+    kept[OTHERS] = StorageRow(*map(sum, zip(*others, strict=True)))
+    return kept
 
 
 class _Entry(NamedTuple):

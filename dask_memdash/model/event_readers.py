@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from functools import cache
 from typing import Any, TypeVar, Union
 
@@ -38,6 +39,12 @@ _LISTS = (tuple, list)
 _LEAST, _BEYOND = -(2**63), 2**63
 
 _MISSING: Any = object()
+
+#: What one list or mapping, and one text, may hold at most.  Our own senders cut what
+#: they send well below: more comes from somebody else, and is refused whole, so that
+#: no event can be built that makes the scheduler's loop late.
+MAX_ITEMS = 2_000
+MAX_TEXT = 4_000
 
 
 def to_dict(value: Any) -> Any:
@@ -131,12 +138,15 @@ def _simple_reader(kind: Any, where: str) -> Reader:
         usual = type(data) is int and _LEAST <= data < _BEYOND
         return data if usual else check(data, where)
 
-    def read_same(data: Any) -> Any:
-        return data if type(data) is kind else check(data, where)
+    def read_text(data: Any) -> Any:
+        usual = type(data) is str and len(data) <= MAX_TEXT
+        return data if usual else check(data, where)
 
-    if kind is int:
-        return read_integer
-    return read_same if kind in (str, bool) else read
+    def read_truth(data: Any) -> Any:
+        return data if type(data) is bool else check(data, where)
+
+    usual = {int: read_integer, str: read_text, bool: read_truth}
+    return usual.get(kind, read)
 
 
 def _dataclass_reader(kind: type, where: str) -> Reader:
@@ -193,6 +203,7 @@ def _dict_reader(kind: Any, where: str) -> Reader:
     def read(data: Any) -> Any:
         if type(data) is not dict and not isinstance(data, Mapping):
             raise _wrong(where, data, "a mapping")
+        _count(data, where)
         return {_text(key, where): inner(item) for key, item in data.items()}
 
     return read
@@ -204,6 +215,7 @@ def _list_reader(kind: Any, where: str) -> Reader:
     def read(data: Any) -> Any:
         if not isinstance(data, _LISTS):
             raise _wrong(where, data, "a list")
+        _count(data, where)
         return tuple([inner(item) for item in data])
 
     return read
@@ -223,7 +235,14 @@ def _tuple_reader(kinds: tuple[Any, ...], where: str) -> Reader:
 
 
 def _wrong(where: str, data: object, expected: str) -> EventError:
-    return EventError(f"{where} is {str(data)[:80]!r}; it must be {expected}")
+    return EventError(f"{where} is {shown(data)}; it must be {expected}")
+
+
+def shown(data: object) -> str:
+    """Show the beginning of a value, at a cost that does not grow with it."""
+    if isinstance(data, str | bytes):
+        return repr(data[:80])
+    return repr(reprlib.repr(data)[:80])
 
 
 def _integer(data: object, where: str) -> int:
@@ -249,7 +268,14 @@ def _number(data: object, where: str) -> float:
 def _text(data: object, where: str) -> str:
     if not isinstance(data, str):
         raise _wrong(where, data, "a text")
+    if len(data) > MAX_TEXT:
+        raise EventError(f"{where} has {len(data):,} characters; {MAX_TEXT:,} at most")
     return data
+
+
+def _count(data: Sized, where: str) -> None:
+    if len(data) > MAX_ITEMS:
+        raise EventError(f"{where} has {len(data):,} entries; {MAX_ITEMS:,} at most")
 
 
 def _truth(data: object, where: str) -> bool:

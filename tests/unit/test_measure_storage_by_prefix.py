@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_memdash.measure.storage_by_prefix import StorageLedger
+from dask_memdash.measure.storage_by_prefix import StorageLedger, largest_rows
 from dask_memdash.model.event_parts import StorageRow
 
 
@@ -167,3 +167,14 @@ def test_the_rows_sum_to_the_totals_at_every_moment(changes):
         assert made.total == sum(real.values())
         assert made.claimed == sum(row.claimed for row in rows)
         assert all(min(row) >= 0 for row in rows)
+
+
+def test_of_too_many_prefixes_the_largest_stay_and_the_others_are_summed():
+    rows = {f"p{n}": StorageRow(1, n, 2 * n, n) for n in range(6)}
+    kept = largest_rows(rows, most=3)
+    assert kept == {
+        "p5": StorageRow(1, 5, 10, 5),
+        "p4": StorageRow(1, 4, 8, 4),
+        "(other prefixes)": StorageRow(4, 6, 12, 6),
+    }
+    assert largest_rows(rows) == rows

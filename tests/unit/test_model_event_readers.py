@@ -157,3 +157,17 @@ def test_what_is_in_mappings_and_tuples_becomes_plain():
     assert data["a"][0]["rss"] == 5
     assert data["b"] is None
     assert type(data["a"]) is list
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"rows": {f"p{n}": [1, 1, 0, 0] for n in range(2_001)}}, "2,001 entries"),
+        ({"notices": ["x"] * 2_001}, "2,001 entries"),
+        ({"notices": ["x" * 4_001]}, "4,001 characters"),
+        ({"rows": {"x" * 4_001: [1, 1, 0, 0]}}, "4,001 characters"),
+    ],
+)
+def test_what_is_larger_than_our_own_senders_send_is_refused_whole(change, wrong):
+    with pytest.raises(EventError, match=wrong):
+        from_dict(WorkerReported, {**REPORT, **change})

@@ -24,6 +24,7 @@ from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.errors import ConfigError, EventError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import SelfCost
+from dask_memdash.model.event_readers import shown
 from dask_memdash.model.events import (
     Event,
     Noticed,
@@ -266,7 +267,7 @@ class MemDash(SchedulerPlugin):
         """Take in what came with a worker's heartbeat."""
         where = f"worker {worker.address}"
         if not isinstance(data, Mapping) or data.get("protocol") != PROTOCOL:
-            raise EventError(f"{where} speaks another protocol: {str(data)[:80]}")
+            raise EventError(f"{where} speaks another protocol: {shown(data)}")
         if "reading" not in data:
             texts = tuple(str(text) for text in data.get("notices", ()))
             self._handle(Noticed(time.time(), where, texts))

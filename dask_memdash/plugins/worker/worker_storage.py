@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dask_memdash.measure.shared_memory import memory_owner
-from dask_memdash.measure.storage_by_prefix import StorageLedger
+from dask_memdash.measure.storage_by_prefix import StorageLedger, largest_rows
 from dask_memdash.plugins.keys import prefix_of
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class WorkerStorage:
         if self._rows_sent == self.ledger.version:
             return None
         self._rows_sent = self.ledger.version
-        return {prefix: list(row) for prefix, row in self.ledger.rows().items()}
+        rows = self.ledger.rows()
+        return {prefix: list(row) for prefix, row in largest_rows(rows).items()}
 
     def memory_owner(self, key: Any) -> str:
         """Say whose memory an output borrows, if it is in RAM and that can be told."""
