@@ -47,6 +47,7 @@ from dask_memdash.model.incidents import (
     IncidentLog,
     StoredAtDeath,
     WorkerRef,
+    owner_of,
     rank_suspects,
     with_attempts,
 )
@@ -338,7 +339,10 @@ class ClusterModel:
         """Keep the prefix that the worker gave to a task that the nanny sees too."""
         prefixes = {task.key: task.prefix for task in worker.executing}
         return tuple(
-            replace(task, prefix=prefixes[task.key]) if task.key in prefixes else task
+            replace(
+                task,
+                prefix=prefixes.get(task.key, owner_of(task.prefix, worker.actors)),
+            )
             for task in executing
         )
 

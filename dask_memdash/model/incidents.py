@@ -335,7 +335,7 @@ def rank_suspects(
         suspects.append(
             Suspect(
                 key=task.key,
-                prefix=info.prefix if info else _owner(task.prefix, actors),
+                prefix=info.prefix if info else owner_of(task.prefix, actors),
                 bytes=task.bytes,
                 peak=task.peak,
                 share=task.bytes / limit if limit and task.bytes is not None else None,
@@ -355,7 +355,7 @@ def rank_suspects(
     return tuple(sorted(suspects, key=lambda s: (-(s.bytes or 0), s.key)))
 
 
-def _owner(prefix: str, actors: Collection[str]) -> str:
+def owner_of(prefix: str, actors: Collection[str]) -> str:
     """Return the prefix of the actor whose method's call that is; else the same.
 
     Dask names a call ``<prefix of the actor>.<method>``.

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import T0, A, MiB, added, died, executing, info, removed, reported, row
+from builders import (
+    T0,
+    A,
+    MiB,
+    added,
+    died,
+    executing,
+    info,
+    removed,
+    reported,
+    row,
+    sampled,
+)
 
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
@@ -151,3 +163,14 @@ def test_a_silent_worker_that_the_kernel_killed_died_of_that():
 def test_a_worker_that_answered_and_was_asked_to_end_is_no_incident():
     _, incident = play(added(), removed(), died(asked=True))
     assert incident is None
+
+
+def test_a_nanny_that_sees_an_actors_method_run_makes_no_prefix_of_it():
+    call = executing("counter.add", prefix="counter.add")
+    model, _ = play(
+        added(),
+        reported(actors={"counter": ActorRow(1, 60 * MiB, 0)}),
+        sampled(executing=(call,)),
+    )
+    assert [task.prefix for task in model.processes.workers[A].executing] == ["counter"]
+    assert "counter.add" not in model.prefixes.by_name

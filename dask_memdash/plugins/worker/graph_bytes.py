@@ -11,6 +11,7 @@ Belongs to the worker's event loop.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Mapping
 from heapq import nlargest
@@ -261,7 +262,12 @@ def has_data(arguments: list[Any]) -> bool:
 
 
 def _is_data(argument: Any) -> bool:
-    kind = type(argument)
+    kind: Any = type(argument)
     if kind in (str, bytes, bytearray):
         return len(argument) > MAX_TEXT
+    return _is_of_data(kind)
+
+
+@functools.lru_cache(maxsize=256)
+def _is_of_data(kind: Any) -> bool:
     return hasattr(kind, "nbytes") or hasattr(kind, "memory_usage")

@@ -55,6 +55,7 @@ class KnownUnmanaged:
         self._actors = ActorState(worker.state)
         self._spill_room = SpillRoomWatch(worker)
         self._written = 0
+        self._rests_until = 0.0
         self._up = True
         self._weigh = metered(
             boundary.guarded(self._weigh_graph, "weighing arguments of tasks")
@@ -69,12 +70,12 @@ class KnownUnmanaged:
     def arrived(self, key: Any) -> None:
         """Take note of a task that has arrived, to be weighed soon."""
         if self._graph.arrived(key):
-            self._worker.loop.call_later(WEIGHED_AFTER, self._weigh)
+            self._weigh_later()
 
     def forgotten(self, key: Any) -> None:
         """Take note that a task is gone."""
         if self._graph.forgotten(key):
-            self._worker.loop.call_later(WEIGHED_AFTER, self._weigh)
+            self._weigh_later()
 
     def prefix_of(self, prefix: str) -> str:
         """Return the actor's own prefix for that of a call of its method."""
@@ -103,9 +104,14 @@ class KnownUnmanaged:
         if abs(total - self._written) > WRITE_STEP:
             self._written = total
             self._recorder.write_field("graph", total)
+        now = time.perf_counter()
+        self._rests_until = now + REST * (now - begun)
         if not done:
-            rest = REST * (time.perf_counter() - begun)
-            self._worker.loop.call_later(rest, self._weigh)
+            self._weigh_later()
+
+    def _weigh_later(self) -> None:
+        rest = self._rests_until - time.perf_counter()
+        self._worker.loop.call_later(max(WEIGHED_AFTER, rest), self._weigh)
 
     def _run_spec_of(self, key: Any) -> Any:
         task = self._worker.state.tasks.get(key)
