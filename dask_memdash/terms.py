@@ -431,7 +431,7 @@ LIMIT_VERDICTS = _table(
     ),
     Term(
         "too-low",
-        "lower than need be",
+        "lower than it could be",
         "The machine has memory that no worker may use.",
     ),
     Term(

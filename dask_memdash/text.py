@@ -178,10 +178,10 @@ def format_share(part: float | None, whole: float | None = 1.0) -> str:
 
 
 def format_factor(factor: float | None) -> str:
-    """Write how many times as much something is: "1.8 ×", "25 ×"."""
+    """Write how many times as much something is: "0.25 ×", "1.8 ×", "25 ×"."""
     if factor is None or not math.isfinite(factor):
         return UNKNOWN
-    return f"{_fixed(factor, 1 if factor < 9.95 else 0)} ×"
+    return f"{_fixed(factor, 2 if factor < 0.995 else 1 if factor < 9.95 else 0)} ×"
 
 
 def format_clock(instant: float | None) -> str:

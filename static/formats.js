@@ -135,7 +135,7 @@ window.memdash = (() => {
 
   /** Write how many times as much something is. */
   function factor(value) {
-    return known(value) ? `${fixed(value, value < 9.95 ? 1 : 0)} ×` : UNKNOWN;
+    return known(value) ? `${fixed(value, value < 0.995 ? 2 : value < 9.95 ? 1 : 0)} ×` : UNKNOWN;
   }
 
   /** Return the label of a row from a column of a chart's source. */

@@ -211,7 +211,10 @@ class OrderView(View):
         self.empty.write(empty=graph is None, asked=chosen)
         self.about.write(graph=graph)
         self.more.write(graph=graph)
-        self.figure.visible = bool(graph and graph["curve"]["position"])
+        # Without the size of any output there is nothing to draw.
+        self.figure.visible = bool(
+            graph and graph["minimum"] and graph["curve"]["position"]
+        )
         if graph is not None:
             self._draw_curves(graph)
             if self.shown.point is not None and self.clicked is None:

@@ -115,3 +115,11 @@ def test_a_hostile_name_is_one_harmless_line():
     assert text.plain(hostile) == "a�[31mred�� �� end"
     assert text.plain("größe – 5 µs…") == "größe – 5 µs…"
     assert text.plain("x" * 100, 10) == "xxxxxxxxx…"
+
+
+def test_factors_and_ties():
+    assert text.format_factor(0.04) == "0.04 ×"
+    assert text.format_factor(1.25) == "1.3 ×"
+    assert text.format_factor(25.4) == "25 ×"
+    assert text.format_factor(None) == "–"
+    assert text.format_bytes(1152 * 1024) == "1.13 MiB"

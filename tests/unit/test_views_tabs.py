@@ -163,6 +163,16 @@ def test_click_lists_what_was_held_there_and_for_whom():
     assert view.cursor.location == 500.0
 
 
+def test_graph_of_outputs_of_unknown_size_shows_no_figures():
+    store = ordered()
+    store.all_graphs[0] |= {"minimum": 0, "minimum_threads": 0}
+    view = view_of(OrderView, store, tab="order")
+    assert "not known yet" in view.about.pane.object
+    assert "0 B" not in view.about.pane.object
+    assert "What if" not in view.more.pane.object
+    assert not view.figure.visible
+
+
 def test_graph_that_is_not_known_is_said_to_be_so():
     view = view_of(OrderView, ordered(), tab="order", chosen="graph-99")
     assert "Graph graph-99 is not known" in view.empty.pane.object
@@ -175,7 +185,7 @@ def test_worst_limit_is_told_with_its_chain_and_the_change_to_make():
     said = view.about.pane.object
     assert "Start each worker with --memory-limit 5914MiB." in said
     assert said.index("MemTotal") < said.index("memory.max")
-    assert "the least" in said
+    assert "the lowest" in said
     chosen = store.all_limits[2]["address"]
     other = view_of(LimitsView, store, tab="limits", chosen=chosen)
     assert "This limit fits" in other.about.pane.object
