@@ -35,6 +35,9 @@ ENOUGH_OF_A_UNIT = 0.9
 KEY_IN_SENTENCE = 70
 KEY_IN_CELL = 28
 
+#: Characters of a key that travel between processes, and that are kept.
+KEY_KEPT = 1000
+
 
 def format_bytes(size: float | None) -> str:
     """Write a size, in binary units and with three significant digits.

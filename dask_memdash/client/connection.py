@@ -28,6 +28,7 @@ from dask_memdash.errors import (
 )
 from dask_memdash.links import page_link
 from dask_memdash.plugins.protocol import PROTOCOL
+from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,9 +53,6 @@ MAX_CHAIN = 100
 
 #: Incidents looked through for the task of an exception without a mark.
 MAX_SEARCHED = 50
-
-#: Characters of a key that incidents keep.
-KEY_SHOWN = 1000
 
 
 def connect(client: Client | None = None) -> Connection:
@@ -262,7 +260,7 @@ class Connection:
             )
         mark = getattr(killed, "memdash_incident", None)
         if mark is None:
-            return await self._search(str(killed.task)[:KEY_SHOWN])
+            return await self._search(str(killed.task)[:KEY_KEPT])
         scheduler, number = mark
         _, answer = await self._ask("cluster")
         if answer["scheduler"] != scheduler:

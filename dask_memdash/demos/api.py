@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dask_memdash.demos import DemoError
+from dask_memdash.terms import DEATHS
 
 #: Longest wait for one answer, in seconds.
 TIMEOUT = 20.0
@@ -27,9 +28,6 @@ PEAKS = (
     "baseline",
     "spilled",
 )
-
-#: What happens to a worker; the other kinds of incidents happen to tasks.
-DEATHS = ("terminated", "oom-killed", "killed", "crashed", "exited", "lost")
 
 
 class Api:

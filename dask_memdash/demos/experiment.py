@@ -15,9 +15,10 @@ from typing import Any
 from distributed import Client, Future
 
 from dask_memdash.demos import terminal
-from dask_memdash.demos.api import DEATHS, Api, deaths, verdict
+from dask_memdash.demos.api import Api, deaths, verdict
 from dask_memdash.demos.cluster import START_TIMEOUT, Running
 from dask_memdash.demos.progress import Progress, bar, progress
+from dask_memdash.terms import DEATHS
 from dask_memdash.text import count, format_duration
 
 #: How long the last reports of a death may take to arrive, in seconds.

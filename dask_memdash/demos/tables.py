@@ -10,10 +10,7 @@ from dask_memdash.demos import terminal
 from dask_memdash.demos.api import PEAKS
 from dask_memdash.demos.cluster import Plan
 from dask_memdash.demos.experiment import Result
-from dask_memdash.text import format_bytes, format_duration
-
-#: Shown where nothing is known, or nothing happened.
-NOTHING = "–"
+from dask_memdash.text import UNKNOWN, format_bytes, format_duration
 
 
 def outcomes(results: Sequence[Result]) -> str:
@@ -30,9 +27,9 @@ def outcomes(results: Sequence[Result]) -> str:
             format_duration(result.runtime),
             result.outcome,
             str(result.deaths),
-            result.cause or NOTHING,
+            result.cause or UNKNOWN,
         ]
-        rows.append([*row, case.seed[1] or NOTHING] if compared else row)
+        rows.append([*row, case.seed[1] or UNKNOWN] if compared else row)
     return terminal.table([*header, "in 2017"] if compared else header, rows)
 
 

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+#: The unit that limits are worked out in, in bytes.
+MiB = 2**20
+
 #: Kinds of :class:`Cap`, from the outside to the inside.
 KINDS = ("host", "cgroup", "batch", "rlimit")
 

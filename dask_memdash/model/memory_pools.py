@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dask_memdash.model.evidence import HostFacts
-from dask_memdash.model.limit_facts import Cap, LimitFacts
+from dask_memdash.model.limit_facts import Cap, LimitFacts, MiB
 from dask_memdash.model.processes import (
     Processes,
     ProcessKey,
@@ -23,8 +23,6 @@ from dask_memdash.model.processes import (
     WorkerState,
     same_machine,
 )
-
-MiB = 2**20
 
 #: Kind of the pool that is no cap: what the machine had available.
 AVAILABLE = "available"

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dask.utils import key_split
 
 from dask_memdash.boundary import boundary
-
-#: Characters of a key that travel with heartbeats.
-KEY_SHOWN = 1000
+from dask_memdash.text import KEY_KEPT
 
 
 def key_text(key: object) -> str:
@@ -21,7 +19,7 @@ def key_text(key: object) -> str:
 
 def prefix_of(key: object) -> str:
     """Return the name of a key's task prefix; never raises."""
-    return str(_split(key))[:KEY_SHOWN]
+    return str(_split(key))[:KEY_KEPT]
 
 
 # A key is made by the user, and so is what happens when it is printed.

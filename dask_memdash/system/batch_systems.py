@@ -11,10 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from dask_memdash.model.limit_facts import Cap
+from dask_memdash.model.limit_facts import Cap, MiB
 from dask_memdash.system.cgroups import V1_UNLIMITED, Skipped, read_text
-
-MiB = 2**20
 
 #: Variable that is set → the surroundings that it tells, most telling first.
 SIGNS = (

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 from dask_memdash.model.event_parts import Thresholds
 from dask_memdash.model.incidents import Incident
-from dask_memdash.model.limit_facts import Cap, LimitFacts, LiveFigures
+from dask_memdash.model.limit_facts import Cap, LimitFacts, LiveFigures, MiB
 from dask_memdash.model.memory_pools import (
     AVAILABLE,
     Machine,
     MemoryPool,
-    MiB,
     WorkerProcess,
 )
 from dask_memdash.text import format_bytes

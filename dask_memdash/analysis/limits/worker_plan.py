@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 from dask_memdash.analysis.limits.context import meets, option, whose
 from dask_memdash.analysis.limits.limit_environment import IN_MEMORY, SCRATCH_LITTLE
-from dask_memdash.model.limit_facts import Cap, LimitFacts
+from dask_memdash.model.limit_facts import Cap, LimitFacts, MiB
 from dask_memdash.text import count, format_bytes
-
-MiB = 2**20
 
 #: Dask's own pause threshold: tasks that run together should stay below it.
 PAUSE = 0.8

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dask_memdash.analysis.order.pack import PackError, RawTasks, pack
 from dask_memdash.model.graph_columns import GIVEN, LEFT, PINNED, GraphColumns
 from dask_memdash.model.graph_index import MAX_GROUPS
-from dask_memdash.plugins.keys import KEY_SHOWN
+from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
     from distributed.scheduler import TaskGroup, TaskState
@@ -58,7 +58,7 @@ class Copy:
         for name in dict.fromkeys(prefixes):
             if name not in numbers:
                 numbers[name] = len(numbers)
-                raw.prefixes.append(str(name)[:KEY_SHOWN])
+                raw.prefixes.append(str(name)[:KEY_KEPT])
         raw.prefix.extend(array("I", [numbers[name] for name in prefixes]))
         dependencies = list(map(_dependencies, tasks))
         raw.degrees.extend(array("I", list(map(len, dependencies))))

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from dask_memdash.boundary import boundary
 from dask_memdash.model.event_parts import TaskInputs
 from dask_memdash.model.events import Event, WorkerLeaving
-from dask_memdash.plugins.keys import KEY_SHOWN
 from dask_memdash.plugins.scheduler.storage_scan import look_at
 from dask_memdash.plugins.scheduler.translate import MAX_ASSIGNED, task_info
 from dask_memdash.plugins.worker.graph_bytes import SentTasks
+from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, TaskState, WorkerState
@@ -179,4 +179,4 @@ def inputs_of(task: TaskState, worker: WorkerState) -> TaskInputs:
 
 
 def _prefix(task: TaskState) -> str:
-    return str(task.prefix.name)[:KEY_SHOWN]
+    return str(task.prefix.name)[:KEY_KEPT]

@@ -31,7 +31,8 @@ from dask_memdash.model.events import (
     WorkerTimedOut,
 )
 from dask_memdash.model.evidence import MAX_PREFIXES
-from dask_memdash.plugins.keys import KEY_SHOWN, key_text
+from dask_memdash.plugins.keys import key_text
+from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, TaskState, WorkerState
@@ -56,7 +57,7 @@ MAX_TIME = 1e11
 def task_info(task: TaskState) -> TaskInfo:
     """Describe a task as the scheduler knows it."""
     return TaskInfo(
-        key=key_text(task.key)[:KEY_SHOWN],
+        key=key_text(task.key)[:KEY_KEPT],
         prefix=str(task.prefix.name),
         group=str(task.group.name),
         priority=priority_of(task),
@@ -138,7 +139,7 @@ def _by_prefix(tasks: Iterable[TaskState]) -> dict[str, tuple[int, int]]:
     """Count outputs, and sum their bytes, by prefix: those that are largest."""
     sums: dict[str, tuple[int, int]] = {}
     for task in tasks:
-        name = str(task.prefix.name)[:KEY_SHOWN]
+        name = str(task.prefix.name)[:KEY_KEPT]
         count, size = sums.get(name, (0, 0))
         sums[name] = (count + 1, size + task.nbytes)
     largest = heapq.nlargest(MAX_PREFIXES, sums.items(), key=lambda item: item[1][1])
@@ -289,7 +290,7 @@ def trouble(
     data = {**message, "time": time, "address": message.get("worker")}
     if message.get("action") == "spill-failed":
         return from_dict(SpillFailed, data)
-    key = str(message.get("key"))[:KEY_SHOWN]
+    key = str(message.get("key"))[:KEY_KEPT]
     known, _ = find_tasks(scheduler, [(key, "")])
     task = {"key": key, "prefix": message.get("prefix"), "group": "", "priority": None}
     event = from_dict(MemoryErrorRaised, {**data, "task": task})

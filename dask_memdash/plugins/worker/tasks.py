@@ -30,7 +30,8 @@ from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.shared_process import SharedProcess
 from dask_memdash.measure.uncounted import Uncounted
 from dask_memdash.model.event_parts import Executing, Finished
-from dask_memdash.plugins.keys import KEY_SHOWN, key_text, prefix_of
+from dask_memdash.plugins.keys import key_text, prefix_of
+from dask_memdash.text import KEY_KEPT
 
 #: How long a reading of the RSS serves, in seconds: for tasks that are counted (one
 #: costs more than a tiny task does, whose growth is nothing to speak of), and where
@@ -233,7 +234,7 @@ class RunningTasks:
     def _new(self, key: Any, ident: int, begin: float, method: str) -> RunningTask:
         """Take a slot for a task that begins."""
         if type(key) is str:  # the usual case, in which nothing can go wrong
-            text, prefix = key, key_split(key)[:KEY_SHOWN]
+            text, prefix = key, key_split(key)[:KEY_KEPT]
         else:
             text, prefix = key_text(key), prefix_of(key)
         rss = self._read_rss()
@@ -297,7 +298,7 @@ class RunningTasks:
             held, peak, error = self._recorder.counters(task.slot)
             error = max(error, self._uncounted.error_of(task))
         return Executing(
-            key=task.text[:KEY_SHOWN],
+            key=task.text[:KEY_KEPT],
             digest=key_digest(task.text).hex() if is_cut(task.text) else "",
             prefix=task.prefix,
             thread=task.thread or None,

@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.boundary import boundary
-from dask_memdash.plugins.keys import KEY_SHOWN, key_text, prefix_of
+from dask_memdash.plugins.keys import key_text, prefix_of
 from dask_memdash.plugins.shims import TOPIC
+from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -124,7 +125,7 @@ class ErrorWatch:
         )
 
     def _send(self, action: str, key: Any, values: dict[str, Any]) -> None:
-        text = "" if key is None else key_text(key)[:KEY_SHOWN]
+        text = "" if key is None else key_text(key)[:KEY_KEPT]
         prefix = "" if key is None else prefix_of(key)
         self._worker.log_event(
             TOPIC, {"action": action, "key": text, "prefix": prefix, **values}
