@@ -245,3 +245,11 @@ def test_oldest_supported_version_is_the_same_everywhere() -> None:
     )
     assert f"OLDEST := {required}\n" in (REPOSITORY / "Makefile").read_text()
     assert required in (REPOSITORY / "README.md").read_text()
+
+
+def test_the_tally_is_built_under_the_name_that_it_is_loaded_by() -> None:
+    setup = (REPOSITORY / "setup.py").read_text()
+    loader = (REPOSITORY / "dask_memdash/measure/tally.py").read_text()
+    built = re.findall(r'"(dask_memdash\.[\w.]*_tally)"', setup)
+    loaded = re.findall(r'import_module\("([\w.]+)"\)', loader)
+    assert built == loaded == ["dask_memdash.measure._tally"]

@@ -1,5 +1,7 @@
 """What travels to other machines: source that needs nothing until it is set up."""
 
+import ast
+import importlib
 import pickle
 import subprocess
 import sys
@@ -172,3 +174,20 @@ def test_memdash_refuses_an_override_where_it_is_made():
         MemDash(page__refresh="soon")
     with pytest.raises(ConfigError, match=r"memdash\.nonsense is 1"):
         MemDash(nonsense=1)
+
+
+@pytest.mark.parametrize(
+    "source", ["WORKER_SOURCE", "NANNY_SOURCE", "SCHEDULER_SOURCE"]
+)
+def test_all_that_the_source_imports_of_the_package_is_where_it_says(source):
+    """A module that moves takes its name along here too."""
+    imported = [
+        (node.module, alias.name)
+        for node in ast.walk(ast.parse(getattr(shims, source)))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if node.module.startswith("dask_memdash.")
+    ]
+    assert imported
+    for module, name in imported:
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
