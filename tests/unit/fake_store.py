@@ -1,8 +1,16 @@
-"""A store made up for tests of views and web: no cluster, every state at hand."""
+"""What views and web show in tests: a store whose answers tests may edit.
+
+The answers are the real store's, of clusters that were told to the real model in events
+(:mod:`stories`).  Graphs and audits of limits are written out.
+"""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
+
+import stories
+from stories import NOW, MiB
 
 from dask_memdash.errors import (
     UnknownGraphError,
@@ -22,13 +30,11 @@ from dask_memdash.store.base import (
     Prefix,
     PrefixDetails,
     PrefixTotals,
-    SelfCost,
     SizeBin,
     Worker,
 )
+from dask_memdash.store.live import LiveStore
 
-MiB = 2**20
-NOW = 1_760_000_000.0
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">$$x^2$$@{address}"
 
 PARTS = ("managed", "transfer", "executing", "retained", "baseline")
@@ -62,113 +68,51 @@ def no_breakdown() -> Breakdown:
     return dict.fromkeys(breakdown(0, 0, 0, 0, 0), None)  # type: ignore[return-value]
 
 
-def self_cost(cpu: float = 0.004, **values: Any) -> SelfCost:
-    """Make what MemDash costs at one kind of place: little."""
-    known: dict[str, Any] = {
-        "cpu": cpu,
-        "cpu_max": cpu,
-        "bytes": 3 * MiB,
-        "held_back": 0,
-    }
+def worker(number: int, **values: Any) -> Worker:
+    """Return a worker of 1 GiB with all parts in it; `values` stand in for its own."""
+    (known,) = deepcopy(stories.one(number).workers())
     return {**known, **values}  # type: ignore[typeddict-item]
 
 
 def task(key: str = "('sum', 0)", prefix: str = "sum", **values: Any) -> ExecutingTask:
-    """Make a task that is running."""
-    known: dict[str, Any] = {
-        "key": key,
-        "prefix": prefix,
-        "thread": 1,
-        "seconds": 3.5,
-        "bytes": 90 * MiB,
-        "peak": 120 * MiB,
-        "method": "estimated",
-        "error": 4 * MiB,
-    }
+    """Return a task that is running."""
+    known = {**worker(1)["executing_tasks"][0], "key": key, "prefix": prefix}
     return {**known, **values}  # type: ignore[typeddict-item]
 
 
-def worker(number: int, **values: Any) -> Worker:
-    """Make a worker of 1 GiB with all parts in it."""
-    limit = 1024 * MiB
-    wobble = (number * 37) % 11 * 14 * MiB
-    known: dict[str, Any] = {
-        "address": f"tcp://10.0.0.{number}:4000",
-        "name": f"worker-{number}",
-        "host": f"10.0.0.{number}",
-        "pid": 1000 + number,
-        "nthreads": 2,
-        "status": "running",
-        "last_seen": NOW,
-        "limit": limit,
-        "thresholds": {
-            "target": int(limit * 0.6),
-            "spill": int(limit * 0.7),
-            "pause": int(limit * 0.8),
-            "terminate": int(limit * 0.95),
-        },
-        "breakdown": breakdown(
-            250 * MiB + wobble,
-            40 * MiB,
-            180 * MiB + wobble // 2,
-            60 * MiB,
-            110 * MiB,
-            spilled=200 * MiB if number % 2 else 0,
-        ),
-        "shares_process_with": 0,
-        "transfer": {"incoming": 20 * MiB, "outgoing": 20 * MiB, "shuffle": None},
-        "executing_tasks": [task(f"('sum', {number})")],
-        "method": "estimated",
-        "degraded": [],
-        "self_cost": {
-            "worker": self_cost(0.003),
-            "nanny": self_cost(0.002, bytes=None),
-        },
-    }
-    return {**known, **values}  # type: ignore[typeddict-item]
+def task_history(
+    key: str = "('sum', 0)", prefix: str = "sum", **values: Any
+) -> PastTask:
+    """Return a task that was seen to run."""
+    known = stories.busy().task_history(stories.address(1))[0]
+    return {**known, "key": key, "prefix": prefix, **values}  # type: ignore[typeddict-item]
 
 
 def prefix(name: str, managed: int, executing: int = 0, **storage: Any) -> Prefix:
-    """Make a prefix that stores and executes this much, in bytes."""
-    return {
-        "prefix": name,
-        "storage": {
-            "managed": managed,
-            "managed_claimed": managed,
-            "replicas": 0,
-            "spilled": 0,
-            "spilled_disk": 0,
-            "pinned": 0,
-            "awaited": managed // 2,
-            "count": 12,
-            "output_bytes": {
-                "min": MiB,
-                "p50": 8 * MiB,
-                "p95": 9 * MiB,
-                "max": 9 * MiB,
-            },
-            "awaited_by": [{"prefix": "sum", "bytes": managed // 2}],
-            "sizeof": {
-                "count": 40,
-                "believed": 8 * MiB,
-                "measured": 8 * MiB,
-                "ratio": 1.0,
-                "flag": "",
-                "because": "",
-            },
-            **storage,
-        },
-        "execution": {
-            "executing": executing,
-            "running": 2 if executing else 0,
-            "finished": 40,
-            "peak": {"p50": 60 * MiB, "p95": 140 * MiB, "max": 150 * MiB},
-            "method": "estimated",
-            "error": 6 * MiB,
-            "unseen": {"native": 0, "arrow": 0, "untouched": 0, "small": 0},
-            "leak": {"bytes": 0, "per_task": 0},
-        },
-    }
+    """Return a prefix that stores and executes this much, in bytes."""
+    known = deepcopy(stories.busy().prefix("rechunk-split"))
+    del known["output_bins"]  # type: ignore[misc]
+    known["prefix"] = name
+    known["storage"].update(managed=managed, managed_claimed=managed, **storage)  # type: ignore[typeddict-item]
+    known["execution"].update(executing=executing, running=2 if executing else 0)
+    return known
+
+
+def incident(number: int, kind: str = "terminated", **values: Any) -> dict[str, Any]:
+    """Return an incident in full, with one suspect."""
+    time = NOW - 60 + 10 * number
+    known = deepcopy(stories.after_incident().incident("4"))
+    known["timeline"]["time"] = [time - 30 + i for i in range(31)]
+    known["worker"] = {"name": f"worker-{number}", "host": f"10.0.0.{number}"}
+    known["worker"].update(stories.identity(number))
+    return {**known, "id": str(number), "time": time, "kind": kind, **values}
+
+
+def given_up(number: int, attempts: list[str], **values: Any) -> dict[str, Any]:
+    """Return an incident in which a task was given up after these deaths."""
+    known = deepcopy(stories.after_incident().incident("5"))
+    time = NOW - 60 + 10 * number
+    return {**known, "id": str(number), "time": time, "attempts": attempts, **values}
 
 
 def audit(number: int, **values: Any) -> LimitAudit:
@@ -256,119 +200,6 @@ def limit_finding(verdict: str = "too-high", severity: str = "bad") -> dict[str,
         "advice": "Start each worker with --memory-limit 5914MiB.",
         "numbers": {"siblings": 29_850_022_707, "available": 24_803_436_134},
     }
-
-
-def task_history(
-    key: str = "('sum', 0)", prefix: str = "sum", **values: Any
-) -> PastTask:
-    """Make a task that was seen to run."""
-    known: dict[str, Any] = {
-        "key": key,
-        "prefix": prefix,
-        "thread": 1,
-        "start": NOW - 10,
-        "seen": NOW - 4,
-        "running": False,
-        "peak": 120 * MiB,
-        "method": "estimated",
-    }
-    return {**known, **values}  # type: ignore[typeddict-item]
-
-
-def incident(number: int, kind: str = "terminated", **values: Any) -> dict[str, Any]:
-    """Make an incident in full, with one suspect."""
-    time = NOW - 60 + 10 * number
-    death = {
-        "id": str(number),
-        "time": time,
-        "until": None,
-        "kind": kind,
-        "worker": {
-            "address": f"tcp://10.0.0.{number}:4000",
-            "name": f"worker-{number}",
-            "host": f"10.0.0.{number}",
-            "pid": 1000 + number,
-        },
-        "exit": {"code": None, "signal": 15, "by": "nanny"},
-        "limit": 1024 * MiB,
-        "breakdown": breakdown(700 * MiB, 0, 200 * MiB, 0, 90 * MiB, spilled=64 * MiB),
-        "diagnosis": {
-            "cause": "unknown",
-            "confidence": 0.0,
-            "responsible": {"prefix": "rechunk-split", "key": None},
-            "text": "The nanny terminated the worker at 97 % of its limit.",
-            "advice": [],
-        },
-        "evidence": "flight-recorder",
-        "settled": True,
-        "suspects": [
-            {
-                "key": "('rechunk-split-abc', 37)",
-                "prefix": "rechunk-split",
-                "bytes": 200 * MiB,
-                "peak": 240 * MiB,
-                "share": 0.195,
-                "seconds": 12.0,
-                "thread": 7,
-                "priority": [0, 1, 37],
-                "order_position": 37,
-                "order_total": 1210,
-                "attempts": [],
-                "method": "estimated",
-            }
-        ],
-        "innocent": {"count": 2, "keys": ["('sum', 1)", "('sum', 2)"]},
-        "storage": [
-            {
-                "prefix": "random_sample",
-                "managed": 700 * MiB,
-                "spilled": 64 * MiB,
-                "count": 90,
-                "because": None,
-            }
-        ],
-        "findings": [],
-        "cost": {"keys_lost": 90, "bytes_lost": 764 * MiB, "seconds_recomputed": None},
-        "timeline": {
-            "time": [time - 30 + i for i in range(31)],
-            "process": [(300 + 23 * i) * MiB for i in range(31)],
-        },
-    }
-    return {**death, **values}
-
-
-def given_up(number: int, attempts: list[str], **values: Any) -> dict[str, Any]:
-    """Make an incident in which a task was given up after these deaths."""
-    return incident(
-        number,
-        "killed-worker",
-        worker=None,
-        exit=None,
-        limit=None,
-        breakdown=None,
-        evidence="scheduler",
-        suspects=[],
-        storage=[],
-        timeline={"time": [], "process": []},
-        innocent={"count": 0, "keys": []},
-        cost={"keys_lost": None, "bytes_lost": None, "seconds_recomputed": None},
-        diagnosis={
-            "cause": "unknown",
-            "confidence": 0.0,
-            "responsible": {"prefix": "rechunk-split", "key": "('rechunk-split', 37)"},
-            "text": "Dask gave the task up: its worker died 4 times while it ran.",
-            "advice": [],
-        },
-        task={
-            "key": "('rechunk-split', 37)",
-            "prefix": "rechunk-split",
-            "priority": [0, 1, 37],
-            "order_position": 37,
-            "order_total": 1210,
-        },
-        attempts=attempts,
-        **values,
-    )
 
 
 def graph(number: int, **values: Any) -> Graph:
@@ -506,11 +337,7 @@ class FakeStore:
             "n_incidents": len(self.all_incidents),
             "limit": sum(known_limits) if complete else None,
             "breakdown": total,
-            "self_cost": {
-                "scheduler": self_cost(0.006),
-                "workers": self_cost(0.003),
-                "nannies": self_cost(0.002, bytes=None),
-            },
+            "self_cost": stories.busy().cluster()["self_cost"],
             "degraded": list(self.degraded),  # type: ignore[arg-type]
         }
 
@@ -630,61 +457,44 @@ class FakeStore:
 
 
 def empty() -> FakeStore:
-    """Make the store of a cluster without workers."""
+    """Return the store of a cluster without workers."""
     return FakeStore()
 
 
-def busy(workers: int = 4) -> FakeStore:
-    """Make the store of a cluster that computes."""
+def told(live: LiveStore) -> FakeStore:
+    """Return a store that answers as another does, until a test edits it."""
     store = FakeStore()
-    store.all_workers = [worker(number) for number in range(1, workers + 1)]
-    if workers > 2:
-        store.all_workers[2]["status"] = "paused"
-    store.all_prefixes = [
-        prefix("random_sample", 700 * MiB, spilled=300 * MiB),
-        prefix("rechunk-split", 400 * MiB, 240 * MiB),
-        prefix("getitem", 90 * MiB, 20 * MiB),
-        prefix("sum", MiB, 480 * MiB),
+    store.all_workers = deepcopy(live.workers())
+    store.all_prefixes = deepcopy(live.prefixes())
+    store.all_departed = deepcopy(live.departed())
+    store.all_incidents = [
+        deepcopy(live.incident(known["id"])) for known in live.incidents()
     ]
+    store.degraded = deepcopy(live.cluster()["degraded"])  # type: ignore[assignment]
+    columns: Any = live.history()
+    points = len(columns["time"])
+    nothing: Any = no_breakdown()
     store.points = [
-        breakdown(
-            (300 + 8 * i % 900) * MiB,
-            (i * i) % 190 * MiB,
-            (i * 13) % 500 * MiB,
-            (200 + i % 40) * MiB,
-            440 * MiB,
-            spilled=max(0, i - 70) * 6 * MiB,
-        )
-        for i in range(1, 120)
+        {**nothing, **{name: columns[name][i] for name in columns if name != "time"}}
+        for i in range(points)
     ]
-    store.all_ran = [
-        task_history(
-            f"('sum', {i})",
-            thread=i % 2,
-            start=NOW - 110 + 4 * i,
-            seen=NOW - 104 + 4 * i,
-        )
-        for i in range(26)
-    ]
-    store.all_ran[-1]["running"] = True
-    store.output_bins = [
-        {"low": 0, "high": 1, "count": 5},
-        {"low": 8 * MiB, "high": 9 * MiB, "count": 30},
-        {"low": 9 * MiB, "high": 10 * MiB, "count": 2},
-    ]
+    if store.all_workers:
+        store.all_ran = deepcopy(live.task_history(store.all_workers[0]["address"]))
+    if store.all_prefixes:
+        name = store.all_prefixes[0]["prefix"]
+        store.output_bins = deepcopy(live.prefix(name)["output_bins"])
     return store
 
 
+def busy(workers: int = 4) -> FakeStore:
+    """Return the store of a cluster that computes."""
+    return told(stories.busy(workers))
+
+
 def after_incident() -> FakeStore:
-    """Make the store of a cluster that lost workers and gave a task up."""
+    """Return the store of a cluster that lost workers and gave a task up."""
     store = busy()
-    store.all_incidents = [
-        given_up(5, ["1", "2", "4"]),
-        incident(4),
-        incident(3, "paused", until=NOW - 12, exit=None, suspects=[], timeline={}),
-        incident(2, "oom-killed", exit={"code": None, "signal": 9, "by": "kernel"}),
-        incident(1),
-    ]
+    store.all_incidents = told(stories.after_incident()).all_incidents
     return store
 
 
@@ -795,24 +605,13 @@ def with_graphs() -> FakeStore:
 
 
 def shared_process() -> FakeStore:
-    """Make the store of a cluster of threads: three workers, one process."""
-    store = busy(3)
-    for known in store.all_workers:
-        known.update(host="127.0.0.1", pid=4242, shares_process_with=2)
-        known["breakdown"] = store.all_workers[0]["breakdown"]
-    return store
+    """Return the store of a cluster of threads: three workers, one process."""
+    return told(stories.shared_process())
 
 
 def degraded() -> FakeStore:
-    """Make the store of a cluster that MemDash sees only in part."""
-    store = busy()
-    text = "dask_memdash is not installed there, so its tasks are not seen."
-    store.degraded = [
-        {"where": f"worker tcp://10.0.0.{i}:4000", "text": text, "since": NOW}
-        for i in range(1, 8)
-    ]
-    store.all_workers[0]["breakdown"] = no_breakdown()
-    return store
+    """Return the store of a cluster that MemDash sees only in part."""
+    return told(stories.degraded())
 
 
 def hostile() -> FakeStore:

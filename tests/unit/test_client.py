@@ -59,7 +59,7 @@ def served(store):
     return lambda path: answered(*ask(store, path, {}))
 
 
-def killed(mark=None, task="('rechunk-split', 37)"):
+def killed(mark=None, task="('rechunk-split-abc', 37)"):
     error = KilledWorker(task, None, 3)
     if mark is not None:
         error.memdash_incident = mark

@@ -16,6 +16,13 @@ KNOWN = {
     "text": "Worker 0 died of load-7.",
     "advice": ["Use blocks of at most 120 MB.", "Or one thread per worker."],
 }
+UNSURE = {
+    "cause": "unknown",
+    "confidence": 0.0,
+    "responsible": {"prefix": None, "key": None},
+    "text": "The nanny terminated the worker at 97 % of its limit.",
+    "advice": [],
+}
 FINDINGS = [
     {
         "cause": "task-too-large",
@@ -107,7 +114,7 @@ def test_a_killed_worker_shows_its_deaths_and_the_cause_that_is_most_certain():
         incident(1, diagnosis=KNOWN, findings=FINDINGS),
         incident(2, "oom-killed", diagnosis=unsure, suspects=[]),
     ]
-    told = Explanation(given_up(5, ["1", "2"]), deaths)
+    told = Explanation(given_up(5, ["1", "2"], diagnosis=UNSURE), deaths)
     assert (told.id, told.kind) == ("5", "killed-worker")
     assert (told.cause, told.confidence) == ("task-too-large", 0.93)
     assert told.advice == ["Use blocks of at most 120 MB.", "Or one thread per worker."]
@@ -131,7 +138,7 @@ def test_a_killed_workers_own_cause_goes_before_those_of_its_deaths():
 
 
 def test_without_a_cause_it_says_so():
-    told = Explanation(incident(4))
+    told = Explanation(incident(4, diagnosis=UNSURE))
     assert (told.cause, told.confidence, told.advice) == ("unknown", 0.0, [])
     assert "Cause: unknown. There is not enough evidence to name a cause." in str(told)
     assert "Page:" not in str(told)
@@ -245,7 +252,8 @@ def test_nothing_hostile_gets_out_of_the_html(kind):
 def test_prose_is_broken_into_lines_and_addresses_are_not():
     advice = ["Make its chunks smaller, three times at least. " * 10]
     page = "http://host/" + "x" * 200
-    told = Explanation(incident(4, diagnosis={**KNOWN, "advice": advice}), page=page)
+    death = incident(4, diagnosis={**KNOWN, "advice": advice}, suspects=[])
+    told = Explanation(death, page=page)
     lines = str(told).splitlines()
     assert lines[-1] == f"Page: {page}"
     assert max(map(len, lines[:-1])) <= 100

@@ -73,7 +73,11 @@ def test_tasks_stand_in_lanes_by_thread_until_they_were_last_seen():
 
 
 def test_empty_outputs_stand_apart_and_are_said_in_words():
-    bins = fake_store.busy().output_bins
+    bins = [
+        {"low": 0, "high": 1, "count": 5},
+        {"low": 8 * MiB, "high": 9 * MiB, "count": 30},
+        {"low": 9 * MiB, "high": 10 * MiB, "count": 2},
+    ]
     data = tasks_tab.distribution(bins)
     assert data["at"] == [-2, 0, 1]
     assert data["count"] == [5, 30, 2]
@@ -99,7 +103,7 @@ def test_prefix_without_outputs_says_so():
 
 def test_estimated_peaks_are_drawn_with_their_error_and_audits_are_told():
     store = fake_store.busy()
-    known = store.all_prefixes[3]
+    known = store.all_prefixes[2]
     known["storage"]["sizeof"] = {
         "count": 40,
         "believed": 8 * MiB,
@@ -113,7 +117,7 @@ def test_estimated_peaks_are_drawn_with_their_error_and_audits_are_told():
     said = view.about.pane.object
     assert said.count("md-whisker") == 3
     assert "± 6 MiB" in said
-    assert "120 MiB" in said, "projected: two tasks of 60 MiB"
+    assert "240 MiB" in said, "projected: four tasks of 60 MiB"
     assert "<strong>too light</strong>" in said
     assert "memory maps" in said
     assert "1 MiB by each task, 70 MiB in all" in said

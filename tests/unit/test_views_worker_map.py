@@ -34,7 +34,7 @@ def test_grid_has_room_for_every_worker(number, expected):
 
 def test_cells_stand_in_the_order_of_names_from_the_top_left():
     cells = worker_map.cells(processes(fake_store.busy(100).all_workers))
-    assert cells["name"][:2] == ["worker-1", "worker-2"]
+    assert cells["name"][:2] == ["worker-1", "worker-10"]
     assert (cells["column"][41], cells["row"][41]) == (1, 1)
     assert cells["link"][0] == "worker-tcp%3A%2F%2F10.0.0.1%3A4000"
 
