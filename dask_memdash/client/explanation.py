@@ -307,6 +307,10 @@ def _cost(incidents: Iterable[Mapping[str, Any]]) -> str:
         parts.append(f"{format_duration(again)} of work to repeat")
     if away:
         parts.append(f"a worker was back after {format_duration(max(away))}")
+    closed = [c for cost in costs if (c := cost.get("nanny_closed_after")) is not None]
+    if closed:
+        after = format_duration(max(closed))
+        parts.append(f"no worker came back: its nanny was closed after {after}")
     return ", ".join(parts)
 
 

@@ -205,6 +205,11 @@ class Incident:
         return None if self.back is None else max(0.0, self.back - self.time)
 
     @property
+    def nanny_closed_after(self) -> float | None:
+        """How long its nanny waited for another worker and then closed, in seconds."""
+        return None if self.given_up is None else max(0.0, self.given_up - self.time)
+
+    @property
     def innocent(self) -> tuple[TaskInfo, ...]:
         """Tasks that were assigned and not executing, the first of them."""
         guilty = {suspect.key for suspect in self.suspects}

@@ -143,6 +143,7 @@ class IncidentReader:
                 "bytes_lost": incident.bytes_lost,
                 "seconds_recomputed": incident.seconds_lost,
                 "seconds_away": incident.seconds_away,
+                "nanny_closed_after": incident.nanny_closed_after,
             },
             "timeline": {
                 "time": [time for time, _ in incident.timeline],

@@ -125,6 +125,58 @@ def test_a_task_that_ends_its_worker_is_the_suspect(
     assert len(session.api.deaths()) == 2
 
 
+def burst_and_die(_: int) -> None:
+    """Take 120 MB and be gone, as if the kernel had killed the worker for it."""
+    block = np.ones(15_000_000)
+    os.kill(os.getpid(), signal.SIGKILL)
+    block.sum()
+
+
+def test_a_first_worker_that_dies_in_its_first_task_is_explained(start):
+    # its nanny does not know it to be there yet, and closes
+    session = start(n_workers=0)
+    session.cluster.scheduler.allowed_failures = 0
+    future = session.client.submit(burst_and_die, 0, key="burst")
+    session.cluster.scale(1)
+    with pytest.raises(KilledWorker):
+        future.result(timeout=60)
+    death = session.api.wait_for_death("killed")
+    assert death["evidence"] == "flight-recorder"
+    assert [suspect["key"] for suspect in death["suspects"]] == ["burst"]
+    assert death["suspects"][0]["bytes"] == pytest.approx(120_000_000, rel=0.01)
+    assert len([i for i in session.api.deaths() if i["kind"] != "killed-worker"]) == 1
+
+
+def test_workers_that_die_in_their_first_task_one_after_the_other_are_explained(start):
+    session = start(n_workers=1)
+    future = session.client.submit(burst_and_die, 0, key="burst")
+    with pytest.raises(KilledWorker):
+        future.result(timeout=120)
+    session.api.wait_for_death("killed", 4)
+    deaths = [i for i in session.api.deaths() if i["kind"] != "killed-worker"]
+    assert [death["evidence"] for death in deaths] == ["flight-recorder"] * 4
+    assert len({death["worker"]["pid"] for death in deaths}) == 4
+    for death in deaths:
+        suspects = session.api(f"incidents/{death['id']}")["suspects"]
+        assert [suspect["key"] for suspect in suspects] == ["burst"]
+
+
+def test_a_worker_that_dies_before_it_has_joined_is_an_incident(start):
+    session = start(n_workers=1)
+    pid = pid_of(session, session.addresses()[0])
+    preload = "import os\nos._exit(5)\n"
+    (nanny,) = session.cluster.workers.values()
+    nanny.preload = [preload]
+    nanny.process.worker_kwargs["preload"] = [preload]
+    nanny.process.worker_kwargs["preload_argv"] = [[]]
+    os.kill(pid, signal.SIGKILL)
+    death = session.api.wait_for_death("exited")
+    assert death["exit"] == {"code": 5, "signal": None, "by": "unknown"}
+    assert death["worker"]["name"] == "0"
+    assert death["worker"]["pid"] not in (0, pid)
+    assert session.api.wait_for_death("killed")["worker"]["pid"] == pid
+
+
 def test_an_idle_worker_killed_from_outside_has_no_suspects(start):
     session = start()
     address = session.addresses()[0]

@@ -128,6 +128,7 @@ def test_a_nanny_that_closes_before_a_worker_is_back_makes_no_second_incident(mo
     feed(model, from_nanny(101, address="", asked=True, time=T + 30))
     incident = only(model)
     assert (incident.kind, incident.given_up) == ("killed", T + 30)
+    assert incident.nanny_closed_after == T + 30 - incident.time
 
 
 def test_a_report_and_then_the_removal_are_one_incident(model):

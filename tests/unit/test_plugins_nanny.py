@@ -2,12 +2,15 @@
 
 import asyncio
 import itertools
+import os
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from dask_memdash import config
+from dask_memdash.flight.files import recorder_path
+from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.model.events import DeathReported
 from dask_memdash.plugins.nanny import probe as module
 from dask_memdash.plugins.nanny import reporting, watching
@@ -72,7 +75,11 @@ def nanny(monkeypatch, oom):
             status=SimpleNamespace(name="running"),
         ),
         status=SimpleNamespace(name="running"),
-        memory_manager=SimpleNamespace(_last_terminated_pid=-1),
+        memory_manager=SimpleNamespace(
+            _last_terminated_pid=-1,
+            memory_limit=500_000_000,
+            memory_terminate_fraction=0.95,
+        ),
         address_safe="tcp://nanny:1",
         name="seven",
         scheduler=Scheduler(),
@@ -137,6 +144,46 @@ def test_a_worker_that_the_nanny_terminated_was_ended_by_it(probe, nanny, oom):
     nanny.memory_manager._last_terminated_pid = nanny.process.process.pid
     oom.count += 1
     assert death(probe, nanny, -15)["by"] == "nanny"
+
+
+@pytest.fixture
+def recorder(nanny, tmp_path, monkeypatch):
+    """Return the recorder of a worker that was last seen with 70 MB."""
+    nanny.process.process.pid = os.getpid()
+    made = FlightRecorder(4, "tcp://b:1", str(tmp_path))
+    path = recorder_path(os.getpid(), os.getpid(), str(tmp_path))
+    made.path.rename(path)
+    made.path = path
+    monkeypatch.setattr(watching.WorkerWatch, "tick", lambda *arguments: None)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "fraction", "terminated", "rss"),
+    [
+        (500_000_000, 0.95, True, 475_000_000),
+        (500_000_000, 0.95, False, 70_000_000),
+        (50_000_000, 0.95, True, 70_000_000),
+        (None, 0.95, True, 70_000_000),
+        (500_000_000, False, True, 70_000_000),
+    ],
+)
+def test_what_the_nanny_terminated_had_at_least_what_it_terminates_for(
+    nanny, recorder, tmp_path, limit, fraction, terminated, rss
+):
+    recorder.write_reading({"time": T, "rss": 70_000_000})
+    settings = config.load({"recorder.directory": str(tmp_path)})
+    probe = NannyProbe(settings)
+    probe.setup(nanny)
+    probe._look(T)
+    probe._watched.watch.samples.append((T, 70_000_000))
+    manager = nanny.memory_manager
+    manager.memory_limit, manager.memory_terminate_fraction = limit, fraction
+    manager._last_terminated_pid = os.getpid() if terminated else -1
+    message = death(probe, nanny, -15)
+    assert message["reading"]["rss"] == rss
+    assert message["address"] == "tcp://b:1", "the recorder's word, not the nanny's"
 
 
 def test_a_kill_that_the_kernel_has_counted_was_its_own(probe, nanny, oom):

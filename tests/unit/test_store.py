@@ -522,6 +522,7 @@ def test_a_death_is_told_with_its_suspects_and_its_cost(store_of):
         "bytes_lost": 0,
         "seconds_recomputed": None,
         "seconds_away": None,
+        "nanny_closed_after": None,
     }
     assert death["timeline"] == {"time": [T], "process": [5], "clock_offset": 0.0}
     assert death["settled"] is True

@@ -71,6 +71,13 @@ def _current(nanny: Nanny, process: AsyncProcess) -> WorkerProcess | None:
     return worker_process
 
 
+def terminates_above(nanny: Nanny) -> int:
+    """Return the RSS above which a nanny terminates its worker, in bytes; 0: never."""
+    manager = nanny.memory_manager
+    limit, fraction = manager.memory_limit, manager.memory_terminate_fraction
+    return int(limit * fraction) if limit and fraction else 0
+
+
 def header_of(recorders: Iterable[RecorderReader]) -> Header | None:
     """Return the header of a worker's recorder; None where it cannot be read."""
     for recorder in recorders:

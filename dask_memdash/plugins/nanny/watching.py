@@ -134,13 +134,16 @@ class Watched:
         code, signal = identity.exit_of(self.process.exitcode)
         # A process that is being torn down has given pages back already.
         rss = max((size for _, size in samples[-LAST_SAMPLES:]), default=0)
+        killer = self._killer(nanny, signal)
+        if killer == "nanny":  # it read more than this, and perhaps no sample did
+            rss = max(rss, identity.terminates_above(nanny))
         return {
             "kind": "death",
             **self.describe(nanny),
             "died": now,
             "code": code,
             "signal": signal,
-            "by": self._killer(nanny, signal),
+            "by": killer,
             "asked": self.asked,
             "closing": bool(header and header.closing),
             "reading": self.reading(rss, now) if rss else None,
