@@ -35,9 +35,9 @@ def many_workers(number):
     ("address", "tab", "said"),
     [
         ("", "overview", "outputs kept in memory"),
-        ("#workers", "workers", "Choose a worker"),
+        ("#workers", "workers", "Click a worker"),
         ("#worker-tcp%3A%2F%2F10.0.0.2%3A4000", "workers", "1002 on 10.0.0.2"),
-        ("#prefix-sum", "tasks", "How large its outputs are"),
+        ("#prefix-sum", "tasks", "Sizes of its outputs"),
         ("#incident-2", "incidents", "Incident 2: killed by the kernel"),
         ("#graph-graph-7", "order", "graph-7"),
         ("#limits", "limits", "No limits to check yet"),
@@ -116,7 +116,7 @@ def test_keyboard_focus_stays_while_figures_move(look, show):
     for size in (300, 400, 500):
         store.all_workers[2]["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)
         store.change()
-        page.locator("td", has_text=f"{size}.00 MiB").first.wait_for()
+        page.locator("td", has_text=f"{size} MiB").first.wait_for()
         assert page.evaluate("document.activeElement.textContent") == "worker-3"
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="worker-3").wait_for()
@@ -132,7 +132,7 @@ def test_worker_that_has_left_stays_readable(look, show):
     page.get_by_role("link", name="worker-9").click()
     page.get_by_role("heading", name="worker-9 (left at").wait_for()
     page.locator("[data-chart=worker] canvas").first.wait_for()
-    page.get_by_text("Its history ends where it left").wait_for()
+    page.get_by_text("The chart ends when the worker left").wait_for()
 
 
 # --- time ----------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_pause_holds_all_figures_until_resumed(look, show):
     page.locator(".md-big", has_text="400 MiB").first.wait_for()
     asked = page.get_by_role("button", name="Pause")
     asked.click()
-    page.get_by_text("Paused: nothing moves").wait_for()
+    page.get_by_text("Paused. Press Resume").wait_for()
     store.asked.clear()
     grow(store, 200)
     # What the reader asks for is still done, so the server has heard of the change.
@@ -282,9 +282,7 @@ def test_page_goes_on_after_a_lost_connection(look, show):
     for size in (300, 400):
         store.all_workers[2]["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)
         store.change()
-        page.locator(
-            "[data-table=workers] td", has_text=f"{size}.00 MiB"
-        ).first.wait_for()
+        page.locator("[data-table=workers] td", has_text=f"{size} MiB").first.wait_for()
     assert page.locator("[data-table=workers] tbody tr").count() == 1
     sections(page).get_by_text("Limits").click()
     shown(page, "limits").get_by_text("No limits to check yet").wait_for()
@@ -340,7 +338,7 @@ def test_click_on_the_order_says_what_was_held_there(look, show):
     figure.scroll_into_view_if_needed()
     box = figure.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    heading = page.get_by_role("heading", name=re.compile("^Held when .* tasks had"))
+    heading = page.get_by_role("heading", name=re.compile("^Stored when .* tasks have"))
     heading.wait_for()
     row = page.locator("tr", has_text="rechunk-split 2.44 GiB")
     row.get_by_text("2.25 GiB").wait_for()
@@ -405,7 +403,7 @@ def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
     for address, said in (
         ("overview", "outputs kept in memory"),
         ("worker-tcp%3A%2F%2F10.0.0.3%3A4000", "1003 on 10.0.0.3"),
-        ("prefix-sum", "How large its outputs are"),
+        ("prefix-sum", "Sizes of its outputs"),
         ("incident-4", "Tasks that were running"),
         ("order", "What if"),
         ("limits", "From the machine to the worker"),
