@@ -22,7 +22,7 @@ from typing import Any
 import common
 from common import header, progress, row
 
-from dask_memdash.analysis.incidents.finding import MEMORY
+from dask_memdash.terms import CAUSES, NOT_MEMORY
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "cluster"))
 
@@ -33,6 +33,9 @@ from zoo_scenarios import (
     cluster_of,
     incidents_of,
 )
+
+#: Causes that are about memory.
+MEMORY = frozenset(CAUSES) - NOT_MEMORY
 
 #: Bounds of the bins of confidence.
 BINS = (0.0, 0.5, 0.7, 0.9, 1.0)
@@ -87,10 +90,12 @@ def judge(scenario: Scenario, incidents: list[dict[str, Any]], tally: Tally) -> 
     said = incidents[0]["diagnosis"]
     answer = (said["cause"], said["responsible"]["prefix"])
     right = answer == (scenario.cause, scenario.prefix)
+    if scenario.relief is not None:
+        right = right and said["relief"] == scenario.relief
     tally.right += right
     tally.answers.append((said["confidence"], right))
     if not right:
-        tally.wrong["{} of {}".format(*answer)] += 1
+        tally.wrong["{} of {} ({})".format(*answer, said["relief"])] += 1
 
 
 def measure(scenarios: list[Scenario], runs: int) -> dict[str, Tally]:

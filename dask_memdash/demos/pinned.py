@@ -97,9 +97,7 @@ def shown(results: Sequence[Result]) -> bool:
     kept, spilled, released = results
     return (
         kept.deaths > 0
-        # that the outputs are held, and that they were not let onto the disk, are two
-        # halves of one cause
-        and kept.cause in ("pinned", "spill-blocked")
+        and kept.cause == "pinned"
         and kept.found("pinned", load_day.__name__)
         and spilled.outcome == "ok"
         and spilled.peaks["spilled"] > 0

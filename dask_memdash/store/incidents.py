@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from dask_memdash.analysis.incidents.case import Case, attempts_of, case_of
+from dask_memdash.analysis.incidents.case import Case, Earlier
 from dask_memdash.analysis.incidents.describe import describe
-from dask_memdash.analysis.incidents.diagnose import (
-    UNKNOWN_CAUSE,
-    diagnose,
-    diagnose_together,
-)
+from dask_memdash.analysis.incidents.diagnose import UNKNOWN_CAUSE, diagnose
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
+from dask_memdash.analysis.incidents.gathering import attempts_of, case_of, earlier_of
 from dask_memdash.analysis.incidents.retention_reasons import reasons
 from dask_memdash.analysis.incidents.rules.stuck import diagnose_stuck
+from dask_memdash.analysis.incidents.together import diagnose_together
 from dask_memdash.boundary import boundary
 from dask_memdash.model.breakdown import UNKNOWN
 from dask_memdash.model.cluster import ClusterModel
@@ -32,6 +30,13 @@ from dask_memdash.model.stall import Stall
 KEPT = 2_000
 
 
+class Judged(NamedTuple):
+    """The evidence on an incident, and what it says."""
+
+    case: Case
+    diagnosis: Diagnosis
+
+
 class IncidentReader:
     """Gives a model's incidents as dicts.  Not thread-safe."""
 
@@ -42,33 +47,37 @@ class IncidentReader:
     ) -> None:
         self._model = model
         self._order = order
-        # Incident → (what its diagnosis was made of, the diagnosis).
-        self._made: OrderedDict[str, tuple[object, Diagnosis]] = OrderedDict()
+        # Incident → (what was made of it, and of which evidence).
+        self._made: OrderedDict[str, tuple[object, Judged]] = OrderedDict()
 
     def diagnosis(self, incident: Incident) -> Diagnosis:
         """Return why an incident happened, as far as is known now."""
+        return self._read(incident).diagnosis
+
+    def _read(self, incident: Incident) -> Judged:
+        """Return case and diagnosis of an incident; made again if its evidence grew."""
         log = self._model.incidents
-        deaths = [
-            death
-            for number in incident.attempts
-            if (death := log.get(number)) is not None
-        ]
+        deaths = [d for n in incident.attempts if (d := log.get(n)) is not None]
+        before = earlier_of(incident, log)
         made_of = tuple(
-            (i.id, i.revision, self._order(i.id, i.time)) for i in (incident, *deaths)
+            (i.id, i.revision, self._order(i.id, i.time))
+            for i in (incident, *deaths, *before)
         )
         known = self._made.get(incident.id)
         if known is not None and known[0] == made_of:
             return known[1]
+        case = self._case(incident, before)
         if incident.stall is not None:
             diagnosis = self._of_stall(incident, deaths)
         elif incident.kind == "killed-worker":
-            diagnosis = _together([self.diagnosis(death) for death in deaths])
+            diagnosis = _together([self._read(death).case for death in deaths])
         else:
-            diagnosis = _of(self._case(incident))
-        self._made[incident.id] = (made_of, diagnosis)
+            diagnosis = _of(case)
+        reading = Judged(case, diagnosis)
+        self._made[incident.id] = (made_of, reading)
         while len(self._made) > KEPT:
             self._made.popitem(last=False)
-        return diagnosis
+        return reading
 
     def _of_stall(self, incident: Incident, deaths: list[Incident]) -> Diagnosis:
         """Say who would have to let go for a cluster that is stuck to move."""
@@ -76,15 +85,25 @@ class IncidentReader:
         behind = [self.diagnosis(death) for death in deaths]
         return _stuck(incident.stall, order, behind)
 
-    def _case(self, incident: Incident) -> Case:
-        """Gather the evidence, with storage against the order where it is known."""
-        case = case_of(incident, self._model.incidents)
+    def _case(self, incident: Incident, before: Sequence[Incident] = ()) -> Case:
+        """Gather the evidence, with storage against the order where it is known.
+
+        Parameters
+        ----------
+        before
+            Earlier deaths of the same tasks: what they were found to be, each by
+            itself, is part of the evidence.
+        """
+        log = self._model.incidents
+        told = [(death.id, _of(self._case(death))) for death in before]
+        earlier = tuple(Earlier(number, d.cause, d.prefix) for number, d in told)
+        case = case_of(incident, log, earlier)
         order = case.facts.order or self._order(incident.id, incident.time)
         return replace(case, facts=replace(case.facts, order=order))
 
     def brief(self, incident: Incident) -> dict[str, Any]:
         """Return an incident as it stands in a list."""
-        diagnosis = self.diagnosis(incident)
+        case, diagnosis = self._read(incident)
         breakdown = incident.breakdown
         return {
             "id": incident.id,
@@ -97,10 +116,12 @@ class IncidentReader:
             "breakdown": dict(UNKNOWN) if breakdown is None else breakdown.to_dict(),
             "diagnosis": {
                 "cause": diagnosis.cause,
+                "relief": diagnosis.relief,
                 "confidence": diagnosis.confidence,
                 "responsible": {"prefix": diagnosis.prefix, "key": diagnosis.key},
-                "text": describe(incident, diagnosis),
+                "text": describe(incident, diagnosis, case.running),
                 "advice": list(diagnosis.advice),
+                "instant": diagnosis.instant,
             },
             "evidence": incident.evidence,
             "settled": self._model.incidents.settled(incident, self._model.time),
@@ -109,7 +130,7 @@ class IncidentReader:
     def whole(self, incident: Incident) -> dict[str, Any]:
         """Return an incident with suspects, storage, findings, cost and timeline."""
         log = self._model.incidents
-        case = self._case(incident)
+        case, diagnosis = self._read(incident)
         because = reasons(case)
         details = self.brief(incident) | {
             "suspects": [
@@ -121,7 +142,7 @@ class IncidentReader:
                     ],
                     "expected": _expected(case.expected(suspect.prefix)),
                 }
-                for suspect in incident.suspects
+                for suspect in case.running
             ],
             "innocent": {
                 "count": incident.n_innocent,
@@ -135,9 +156,7 @@ class IncidentReader:
                 for row in incident.storage
             ],
             "spill": _spill(case),
-            "findings": [
-                _finding(finding) for finding in self.diagnosis(incident).findings
-            ],
+            "findings": [_finding(finding) for finding in diagnosis.findings],
             "cost": {
                 "keys_lost": incident.keys_lost,
                 "bytes_lost": incident.bytes_lost,
@@ -176,7 +195,7 @@ class IncidentReader:
 _of: Callable[[Case], Diagnosis] = boundary.guarded(
     diagnose, "diagnosing an incident", UNKNOWN_CAUSE
 )
-_together: Callable[[Sequence[Diagnosis]], Diagnosis] = boundary.guarded(
+_together: Callable[[Sequence[Case]], Diagnosis] = boundary.guarded(
     diagnose_together, "joining diagnoses", UNKNOWN_CAUSE
 )
 

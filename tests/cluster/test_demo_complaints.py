@@ -37,7 +37,7 @@ def causes_of_deaths(run: dict[str, Any]) -> set[tuple[str, str | None]]:
 def test_what_is_persisted_pins_until_it_may_be_spilled_or_is_released() -> None:
     kept, spilled, released = played("pinned")
     assert kept["outcome"] == "KilledWorker"
-    assert kept["cause"] in ("pinned", "spill-blocked")
+    assert kept["cause"] == "pinned"
     assert ("pinned", "load_day") in causes_of_deaths(kept)
     assert kept["peaks"]["spilled"] == 0
 

@@ -18,10 +18,13 @@ from distributed import Client
 from zoo_scenarios import ZOO, NotHereError, Scenario, cluster_of, incidents_of
 
 from dask_memdash import MemDash
-from dask_memdash.analysis.incidents.finding import MEMORY
 from dask_memdash.boundary import boundary
+from dask_memdash.terms import CAUSES, NOT_MEMORY
 
 pytestmark = pytest.mark.cluster
+
+#: Causes that are about memory.
+MEMORY = frozenset(CAUSES) - NOT_MEMORY
 
 #: Limits of the cgroup, and of the worker that knows nothing of it, in MB.
 ALLOWED, PROMISED = 350, 600
@@ -55,7 +58,9 @@ def test_what_happened_is_told_with_its_cause_and_who_is_responsible(
     named = diagnosis["responsible"]["prefix"]
     assert (diagnosis["cause"], named) == (scenario.cause, scenario.prefix)
     assert diagnosis["confidence"] >= 0.5
-    assert diagnosis["advice"]
+    if scenario.relief is not None:
+        assert diagnosis["relief"] == scenario.relief
+    assert (diagnosis["relief"] is None) == (scenario.cause not in MEMORY)
     weights = [finding["weight"] for finding in first["findings"]]
     assert weights == sorted(weights, reverse=True)
     assert first["findings"][0]["cause"] == scenario.cause
@@ -110,9 +115,10 @@ def test_a_limit_above_the_cgroups_is_told_with_both(
         death = api(f"incidents/{death['id']}")
     _end_all_in(cgroup)
     assert death["exit"] == {"code": None, "signal": 9, "by": "kernel"}
-    assert death["diagnosis"]["cause"] == "limit-too-high"
+    assert death["diagnosis"]["cause"] == "overcommitted"
     text = death["diagnosis"]["text"]
     assert "The worker's limit is 572 MiB" in text
+    assert death["diagnosis"]["relief"] == "limit-above-memory"
     allowed = re.search(r"its cgroup allows (\d+) MiB", text)
     assert allowed is not None
     assert 200 < int(allowed[1]) <= 334, "334 MiB, less what its nanny uses"

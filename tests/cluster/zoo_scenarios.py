@@ -65,6 +65,8 @@ class Scenario:
     cause: str | None = None
     #: The responsible prefix; None where there is none to blame.
     prefix: str | None = None
+    #: Why nothing relieved the memory; None where that is left open.
+    relief: str | None = None
     #: Memory limit of a worker, in MB; number of workers, and of threads of each.
     limit: int = 300
     workers: int = 1
@@ -422,24 +424,27 @@ ZOO = (
         "spilling is off",
         _all(block, 40),
         "terminated",
-        "spill-blocked",
+        "pinned",
         "block",
+        "spilling-off",
         memory=NO_SPILLING,
     ),
     Scenario(
         "max-spill is reached",
         _all(block, 40),
         "terminated",
-        "spill-blocked",
+        "pinned",
         "block",
+        "spill-full",
         memory={**NO_PAUSE, "max-spill": "60 MB"},
     ),
     Scenario(
         "a spill directory that is full",
         _all(block, 40),
         "terminated",
-        "spill-blocked",
+        "pinned",
         "block",
+        "spill-full",
         memory=NO_PAUSE,
         disk=45,
     ),
@@ -447,8 +452,9 @@ ZOO = (
         "outputs that cannot be pickled",
         _all(unpicklable, 40),
         "terminated",
-        "spill-blocked",
+        "pinned",
         "unpicklable",
+        "spill-failing",
         memory=NO_PAUSE,
     ),
     Scenario(
@@ -463,7 +469,11 @@ ZOO = (
     Scenario("a segfault", _once(segfaulting), "crashed", "crash", "segfaulting"),
     Scenario("os._exit(3)", _once(leaving), "exited", "crash", "leaving"),
     Scenario(
-        "a task that asks for 32 TB", _once(absurd), "memory-error", "crash", "absurd"
+        "a task that asks for 32 TB",
+        _once(absurd),
+        "memory-error",
+        "task-too-large",
+        "absurd",
     ),
     Scenario("a worker retired on purpose", retire, None, workers=2),
     Scenario("client.restart()", restart, None),

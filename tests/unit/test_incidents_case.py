@@ -15,7 +15,8 @@ from builders import (
 )
 from cases import case, facts, held, parts, suspect
 
-from dask_memdash.analysis.incidents.case import Attempt, SpillFailure, case_of
+from dask_memdash.analysis.incidents.case import Attempt, SpillFailure
+from dask_memdash.analysis.incidents.gathering import case_of
 from dask_memdash.analysis.incidents.retention_reasons import held_in_memory
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel

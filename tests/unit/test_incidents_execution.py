@@ -2,13 +2,14 @@
 
 import pytest
 from builders import MiB
-from cases import case, expected, facts, parts, storing, suspect, task
+from cases import T0, case, expected, facts, parts, storing, suspect, task
 
 from dask_memdash.analysis.incidents.case import Attempt
-from dask_memdash.analysis.incidents.rules.execution import (
-    task_too_large,
-    too_many_at_once,
-)
+from dask_memdash.analysis.incidents.growth_attribution import give_out
+from dask_memdash.analysis.incidents.need import held_by, need_of
+from dask_memdash.analysis.incidents.rules.task_too_large import task_too_large
+from dask_memdash.analysis.incidents.rules.too_many_at_once import too_many_at_once
+from dask_memdash.model.event_parts import TaskInputs
 
 
 def running(*suspects, executing=None, managed=0, **more):
@@ -32,13 +33,13 @@ def test_one_task_that_fills_the_worker_is_too_large():
     assert finding.weight == 1.0
     assert (finding.prefix, finding.key) == ("sum", "sum-1")
     assert finding.text == (
-        "sum-1 held 840 MiB (exact, 84 % of the limit) of the 840 MiB that the worker "
-        "used beyond an idle one, and an idle worker has 850 MiB for it."
+        "sum-1 held 840 MiB (exact, 84 % of the limit) of the 840 MiB beyond an idle "
+        "one. It needs at least 840 MiB, and an empty worker has room for 850 MiB."
     )
     assert finding.advice == (
-        "`sum` held 840 MiB when it ended, so it needs at least that; the worker has "
-        "850 MiB. Make its chunks smaller, 2 times at least, or give the worker more "
-        "than 1.74 GiB.",
+        "Give each worker more memory: `--memory-limit 1.9GiB`. `sum` needs at least "
+        "840 MiB, and an empty worker of 0.98 GiB has room for 850 MiB; it will have "
+        "room for 1.64 GiB.",
     )
     assert finding.thin == ""
 
@@ -55,7 +56,7 @@ def test_equal_tasks_of_which_each_would_fit_are_too_many():
 
 def test_of_two_unequal_tasks_that_are_new_neither_cause_is_sure():
     known = running(suspect("sum-1", 500), suspect("sum-2", 300))
-    assert weights(known) == {"task-too-large": 0.36, "too-many-at-once": 0.64}
+    assert weights(known) == {"task-too-large": 0.5, "too-many-at-once": 0.5}
 
 
 def test_a_task_whose_like_have_finished_with_as_much_is_not_too_large():
@@ -67,7 +68,7 @@ def test_a_task_whose_like_have_finished_with_as_much_is_not_too_large():
 def test_two_finished_tasks_say_too_little_of_what_is_usual():
     usual = facts(expected={"sum": expected(finished=2, peak=450, most=600)})
     known = running(suspect("sum-1", 500), suspect("sum-2", 300), facts=usual)
-    assert weights(known)["task-too-large"] == 0.36
+    assert weights(known)["task-too-large"] == 0.5
 
 
 def test_what_a_task_held_at_earlier_deaths_counts_as_its_need():
@@ -79,13 +80,13 @@ def test_what_a_task_held_at_earlier_deaths_counts_as_its_need():
     )
     assert weights(known)["task-too-large"] == 1.0
     (finding,) = task_too_large(known)
-    assert "at 1 earlier death too, and held up to 800 MiB there" in finding.text
+    assert "At 1 earlier death it held up to 800 MiB." in finding.text
 
 
-def test_a_task_that_would_have_fitted_alone_counts_half():
-    """Storage of 450 and a task of 400, which an idle worker has room for."""
+def test_a_task_that_would_have_fitted_alone_is_not_too_large():
+    """Storage of 450 and a task of 400, which an empty worker has room for."""
     known = running(suspect("sum-1", 400), managed=450)
-    assert weights(known) == {"task-too-large": 0.24}
+    assert weights(known) == {}
 
 
 @pytest.mark.parametrize("rule", [task_too_large, too_many_at_once])
@@ -114,7 +115,8 @@ def test_the_prefix_that_held_most_together_is_responsible():
     assert (finding.prefix, finding.key) == ("sum", None)
     assert finding.text == (
         "5 tasks held 800 MiB together, the largest 200 MiB (exact, 20 % of the "
-        "limit); 4 of them were `sum`."
+        "limit). 4 of them are `sum`. They need at least 800 MiB together, and an "
+        "empty worker has room for 850 MiB."
     )
     assert finding.thin == "no `open` has finished yet, so one alone may need more"
 
@@ -126,21 +128,17 @@ def test_the_prefix_that_held_most_together_is_responsible():
             412,
             3,
             4,
-            "`load` peaks at 412 MiB (p95); 3 at once do not fit into 0.98 GiB: use 2 "
-            "threads per worker, or tasks that peak at 191 MiB at most.",
+            "Run 2 tasks at a time on each worker: `--nthreads 2`. One `load` needs "
+            "412 MiB, so 3 need 1.21 GiB and an empty worker has room for 850 MiB; 2 "
+            "will take 824 MiB.",
         ),
         (
             500,
             2,
             2,
-            "`load` peaks at 500 MiB (p95); 2 at once do not fit into 0.98 GiB: use 1 "
-            "thread per worker, or tasks that peak at 383 MiB at most.",
-        ),
-        (
-            900,
-            2,
-            2,
-            "`load` peaks at 900 MiB (p95); not even one fits into 0.98 GiB.",
+            "Run 1 task at a time on each worker: `--nthreads 1`. One `load` needs "
+            "500 MiB, so 2 need 0.98 GiB and an empty worker has room for 850 MiB; 1 "
+            "will take 500 MiB.",
         ),
     ],
 )
@@ -154,7 +152,10 @@ def test_the_advice_says_how_many_fit(peak, running_now, threads, advice):
 def test_without_measured_peaks_what_was_held_is_a_lower_bound():
     suspects = [suspect(f"load-{n}", 400) for n in range(2)]
     (finding,) = too_many_at_once(running(*suspects))
-    assert "`load` peaks at 400 MiB at least; 2 at once" in finding.advice[0]
+    assert (
+        "One `load` needs at least 400 MiB, so 2 need at least 800 MiB"
+        in finding.advice[0]
+    )
 
 
 def test_a_refused_request_that_is_not_absurd_is_a_task_too_large():
@@ -170,7 +171,29 @@ def test_a_refused_request_that_is_not_absurd_is_a_task_too_large():
         "sum",
         1.0,
     )
-    assert finding.advice == ("Make the chunks of `sum` smaller, 3 times at least.",)
+    assert finding.text == (
+        "`sum` could not get what it needs. It asked for 2 GiB for an array of shape "
+        "(268435456,): more than the worker's limit of 0.98 GiB."
+    )
+    assert finding.advice == (
+        "Give each worker more memory: `--memory-limit 4.4GiB`. `sum` needs at least "
+        "2 GiB, and an empty worker of 0.98 GiB has room for 850 MiB; it will have "
+        "room for 4 GiB.",
+    )
+
+
+def test_a_request_of_terabytes_is_too_large_and_no_memory_is_advised():
+    (finding,) = task_too_large(
+        case(
+            "memory-error",
+            detail="Unable to allocate 256. TiB for an array with shape (2, 3)",
+            tasks=(task("outer-1"),),
+        )
+    )
+    assert (finding.prefix, finding.weight) == ("outer", 1.0)
+    assert "It asked for 256 TiB" in finding.text
+    assert "No worker has that." in finding.text
+    assert "--memory-limit" not in finding.advice[0]
 
 
 def test_a_memory_error_that_does_not_say_what_was_asked_for_blames_no_size():
@@ -188,3 +211,78 @@ def test_without_a_limit_the_one_that_dominates_is_blamed_and_no_advice_is_made_
     )
     (finding,) = task_too_large(known)
     assert (finding.weight, finding.advice) == (1.0, ())
+
+
+# -- whom to charge ------------------------------------------------------------
+
+
+def alone(counted, executing, **more):
+    """One running task that counted so much of what was in execution."""
+    return case(
+        breakdown=parts(executing=executing),
+        suspects=(suspect("native-1", counted, **more),),
+    )
+
+
+def test_growth_while_a_task_ran_is_its_own_though_not_counted():
+    """Native code that allocates by itself."""
+    known = alone(0, 800, grown=800 * MiB)
+    (finding,) = task_too_large(known)
+    assert (finding.key, round(finding.weight, 2)) == ("native-1", 0.85)
+    assert finding.thin == "most of what the task held was not counted"
+
+
+def test_a_task_is_charged_at_most_with_what_came_since_it_began():
+    """It counted 8 MiB, 20 MiB came since it began, and 772 MiB were there before."""
+    known = alone(8, 792, grown=20 * MiB)
+    growth = give_out(known)
+    assert growth.charged == {"native-1": 12 * MiB}
+    assert growth.unaccounted == 772 * MiB
+    assert weights(known) == {}
+
+
+def test_a_task_is_charged_at_least_with_its_count():
+    known = alone(300, 800, grown=100 * MiB)
+    assert held_by(known, known.suspects[0]) == 300 * MiB
+
+
+def test_a_task_whose_like_have_finished_with_little_is_hardly_charged():
+    usual = facts(expected={"native": expected(finished=50, peak=8)})
+    known = alone(8, 800, grown=800 * MiB)
+    known = case(breakdown=known.breakdown, suspects=known.suspects, facts=usual)
+    assert (give_out(known).charged, give_out(known).belief) == (
+        {"native-1": 792 * MiB},
+        0.3,
+    )
+
+
+def test_what_the_process_had_when_a_task_began_is_read_off_its_timeline():
+    timeline = ((T0, 100 * MiB), (T0 + 1, 700 * MiB), (T0 + 4, 900 * MiB))
+    known = case(
+        breakdown=parts(executing=800),
+        suspects=(suspect("native-1", 8, seconds=2.5),),
+        timeline=timeline,
+    )
+    assert known.grown_since(known.suspects[0]) == 200 * MiB
+    assert give_out(known).unaccounted == 600 * MiB
+
+
+def test_inputs_are_part_of_what_a_task_needs():
+    inputs = TaskInputs(count=20, size=500 * MiB, n_fetched=10, fetched=250 * MiB)
+    known = running(suspect("join-1", 400, inputs=inputs), managed=430)
+    assert need_of(known, known.suspects[0]) == 900 * MiB
+    (finding,) = task_too_large(known)
+    assert finding.weight == pytest.approx(1.0)
+    assert "Its 20 inputs take 500 MiB." in finding.text
+
+
+def test_chunks_that_dask_joins_are_made_smaller_by_the_line_that_is_advised():
+    inputs = TaskInputs(count=16, size=108 * MiB, n_fetched=12, fetched=81 * MiB)
+    joined = suspect("rechunk-merge-7", 800, prefix="rechunk-merge", inputs=inputs)
+    (finding,) = task_too_large(running(joined))
+    assert finding.advice[0] == (
+        "Let Dask join chunks into smaller ones, before the graph is built: "
+        '`dask.config.set({"array.chunk-size": "32MiB"})`. `rechunk-merge` works on '
+        "108 MiB at a time and needs at least 908 MiB; with 32 MiB it will need about "
+        "269 MiB."
+    )

@@ -1,5 +1,7 @@
 """Rules on stored outputs: why they were held, and why they were not spilled."""
 
+from dataclasses import replace
+
 import pytest
 from builders import MiB
 from cases import (
@@ -13,20 +15,17 @@ from cases import (
     stored,
     storing,
     suspect,
-    task,
 )
 
-from dask_memdash.analysis.incidents.case import SpillFailure
-from dask_memdash.analysis.incidents.rules.storage import (
-    awaited,
-    pinned,
-    run_ahead,
-    sizeof,
-    spill_blocked,
-)
+from dask_memdash.analysis.incidents.diagnose import diagnose
+from dask_memdash.analysis.incidents.rules.awaited import awaited
+from dask_memdash.analysis.incidents.rules.pinned import pinned
+from dask_memdash.analysis.incidents.rules.replicas import replicas
+from dask_memdash.analysis.incidents.rules.run_ahead import run_ahead
+from dask_memdash.analysis.incidents.rules.sizeof import sizeof
 from dask_memdash.model.event_parts import Thresholds
 
-ALL = (run_ahead, awaited, pinned, sizeof, spill_blocked)
+ALL = (run_ahead, awaited, pinned, replicas, sizeof)
 
 
 def weights(known):
@@ -34,7 +33,6 @@ def weights(known):
 
 
 HIGH = Thresholds(target=920 * MiB, terminate=950 * MiB)
-OFF = Thresholds(terminate=950 * MiB)
 
 
 def test_outputs_that_tasks_wait_for_are_awaited():
@@ -44,8 +42,7 @@ def test_outputs_that_tasks_wait_for_are_awaited():
     (finding,) = awaited(known)
     assert (finding.weight, finding.prefix, finding.thin) == (1.0, "open", "")
     assert finding.text == (
-        "800 MiB of `open` were in memory because `sum` still had to run; how much of "
-        "it the order needs is not known."
+        "800 MiB of `open` were in memory, because `sum` needed them and had not run."
     )
     assert weights(known) == {"awaited": 1.0}
 
@@ -65,10 +62,11 @@ def test_outputs_beyond_what_the_order_needs_are_run_ahead():
     (finding,) = run_ahead(known)
     assert finding.prefix == "open"
     assert finding.text.startswith(
-        "At 12 of 60 tasks, the order needs 40 MiB of storage on the cluster, and "
-        "840 MiB were held; on this worker 640 MiB of `open`"
+        "640 MiB of `open` on this worker had been produced too early. At 12 of 60 "
+        "tasks, the order needs 40 MiB of storage on the cluster; 840 MiB were held."
     )
-    assert "(`sum`)" in finding.advice[0]
+    assert '{"distributed.scheduler.worker-saturation": 1.0}' in finding.advice[0]
+    assert "`open` and `sum` be one task" in finding.advice[1]
 
 
 def test_one_prefix_ahead_where_another_is_behind_is_not_run_ahead():
@@ -90,21 +88,36 @@ def test_outputs_that_only_a_client_wants_are_pinned():
     (finding,) = pinned(known)
     assert (finding.weight, finding.prefix) == (1.0, "open")
     assert finding.advice == (
-        "Persist less of `open`, or release its futures before the next step: 600 MiB "
-        "of this worker's 0.98 GiB would be free.",
+        "Release what you hold of `open` before the next step: "
+        "`client.cancel(futures)`, or `del` the collection. 600 MiB of this worker's "
+        "700 MiB would be free, and 100 MiB would stay.",
     )
     assert list(awaited(known)) == []
 
 
 def test_reasons_share_a_prefix_as_they_were_last_seen():
     known = storing("open", 500, held(pinned=100, awaited=300, replica=100))
-    assert weights(known) == {"awaited": 0.6, "pinned": 0.2}
+    assert weights(known) == {"awaited": 0.6, "pinned": 0.2, "replicas": 0.2}
 
 
-def test_outputs_nobody_has_looked_at_yet_are_most_likely_awaited():
-    (finding,) = awaited(storing("open", 500))
-    assert finding.weight == 1.0
-    assert finding.thin == "why they were held had not been looked at yet"
+def test_outputs_nobody_has_looked_at_have_no_cause_and_what_is_missing_is_told():
+    known = storing("open", 500)
+    assert weights(known) == {}
+    assert diagnose(known).text == (
+        "The cause is not known: 500 MiB of outputs were in memory, and who needed "
+        "them is not known."
+    )
+
+
+def test_copies_of_a_broadcast_are_replicas():
+    known = storing("table", 700, replace(held(replica=700), max_copies=4))
+    (finding,) = replicas(known)
+    assert (finding.weight, finding.prefix) == (1.0, "table")
+    assert finding.text == (
+        "700 MiB of `table` were copies of what other workers hold too, fetched as "
+        "inputs. 4 workers hold one of them at a time."
+    )
+    assert "`--nworkers 1 --nthreads 2`" in finding.advice[0]
 
 
 def test_a_graph_that_never_fits_says_so():
@@ -116,8 +129,8 @@ def test_a_graph_that_never_fits_says_so():
     )
     (finding,) = awaited(known)
     assert finding.advice == (
-        "The graph needs 1.17 GiB of storage in any order, and the workers have "
-        "0.98 GiB: add workers, or compute it in parts.",
+        "Use 2 workers of `--memory-limit 1000MiB`. The graph needs 1.17 GiB of "
+        "storage in any order, and the workers have 0.98 GiB now.",
     )
 
 
@@ -143,7 +156,8 @@ def test_outputs_larger_than_dask_believes_are_found_with_both_sizes():
     assert round(finding.weight, 3) == 0.997, "699 of the 701 MiB to explain"
     assert finding.text == (
         "Dask believes the outputs of `lie` to be 102 kiB each, and 70 MiB were "
-        "measured: 699 MiB on this worker that it cannot see, and so does not spill."
+        "measured. It does not see 699 MiB on this worker, and so does not spill it in "
+        "time."
     )
 
 
@@ -154,114 +168,6 @@ def test_types_whose_size_dask_knows_do_not_lie(types):
 
 def test_outputs_measured_at_about_their_size_do_not_lie():
     assert list(sizeof(hiding(believed=500, measured=700, claimed=500))) == []
-
-
-# -- spilling ------------------------------------------------------------------
-
-
-def test_spilling_that_is_off_is_blamed_for_what_it_would_have_spilled():
-    known = storing("open", 840, held(pinned=840), facts={"thresholds": OFF})
-    (finding,) = spill_blocked(known)
-    assert (finding.weight, finding.prefix, finding.thin) == (1.0, "open", "")
-    assert finding.text == (
-        "840 MiB of outputs were in memory; with its defaults Dask would have "
-        "spilled 340 MiB of them, as the process, 0.92 GiB, was beyond 600 MiB, 60 % "
-        "of the limit. 0 B had been spilled; spilling is off."
-    )
-    assert "340 MiB would have gone to disk" in finding.advice[0]
-
-
-def test_little_storage_with_spilling_off_is_blamed_for_its_share():
-    (finding,) = spill_blocked(
-        case(
-            breakdown=parts(managed=85, executing=765),
-            storage=(stored("open", 85),),
-            facts=facts(thresholds=OFF, claimed={"open": 85}),
-        )
-    )
-    assert finding.weight == 0.1
-
-
-def test_a_worker_that_is_not_full_needs_no_spilling():
-    known = storing("open", 450, held(pinned=450), facts={"thresholds": OFF})
-    assert list(spill_blocked(known)) == []
-
-
-def test_storage_within_the_target_is_not_blocked():
-    assert list(spill_blocked(storing("open", 590, held(pinned=590)))) == []
-
-
-def test_one_output_beyond_the_target_is_on_its_way_to_disk():
-    assert list(spill_blocked(storing("open", 640, held(pinned=640)))) == []
-
-
-def test_storage_far_beyond_the_target_was_kept_from_spilling_by_something():
-    (finding,) = spill_blocked(storing("open", 840, held(pinned=840)))
-    assert finding.thin == "nothing says what stopped it"
-    assert finding.weight == 1.0
-
-
-def test_what_was_not_spilled_counts_half_where_the_worker_had_died_all_the_same():
-    (finding,) = spill_blocked(
-        case(
-            breakdown=parts(managed=800, executing=400),
-            storage=(stored("open", 800),),
-            facts=facts(claimed={"open": 800}),
-        )
-    )
-    assert round(finding.weight, 2) == 0.33, "half of 800 of 1200 MiB"
-
-
-def test_what_may_have_been_spilled_since_the_last_heartbeat_is_not_blocked():
-    known = case(
-        breakdown=parts(managed=840),
-        storage=(stored("open", 500),),
-        facts=facts(claimed={"open": 500}),
-    )
-    assert list(spill_blocked(known)) == []
-
-
-@pytest.mark.parametrize(
-    ("reason", "text", "advice"),
-    [
-        ("max-spill", "as much had been spilled as", "above 740 MiB"),
-        ("disk-full", "the disk was full", "by 540 MiB at least"),
-        ("disk-error", "the disk could not be written to", "--local-directory"),
-        ("unpicklable", "outputs could not be pickled", "`lock` return something"),
-    ],
-)
-def test_failures_to_spill_say_what_stopped_it(reason, text, advice):
-    (finding,) = spill_blocked(
-        storing(
-            "open",
-            840,
-            held(pinned=840),
-            spilled=200,
-            spill_failures=(SpillFailure(reason, "lock", 3),),
-        )
-    )
-    assert finding.weight == 1.0
-    assert text in finding.text
-    assert "200 MiB had been spilled" in finding.text
-    assert advice in finding.advice[0]
-    assert finding.prefix == ("lock" if reason == "unpicklable" else "open")
-
-
-def test_a_failure_to_spill_is_its_own_cause():
-    (finding,) = spill_blocked(
-        case(
-            "spill-failed",
-            detail="disk-full: No space left on device",
-            tasks=(task("open-1"),),
-        )
-    )
-    assert (finding.weight, finding.prefix) == (1.0, "open")
-    assert "the disk was full" in finding.text
-
-
-def test_of_a_worker_that_never_reported_nothing_is_known_of_spilling():
-    known = storing("open", 840, evidence="scheduler")
-    assert list(spill_blocked(known)) == []
 
 
 @pytest.mark.parametrize("rule", ALL)

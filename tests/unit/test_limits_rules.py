@@ -548,6 +548,7 @@ def test_its_cause_is_the_limit(near):
     look(near, 10, 3900 * MiB)
     store = LiveStore(near)
     details = store.incident("1")
-    assert details["diagnosis"]["cause"] == "limit-too-high"
+    assert details["diagnosis"]["cause"] == "overcommitted"
+    assert details["diagnosis"]["relief"] == "limit-above-memory"
     assert "dask memdash limits" in details["diagnosis"]["advice"][0]
     assert "Its cgroup used 3,900 of 4,096 MiB" in details["findings"][0]["text"]

@@ -5,12 +5,12 @@ import json
 import pytest
 from builders import A, B, MiB, added, died, executing, killed, removed, reported
 
-from dask_memdash.analysis.incidents.finding import CAUSES
 from dask_memdash.boundary import boundary
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.store import incidents as module
 from dask_memdash.store.incidents import IncidentReader
+from dask_memdash.terms import CAUSES
 
 T = 1_760_000_000.0
 HOG = executing("hog-1", 850 * MiB)
@@ -60,7 +60,7 @@ def test_a_death_is_told_with_its_cause_findings_and_what_its_task_usually_needs
     assert told["diagnosis"]["responsible"] == {"prefix": "hog", "key": "hog-1"}
     assert told["findings"][0]["responsible"] == {"prefix": "hog", "key": "hog-1"}
     assert set(told["findings"][0]) == {"cause", "weight", "text", "responsible"}
-    assert "Cause: one running task needs more" in told["diagnosis"]["text"]
+    assert "Cause: one task needs too much." in told["diagnosis"]["text"]
     assert told["suspects"][0]["expected"] is None, "none of its like has finished"
     assert json.loads(json.dumps(told)) == told
 

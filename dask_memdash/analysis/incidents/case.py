@@ -11,26 +11,24 @@ that add up to the process:
 baseline has grown since, `counted` is what the running tasks are known to hold,
 `in_use` is what was spilled and is in RAM all the same because something uses it, and
 `unexplained` is what is in execution beside these.
+
+A case speaks of one instant, that of its breakdown: figures that were read at another
+(a task's count after the last look at the process) are scaled down to it, so that no
+part is larger than its whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from dask_memdash.model.breakdown import EMPTY, Breakdown, scale
 from dask_memdash.model.event_parts import TaskInfo, Thresholds
 from dask_memdash.model.evidence import Evidence, Expected, HostFacts, OrderFacts
-from dask_memdash.model.incidents import (
-    Exit,
-    Incident,
-    IncidentLog,
-    StoredAtDeath,
-    Suspect,
-)
+from dask_memdash.model.incidents import Exit, StoredAtDeath, Suspect
 
-__all__ = ["Attempt", "Case", "HostFacts", "OrderFacts", "SpillFailure", "case_of"]
+__all__ = ["Attempt", "Case", "Earlier", "HostFacts", "OrderFacts", "SpillFailure"]
 
 #: Nothing was known.
 NOTHING = Evidence(nthreads=0, thresholds=Thresholds())
@@ -44,6 +42,10 @@ LEAST_ABOVE = 0.2
 #: Where the nanny terminates by default.
 USUAL_TERMINATE = 0.95
 
+#: A sample of the process within so many seconds of a task's begin tells what the
+#: process had then.
+NEAR = 0.3
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -53,6 +55,15 @@ class Attempt:
     kind: str
     #: What the task held then; None where not measured.
     bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier death of the same tasks was found to be."""
+
+    incident: str
+    cause: str
+    prefix: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,18 @@ class Case:
     detail: str = ""
     #: Why the worker said that it closes, if it did.
     closing: str = ""
+    #: Number of the incident; empty where it has none.
+    id: str = ""
+    #: Unix time of the breakdown: the instant that the case speaks of.
+    instant: float | None = None
+    #: Seconds without an answer when the scheduler gave it up (``worker-ttl``); None
+    #: where that is not why it is gone.
+    unresponsive: float | None = None
+    #: Prefix → the most that one of its tasks held at an earlier death: a lower bound
+    #: of what such a task needs.
+    at_least: Mapping[str, int] = field(default_factory=dict)
+    #: What earlier deaths of the same tasks were found to be.
+    earlier: tuple[Earlier, ...] = ()
 
     # -- accounts --------------------------------------------------------------
 
@@ -136,10 +159,29 @@ class Case:
         return max(1, least, self.parts.process - self.idle)
 
     @property
+    def running(self) -> tuple[Suspect, ...]:
+        """The suspects with what each held at the instant of the breakdown.
+
+        A count that was read later, or counts what was reserved and never touched,
+        may exceed what the process had in execution: all are scaled down then.
+        """
+        if self.breakdown is None or self.counted == self._tallies:
+            return self.suspects
+        sizes = {str(n): s.bytes or 0 for n, s in enumerate(self.suspects)}
+        fitted = scale(sizes, self.counted)
+        return tuple(
+            s if s.bytes is None else _at(s, fitted[str(n)], self.limit)
+            for n, s in enumerate(self.suspects)
+        )
+
+    @property
     def counted(self) -> int:
         """What the running tasks are known to hold, at most what is in execution."""
-        held = sum(suspect.bytes or 0 for suspect in self.suspects)
-        return min(self.parts.executing, held)
+        return min(self.parts.executing, self._tallies)
+
+    @property
+    def _tallies(self) -> int:
+        return sum(max(0, suspect.bytes or 0) for suspect in self.suspects)
 
     @property
     def in_use(self) -> int:
@@ -188,6 +230,35 @@ class Case:
         expected = self.facts.expected.get(prefix)
         return expected if expected is not None and expected.finished else None
 
+    def learnt(self, suspect: Suspect) -> int:
+        """Return the most that a task, or one of its prefix, held at earlier deaths.
+
+        It needs at least as much, in bytes; 0 where none is known.
+        """
+        own = [attempt.bytes or 0 for attempt in self.attempts.get(suspect.key, ())]
+        return max([self.at_least.get(suspect.prefix, 0), *own])
+
+    def grown_since(self, suspect: Suspect) -> int | None:
+        """Return by how much the process grew since a task began, in bytes.
+
+        None where what the process had at its begin is not known.
+        """
+        if suspect.grown is not None:
+            return max(0, suspect.grown)
+        if self.breakdown is None or not self.timeline:
+            return None
+        begin = self.timeline[-1][0] - suspect.seconds
+        before = [size for time, size in self.timeline if time <= begin]
+        if not before and self.timeline[0][0] <= begin + NEAR:
+            before = [self.timeline[0][1]]
+        return max(0, self.parts.process - before[-1]) if before else None
+
+    @property
+    def inputs_in_use(self) -> int:
+        """How much of `in_use` the running tasks have as their inputs."""
+        inputs = sum(s.inputs.size for s in self.suspects if s.inputs is not None)
+        return min(self._places_in_use[0], inputs)
+
     def stored(self) -> dict[str, int]:
         """Return the stored bytes in RAM by prefix; they sum to `managed`.
 
@@ -202,9 +273,13 @@ class Case:
         return {p: size for p, size in scale(known, self.parts.managed).items() if size}
 
     def in_memory(self) -> dict[str, int]:
-        """Return what is stored in RAM by prefix, spilled outputs in use among it."""
+        """Return what is stored in RAM by prefix, spilled outputs in use among it.
+
+        But not those that running tasks have as their inputs: they are the tasks'.
+        """
         spilled = {row.prefix: max(0, row.spilled) for row in self.storage}
-        used = scale(spilled, min(self.in_use, sum(spilled.values())))
+        kept = self.in_use - self.inputs_in_use
+        used = scale(spilled, min(kept, sum(spilled.values())))
         stored = self.stored()
         sizes = {p: stored.get(p, 0) + used.get(p, 0) for p in {**stored, **used}}
         return {prefix: size for prefix, size in sizes.items() if size}
@@ -231,44 +306,13 @@ class Case:
         return int(self.limit * USUAL_TARGET) if self.limit else None
 
 
-def case_of(incident: Incident, log: IncidentLog) -> Case:
-    """Put the evidence on an incident together."""
-    return Case(
-        kind=incident.kind,
-        limit=incident.limit,
-        breakdown=incident.breakdown,
-        evidence=incident.evidence,
-        exit=incident.exit,
-        suspects=incident.suspects,
-        storage=incident.storage,
-        timeline=incident.timeline,
-        facts=incident.facts or NOTHING,
-        attempts={s.key: attempts_of(s, log) for s in incident.suspects if s.attempts},
-        spill_failures=_spill_failures(incident, log),
-        tasks=incident.tasks,
-        detail=incident.detail,
-        closing=incident.closing,
-    )
+def most_held(suspect: Suspect) -> int | None:
+    """Return the most that a task is known to have held; None if not measured."""
+    known = [size for size in (suspect.bytes, suspect.peak) if size is not None]
+    return max(known, default=None)
 
 
-def attempts_of(suspect: Suspect, log: IncidentLog) -> tuple[Attempt, ...]:
-    """Return how each earlier attempt of a task ended, oldest first."""
-    found = []
-    for number in suspect.attempts:
-        earlier = log.get(number)
-        if earlier is not None:
-            held = [s.bytes for s in earlier.suspects if s.key == suspect.key]
-            found.append(Attempt(number, earlier.kind, held[0] if held else None))
-    return tuple(found)
-
-
-def _spill_failures(incident: Incident, log: IncidentLog) -> tuple[SpillFailure, ...]:
-    return tuple(
-        SpillFailure(
-            other.detail.partition(":")[0],
-            other.tasks[0].prefix if other.tasks else "",
-            other.n_tasks,
-        )
-        for other in log
-        if other.kind == "spill-failed" and other.worker == incident.worker
-    )
+def _at(suspect: Suspect, size: int, limit: int | None) -> Suspect:
+    """Return a suspect that holds another size."""
+    share = size / limit if limit and suspect.share is not None else suspect.share
+    return replace(suspect, bytes=size, share=share)

@@ -7,6 +7,7 @@ diagnosis (:mod:`dask_memdash.analysis.incidents.diagnose`) has put it into word
 from __future__ import annotations
 
 import signal as signals
+from collections.abc import Sequence
 
 from dask_memdash.analysis.incidents.finding import Diagnosis
 from dask_memdash.analysis.incidents.rules.stuck import headline
@@ -22,20 +23,32 @@ NAMED = 3
 MOMENT = 0.5
 
 
-def describe(incident: Incident, diagnosis: Diagnosis | None = None) -> str:
-    """Say in a few sentences what happened, to whom, what was running, and why."""
-    sentences = [_HEADLINES[incident.kind](incident), *_what_ran(incident)]
+def describe(
+    incident: Incident,
+    diagnosis: Diagnosis | None = None,
+    running: Sequence[Suspect] | None = None,
+) -> str:
+    """Say in a few sentences what happened, to whom, what was running, and why.
+
+    Parameters
+    ----------
+    running
+        Its suspects with what they held at the instant of its breakdown; as they were
+        counted where that is None.
+    """
+    suspects = incident.suspects if running is None else running
+    sentences = [_HEADLINES[incident.kind](incident), *_what_ran(incident, suspects)]
     if diagnosis is not None:
         sentences.append(diagnosis.text)
     return " ".join(sentences)
 
 
-def _what_ran(incident: Incident) -> list[str]:
+def _what_ran(incident: Incident, suspects: Sequence[Suspect]) -> list[str]:
     sentences = []
     if incident.kind == "killed-worker":
         sentences.append(_attempts(incident))
     if incident.kind in DEATHS:
-        sentences.append(_running(incident))
+        sentences.append(_running(incident, suspects))
         if incident.n_innocent:
             sentences.append(
                 f"{count(incident.n_innocent, 'other task')} had been assigned to it "
@@ -195,7 +208,7 @@ def _usage(incident: Incident) -> str:
     )
 
 
-def _running(incident: Incident) -> str:
+def _running(incident: Incident, suspects: Sequence[Suspect]) -> str:
     when = {
         "flight-recorder": "At its death",
         "heartbeat": "When it was last heard of",
@@ -203,13 +216,13 @@ def _running(incident: Incident) -> str:
     }[incident.evidence]
     if incident.evidence == "scheduler":
         return f"{when}, nothing says which tasks were running."
-    if not incident.suspects:
+    if not suspects:
         return f"{when}, no task was running."
-    named = "; ".join(_suspect(s) for s in incident.suspects[:NAMED])
-    more = len(incident.suspects) - NAMED
+    named = "; ".join(_suspect(s) for s in suspects[:NAMED])
+    more = len(suspects) - NAMED
     others = f"; and {more} more" if more > 0 else ""
-    tasks = count(len(incident.suspects), "task")
-    verb = "was" if len(incident.suspects) == 1 else "were"
+    tasks = count(len(suspects), "task")
+    verb = "was" if len(suspects) == 1 else "were"
     return f"{when}, {tasks} {verb} running: {named}{others}."
 
 

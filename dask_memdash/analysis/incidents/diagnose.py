@@ -6,50 +6,75 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from dask_memdash.analysis.incidents.case import Case
-from dask_memdash.analysis.incidents.finding import CAUSES, MEMORY, Diagnosis, Finding
-from dask_memdash.analysis.incidents.rules.execution import (
-    task_too_large,
-    too_many_at_once,
+from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
+from dask_memdash.analysis.incidents.need import (
+    MUCH_BESIDE,
+    beside,
+    execution,
+    largest_task,
+    need_is_known,
+    never_fits,
 )
-from dask_memdash.analysis.incidents.rules.host_limits import limit_too_high
-from dask_memdash.analysis.incidents.rules.outside import crash, external, plausible
-from dask_memdash.analysis.incidents.rules.process import leak, retained, transfer
-from dask_memdash.analysis.incidents.rules.storage import (
-    awaited,
-    pinned,
-    run_ahead,
-    sizeof,
-    spill_blocked,
-)
+from dask_memdash.analysis.incidents.plausible import plausible
+from dask_memdash.analysis.incidents.relief import Relief, relief_of
+from dask_memdash.analysis.incidents.rules.actor_state import actor_state
+from dask_memdash.analysis.incidents.rules.awaited import awaited
+from dask_memdash.analysis.incidents.rules.crash import crash
+from dask_memdash.analysis.incidents.rules.external import external
+from dask_memdash.analysis.incidents.rules.graph import graph
+from dask_memdash.analysis.incidents.rules.leak import leak
+from dask_memdash.analysis.incidents.rules.overcommitted import overcommitted
+from dask_memdash.analysis.incidents.rules.pinned import pinned
+from dask_memdash.analysis.incidents.rules.replicas import replicas
+from dask_memdash.analysis.incidents.rules.retained import retained
+from dask_memdash.analysis.incidents.rules.run_ahead import run_ahead
+from dask_memdash.analysis.incidents.rules.sizeof import sizeof
+from dask_memdash.analysis.incidents.rules.task_too_large import task_too_large
+from dask_memdash.analysis.incidents.rules.too_many_at_once import too_many_at_once
+from dask_memdash.analysis.incidents.rules.transfer import transfer
+from dask_memdash.analysis.incidents.rules.unaccounted import unaccounted
+from dask_memdash.analysis.incidents.rules.unresponsive import unresponsive
 from dask_memdash.model.incidents import DEATHS
+from dask_memdash.terms import CAUSES, NOT_MEMORY, STORAGE_CAUSES
+from dask_memdash.text import format_bytes
 
 Rule = Callable[[Case], Iterator[Finding]]
 
 #: Every rule, one for each cause; the order decides between equals.
 RULES: tuple[Rule, ...] = (
-    limit_too_high,
-    spill_blocked,
+    overcommitted,
     sizeof,
     task_too_large,
     too_many_at_once,
+    replicas,
     run_ahead,
     pinned,
     awaited,
     transfer,
+    actor_state,
+    graph,
     leak,
+    unaccounted,
     retained,
+    unresponsive,
     crash,
     external,
 )
 
-#: Cause → the causes that matter less where it holds, and by how much at most: had the
-#: limit been honest, or the outputs been spilled, the others would have done no harm.
-EXPLAINS_AWAY = {
-    "limit-too-high": (MEMORY - {"limit-too-high"}, 0.6),
-    "spill-blocked": (frozenset({"awaited", "pinned", "run-ahead"}), 0.5),
-}
+#: Causes in which running tasks fill the memory.
+EXECUTION_CAUSES = frozenset({"task-too-large", "too-many-at-once"})
 
-#: Findings lighter than this are not worth a word.
+#: How much less what filled the memory matters where the limit was above what there
+#: is: had it been honest, that would have done no harm.
+OVERCOMMITTED = 0.6
+
+#: How much less what was stored matters beside a task that no empty worker holds.
+NEVER_FITS = 0.5
+
+#: How much more a cause weighs that an earlier death of the same tasks has shown.
+SEEN_BEFORE = 1.15
+
+#: Findings lighter than this are not worth a word, but what nobody counted is.
 LEAST_WEIGHT = 0.03
 
 #: A cause lighter than this is not the cause of anything: it is not known.
@@ -61,6 +86,9 @@ TRUST = {"flight-recorder": 1.0, "heartbeat": 0.75, "scheduler": 0.3}
 #: Factor on the confidence of a finding that rests on thin evidence.
 THIN = 0.75
 
+#: Reliefs whose advice comes before that on what was stored.
+ABOUT_SPILLING = frozenset({"spilling-off", "spill-failing", "spill-full"})
+
 #: What is said where the cause is not known.
 UNKNOWN_CAUSE = Diagnosis(
     cause="unknown",
@@ -69,7 +97,7 @@ UNKNOWN_CAUSE = Diagnosis(
     key=None,
     findings=(),
     advice=(),
-    text=f"The cause is not known: {CAUSES['unknown']}.",
+    text="The cause is not known: there is not enough evidence.",
 )
 
 
@@ -77,64 +105,46 @@ def diagnose(case: Case) -> Diagnosis:
     """Weigh all that the rules find."""
     found = rank(weigh(case, [f for rule in RULES for f in rule(case)]))
     if not found or found[0].weight < LEAST:
-        return _unknown(found)
+        return not_known(found, missing(case), case.instant)
     top = found[0]
     trust = TRUST[case.evidence] if case.kind in DEATHS else 1.0
     confidence = trust * certainty([f.weight for f in found])
     if top.thin:
         confidence *= THIN
+    relief = relief_of(case, top.cause)
     return Diagnosis(
         cause=top.cause,
         confidence=round(confidence, 2),
         prefix=top.prefix,
         key=top.key,
         findings=found,
-        advice=_advice(found),
-        text=in_words(top, confidence),
-    )
-
-
-def diagnose_together(deaths: Sequence[Diagnosis]) -> Diagnosis:
-    """Join the diagnoses of the deaths behind a ``KilledWorker``."""
-    if not deaths:
-        return _unknown(())
-    weights: dict[tuple[str, str | None], float] = {}
-    for death in deaths:
-        for finding in death.findings or (_no_finding(death),):
-            name = (finding.cause, finding.prefix)
-            weights[name] = weights.get(name, 0.0) + finding.weight / len(deaths)
-    known = {(f.cause, f.prefix): f for d in deaths for f in d.findings}
-    joined = rank([replace(f, weight=weights[name]) for name, f in known.items()])
-    if not joined or joined[0].weight < LEAST:
-        return _unknown(joined)
-    top = joined[0]
-    agree = [d for d in deaths if (d.cause, d.prefix) == (top.cause, top.prefix)]
-    confidence = sum(d.confidence for d in agree) / len(deaths)
-    keys = {d.key for d in agree}
-    return Diagnosis(
-        cause=top.cause,
-        confidence=round(confidence, 2),
-        prefix=top.prefix,
-        key=keys.pop() if len(keys) == 1 else None,
-        findings=joined,
-        advice=_advice(joined),
-        text=in_words(top, confidence),
+        advice=advice_of(found, relief),
+        text=in_words(top, confidence, relief),
+        relief=None if relief is None else relief.name,
+        instant=case.instant,
     )
 
 
 def weigh(case: Case, found: Sequence[Finding]) -> list[Finding]:
-    """Take from each finding what is not about memory, or explained by another."""
+    """Take from each finding what is not about memory, or is explained by another."""
     possible = plausible(case)
-    weights = {f.cause: min(1.0, f.weight) for f in found}
+    promised = sum(f.weight for f in found if f.cause == "overcommitted")
+    more = _left_no_room(case, found)
+    top = largest_task(case)
+    hopeless = top is not None and never_fits(case, top)
     weighed = []
     for finding in found:
         weight = min(1.0, finding.weight)
-        if finding.cause in MEMORY:
+        if finding.cause not in NOT_MEMORY:
             weight *= possible
-        for cause, (others, most) in EXPLAINS_AWAY.items():
-            if finding.cause in others:
-                weight *= 1 - most * weights.get(cause, 0.0)
-        weighed.append(replace(finding, weight=round(weight, 3)))
+            if finding.cause != "overcommitted":
+                weight *= 1 - OVERCOMMITTED * min(1.0, promised)
+                if finding.cause not in EXECUTION_CAUSES:
+                    weight *= more
+                    weight *= 1 - NEVER_FITS * hopeless
+        if any((e.cause, e.prefix) == _name(finding) for e in case.earlier):
+            weight *= SEEN_BEFORE
+        weighed.append(replace(finding, weight=round(min(1.0, weight), 3)))
     return weighed
 
 
@@ -155,24 +165,81 @@ def certainty(weights: Sequence[float]) -> float:
     return min(0.98, 0.5 + 0.5 * max(0.0, first - rival) / first)
 
 
-def in_words(finding: Finding, confidence: float) -> str:
+def in_words(
+    finding: Finding, confidence: float, relief: Relief | None = None, what: str = ""
+) -> str:
     """Say what a finding means, how sure that is, and what it rests on."""
     sure = "Cause" if confidence >= 0.8 else "Likely cause"
     sure = sure if confidence >= 0.5 else "Possible cause"
+    why = "" if relief is None else f" {relief.text}"
     thin = f" The evidence is thin: {finding.thin}." if finding.thin else ""
-    return f"{sure}: {CAUSES[finding.cause]}. {finding.text}{thin}"
+    label = CAUSES[finding.cause].label
+    return f"{sure}: {label}. {what or finding.text}{why}{thin}"
 
 
-def _unknown(found: tuple[Finding, ...]) -> Diagnosis:
-    return replace(UNKNOWN_CAUSE, findings=found)
-
-
-def _no_finding(death: Diagnosis) -> Finding:
-    return Finding(death.cause, 0.0, death.text)
-
-
-def _advice(found: Sequence[Finding]) -> tuple[str, ...]:
-    """Return the advice of the findings that count, heaviest first, each once."""
+def advice_of(found: Sequence[Finding], relief: Relief | None) -> tuple[str, ...]:
+    """Return the advice of the findings that count, what helps most first."""
     first = found[0].weight if found else 0.0
     texts = [text for f in found if f.weight >= 0.5 * first for text in f.advice]
+    if relief is not None:
+        if found[0].cause in STORAGE_CAUSES and relief.name in ABOUT_SPILLING:
+            texts = [*relief.advice, *texts]
+        else:
+            own = len(found[0].advice)
+            texts = [*texts[:own], *relief.advice, *texts[own:]]
     return tuple(dict.fromkeys(texts))
+
+
+def not_known(
+    found: tuple[Finding, ...] = (), why: str = "", instant: float | None = None
+) -> Diagnosis:
+    """Return that the cause is not known, and what is missing."""
+    text = f"The cause is not known: {why}." if why else UNKNOWN_CAUSE.text
+    return replace(UNKNOWN_CAUSE, findings=found, text=text, instant=instant)
+
+
+def missing(case: Case) -> str:
+    """Say what evidence is missing; empty where nothing is."""
+    lacks = []
+    if case.kind == "memory-error":
+        return "the error does not say how much was asked for"
+    if case.breakdown is None:
+        lacks.append("no figure of the worker's memory has arrived")
+    if case.evidence == "scheduler":
+        lacks.append("neither flight recorder nor heartbeat says what was running")
+    if lacks:
+        return ", and ".join(lacks)
+    if case.kind in ("lost", "killed", "exited", "crashed"):
+        return (
+            f"it used {format_bytes(case.parts.process)} of "
+            f"{format_bytes(case.limit)}, which does not explain its end"
+        )
+    unlooked = sum(case.stored().values()) if not case.facts.held else 0
+    if unlooked >= LEAST * case.above:
+        return (
+            f"{format_bytes(unlooked)} of outputs were in memory, and who needed them "
+            "is not known"
+        )
+    return (
+        f"no count explains most of the {format_bytes(case.above)} beyond an idle "
+        "worker"
+    )
+
+
+def _left_no_room(case: Case, found: Sequence[Finding]) -> float:
+    """Return how much heavier what is beside the running tasks weighs.
+
+    Tasks that an empty worker would have held are not to blame: what left them no room
+    takes their share.
+    """
+    own, top = beside(case), largest_task(case)
+    known = top is not None and need_is_known(case, top)
+    if not own or (own < MUCH_BESIDE * case.above and not known):
+        return 1.0
+    blamed = sum(f.weight for f in found if f.cause in EXECUTION_CAUSES)
+    left = max(0.0, execution(case) / case.above - blamed)
+    return 1 + left * case.above / own
+
+
+def _name(finding: Finding) -> tuple[str, str | None]:
+    return finding.cause, finding.prefix

@@ -1,12 +1,16 @@
-"""What grew and belongs to no running task: who left it behind.
+"""What grew and no stored output explains: to whom it belongs, and what nobody counted.
 
-The pool is the growth of the baseline from idle to idle and what is in execution
-though no running task is known to hold it.  It is given out in this order: to stored
-outputs that are larger than Dask believes (`hidden`), to prefixes whose tasks ended
-holding more than their output (`leaked`, or `moved` where they hand it over to a
-shuffle), and what remains to nobody (`nameless`), or
-to the tasks that run (`running`: native code that is not counted).  A baseline that has
-grown in one step only, as with modules that are imported, is nobody's.
+The pool is the growth of the baseline from idle to idle and what is in execution though
+no running task is known to hold it.  It is given out in this order:
+
+- arguments and records of the tasks that the worker was sent (`graph`),
+- what actors keep (`actors`),
+- stored outputs that are larger than Dask believes (`hidden`),
+- what tasks held beside their output when they ended (`leaked`, or `moved` where they
+  hand it over to a shuffle),
+- what the process grew by while the running tasks ran (`charged`): native code that is
+  not counted.  No task is charged with more than that,
+- the rest is nobody's (`unaccounted`): threads, plugins, caches, modules.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from dataclasses import dataclass
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.model.breakdown import scale
 from dask_memdash.model.evidence import Expected
+from dask_memdash.model.incidents import Suspect
 
 #: Types whose size Dask knows well.
 KNOWN_SIZES = frozenset(
@@ -50,40 +55,139 @@ ENOUGH = 3
 MOST_SINCE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Leftovers:
-    """How the pool is given out; sizes in bytes."""
+#: How far growth that was not counted is believed to be a task's own: where it all came
+#: while the task ran; where what the process had at its begin is not known, or it came
+#: before too; where tasks of the same prefix have finished with far less.
+ALL_IN_ITS_TIME, TIME_NOT_KNOWN, UNLIKE_OTHERS = 0.85, 0.5, 0.3
 
+#: Share of the growth that must have come while the running tasks ran for the former.
+MOST_OF_IT = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How the pool is given out; sizes in bytes, which sum to the pool."""
+
+    #: By prefix, arguments and records of tasks that the worker was sent.
+    graph: dict[str, int]
+    #: By prefix, what its actors keep.
+    actors: dict[str, int]
     #: By prefix, what its stored outputs take beyond what Dask believes.
     hidden: dict[str, int]
     #: By prefix, what its tasks have handed over to a shuffle.
     moved: dict[str, int]
     #: By prefix, what its tasks have left behind.
     leaked: dict[str, int]
-    #: Growth of the baseline that no prefix is known to have left.
-    nameless: int
-    #: In execution, and counted for no task, but not left behind either.
-    running: int
+    #: By key of a running task, what may be its own beyond what was counted for it.
+    charged: dict[str, int]
+    #: How far `charged` is believed to be the tasks' own, from 0 to 1.
+    belief: float
+    #: What nobody counted.
+    unaccounted: int
+
+    @property
+    def running(self) -> int:
+        """What the running tasks may hold beyond their counts."""
+        return sum(self.charged.values())
+
+    @property
+    def nobodys(self) -> int:
+        """What nobody counted, and what is not believed to be the running tasks'."""
+        return self.unaccounted + round((1 - self.belief) * self.running)
 
 
-def give_out(case: Case) -> Leftovers:
+def give_out(case: Case) -> Growth:
     """Say to whom what grew belongs."""
     pool = case.grown + case.unexplained
+    graph = _fit({p: row.size for p, row in case.facts.graph.items()}, pool)
+    pool -= sum(graph.values())
+    actors = _fit({p: row.grown for p, row in case.facts.actors.items()}, pool)
+    pool -= sum(actors.values())
     hidden = _fit(_hidden(case), pool)
-    left = _fit(_left(case, hidden), pool - sum(hidden.values()))
-    named = sum(hidden.values()) + sum(left.values())
-    nameless = min(max(0, case.growing - named), max(0, case.grown - named))
-    rest = case.unexplained - max(0, named - case.grown)
-    if _shared_out(case):
-        # Estimated shares sum to the growth since the oldest running task began: what
-        # else there is was there before.
-        return Leftovers(hidden, *_sort(left), nameless + rest, 0)
+    pool -= sum(hidden.values())
+    left = _fit(_left(case, hidden), max(0, pool - _grown_meanwhile(case)))
+    pool -= sum(left.values())
+    # What of the pool is in execution: only that can be the running tasks' own.
+    rest = min(pool, case.unexplained)
     # Tasks that have finished since the last heartbeat have left something too.
     since = round(rest * _share_of_leaks(case, left, rest))
     since = min(since, MOST_SINCE * sum(left.values()))
     more = scale(left, since)
     left = {prefix: size + more[prefix] for prefix, size in left.items()}
-    return Leftovers(hidden, *_sort(left), nameless, rest - since)
+    charged, belief = _charged(case, rest - since)
+    lying = {name for name in left if _is_known_to_lie(case, name)}
+    for name in lying:
+        hidden[name] = hidden.get(name, 0) + left.pop(name)
+    moved, leaked = _sort(left)
+    return Growth(
+        graph=graph,
+        actors=actors,
+        hidden=hidden,
+        moved=moved,
+        leaked=leaked,
+        charged=charged,
+        belief=belief,
+        unaccounted=pool - since - sum(charged.values()),
+    )
+
+
+def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:
+    """Return what of the rest each running task may hold, and how sure that is.
+
+    At most what the process grew by since it began, less what was counted for it; all
+    together at most what it grew by since the oldest began.
+    """
+    if not case.suspects or rest <= 0 or _shared_out(case):
+        # Estimated shares sum to the growth since the oldest running task began: what
+        # else there is was there before.
+        return {}, 1.0
+    since = {s.key: case.grown_since(s) for s in case.suspects}
+    known = [size for size in since.values() if size is not None]
+    if len(known) < len(since):
+        most = {s.key: _usual_most(case, s, rest) for s in case.suspects}
+        return _fit(most, rest), TIME_NOT_KNOWN
+    running = case.running
+    most = {s.key: max(0, (since[s.key] or 0) - (s.bytes or 0)) for s in running}
+    together = max(0, max(known) - case.counted)
+    pool = min(rest, together)
+    charged = _fit(most, pool)
+    if any(_needed_less(case, suspect) for suspect in running):
+        return charged, UNLIKE_OTHERS
+    in_its_time = sum(charged.values()) >= MOST_OF_IT * rest
+    return charged, ALL_IN_ITS_TIME if in_its_time else TIME_NOT_KNOWN
+
+
+def _usual_most(case: Case, suspect: Suspect, rest: int) -> int:
+    """Return the most beyond its count that a task's like have been seen to need."""
+    expected = case.expected(suspect.prefix)
+    if expected is None or expected.max is None or expected.finished < ENOUGH:
+        return rest
+    return max(0, min(rest, expected.max - (suspect.bytes or 0)))
+
+
+def _needed_less(case: Case, suspect: Suspect) -> bool:
+    """Say whether a task's like have finished with far less than came meanwhile."""
+    expected = case.expected(suspect.prefix)
+    if expected is None or expected.max is None or expected.finished < ENOUGH:
+        return False
+    return 2 * expected.max < (case.grown_since(suspect) or 0)
+
+
+def _grown_meanwhile(case: Case) -> int:
+    """Return what grew while no task can have ended, so that none has left it behind.
+
+    Where every thread has its running task, that is since the youngest of them began.
+    """
+    if not case.suspects or len(case.suspects) < case.facts.nthreads:
+        return 0
+    since = [case.grown_since(suspect) for suspect in case.suspects]
+    youngest = min((size for size in since if size is not None), default=0)
+    return max(0, youngest - case.counted)
+
+
+def _is_known_to_lie(case: Case, prefix: str) -> bool:
+    """Say whether an earlier death showed a prefix's outputs to be larger than said."""
+    return any(e.cause == "sizeof" and e.prefix == prefix for e in case.earlier)
 
 
 def hands_over(prefix: str) -> bool:

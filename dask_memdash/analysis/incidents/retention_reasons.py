@@ -11,8 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.need import (
+    inputs_stored,
+    largest_task,
+    too_large_alone,
+)
 from dask_memdash.model.breakdown import scale
 from dask_memdash.model.event_parts import Held
+
+#: Reasons for which a running task's inputs are held.
+INPUTS = ("replica", "run-ahead", "awaited")
 
 #: Waiting prefixes that are named for each stored one at most.
 MAX_WAITING = 5
@@ -48,6 +56,22 @@ def held_in_memory(case: Case, why: str) -> dict[str, int]:
         if held:
             found[prefix] = held
     return found
+
+
+def blamed(case: Case, why: str) -> dict[str, int]:
+    """Return by prefix what was in RAM for one reason, without a large task's inputs.
+
+    What a task that is too large for any worker has as its inputs is part of what that
+    task needs.
+    """
+    held = held_in_memory(case, why)
+    top = largest_task(case) if why in INPUTS else None
+    if top is None or not held:
+        return held
+    everything = sum(sum(held_in_memory(case, other).values()) for other in INPUTS)
+    inputs = too_large_alone(case, top) * inputs_stored(case)
+    left = 1 - min(1.0, inputs / max(1, everything))
+    return {p: size for p, held_ in held.items() if (size := round(left * held_))}
 
 
 def waiting_for(case: Case, prefix: str) -> list[str]:

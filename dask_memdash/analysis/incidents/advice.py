@@ -1,0 +1,155 @@
+"""Advice as lines to paste, each with the figure it follows from and the one to expect.
+
+Where nothing is known that helps, there is no advice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.need import inputs_of, need_of, taken_by
+from dask_memdash.model.incidents import Suspect
+from dask_memdash.text import code, count, format_bytes
+
+MiB = 2**20
+
+#: Smallest chunk that is worth a task, in bytes.
+LEAST_CHUNK = MiB
+
+#: A task that was cut short is given room for so many times what it held.
+HEADROOM = 2.0
+
+#: Share of a worker's room that tasks and outputs are planned to fill.
+FILLED = 0.9
+
+#: Types of outputs whose chunks and partitions can be made smaller.
+ARRAYS = frozenset({"numpy.ndarray"})
+FRAMES = frozenset({"pandas.core.frame.DataFrame", "pandas.DataFrame"})
+
+#: Turns spilling on, as Dask does by default.
+SPILL_ON = (
+    '`dask.config.set({"distributed.worker.memory.target": 0.6, '
+    '"distributed.worker.memory.spill": 0.7})`'
+)
+
+
+def paste(size: float) -> str:
+    """Write a size as Dask's options take it, rounded up: "1.8GiB"."""
+    for unit, factor in (("GiB", 2**30), ("MiB", MiB)):
+        if size >= factor:
+            value = size / factor
+            places = 0 if value >= 100 else 1
+            return f"{math.ceil(value * 10**places) / 10**places:g}{unit}"
+    return f"{max(1, math.ceil(size / 1024))}kiB"
+
+
+def chunk_below(size: float) -> int:
+    """Return the largest power of two, of 1 MiB at least, that is at most `size`."""
+    return int(2 ** math.floor(math.log2(max(LEAST_CHUNK, size))))
+
+
+def on_one_task(case: Case, task: Suspect) -> Iterator[str]:
+    """Yield what makes one task fit into a worker that it is too large for."""
+    need, room = need_of(case, task), case.usable
+    if room is None or not need:
+        return
+    wanted = HEADROOM * need
+    yield from _smaller_chunks(case, task, room / wanted)
+    yield from more_memory(case, task.prefix, need, wanted)
+
+
+def more_memory(case: Case, prefix: str, need: float, wanted: float) -> Iterator[str]:
+    """Yield a limit under which a worker has room for what is wanted."""
+    room, limit, ceiling = case.usable, case.limit, case.ceiling
+    if room is None or not limit or not ceiling:
+        return
+    more = (case.idle + wanted) * limit / ceiling
+    host = case.facts.host
+    if host is not None and host.effective and more > max(limit, host.effective):
+        return  # it would only move the end from the nanny to the kernel
+    yield (
+        f"Give each worker more memory: `--memory-limit {paste(more)}`. "
+        f"{code(prefix)} needs at least {format_bytes(need)}, and an empty worker of "
+        f"{format_bytes(limit)} has room for {format_bytes(room)}; it will have room "
+        f"for {format_bytes(wanted)}."
+    )
+
+
+def on_many_tasks(case: Case, prefix: str, running: list[Suspect]) -> Iterator[str]:
+    """Yield how many tasks of a prefix a worker holds at a time."""
+    peak = max(need_of(case, task) for task in running)
+    if case.usable is None or case.limit is None or not peak:
+        return
+    usual = case.expected(prefix)
+    cut_short = usual is None or (usual.max or 0) < peak - max(
+        inputs_of(task) for task in running
+    )
+    # As many as ran did not fit; of those that held less than they need, fewer do.
+    fit = min(int(case.usable // peak), max(1, len(running) - 1))
+    at_least = "at least " if cut_short else ""
+    if fit >= 1:
+        yield (
+            f"Run {count(fit, 'task')} at a time on each worker: `--nthreads {fit}`. "
+            f"One {code(prefix)} needs {at_least}{format_bytes(peak)}, so "
+            f"{len(running)} need {at_least}{format_bytes(len(running) * peak)} and an "
+            f"empty worker has room for {format_bytes(case.usable)}; "
+            f"{fit} will take {at_least}{format_bytes(fit * peak)}."
+        )
+    share = FILLED * case.usable / max(2, len(running)) / peak
+    yield from _smaller_chunks(case, running[0], share)
+
+
+def spill(size: float, stays: float) -> str:
+    """Advise to turn spilling on."""
+    return (
+        f"Turn spilling on before the workers start: {SPILL_ON}. "
+        f"{format_bytes(size)} of outputs would go to disk, and about "
+        f"{format_bytes(stays)} would stay in memory."
+    )
+
+
+def types_of(case: Case, prefix: str) -> frozenset[str]:
+    """Return the types of a prefix's outputs, as far as they are known."""
+    held = case.facts.held.get(prefix)
+    return frozenset() if held is None else frozenset(held.types)
+
+
+def _smaller_chunks(case: Case, task: Suspect, share: float) -> Iterator[str]:
+    """Yield how to cut what a task works on to a share of its size."""
+    name, need = task.prefix, need_of(case, task)
+    chunk = _chunk_of(case, task)
+    if chunk is None or share >= 1:
+        return
+    smaller = chunk_below(chunk * min(share, 0.5))
+    expect = need * smaller / chunk
+    figures = (
+        f"{code(name)} works on {format_bytes(chunk)} at a time and needs at least "
+        f"{format_bytes(need)}; with {format_bytes(smaller)} it will need about "
+        f"{format_bytes(expect)}."
+    )
+    if "rechunk" in name:
+        yield (
+            "Let Dask join chunks into smaller ones, before the graph is built: "
+            f'`dask.config.set({{"array.chunk-size": "{paste(smaller)}"}})`. {figures}'
+        )
+        return
+    types = types_of(case, name) | frozenset().union(
+        *(types_of(case, prefix) for prefix in case.facts.held)
+    )
+    if types & FRAMES:
+        yield (
+            "Make partitions smaller: "
+            f'`df = df.repartition(partition_size="{paste(smaller)}")`. {figures}'
+        )
+    elif types & ARRAYS:
+        yield f'Make chunks smaller: `x = x.rechunk("{paste(smaller)}")`. {figures}'
+
+
+def _chunk_of(case: Case, task: Suspect) -> int | None:
+    """Return what a task works on at a time: its output, else all of its inputs."""
+    usual = case.expected(task.prefix)
+    output = usual.output_p95 if usual is not None else None
+    chunk = max(output or 0, inputs_of(task))
+    return chunk if chunk >= LEAST_CHUNK and taken_by(case, task) else None

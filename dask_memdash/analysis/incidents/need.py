@@ -1,0 +1,167 @@
+"""What running tasks need, and whether an empty worker would hold that.
+
+The need of a task is its inputs that are in memory (fetched copies too) and what it
+takes beside them: the most that it held here or at an earlier death, or that others of
+its prefix have been measured to need.  An *empty* worker has room up to its terminate
+threshold, less the idle process.  A task that fits there was not too large, however
+little room others had left it.
+"""
+
+from __future__ import annotations
+
+from dask_memdash.analysis.incidents.case import Case, most_held
+from dask_memdash.analysis.incidents.growth_attribution import give_out
+from dask_memdash.model.incidents import Suspect
+
+#: Need of one task, as a share of an empty worker's room, from which it may be too
+#: large by itself, and from which it surely is: it was cut short, and needs more.
+MAYBE, SURELY = 0.55, 0.9
+
+#: The same where other memory had taken much of the room: it may not have been about
+#: to need more.
+FITS, FITS_NOT = 0.9, 1.0
+
+#: Shares of all that is in execution between which one task is not, and is, the one.
+ONE_OF_MANY, THE_ONE = 0.5, 0.75
+
+#: A task that holds this share of its peak is thought to be still growing.
+GROWING = 0.9
+
+#: What a task held at two deaths, equal to within this share, is all that it needs.
+SAME = 0.02
+
+#: Share of the memory to explain from which what is beside the running tasks may be
+#: what left them no room.
+MUCH_BESIDE = 0.25
+
+#: Finished tasks of a prefix that say reliably what it needs.
+ENOUGH = 3
+
+
+def ramp(value: float, low: float, high: float) -> float:
+    """Return 0 up to `low`, 1 from `high` on, and a straight line between."""
+    return min(1.0, max(0.0, (value - low) / (high - low)))
+
+
+def largest_task(case: Case) -> Suspect | None:
+    """Return the running task that holds most; alone, also one without a figure."""
+    if not case.suspects:
+        return None
+    top = max(case.running, key=lambda s: held_by(case, s))
+    return top if held_by(case, top) or len(case.suspects) == 1 else None
+
+
+def held_by(case: Case, suspect: Suspect) -> int:
+    """Return what a task held at the instant: counted, and believed to be its own."""
+    growth = give_out(case)
+    return (suspect.bytes or 0) + round(
+        growth.belief * growth.charged.get(suspect.key, 0)
+    )
+
+
+def execution(case: Case) -> int:
+    """Return what the running tasks held together, their spilled inputs in RAM too."""
+    growth = give_out(case)
+    return case.counted + case.inputs_in_use + round(growth.belief * growth.running)
+
+
+def inputs_of(suspect: Suspect) -> int:
+    """Return the inputs of a task, in bytes; 0 where they are not known."""
+    return 0 if suspect.inputs is None else suspect.inputs.size
+
+
+def taken_by(case: Case, suspect: Suspect) -> int:
+    """Return what a task takes beside its inputs, at least, in bytes."""
+    held = _raw(case, suspect)
+    usual = case.expected(suspect.prefix)
+    if usual is not None and usual.finished >= ENOUGH:
+        held = max(held, usual.p95 or 0, usual.output_p95 or 0)
+    return max(held, case.learnt(suspect))
+
+
+def need_of(case: Case, suspect: Suspect) -> int:
+    """Return what a task needs at least, its inputs included, in bytes."""
+    return inputs_of(suspect) + taken_by(case, suspect)
+
+
+def too_large_alone(case: Case, top: Suspect) -> float:
+    """Say how far the largest task would have been too large by itself, from 0 to 1."""
+    room, need = case.usable, need_of(case, top)
+    if room is not None and need > room:
+        return 1.0
+    dominates = _dominates(case, top)
+    if room is None:
+        return dominates
+    if _others_finished_with_as_much(case, top):
+        return ramp(need / room, FITS, FITS_NOT)
+    if need_is_known(case, top):
+        return ramp(need / room, FITS, FITS_NOT)
+    fills = ramp(need / room, MAYBE, SURELY)
+    if beside(case) >= MUCH_BESIDE * case.above:
+        return min(ramp(need / room, FITS, FITS_NOT), max(dominates, fills))
+    return max(fills, dominates)
+
+
+def never_fits(case: Case, top: Suspect) -> bool:
+    """Say whether a task needs more than any empty worker of this limit has.
+
+    What it reserved counts only where it had begun to fill it.
+    """
+    if case.usable is None or need_of(case, top) <= case.usable:
+        return False
+    return held_by(case, top) + inputs_of(top) >= MUCH_BESIDE * case.above
+
+
+def need_is_known(case: Case, suspect: Suspect) -> bool:
+    """Say whether a task held just as much at an earlier death: it needs no more."""
+    own = [attempt.bytes or 0 for attempt in case.attempts.get(suspect.key, ())]
+    learnt = max([*own, case.at_least.get(suspect.prefix, 0)])
+    held = _raw(case, suspect)
+    return 0 < abs(held - learnt) <= SAME * held or 0 < held == learnt
+
+
+def too_many_together(case: Case) -> float:
+    """Say how far all running tasks together would not fit an empty worker."""
+    if case.usable is None or beside(case) < MUCH_BESIDE * case.above:
+        return 1.0
+    need = sum(taken_by(case, s) for s in case.suspects)
+    return ramp(need / case.usable, FITS, FITS_NOT)
+
+
+def beside(case: Case) -> int:
+    """Return what is beside the running tasks and all that may be theirs, in bytes."""
+    used = max(0, case.parts.process - case.idle)
+    own = case.counted + case.inputs_in_use + give_out(case).running
+    return max(0, used - own - inputs_stored(case))
+
+
+def inputs_stored(case: Case) -> int:
+    """Return how much of what is stored the running tasks have as their inputs."""
+    inputs = sum(inputs_of(s) for s in case.suspects) - case.inputs_in_use
+    return max(0, min(case.parts.managed, inputs))
+
+
+def _raw(case: Case, suspect: Suspect) -> int:
+    """Return the most that a task held, whatever of it was in RAM by then."""
+    own = next((s for s in case.suspects if s.key == suspect.key), suspect)
+    growth = give_out(case)
+    believed = round(growth.belief * growth.charged.get(suspect.key, 0))
+    return (most_held(own) or 0) + believed
+
+
+def _dominates(case: Case, top: Suspect) -> float:
+    """Say how far one task holds most of all execution while it still grows."""
+    if top.peak and (top.bytes or 0) < GROWING * min(top.peak, case.parts.executing):
+        return 0.0
+    held = sum(held_by(case, s) for s in case.running)
+    if not held:
+        return 1.0 if len(case.suspects) == 1 else 0.0
+    return ramp(held_by(case, top) / held, ONE_OF_MANY, THE_ONE)
+
+
+def _others_finished_with_as_much(case: Case, top: Suspect) -> bool:
+    """Say whether its like have finished with as much: they fit, one at a time."""
+    usual = case.expected(top.prefix)
+    if usual is None or usual.finished < ENOUGH or usual.max is None:
+        return False
+    return max(_raw(case, top), case.learnt(top)) <= usual.max

@@ -1,0 +1,48 @@
+"""How far memory can be the cause of an end at all."""
+
+from __future__ import annotations
+
+from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.need import ramp
+from dask_memdash.analysis.incidents.request_judgement import Judgement, judge
+from dask_memdash.analysis.incidents.requests import Request, parse
+
+#: Shares of the limit between which an end that nobody explains becomes one by memory.
+NO_PRESSURE, PRESSURE = 0.75, 0.92
+
+#: Most that a crash can be a matter of memory: native code that was refused some.
+BY_CRASH = 0.4
+
+#: Kinds that happen for memory and for nothing else.
+BY_MEMORY = frozenset(
+    {"terminated", "oom-killed", "paused", "spill-failed", "kernel-near", "stuck"}
+)
+
+#: Verdicts on a request that was refused for want of the worker's memory.
+BY_REQUEST = frozenset({"mistake", "too-large", "shortage"})
+
+#: Kinds that never happen for memory alone.
+BY_ITSELF = frozenset({"crashed", "exited"})
+
+
+def plausible(case: Case) -> float:
+    """Say how far memory can be the cause, from 0 to 1."""
+    if case.unresponsive is not None:
+        return 0.0
+    if case.kind in BY_MEMORY:
+        return 1.0
+    if case.kind == "exited":
+        return 0.0
+    if case.kind == "memory-error" and (request := parse(case.detail)) is not None:
+        verdict = judge_request(case, request).verdict
+        if verdict != "unknown":
+            return 1.0 if verdict in BY_REQUEST else 0.0
+    if case.breakdown is None:
+        return 0.0
+    pressed = ramp(case.pressure or 0.0, NO_PRESSURE, PRESSURE)
+    return BY_CRASH * pressed if case.kind == "crashed" else pressed
+
+
+def judge_request(case: Case, request: Request) -> Judgement:
+    """Set what was asked for against the worker that refused it."""
+    return judge(request, case.limit)

@@ -1,0 +1,33 @@
+"""What actors keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.finding import Finding
+from dask_memdash.analysis.incidents.growth_attribution import give_out
+from dask_memdash.model.evidence import largest
+from dask_memdash.text import code, count, format_bytes
+
+
+def actor_state(case: Case) -> Iterator[Finding]:
+    """Yield the state of actors, which Dask can neither see nor spill."""
+    kept = give_out(case).actors
+    if not kept:
+        return
+    prefix = largest(kept)[0]
+    row = case.facts.actors[prefix]
+    yield Finding(
+        cause="actor-state",
+        weight=sum(kept.values()) / case.above,
+        text=f"{count(row.actors, 'actor')} of {code(prefix)} kept "
+        f"{format_bytes(kept[prefix])} more than when first seen. Dask can neither "
+        "measure nor spill what an actor keeps.",
+        prefix=prefix,
+        advice=(
+            f"Let {code(prefix)} drop what it no longer needs, or return it as results "
+            f"of tasks, which Dask can spill: {format_bytes(kept[prefix])} of this "
+            f"worker's {format_bytes(case.parts.process)}.",
+        ),
+    )

@@ -1,0 +1,52 @@
+"""Stored outputs that the order itself needs at this point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dask_memdash.analysis.incidents.advice import paste
+from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.finding import Finding
+from dask_memdash.analysis.incidents.phrases import by_prefix, waiters
+from dask_memdash.analysis.incidents.retention_reasons import blamed
+from dask_memdash.model.evidence import largest
+from dask_memdash.text import format_bytes
+
+
+def awaited(case: Case) -> Iterator[Finding]:
+    """Yield outputs that tasks still to run wait for."""
+    held = blamed(case, "awaited")
+    if not held:
+        return
+    prefix = largest(held)[0]
+    order = case.facts.order
+    needs = ""
+    if order is not None:
+        needs = (
+            f" The order of this graph needs {format_bytes(order.minimum)} of storage "
+            "at its peak, however it is run."
+        )
+    yield Finding(
+        cause="awaited",
+        weight=sum(held.values()) / case.above,
+        text=f"{by_prefix(held)} were in memory, because {waiters(case, prefix)} "
+        f"needed them and had not run.{needs}",
+        prefix=prefix,
+        advice=tuple(_advice(case)),
+    )
+
+
+def _advice(case: Case) -> Iterator[str]:
+    """Yield what would hold the storage that the order itself needs."""
+    order, limit = case.facts.order, case.limit
+    if order is None or not order.capacity or not limit:
+        return
+    if order.minimum <= order.capacity:
+        return
+    workers = max(1, round(order.capacity / limit))
+    enough = -(-order.minimum * 4 // 3 // limit)
+    yield (
+        f"Use {max(enough, workers + 1)} workers of `--memory-limit {paste(limit)}`. "
+        f"The graph needs {format_bytes(order.minimum)} of storage in any order, and "
+        f"the workers have {format_bytes(order.capacity)} now."
+    )

@@ -1,0 +1,56 @@
+"""Arguments, closures and records of the tasks that a worker was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.finding import Finding
+from dask_memdash.analysis.incidents.growth_attribution import give_out
+from dask_memdash.model.evidence import largest
+from dask_memdash.text import code, count, format_bytes
+
+#: Tasks that one task of a batch replaces, in the advice on many small tasks.
+BATCH = 100
+
+
+def graph(case: Case) -> Iterator[Finding]:
+    """Yield what was sent with the tasks themselves."""
+    kept = give_out(case).graph
+    if not kept:
+        return
+    prefix = largest(kept)[0]
+    row = case.facts.graph[prefix]
+    by_records = row.records > row.arguments
+    what = "Dask's records of them" if by_records else "their arguments and closures"
+    yield Finding(
+        cause="graph",
+        weight=sum(kept.values()) / case.above,
+        text=f"{count(row.tasks, 'task')} of {code(prefix)} had been sent to the "
+        f"worker, and {what} took {format_bytes(kept[prefix])}. Dask does not count "
+        "that as stored and cannot spill it.",
+        prefix=prefix,
+        advice=(_advice(prefix, row.tasks, row.arguments, row.records),),
+    )
+
+
+def _advice(prefix: str, tasks: int, arguments: int, records: int) -> str:
+    if records > arguments:
+        return (
+            f"Let one task do the work of {BATCH}: `client.map(lambda batch: "
+            f"[{_name(prefix)}(x) for x in batch], toolz.partition_all({BATCH}, items))"
+            f"`. {count(tasks, 'record')} take {format_bytes(records)}; "
+            f"{count(-(-tasks // BATCH), 'record')} will take "
+            f"{format_bytes(records / BATCH)}."
+        )
+    return (
+        "Send large arguments once: `x = client.scatter(x)`, and pass that to "
+        f"{code(prefix)} instead of `x`. {format_bytes(arguments)} came with "
+        f"{count(tasks, 'task')}; scattered data is stored once, and Dask can see and "
+        "spill it."
+    )
+
+
+def _name(prefix: str) -> str:
+    """Return how the function of a prefix is called, as far as one can tell."""
+    return prefix if prefix.isidentifier() else "f"

@@ -1,0 +1,123 @@
+"""A task that needs more memory than an empty worker has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dask_memdash.analysis.incidents import advice as advise
+from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.finding import Finding
+from dask_memdash.analysis.incidents.need import (
+    execution,
+    held_by,
+    inputs_of,
+    inputs_stored,
+    largest_task,
+    need_of,
+    never_fits,
+    too_large_alone,
+)
+from dask_memdash.analysis.incidents.phrases import held, thin_execution
+from dask_memdash.analysis.incidents.plausible import judge_request
+from dask_memdash.analysis.incidents.requests import parse
+from dask_memdash.model.incidents import Suspect
+from dask_memdash.text import code, count, format_bytes, short
+
+#: Least weight of a task that no empty worker holds, however much else was there.
+NEVER_FITS = 0.75
+
+
+def task_too_large(case: Case) -> Iterator[Finding]:
+    """Yield one running task, or one that was refused, that does not fit."""
+    if case.kind == "memory-error":
+        yield from _refused(case)
+        return
+    top = largest_task(case)
+    if top is None:
+        return
+    alone = too_large_alone(case, top)
+    weight = alone * (execution(case) + inputs_stored(case)) / case.above
+    if weight <= 0:
+        return
+    if never_fits(case, top):
+        weight = max(weight, NEVER_FITS)
+    yield Finding(
+        cause="task-too-large",
+        weight=weight,
+        text=" ".join(_sentences(case, top)),
+        prefix=top.prefix,
+        key=top.key,
+        advice=tuple(advise.on_one_task(case, top)),
+        thin=thin_execution(case, top),
+    )
+
+
+def _sentences(case: Case, top: Suspect) -> Iterator[str]:
+    beyond = format_bytes(case.above)
+    yield f"{short(top.key)} held {held(case, top)} of the {beyond} beyond an idle one."
+    own = held_by(case, top) - (top.bytes or 0)
+    if own > 0 and top.bytes:
+        yield f"{format_bytes(own)} of that was not counted and came while it ran."
+    if top.inputs is not None and top.inputs.count:
+        yield (
+            f"Its {count(top.inputs.count, 'input')} take "
+            f"{format_bytes(inputs_of(top))}."
+        )
+        if "rechunk-merge" in top.prefix:
+            yield (
+                "Dask joins chunks up to `array.chunk-size`, which makes this task as "
+                "large as it is."
+            )
+    need, room = need_of(case, top), case.usable
+    if room is not None:
+        yield (
+            f"It needs at least {format_bytes(need)}, and an empty worker has room for "
+            f"{format_bytes(room)}."
+        )
+    usual = case.expected(top.prefix)
+    if usual is not None and usual.p50 is not None:
+        yield (
+            f"{count(usual.finished, 'task')} of {code(top.prefix)} had finished, with "
+            f"peaks of {format_bytes(usual.p50)} (median) to {format_bytes(usual.max)}."
+        )
+    tries = [t.bytes for t in case.attempts.get(top.key, ()) if t.bytes]
+    if tries:
+        yield (
+            f"At {count(len(tries), 'earlier death')} it held up to "
+            f"{format_bytes(max(tries))}."
+        )
+
+
+def _refused(case: Case) -> Iterator[Finding]:
+    """Yield a task that asked for more than it could have."""
+    request = parse(case.detail)
+    task = case.tasks[0] if case.tasks else None
+    if request is None or task is None:
+        return
+    judged = judge_request(case, request)
+    limit = case.limit or request.limit
+    room = case.usable or limit
+    weight = {"mistake": 1.0, "too-large": 1.0}.get(judged.verdict, 0.0)
+    if judged.verdict == "shortage" and request.bytes and room:
+        weight = min(1.0, request.bytes / room)
+    if weight <= 0:
+        return
+    text = f"{code(task.prefix)} could not get what it needs. {judged.text}"
+    advice: tuple[str, ...] = ()
+    if judged.verdict == "mistake":
+        text += f" No worker has that. {judged.likely}".rstrip()
+        advice = (
+            f"Look at the shapes that {code(task.prefix)} combines: {request} is more "
+            "than any worker has, and smaller chunks do not help.",
+        )
+    elif request.bytes:
+        wanted = advise.HEADROOM * request.bytes
+        advice = tuple(advise.more_memory(case, task.prefix, request.bytes, wanted))
+    yield Finding(
+        cause="task-too-large",
+        weight=weight,
+        text=text,
+        prefix=task.prefix,
+        key=task.key,
+        advice=advice,
+    )

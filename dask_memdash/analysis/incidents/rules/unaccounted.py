@@ -1,0 +1,36 @@
+"""Memory that nobody counted: threads, plugins, caches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.finding import Finding
+from dask_memdash.analysis.incidents.growth_attribution import give_out
+from dask_memdash.text import code, format_bytes, join
+
+
+def unaccounted(case: Case) -> Iterator[Finding]:
+    """Yield growth that no count explains, with its size."""
+    growth = give_out(case)
+    size = growth.nobodys
+    if size <= 0:
+        return
+    counted = f"The counts of running tasks add up to {format_bytes(case.counted)}. "
+    if not case.suspects:
+        counted = ""
+    perhaps = ""
+    if growth.running > 0 and growth.belief < 1:
+        names = list(dict.fromkeys(s.prefix for s in case.suspects))[:3]
+        named = join([code(name) for name in names])
+        perhaps = (
+            f" Up to {format_bytes(growth.running)} of it may be native memory of "
+            f"{named}, which ran while it grew."
+        )
+    yield Finding(
+        cause="unaccounted",
+        weight=size / case.above,
+        text=f"{format_bytes(size)} belong to no stored output and no task's count. "
+        f"{counted}A thread, a plugin, a cache or a library of the worker may keep "
+        f"it.{perhaps}",
+    )

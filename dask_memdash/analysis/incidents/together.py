@@ -1,0 +1,118 @@
+"""The diagnosis of a ``KilledWorker``: all its deaths together.
+
+What one death showed of a task counts for the others too, so that each is looked at
+again with the most that the task held at any of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.diagnose import (
+    LEAST,
+    advice_of,
+    diagnose,
+    in_words,
+    not_known,
+    rank,
+)
+from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
+from dask_memdash.analysis.incidents.need import held_by
+from dask_memdash.analysis.incidents.relief import relief_of
+from dask_memdash.terms import STORAGE_CAUSES
+from dask_memdash.text import code, count, format_bytes
+
+
+def diagnose_together(cases: Sequence[Case]) -> Diagnosis:
+    """Join what the deaths behind a ``KilledWorker`` say, oldest first."""
+    learnt: dict[str, int] = {}
+    for case in cases:
+        for suspect in case.suspects:
+            held = max(suspect.bytes or 0, suspect.peak or 0)
+            learnt[suspect.prefix] = max(held, learnt.get(suspect.prefix, 0))
+    cases = [replace(case, at_least={**case.at_least, **learnt}) for case in cases]
+    return join_deaths([(case, diagnose(case)) for case in cases])
+
+
+def join_deaths(deaths: Sequence[tuple[Case, Diagnosis]]) -> Diagnosis:
+    """Weigh the findings of several deaths against each other."""
+    weights: dict[tuple[str, str | None], float] = {}
+    best: dict[tuple[str, str | None], Finding] = {}
+    best_at: dict[tuple[str, str | None], str] = {}
+    for case, death in deaths:
+        for finding in death.findings:
+            name = (finding.cause, finding.prefix)
+            weights[name] = weights.get(name, 0.0) + finding.weight / len(deaths)
+            if name not in best or finding.weight > best[name].weight:
+                best[name], best_at[name] = finding, case.id
+    joined = rank([replace(f, weight=weights[name]) for name, f in best.items()])
+    instant = max((c.instant for c, _ in deaths if c.instant is not None), default=None)
+    if not joined or joined[0].weight < LEAST:
+        why = "the deaths behind it have not been explained" if deaths else ""
+        return not_known(joined, why, instant)
+    top = joined[0]
+    agree = [
+        (c, d) for c, d in deaths if (d.cause, d.prefix) == (top.cause, top.prefix)
+    ]
+    confidence = sum(d.confidence for _, d in agree) / len(deaths)
+    keys = {d.key for _, d in agree}
+    reliefs = Counter(d.relief for _, d in agree if d.relief is not None)
+    usual = reliefs.most_common(1)[0][0] if reliefs else None
+    case = next((c for c, d in reversed(agree) if d.relief == usual), deaths[-1][0])
+    relief = relief_of(case, top.cause)
+    what = top.text
+    if len(deaths) > 1:
+        number = best_at[(top.cause, top.prefix)]
+        where = f"At death #{number}: " if number else ""
+        what = f"{in_all(deaths, agree, top)} {where}{what}".strip()
+    return Diagnosis(
+        cause=top.cause,
+        confidence=round(confidence, 2),
+        prefix=top.prefix,
+        key=keys.pop() if len(keys) == 1 else None,
+        findings=joined,
+        advice=advice_of(joined, relief),
+        text=in_words(top, confidence, relief, what),
+        relief=None if relief is None else relief.name,
+        instant=instant,
+    )
+
+
+def in_all(
+    deaths: Sequence[tuple[Case, Diagnosis]],
+    agree: Sequence[tuple[Case, Diagnosis]],
+    top: Finding,
+) -> str:
+    """Say what the deaths have in common, in one sentence; empty for a single one."""
+    if len(deaths) < 2 or top.prefix is None or not agree:
+        return ""
+    held = [_had(case, top) for case, _ in agree]
+    limits = {case.limit for case, _ in agree}
+    of = limits.pop() if len(limits) == 1 else None
+    which = f"{len(agree)} of {count(len(deaths), 'death')}"
+    which = count(len(deaths), "death") if len(agree) == len(deaths) else which
+    had = between(held, of)
+    return f"{which}, each while {code(top.prefix)} had {had}." if had else ""
+
+
+def between(sizes: Sequence[int], limit: int | None) -> str:
+    """Write the range of several sizes, and what they are of; empty without any."""
+    known = sorted(size for size in sizes if size)
+    if not known:
+        return ""
+    low, high = format_bytes(known[0]), format_bytes(known[-1])
+    of = f" of {format_bytes(limit)}" if limit else ""
+    return f"{high}{of}" if low == high else f"between {low} and {high}{of}"
+
+
+def _had(case: Case, top: Finding) -> int:
+    """Return what a prefix had at a death: stored, or in execution."""
+    if top.cause in STORAGE_CAUSES:
+        return case.in_memory().get(top.prefix or "", 0)
+    running = [held_by(case, s) for s in case.running if s.prefix == top.prefix]
+    if top.cause == "task-too-large":
+        return max(running, default=0)
+    return sum(running)
