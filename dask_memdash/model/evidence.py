@@ -48,10 +48,12 @@ class OrderFacts:
     held: int
     #: Peak of the ideal, one task at a time.
     minimum: int
-    #: Sum of the workers' limits; None when any has none.
+    #: What the workers can store together; None where not known.
     capacity: int | None
     #: Prefix → what was held beyond what the order needs.
     run_ahead: dict[str, int]
+    #: What the task needs at once that needs most: inputs, and its peak or its output.
+    need: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ def test_a_cluster_without_queuing_runs_ahead_and_says_of_what(start):
     assert 2 * SIZE <= graph["minimum"] < 2.1 * SIZE
     assert 2 * SIZE <= graph["minimum_threads"] < 4.1 * SIZE
     assert graph["actual_peak"] > 8 * SIZE
-    assert graph["capacity"] == 800 * MB
+    # two limits of 400 MB, less what idle processes take
+    assert 500 * MB < graph["capacity"] < 700 * MB
     assert graph["run_ahead_by"][0]["prefix"] == "load"
     assert graph["curve"]["position"] == list(range(1, 122))
     (root,) = graph["rootish"]

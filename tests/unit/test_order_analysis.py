@@ -202,6 +202,7 @@ def test_facts_of_an_incident():
         minimum=25,
         capacity=100,
         run_ahead={"load": 20},
+        need=23,
     )
 
 

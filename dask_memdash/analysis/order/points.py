@@ -99,6 +99,7 @@ def facts(judgement: Judgement, position: int) -> OrderFacts:
         held=int(held),
         minimum=judgement.minimum,
         capacity=snapshot.capacity,
+        need=0 if judgement.need is None else judgement.need.bytes,
         run_ahead={
             snapshot.prefixes[index]: int(excess[index])
             for index in np.flatnonzero(excess >= 1)

@@ -146,7 +146,11 @@ def shortfall(stall: Stall, order: OrderFacts | None) -> int | None:
         return None
     sizes = stall.outputs
     expected = sum(sizes.get(t.prefix, 0) * t.count for t in stall.waiting)
-    return max(0, stall.parts.process - stall.pause) + expected or None
+    excess = max(0, stall.parts.process - stall.pause)
+    awaited = any(holding.because.get("awaited") for holding in stall.holding)
+    # What waits for stored outputs has to gather its inputs on one worker.
+    gathered = order.need if order is not None and awaited else 0
+    return excess + expected + gathered or None
 
 
 # -- what fills the workers -----------------------------------------------------
