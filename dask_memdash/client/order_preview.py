@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,8 @@ from dask_memdash.analysis.order.simulate import Shape
 from dask_memdash.client import size_estimates
 from dask_memdash.errors import MemDashError
 from dask_memdash.model.graph_columns import MAX_PREFIXES, PINNED
-from dask_memdash.text import count, format_bytes
+from dask_memdash.model.room import ProcessRoom, Room, joined
+from dask_memdash.text import code, count, format_bytes
 
 #: Size of the drawing in pixels, and its margins.
 WIDTH, HEIGHT, MARGIN = 640, 220, 12
@@ -53,7 +54,7 @@ class OrderPreview:
     minimum_threads: int
     #: How much of `minimum` is no more than a guess.
     uncertainty: int
-    #: What the workers have, None where not known.
+    #: What the workers can store, None where not known.
     capacity: int | None
     #: What is held at the peak, one task at a time, by prefix, largest first.
     held: dict[str, int]
@@ -62,6 +63,11 @@ class OrderPreview:
     what_if: dict[str, int]
     #: Columns 'position', 'ideal' and 'ideal_threads'.
     curve: dict[str, list[int]]
+    #: What the task needs at once that needs most, inputs and output, and its prefix.
+    need: int = 0
+    need_prefix: str = ""
+    #: What the largest worker has for one task, None where not known.
+    task_capacity: int | None = None
 
     @property
     def verdict(self) -> str:
@@ -77,12 +83,23 @@ class OrderPreview:
             )
         if self.capacity is None:
             return f"This order needs {need}."
+        if self.task_capacity is not None and self.need > self.task_capacity:
+            return (
+                f"Cannot fit: one task of {code(self.need_prefix)} needs "
+                f"{format_bytes(self.need)} at once, its inputs among it; the largest "
+                f"worker has {format_bytes(self.task_capacity)} for it."
+            )
         have = f"the workers have {format_bytes(self.capacity)}"
         if self.minimum > self.capacity:
             return f"Cannot fit: this order needs {need}; {have}."
+        if self.minimum + self.uncertainty > self.capacity:
+            return f"Not known: this order needs {need}, partly guessed; {have}."
         if self.minimum_threads > self.capacity:
             return f"Fits only with fewer tasks at a time: it needs {need}; {have}."
-        return f"Fits: this order needs {need}; {have}."
+        return (
+            f"Storage fits: this order needs {need}; {have}. What tasks use while they "
+            "run is not known before they have run."
+        )
 
     def __str__(self) -> str:
         guessed = [s for s in self.sizes if s.source in ("shared out", "unknown")]
@@ -209,14 +226,15 @@ def order(
     numbers = {name: index for index, name in enumerate(names)}
     prefix = np.array([numbers[key_split(key)] for key in keys], np.uint16)
     weights = np.array([size or 0 for size in filled], np.float32)
-    cluster_threads, cluster_capacity = _cluster(client)
+    cluster_threads, room = _cluster(client)
     snapshot = Snapshot(
         id="preview",
         total=len(keys),
         done=0,
         finished=False,
         threads=threads or cluster_threads or os.cpu_count() or 1,
-        capacity=cluster_capacity if capacity is None else int(parse_bytes(capacity)),
+        capacity=room.storage if capacity is None else int(parse_bytes(capacity)),
+        room=room,
         prefixes=tuple(names),
         prefix=prefix,
         offsets=offsets,
@@ -297,14 +315,28 @@ def _measured(client: Any) -> dict[str, int | str]:
     }
 
 
-def _cluster(client: Any) -> tuple[int | None, int | None]:
-    """Return the threads and the sum of the limits of a client's cluster."""
+def _cluster(client: Any) -> tuple[int | None, Room]:
+    """Return the threads of a client's cluster, and what its workers have room for.
+
+    That is their limits less what each process takes now beside stored outputs: more
+    than they have where they cannot spill, since then they pause before.
+    """
     if client is None:
-        return None, None
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [worker["memory_limit"] for worker in workers]
-    return sum(worker["nthreads"] for worker in workers), (
-        sum(limits) if limits and all(limits) else None
+        return None, Room()
+    workers = list(client.scheduler_info(n_workers=-1)["workers"].values())
+    threads = sum(worker["nthreads"] for worker in workers)
+    return threads, joined(_worker_room(worker) for worker in workers)
+
+
+def _worker_room(worker: Mapping[str, Any]) -> ProcessRoom:
+    metrics = worker.get("metrics") or {}
+    used, stored = metrics.get("memory"), metrics.get("managed_bytes") or 0
+    return ProcessRoom(
+        limit=worker["memory_limit"] or None,
+        pause=None,
+        terminate=None,
+        spills=True,
+        idle=None if not used else max(0, used - stored),
     )
 
 
@@ -328,7 +360,7 @@ def _sizes(
 
 
 def _preview(judgement: Judgement, rows: list[PrefixSizes]) -> OrderPreview:
-    snapshot = judgement.snapshot
+    snapshot, need = judgement.snapshot, judgement.need
     return OrderPreview(
         tasks=snapshot.total,
         minimum=judgement.minimum,
@@ -337,6 +369,9 @@ def _preview(judgement: Judgement, rows: list[PrefixSizes]) -> OrderPreview:
         minimum_threads=judgement.minimum_threads,
         uncertainty=judgement.uncertainty,
         capacity=snapshot.capacity,
+        need=0 if need is None else need.bytes - need.doubt,
+        need_prefix="" if need is None else need.prefix,
+        task_capacity=snapshot.room.task,
         held=dict(judgement.minimum_by),
         sizes=rows,
         what_if={change.change: change.minimum for change in judgement.what_if},

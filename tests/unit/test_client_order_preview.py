@@ -94,8 +94,9 @@ def test_nothing_runs_without_a_sample():
 @pytest.mark.parametrize(
     ("capacity", "verdict"),
     [
-        ("30 kB", "Fits: this order needs 13.7 kiB at task 4 of 5 one task at a time, "
-         "21.5 kiB with 2 tasks at a time; the workers have 29.3 kiB."),
+        ("30 kB", "Storage fits: this order needs 13.7 kiB at task 4 of 5 one task at "
+         "a time, 21.5 kiB with 2 tasks at a time; the workers have 29.3 kiB. What "
+         "tasks use while they run is not known before they have run."),
         (20 * KB, "Fits only with fewer tasks at a time: it needs 13.7 kiB at task 4 "
          "of 5 one task at a time, 21.5 kiB with 2 tasks at a time; the workers have "
          "19.5 kiB."),
@@ -141,13 +142,15 @@ class Client:
 
     def scheduler_info(self, n_workers):
         assert n_workers == -1
-        workers = [{"memory_limit": limit, "nthreads": 3} for limit in self.limits]
+        # 4 bytes of each process, 1 of which is a stored output
+        known = {"nthreads": 3, "metrics": {"memory": 4, "managed_bytes": 1}}
+        workers = [{"memory_limit": limit, **known} for limit in self.limits]
         return {"workers": dict(enumerate(workers))}
 
 
 @pytest.mark.parametrize(
     ("limits", "threads", "capacity"),
-    [((10, 20), 6, 30), ((10, 0), 6, None)],
+    [((10, 20), 6, 24), ((10, 0), 6, None)],
 )
 def test_a_client_gives_threads_limits_and_measured_sizes(
     chains, monkeypatch, limits, threads, capacity
@@ -158,6 +161,18 @@ def test_a_client_gives_threads_limits_and_measured_sizes(
     order = dask_memdash.order(chains, client=Client(*limits))
     assert (order.threads, order.capacity) == (threads, capacity)
     assert {row.prefix: row.source for row in order.sizes}["load"] == "measured"
+
+
+def test_a_task_whose_inputs_no_worker_can_hold_cannot_fit(chains, monkeypatch):
+    from dask_memdash.client import order_preview
+
+    monkeypatch.setattr(order_preview, "_measured", lambda client: {})
+    many = Client(*[KB] * 100)
+    told = dask_memdash.order(chains, sizes=SIZES, client=many).verdict
+    assert told == (
+        "Cannot fit: one task of `cut` needs 11.7 kiB at once, its inputs among it; "
+        "the largest worker has 0.97 kiB for it."
+    )
 
 
 @pytest.mark.parametrize("nothing", [(), (5,), ("text", None)])
