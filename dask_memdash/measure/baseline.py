@@ -1,6 +1,6 @@
 """The baseline of a process: what is left when nothing runs.
 
-Pure bookkeeping over instants; the formulas are DESIGN's ("Breakdown", B0).
+Pure bookkeeping over instants; the formulas stand in DESIGN.md (B0).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A :class:`Reading` is what was read on the worker at one instant; :func:`break_down`
 turns it into parts that are never negative and sum exactly to the process.  The
-formulas are those of DESIGN, section "Breakdown".
+formulas stand in DESIGN.md, section "The breakdown".
 
 Imports the standard library only.  All sizes are integers in bytes.
 """
@@ -113,7 +113,7 @@ UNKNOWN: dict[str, int | None] = dict.fromkeys(EMPTY.to_dict())
 
 
 def break_down(reading: Reading) -> Breakdown:
-    """Split the process's memory into its parts (formulas: DESIGN, "Breakdown")."""
+    """Split the process's memory into its parts (formulas: DESIGN.md)."""
     rss = max(0, reading.rss)
     claimed = max(0, reading.managed_claimed)
     managed = min(claimed, rss)

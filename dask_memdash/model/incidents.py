@@ -1,6 +1,6 @@
 """Incidents: what is kept of each, and the bounded log of them.
 
-The shapes are DESIGN's; what an incident says in words is
+What kinds there are stands in ``terms.py``; what an incident says in words is
 :mod:`dask_memdash.analysis.incidents.describe`'s.
 
 Imports the standard library only.
@@ -298,7 +298,7 @@ class IncidentLog:
 
 
 def kind_of_death(report: DeathReported) -> str:
-    """Name a death from how the process ended (DESIGN, "Incident")."""
+    """Name a death from how the process ended (kinds: ``terms.KINDS``)."""
     if report.by == "nanny":
         return "terminated"
     if report.by == "kernel":

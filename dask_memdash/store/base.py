@@ -589,7 +589,7 @@ class Store(Protocol):
     def incidents(
         self, limit: int | None = None, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Return the incidents, newest first (shape: DESIGN, JSON API)."""
+        """Return the incidents, newest first (shape: :class:`Incident`)."""
 
     def incident(self, incident_id: str) -> dict[str, Any]:
         """Return one incident with its suspects, storage, findings, cost and timeline.

@@ -1,4 +1,4 @@
-"""Incidents as plain data: the shapes of DESIGN's JSON API.
+"""Incidents as plain data: the shapes of the JSON API.
 
 Diagnoses are worked out when somebody asks, and kept until their evidence changes.
 """

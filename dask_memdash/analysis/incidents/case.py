@@ -1,7 +1,7 @@
 """The case: all evidence on one incident, frozen, as the diagnosis takes it.
 
 A rule looks at nothing else, so that it can be tried on a case written by hand.  What
-the parts of the breakdown mean is DESIGN's section 2; here they are put into accounts
+the parts of the breakdown mean stands in DESIGN.md; here they are put into accounts
 that add up to the process:
 
     process = idle + managed + transfer + retained

@@ -1,6 +1,6 @@
 """What MemDash puts on a scheduler, its workers and nannies, and takes away again.
 
-The order matters (DESIGN, traps 2 to 5): the scheduler's side of the heartbeat goes
+The order matters (DESIGN.md, traps 2 to 5): the scheduler's side of the heartbeat goes
 first and leaves last, or workers that speak to it would be closed.
 """
 
