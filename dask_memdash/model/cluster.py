@@ -41,6 +41,7 @@ from dask_memdash.model.events import (
     WorkerTimedOut,
 )
 from dask_memdash.model.evidence import observe
+from dask_memdash.model.failures import FailureLog
 from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.incidents import (
     Incident,
@@ -96,6 +97,7 @@ class ClusterModel:
         self.graphs = GraphIndex()
         self.orders = OrderLog()
         self.incidents = IncidentLog(incidents_keep)
+        self.failures = FailureLog(self.incidents, self.graphs, self.orders)
         #: How MemDash is degraded: where → (since, sentences).
         self.notices: dict[str, tuple[float, tuple[str, ...]]] = {}
         #: What MemDash costs on the scheduler.
@@ -124,6 +126,7 @@ class ClusterModel:
         self.time = max(self.time, event.time)
         self.version += 1
         HANDLERS[type(event)](self, event)
+        self.failures.follow(event.time)
 
     # -- workers ---------------------------------------------------------------
 
@@ -272,7 +275,7 @@ class ClusterModel:
                 for head, last in event.priorities.items()
             }
         )
-        self.graphs.add(event.graph, event.groups, priorities)
+        self.graphs.add(event.graph, event.groups, priorities, submits=event.submits)
         self.orders.add(event, *self._strength())
 
     def _graph_checked(self, event: GraphChecked) -> None:
@@ -302,6 +305,7 @@ class ClusterModel:
     def _ticked(self, event: Ticked) -> None:
         if event.cost is not None:
             self.cost = event.cost
+        self.failures.close_quiet(event.time)
         if len(self.processes.history):
             row = history_row(self.processes.total)
             self.processes.history.append(event.time, row)

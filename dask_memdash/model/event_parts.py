@@ -163,6 +163,11 @@ class TaskInfo:
     inputs: TaskInputs | None = None
     #: Its arguments and closures, in bytes; None where they have not been looked at.
     arguments: int | None = None
+    #: A client that holds a future of it; empty where none does.
+    client: str = ""
+    #: Of a task that a client wants: hashes of the keys that it needs, as the model
+    #: hashes a :attr:`key`.  Empty where there are many.
+    dependencies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

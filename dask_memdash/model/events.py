@@ -275,6 +275,8 @@ class GraphArrived:
     roots: tuple[RootGroup, ...] = ()
     #: Outputs of its tasks that have moved meanwhile, as in :class:`OutputsMoved`.
     moved: bytes = field(default=b"", repr=False)
+    #: Whether these are single submits that came one after another.
+    submits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ class _Graph:
     #: Priority without its last number → the last numbers, sorted.
     priorities: dict[tuple[float, ...], Sequence[float]]
     total: int
+    #: Whether it is no graph but single submits that came one after another.
+    submits: bool = False
 
 
 class GraphIndex:
@@ -46,8 +48,16 @@ class GraphIndex:
         name: str,
         groups: Iterable[str],
         priorities: Mapping[tuple[float, ...], Sequence[float]],
+        *,
+        submits: bool = False,
     ) -> None:
-        """Remember a graph's priorities; arrays and ranges are sorted and kept."""
+        """Remember a graph's priorities; arrays and ranges are sorted and kept.
+
+        Parameters
+        ----------
+        submits
+            Whether these are single submits that came one after another.
+        """
         kept: dict[tuple[float, ...], Sequence[float]] = {
             head: p if isinstance(p, array | range) else array("d", sorted(p))
             for head, p in priorities.items()
@@ -57,7 +67,7 @@ class GraphIndex:
             return
         names = frozenset(groups)
         few = names if len(names) <= MAX_GROUPS else None
-        self._graphs[name] = _Graph(name, few, kept, total)
+        self._graphs[name] = _Graph(name, few, kept, total, submits)
         self._tasks += total
         while len(self._graphs) > MAX_GRAPHS or (
             self._tasks > MAX_TASKS and len(self._graphs) > 1
@@ -72,6 +82,22 @@ class GraphIndex:
 
         None when the graph is not known: too old, or a graph of one task.
         """
+        found = self._find(group, priority)
+        if found is None:
+            return None
+        graph, head, place = found
+        before = sum(len(p) for h, p in graph.priorities.items() if h < head)
+        return before + place + 1, graph.total
+
+    def graph_of(self, group: str, priority: Sequence[float] | None) -> str | None:
+        """Return the name of a task's graph; None for single submits, and as above."""
+        found = self._find(group, priority)
+        return None if found is None or found[0].submits else found[0].name
+
+    def _find(
+        self, group: str, priority: Sequence[float] | None
+    ) -> tuple[_Graph, tuple[float, ...], int] | None:
+        """Return a task's graph, and its place among those of its own head."""
         if not priority:
             return None
         head, last = tuple(priority[:-1]), priority[-1]
@@ -80,8 +106,6 @@ class GraphIndex:
             if own is None or (graph.groups is not None and group not in graph.groups):
                 continue
             place = bisect_left(own, last)
-            if place == len(own) or own[place] != last:
-                continue
-            before = sum(len(p) for h, p in graph.priorities.items() if h < head)
-            return before + place + 1, graph.total
+            if place < len(own) and own[place] == last:
+                return graph, head, place
         return None

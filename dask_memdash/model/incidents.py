@@ -181,11 +181,18 @@ class Incident:
     #: Grows with every change, so that what is worked out of it can be kept.
     revision: int = field(default=0, init=False, repr=False)
 
+    #: Where its log takes note that it has changed; None outside of a log.
+    changes: dict[str, Incident] | None = field(default=None, init=False, repr=False)
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field, and count that as a change."""
         object.__setattr__(self, name, value)
-        if name != "revision":
-            object.__setattr__(self, "revision", getattr(self, "revision", 0) + 1)
+        if name in ("revision", "changes"):
+            return
+        object.__setattr__(self, "revision", getattr(self, "revision", 0) + 1)
+        changes = getattr(self, "changes", None)
+        if changes is not None:
+            changes[self.id] = self
 
     def settled(self, now: float) -> bool:
         """Whether all evidence that can be expected of it alone has arrived.
@@ -228,6 +235,9 @@ class IncidentLog:
         self._keep = keep
         self._incidents: OrderedDict[str, Incident] = OrderedDict()
         self._last = 0
+        # Incidents that are new or have changed, and ids of those taken back.
+        self._changes: dict[str, Incident] = {}
+        self._withdrawn: list[str] = []
 
     def __len__(self) -> int:
         return len(self._incidents)
@@ -255,19 +265,31 @@ class IncidentLog:
         incident = Incident(
             str(self._last), time, kind, worker, limit, breakdown, evidence
         )
-        self._incidents[incident.id] = incident
+        self._incidents[incident.id] = self._changes[incident.id] = incident
+        incident.changes = self._changes
         while len(self._incidents) > self._keep:
             self._incidents.popitem(last=False)
         return incident
 
     def withdraw(self, incident_id: str) -> None:
         """Take back an incident that turned out to be none."""
-        self._incidents.pop(incident_id, None)
+        self._drop(incident_id)
         for other in list(self._incidents.values()):
             if incident_id in other.attempts:
                 other.attempts = tuple(a for a in other.attempts if a != incident_id)
                 if not other.attempts:
-                    del self._incidents[other.id]
+                    self._drop(other.id)
+
+    def take_changes(self) -> tuple[list[Incident], list[str]]:
+        """Return what is new or has changed since the last call, and ids withdrawn."""
+        changed = [i for i in self._changes.values() if i.id in self._incidents]
+        withdrawn, self._withdrawn = self._withdrawn, []
+        self._changes.clear()
+        return changed, withdrawn
+
+    def _drop(self, incident_id: str) -> None:
+        if self._incidents.pop(incident_id, None) is not None:
+            self._withdrawn.append(incident_id)
 
     def settled(self, incident: Incident, now: float) -> bool:
         """Whether all evidence on an incident has arrived, or is overdue.

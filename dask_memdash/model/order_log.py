@@ -126,6 +126,8 @@ class GraphRecord:
     room: Room = field(default_factory=Room)
     #: Whether the scheduler has forgotten its tasks; when, in Unix seconds.
     ended: float | None = None
+    #: Whether it is no graph but single submits that came one after another.
+    submits: bool = False
     #: Grows with every change.
     version: int = 0
 
@@ -224,7 +226,7 @@ class OrderLog:
         columns = event.columns
         total = event.tasks or sum(map(len, event.priorities.values()))
         record = GraphRecord(event.graph, event.name, event.time, total)
-        record.roots = event.roots
+        record.roots, record.submits = event.roots, event.submits
         record.threads, record.room = threads, room
         record.uncovered = event.uncovered or ("" if columns else NO_COLUMNS)
         if columns is not None:

@@ -49,6 +49,8 @@ class Task(SimpleNamespace):
 
     __hash__ = object.__hash__
     __eq__ = object.__eq__
+    #: Clients that hold a future of it.
+    who_wants = None
 
 
 class GroupStandIn:
@@ -108,6 +110,17 @@ def test_tasks_whose_key_was_cut_are_found_by_its_digest(key):
 def test_a_digest_that_nothing_has_finds_nothing():
     tasks = scheduler(task("k" * 2000))
     assert translate.find_tasks(tasks, [("x", "00ff")]) == ((), {})
+
+
+def test_a_task_that_a_client_wants_is_told_with_the_client_and_what_it_needs():
+    wanted = task("hog-1")
+    wanted.who_wants = [SimpleNamespace(client_key="Client-b")]
+    wanted.dependencies = {task(("table-1", 0))}
+    found = translate.task_info(wanted)
+    assert found.client == "Client-b"
+    assert found.dependencies == (hash("('table-1', 0)"),)
+    wanted.dependencies = {task(f"part-{n}") for n in range(9)}
+    assert translate.task_info(wanted).dependencies == ()
 
 
 # -- KilledWorker --------------------------------------------------------------

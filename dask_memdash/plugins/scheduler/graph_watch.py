@@ -142,7 +142,7 @@ class GraphWatch:
             self._gathered = None
             self._gathered_keys.clear()
             if len(gathered.raw) > 1:
-                self._end(gathered, packed(gathered), now)
+                self._end(gathered, packed(gathered), now, submits=True)
         if now - self._checked >= CHECK:
             self._checked = now
             self._check(now)
@@ -210,7 +210,9 @@ class GraphWatch:
             daemon=True,
         ).start()
 
-    def _end(self, copy: Copy, packed: Packed | str, now: float) -> None:
+    def _end(
+        self, copy: Copy, packed: Packed | str, now: float, *, submits: bool = False
+    ) -> None:
         """Hand a graph to the model, or say why it is not covered."""
         if self._closed:
             return
@@ -237,6 +239,7 @@ class GraphWatch:
                 columns=columns,
                 roots=root_groups(self._scheduler, groups),
                 moved=moved[:SLICE].tobytes(),
+                submits=submits,
             ),
             *_slices(moved[SLICE:], now, copy.name),
         )

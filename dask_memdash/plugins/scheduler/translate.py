@@ -43,6 +43,9 @@ MAX_ASSIGNED = 256
 #: Lost keys whose sizes are added up at most, and tasks to be repeated for them.
 MAX_LOST = 20_000
 
+#: Dependencies that are kept of a task that a client wants; of one with more, none.
+MAX_DEPENDENCIES = 8
+
 #: States of a task that is still to run.
 TO_RUN = frozenset({"waiting", "queued", "processing", "no-worker"})
 
@@ -61,7 +64,16 @@ def task_info(task: TaskState) -> TaskInfo:
         prefix=str(task.prefix.name),
         group=str(task.group.name),
         priority=priority_of(task),
+        client=min((str(c.client_key) for c in task.who_wants or ()), default=""),
+        dependencies=_needs(task),
     )
+
+
+def _needs(task: TaskState) -> tuple[int, ...]:
+    """Return what a submitted task needs, as hashes of the keys in text."""
+    if not task.who_wants or len(task.dependencies) > MAX_DEPENDENCIES:
+        return ()
+    return tuple(hash(key_text(d.key)[:KEY_SHOWN]) for d in task.dependencies)
 
 
 def priority_of(task: TaskState) -> tuple[float, ...] | None:

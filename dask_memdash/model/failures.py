@@ -1,0 +1,442 @@
+"""Failures: the incidents of one computation, as the one thing that people see.
+
+A failure groups all incidents of one graph, or of one client's single submits that
+share a prefix or a dependency.  It opens with the first of them and closes when its
+graph has left the scheduler, or a minute after the newest; a graph that runs on and
+fails again opens its failure again.
+
+Which graph an incident belongs to is told by the tasks that were running, else by
+those that were assigned, else by what was stored.  A first guess is corrected when
+the worker's own report arrives, and an incident that turns out to be none leaves its
+failure.  Why a failure happened is :mod:`dask_memdash.store.failures`'s.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from dask_memdash.model.events import TaskInfo
+from dask_memdash.model.graph_index import GraphIndex
+from dask_memdash.model.incidents import DEATHS, Incident, IncidentLog
+from dask_memdash.model.order_log import OrderLog
+
+#: Seconds without a new incident after which a failure is closed.
+QUIET = 60.0
+
+#: The same where its graph has left the scheduler: late reports still count.
+GRAPH_GONE = 5.0
+
+#: Failures kept at most, the newest.
+MAX_FAILURES = 200
+
+#: Incidents that one failure lists at most, the newest; the others are counted.
+MAX_LISTED = 1_000
+
+#: Incidents listed by all failures together, at most.
+MAX_LISTED_IN_ALL = 5_000
+
+#: Deaths that tasks were given up for, and failures that became part of another,
+#: remembered at most.
+MAX_REMEMBERED = 2_000
+
+#: Kinds that name a failure, first those that say most about how it went.
+WEIGHTIEST = ("killed-worker", "stuck")
+
+#: What incidents of one failure have in common: a graph, a client's prefix, or a key.
+Link = tuple[str, ...] | tuple[str, int]
+
+N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What incidents have cost; None where it is not known of any."""
+
+    keys: int | None = None
+    bytes: int | None = None
+    #: Work to repeat, in seconds.
+    seconds: float | None = None
+
+    def __add__(self, other: Loss) -> Loss:
+        return Loss(
+            _sum(self.keys, other.keys),
+            _sum(self.bytes, other.bytes),
+            _sum(self.seconds, other.seconds),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an incident comes from."""
+
+    #: What it shares with others of its failure.
+    links: frozenset[Link]
+    prefixes: frozenset[str]
+    #: Whether the prefix alone is known, so that any failure with it will do.
+    vague: bool = False
+
+    @property
+    def graph(self) -> str | None:
+        """The graph, None where it is not of one that is known."""
+        return next((str(link[1]) for link in self.links if link[0] == "graph"), None)
+
+    def meets(self, other: Origin) -> bool:
+        """Say whether both are of one failure, as far as is known."""
+        if not self.links.isdisjoint(other.links):
+            return True
+        unsure = (
+            self.vague or other.vague or (self.graph is None) != (other.graph is None)
+        )
+        return unsure and not self.prefixes.isdisjoint(other.prefixes)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What a failure keeps of one of its incidents."""
+
+    id: str
+    time: float
+    kind: str
+    #: Name of the worker: one that is restarted keeps it, and has a new address.
+    worker: str
+    origin: Origin
+    loss: Loss
+
+
+@dataclass(slots=True, eq=False)
+class Failure:
+    """The incidents of one computation."""
+
+    id: str
+    #: Unix time of the first incident, in seconds.
+    opened: float
+    #: When it was closed; None while it is open.
+    closed: float | None = None
+    #: Id of its graph, as the order has it; None for single submits, and where no
+    #: task was involved.
+    graph: str | None = None
+    #: The incidents that are listed, oldest first.
+    members: OrderedDict[str, Member] = field(default_factory=OrderedDict)
+    #: Those that are only counted any more: kind → number, and what they cost.
+    others: Counter[str] = field(default_factory=Counter)
+    others_loss: Loss = field(default=Loss())
+    #: Names of all workers that were involved.
+    workers: set[str] = field(default_factory=set)
+    #: How often it has been closed.
+    closings: int = 0
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """Kind of incident → how many."""
+        return self.others + Counter(member.kind for member in self.members.values())
+
+    @property
+    def count(self) -> int:
+        """How many incidents it has had."""
+        return len(self.members) + self.others.total()
+
+    @property
+    def deaths(self) -> int:
+        """How many workers' processes have died."""
+        return sum(number for kind, number in self.kinds.items() if kind in DEATHS)
+
+    @property
+    def kind(self) -> str:
+        """The kind of incident that says most: how it ended, or what was most."""
+        kinds = self.kinds
+        for kind in WEIGHTIEST:
+            if kinds[kind]:
+                return kind
+        deaths = {kind: number for kind, number in kinds.items() if kind in DEATHS}
+        most = deaths or dict(kinds)
+        return max(sorted(most), key=lambda kind: most[kind])
+
+    @property
+    def killed(self) -> list[str]:
+        """The listed incidents in which Dask gave tasks up, oldest first."""
+        return [m.id for m in self.members.values() if m.kind == "killed-worker"]
+
+    @property
+    def loss(self) -> Loss:
+        """What its incidents have cost, summed."""
+        return sum((m.loss for m in self.members.values()), self.others_loss)
+
+    @property
+    def last(self) -> float:
+        """Unix time of the newest incident, in seconds."""
+        return max((m.time for m in self.members.values()), default=self.opened)
+
+    def shares(self, origin: Origin, but: Collection[str] = ()) -> bool:
+        """Say whether something of this origin belongs here, by the other incidents.
+
+        Parameters
+        ----------
+        but
+            Ids of incidents that do not count.
+        """
+        return any(
+            origin.meets(member.origin)
+            for member in self.members.values()
+            if member.id not in but
+        )
+
+
+class FailureLog:
+    """The newest failures, by id; ids count up from 1 and are never used twice.
+
+    Parameters
+    ----------
+    incidents, graphs, orders
+        What is known; only read here.
+    """
+
+    def __init__(
+        self, incidents: IncidentLog, graphs: GraphIndex, orders: OrderLog
+    ) -> None:
+        self._incidents = incidents
+        self._graphs = graphs
+        self._orders = orders
+        self._failures: OrderedDict[str, Failure] = OrderedDict()
+        self._of: dict[str, str] = {}
+        # A death → the incident of the tasks that Dask gave up for it.
+        self._given_up: OrderedDict[str, str] = OrderedDict()
+        # A failure that became part of another → that one.
+        self._joined: OrderedDict[str, str] = OrderedDict()
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+    def __iter__(self) -> Iterator[Failure]:
+        """Newest first."""
+        return reversed(self._failures.values())
+
+    def get(self, failure_id: str | None) -> Failure | None:
+        """Return a failure, None if it is not (or no longer) known.
+
+        One that became part of another is known by that one's id too.
+        """
+        if failure_id is None:
+            return None
+        while failure_id in self._joined:
+            failure_id = self._joined[failure_id]
+        return self._failures.get(failure_id)
+
+    def of(self, incident_id: str) -> Failure | None:
+        """Return the failure that an incident is part of."""
+        return self.get(self._of.get(incident_id))
+
+    def follow(self, now: float) -> None:
+        """Bring failures up to date with the incidents that have changed.
+
+        Parameters
+        ----------
+        now
+            Unix time in seconds.
+        """
+        changed, withdrawn = self._incidents.take_changes()
+        for incident_id in withdrawn:
+            self._leave(incident_id)
+        leaders: dict[str, Incident] = {}
+        for incident in changed:
+            death = self._incidents.get((None, *incident.attempts)[-1])
+            if death is not None:
+                self._given_up[death.id] = incident.id
+            leaders[(death or incident).id] = death or incident
+        for incident in leaders.values():
+            self._place(incident, now)
+        if changed or withdrawn:
+            self._make_room()
+
+    def close_quiet(self, now: float) -> None:
+        """Close the failures that are over."""
+        for failure in self._failures.values():
+            over = now >= failure.last + self._patience(failure)
+            if failure.closed is None and over:
+                failure.closed = now
+                failure.closings += 1
+
+    # -- where incidents belong ------------------------------------------------
+
+    def _place(self, incident: Incident, now: float) -> None:
+        """Put an incident where it belongs by what is known of it now.
+
+        What was given up for a death goes with it.
+        """
+        given_up = self._incidents.get(self._given_up.get(incident.id))
+        together = [incident] if given_up is None else [incident, given_up]
+        origin = self._origin(together)
+        ids = {one.id for one in together}
+        current = self.of(incident.id)
+        stays = current is not None and (
+            current.closed is not None or current.shares(origin, ids)
+        )
+        target = current if stays else self._other_home(origin, ids, now)
+        if target is None and current is not None and current.members.keys() <= ids:
+            target = current  # it alone made this failure
+        if target is None:
+            self._last += 1
+            target = Failure(str(self._last), incident.time)
+            self._failures[target.id] = target
+        for one in together:
+            if self.of(one.id) is not target:
+                self._leave(one.id)
+            self._enter(target, one, origin)
+
+    def _other_home(self, origin: Origin, ids: set[str], now: float) -> Failure | None:
+        """Return the failure that something belongs to; several become one."""
+        found = [
+            failure
+            for failure in self._failures.values()
+            if self._takes_more(failure, now) and failure.shares(origin, ids)
+        ]
+        for other in found[1:]:
+            self._join(other, found[0])
+        for target in found[:1]:
+            target.closed = None
+        return found[0] if found else None
+
+    def _takes_more(self, failure: Failure, now: float) -> bool:
+        if failure.closed is None or now < failure.last + QUIET:
+            return True
+        record = self._orders.graphs.get(failure.graph or "")
+        return record is not None and record.ended is None
+
+    def _patience(self, failure: Failure) -> float:
+        record = self._orders.graphs.get(failure.graph or "")
+        gone = record is not None and record.ended is not None
+        return GRAPH_GONE if gone else QUIET
+
+    def _enter(self, failure: Failure, incident: Incident, origin: Origin) -> None:
+        failure.members[incident.id] = Member(
+            incident.id,
+            incident.time,
+            incident.kind,
+            incident.worker.name or incident.worker.address,
+            origin,
+            Loss(incident.keys_lost, incident.bytes_lost, incident.seconds_lost),
+        )
+        failure.workers.add(incident.worker.name or incident.worker.address)
+        if failure.graph != origin.graph:
+            failure.graph = _graph_of(failure)
+        self._of[incident.id] = failure.id
+        while len(failure.members) > MAX_LISTED:
+            self._fold(failure)
+
+    def _leave(self, incident_id: str) -> None:
+        failure = self.of(incident_id)
+        self._of.pop(incident_id, None)
+        if failure is None:
+            return
+        failure.members.pop(incident_id, None)
+        if not failure.count:
+            del self._failures[failure.id]
+            return
+        failure.graph = _graph_of(failure)
+        if not failure.others:
+            members = failure.members.values()
+            failure.workers = {member.worker for member in members}
+            failure.opened = min((m.time for m in members), default=failure.opened)
+
+    def _join(self, other: Failure, target: Failure) -> None:
+        """Make one failure part of another."""
+        together = [*target.members.values(), *other.members.values()]
+        together.sort(key=lambda member: int(member.id))
+        target.members = OrderedDict((member.id, member) for member in together)
+        target.others += other.others
+        target.others_loss += other.others_loss
+        target.workers |= other.workers
+        target.opened = min(target.opened, other.opened)
+        target.graph = target.graph or other.graph
+        self._of.update(dict.fromkeys(other.members, target.id))
+        del self._failures[other.id]
+        self._joined[other.id] = target.id
+
+    def _fold(self, failure: Failure) -> None:
+        """List one incident less, and count it all the same."""
+        _, oldest = failure.members.popitem(last=False)
+        self._of.pop(oldest.id, None)
+        failure.others[oldest.kind] += 1
+        failure.others_loss += oldest.loss
+
+    def _make_room(self) -> None:
+        for book in (self._given_up, self._joined):
+            while len(book) > MAX_REMEMBERED:
+                book.popitem(last=False)
+        listed = sum(len(failure.members) for failure in self._failures.values())
+        while len(self._failures) > 1 and (
+            len(self._failures) > MAX_FAILURES or listed > MAX_LISTED_IN_ALL
+        ):
+            _, oldest = self._failures.popitem(last=False)
+            listed -= len(oldest.members)
+            for incident_id in oldest.members:
+                self._of.pop(incident_id, None)
+
+    # -- where incidents come from ---------------------------------------------
+
+    def _origin(self, together: Sequence[Incident]) -> Origin:
+        """Tell where incidents come from, by the best evidence there is.
+
+        Parameters
+        ----------
+        together
+            An incident, and what was given up for it.
+        """
+        incident = together[0]
+        if incident.tasks:
+            return self._from_tasks(incident.tasks[:1])
+        if incident.suspects:
+            largest = incident.suspects[0]
+            infos = {info.key: info for info in incident.assigned}
+            unknown = TaskInfo(largest.key, largest.prefix, "", largest.priority)
+            return self._from_tasks([infos.get(largest.key, unknown)])
+        given_up = [task for one in together[1:] for task in one.tasks]
+        if incident.assigned or given_up:
+            return self._from_tasks(incident.assigned or given_up)
+        stored = max(
+            incident.storage, key=lambda row: row.managed + row.spilled, default=None
+        )
+        if stored is not None:
+            return self._from_tasks([TaskInfo("", stored.prefix, "", None)])
+        return Origin(frozenset({("nothing ran", incident.kind)}), frozenset())
+
+    def _from_tasks(self, tasks: Iterable[TaskInfo]) -> Origin:
+        """Return where most of these tasks come from."""
+        origins = Counter(map(self._from_task, tasks))
+        return origins.most_common(1)[0][0]
+
+    def _from_task(self, task: TaskInfo) -> Origin:
+        prefixes = frozenset({task.prefix})
+        graph = self._graphs.graph_of(task.group, task.priority) if task.group else None
+        if graph is None and not task.group:
+            graph = self._running_with(task.prefix)
+        if graph is not None:
+            return Origin(frozenset({("graph", graph)}), prefixes)
+        links: set[Link] = {("submits", task.client, task.prefix)}
+        if task.group:
+            links |= {("key", key) for key in (hash(task.key), *task.dependencies)}
+        return Origin(frozenset(links), prefixes, vague=not task.group)
+
+    def _running_with(self, prefix: str) -> str | None:
+        """Return the newest graph that is still there and has tasks of a prefix."""
+        for record in reversed(self._orders.graphs.values()):
+            there = record.ended is None and not record.submits
+            if there and prefix in record.prefixes:
+                return record.id
+        return None
+
+
+def _graph_of(failure: Failure) -> str | None:
+    graphs = (member.origin.graph for member in reversed(failure.members.values()))
+    return next((graph for graph in graphs if graph is not None), None)
+
+
+def _sum(one: N | None, other: N | None) -> N | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
