@@ -152,9 +152,9 @@ def verdict(incidents: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the diagnosis that speaks for a run: None where nothing happened.
 
     That of a task that was given up, since it joins those of its deaths; else of the
-    death, or else of the pause, that is surest.
+    death that is surest, or else of the standstill.
     """
-    for kinds in (("killed-worker",), DEATHS, ("paused",)):
+    for kinds in (("killed-worker",), DEATHS, ("stuck",)):
         found: list[dict[str, Any]]
         found = [i["diagnosis"] for i in incidents if i["kind"] in kinds]
         if found:

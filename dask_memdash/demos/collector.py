@@ -121,10 +121,9 @@ def _silence(dask_scheduler: Any = None) -> float:
 def conclude(results: Sequence[Result]) -> list[str]:
     """Say what the stages show."""
     garbage, *remedies, silent = results
-    pauses = sum(incident["kind"] == "paused" for incident in garbage.incidents)
     lines = [
         f"With cycles the baseline reached {format_bytes(garbage.peaks['baseline'])}; "
-        f"it ended with '{garbage.outcome}', {count(pauses, 'pause')} and "
+        f"it ended with '{garbage.outcome}', {count(garbage.pauses, 'pause')} and "
         f"{count(garbage.deaths, 'death')}. Dask does collect garbage on a "
         "paused worker, but only once its loop has been busy for twenty times as long "
         "as the last collection took: that can be a long wait.",

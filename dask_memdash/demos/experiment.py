@@ -81,6 +81,8 @@ class Result:
     #: exception.
     outcome: str = "running"
     incidents: list[dict[str, Any]] = field(default_factory=list)
+    #: How often workers were paused.
+    pauses: int = 0
     #: Incident → what speaks for which cause; of those that stopped something.
     findings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     #: Most that each part of the cluster's breakdown reached, in bytes.
@@ -135,7 +137,7 @@ class Result:
             "seconds": round(self.runtime, 2),
             "outcome": self.outcome,
             "deaths": self.deaths,
-            "pauses": sum(i["kind"] == "paused" for i in self.incidents),
+            "pauses": self.pauses,
             "cause": self.cause,
             "responsible": self.responsible,
             "confidence": self.diagnosis["confidence"] if self.diagnosis else None,
@@ -195,6 +197,7 @@ def run(
         if incident["kind"] in SERIOUS
     }
     result.peaks = session.api.peaks(session.start)
+    result.pauses = len(session.api.history(session.start)["pauses"])
     told = f"{case.name:<{terminal.NAME}}  {result.outcome} after "
     told += f"{format_duration(result.runtime)}, {count(result.deaths, 'death')}"
     say(f"{told}, cause: {result.cause}" if result.cause else told)

@@ -54,7 +54,7 @@ from dask_memdash.model.incidents import (
 )
 from dask_memdash.model.memory_pools import danger_of, host_facts
 from dask_memdash.model.order_log import OrderLog
-from dask_memdash.model.pauses import Pauses
+from dask_memdash.model.pauses import KEPT_OF_CLUSTER, Pause, PauseLog
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import (
     Processes,
@@ -96,6 +96,8 @@ class ClusterModel:
         self.prefixes = Prefixes()
         self.graphs = GraphIndex()
         self.orders = OrderLog()
+        #: Of all workers, those that have left too.
+        self.pauses = PauseLog(KEPT_OF_CLUSTER)
         self.incidents = IncidentLog(incidents_keep)
         self.failures = FailureLog(self.incidents, self.graphs, self.orders)
         #: How MemDash is degraded: where → (since, sentences).
@@ -108,14 +110,12 @@ class ClusterModel:
         self.version = 0
         self._worker_errors = WorkerErrors(self.incidents, self._open)
         self._replacements = Replacements(self.incidents)
-        self._pauses = Pauses(self.incidents, self._open, self._look_into)
         self._deaths = Deaths(
             self.incidents,
             self._open,
             processes=self.processes,
             prefixes=self.prefixes,
             graphs=self.graphs,
-            pauses=self._pauses,
             replacements=self._replacements,
         )
 
@@ -134,6 +134,8 @@ class ClusterModel:
         if event.address in self.processes.workers:
             self._let_go(event.address, event.time)
         self.processes.add(event)
+        if event.status == "paused":
+            self._pause(self.processes.workers[event.address], event.time)
         self._replacements.back(event.home, event.time)
 
     def _worker_reported(self, event: WorkerReported) -> None:
@@ -202,9 +204,14 @@ class ClusterModel:
             return
         worker.status = event.status
         if event.status == "paused":
-            self._pauses.begin(worker, event.time)
+            self._pause(worker, event.time)
         else:
-            self._pauses.end(worker, event.time)
+            worker.pauses.end(event.time)
+
+    def _pause(self, worker: WorkerState, time: float) -> None:
+        pause = Pause(time)
+        worker.pauses.add(pause)
+        self.pauses.add(pause)
 
     def _worker_closing(self, event: WorkerClosing) -> None:
         worker = self.processes.workers.get(event.address)
@@ -318,7 +325,6 @@ class ClusterModel:
 
     def _refresh(self, worker: WorkerState, time: float) -> None:
         self.prefixes.move_managed(self.processes.refresh(worker.key, time))
-        self._pauses.follow(worker, self.processes.by_key[worker.key].breakdown)
 
     def _look_into(self, incident: Incident, worker: WorkerState) -> None:
         """Note what runs and is stored on a worker, and why, as it is known now."""
@@ -352,7 +358,7 @@ class ClusterModel:
 
     def _let_go(self, address: str, time: float) -> None:
         worker = self.processes.workers[address]
-        self._pauses.end_by_death(worker, time)
+        worker.pauses.end(time)
         self.prefixes.replace_executing(worker.executing, ())
         self.prefixes.replace_rows(worker.rows, {})
         self.prefixes.replace_held(worker.held, {})

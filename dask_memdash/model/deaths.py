@@ -29,7 +29,6 @@ from dask_memdash.model.incidents import (
     with_attempts,
     with_lost,
 )
-from dask_memdash.model.pauses import Pauses
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import Processes, WorkerState
 from dask_memdash.model.worker_errors import Replacements
@@ -58,7 +57,7 @@ class Deaths:
         Where incidents are kept.
     open_incident
         Opens the incident of a kind on a worker, with what is known of it now.
-    processes, prefixes, graphs, pauses, replacements
+    processes, prefixes, graphs, replacements
         What the model knows beside.
     """
 
@@ -70,7 +69,6 @@ class Deaths:
         processes: Processes,
         prefixes: Prefixes,
         graphs: GraphIndex,
-        pauses: Pauses,
         replacements: Replacements,
     ) -> None:
         self._log = log
@@ -78,7 +76,6 @@ class Deaths:
         self._processes = processes
         self._prefixes = prefixes
         self._graphs = graphs
-        self._pauses = pauses
         self._replacements = replacements
         # Process → incident of its death, or None where it was asked to end.
         self._settled: OrderedDict[Process, str | None] = OrderedDict()
@@ -194,7 +191,6 @@ class Deaths:
             return self._log.get(self._settled[known])
         incident = self._open("exited" if worker.closing else "lost", worker, time)
         incident.closing = worker.closing
-        incident.pause = worker.pause
         incident.nanny = worker.info.nanny
         incident.unresponsive = worker.unresponsive
         if worker.held_share is not None:
@@ -246,7 +242,6 @@ class Deaths:
         incident.exit = Exit(event.code, event.signal, event.by)
         if event.reading is not None:
             incident.breakdown = break_down(event.reading)
-            self._pauses.enlarge(incident.pause, incident.breakdown)
         if event.samples:
             incident.timeline = event.samples
         if event.recorded:

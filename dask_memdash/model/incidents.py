@@ -133,13 +133,11 @@ class Incident:
     #: 'flight-recorder', 'heartbeat' or 'scheduler'.
     evidence: str
     exit: Exit | None = None
-    #: When it was over (paused: when the worker resumed).
+    #: When it was over.
     until: float | None = None
     #: How often the worker was paused within it, and whether it died of it.
     n_pauses: int = 1
     ended_by_death: bool = False
-    #: The pause that the worker was in when it died.
-    pause: str | None = None
     suspects: tuple[Suspect, ...] = ()
     #: Tasks assigned to the worker, by priority: the first of them, and how many.
     assigned: tuple[TaskInfo, ...] = ()

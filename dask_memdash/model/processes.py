@@ -38,6 +38,7 @@ from dask_memdash.model.event_parts import (
 )
 from dask_memdash.model.events import WorkerAdded
 from dask_memdash.model.limit_facts import LimitFacts, LimitReport, LiveFigures
+from dask_memdash.model.pauses import PauseLog
 from dask_memdash.model.series import Series
 from dask_memdash.model.task_history import TaskHistory
 
@@ -105,9 +106,8 @@ class WorkerState:
     closing: str = ""
     #: Whether it is being restarted on purpose.
     restarting: bool = False
-    #: The incident of its being paused now, and of its last pause.
-    pause: str | None = None
-    last_pause: str | None = None
+    #: When it was above its pause threshold.
+    pauses: PauseLog = field(default_factory=PauseLog)
     #: What limits its memory: read at first, and as it is now.
     facts: LimitFacts | None = None
     live: LiveFigures = field(default_factory=LiveFigures)

@@ -119,6 +119,8 @@ class Worker(TypedDict):
     nthreads: int
     status: str
     """'running', 'paused', 'closing…' as Dask says it."""
+    n_pauses: int
+    """How often it was paused for its memory."""
     last_seen: float
     limit: int | None
     thresholds: Thresholds
@@ -237,7 +239,7 @@ class Prefix(TypedDict):
 
 
 class History(TypedDict):
-    """The breakdown over time as columns of equal length, oldest first."""
+    """The breakdown over time as columns of equal length, oldest first; and pauses."""
 
     time: list[float]
     process: list[int]
@@ -247,6 +249,11 @@ class History(TypedDict):
     retained: list[int]
     baseline: list[int]
     spilled: list[int]
+    pauses: list[list[float | None]]
+    """Beside the columns: ``[from, until]`` of each pause, oldest first, the newest
+    100 of a worker or 500 of the cluster; ``until`` is ``None`` while it lasts."""
+    n_pauses: int
+    """How many pauses there have been, those that are not listed too."""
 
 
 class PastTask(TypedDict):

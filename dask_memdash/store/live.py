@@ -192,17 +192,19 @@ class LiveStore:
     ) -> History:
         """Return the breakdown over time of the cluster or of one worker."""
         processes = self._model.processes
-        series = processes.history
+        series, pauses = processes.history, self._model.pauses
         if worker is not None:
             state = processes.workers.get(worker)
             gone = processes.departed.get(worker)
             if state is not None:
                 series = processes.by_key[state.key].history
+                pauses = state.pauses
             elif gone is not None:
-                series = gone.history
+                series, pauses = gone.history, gone.worker.pauses
             else:
                 raise UnknownWorkerError(worker)
-        return cast(History, series.columns(since, points))
+        beside = {"pauses": pauses.bands(since), "n_pauses": pauses.count}
+        return cast(History, {**series.columns(since, points), **beside})
 
     # -- making ----------------------------------------------------------------
 
@@ -252,6 +254,7 @@ class LiveStore:
             "pid": worker.info.pid,
             "nthreads": worker.info.nthreads,
             "status": worker.status,
+            "n_pauses": worker.pauses.count,
             "last_seen": worker.last_seen,
             "limit": worker.info.limit,
             "thresholds": _thresholds(worker.thresholds),
@@ -368,6 +371,7 @@ def _departed(gone: Departed) -> Worker:
         "pid": info.pid,
         "nthreads": info.nthreads,
         "status": "left",
+        "n_pauses": gone.worker.pauses.count,
         "last_seen": gone.left,
         "limit": info.limit,
         "thresholds": _thresholds(gone.worker.thresholds),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import panel as pn
-from bokeh.models import ColumnDataSource, HoverTool, Quad, Scatter, Segment
+from bokeh.models import ColumnDataSource, HoverTool, Scatter, Segment
 
 from dask_memdash import terms
 from dask_memdash.store.base import Store
 from dask_memdash.text import UNKNOWN
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
-from dask_memdash.views.time_chart import TimeChart
+from dask_memdash.views.time_chart import EDGE, TimeChart
 
 #: Incidents marked at most, the newest.
 MARKS = 100
@@ -35,29 +35,11 @@ def marks(incidents: list[dict[str, Any]], since: float) -> dict[str, list[Any]]
     kinds = [incident["kind"] for incident in shown]
     return {
         "time": [incident["time"] * 1000 for incident in shown],
-        "marker": [
-            "square" if k == "paused" else "x" if k in terms.DEATHS else "diamond"
-            for k in kinds
-        ],
-        "colour": [theme.CAUTION if k == "paused" else theme.ALARM for k in kinds],
+        "marker": ["x" if k in terms.DEATHS else "diamond" for k in kinds],
+        "colour": [theme.ALARM for _ in kinds],
         "what": [terms.label(terms.KINDS, i["kind"]) for i in shown],
         "worker": [_name(incident) for incident in shown],
         "text": [incident["diagnosis"]["text"] for incident in shown],
-    }
-
-
-def pauses(
-    incidents: list[dict[str, Any]], since: float, until: float
-) -> dict[str, list[Any]]:
-    """Turn pauses of workers into the columns of the strips."""
-    shown = [
-        incident
-        for incident in incidents
-        if incident["kind"] == "paused" and (incident.get("until") or until) >= since
-    ][:MARKS]
-    return {
-        "start": [max(incident["time"], since) * 1000 for incident in shown],
-        "end": [(incident.get("until") or until) * 1000 for incident in shown],
     }
 
 
@@ -82,7 +64,6 @@ class HistoryView(View):
         self.empty = Text("history_empty.html", context.stylesheet, ["md-empty"])
         edges: dict[str, list[float]] = {"low": [], "high": []}
         self.marks = ColumnDataSource({**marks([], 0), **edges})
-        self.pauses = ColumnDataSource({**pauses([], 0, 0), **edges})
         self.chart = TimeChart("history", context.axis, 340)
         self.figure = self.chart.figure
         self._draw_marks()
@@ -95,18 +76,6 @@ class HistoryView(View):
 
     def _draw_marks(self) -> None:
         plot = self.figure
-        plot.add_glyph(
-            self.pauses,
-            Quad(
-                left="start",
-                right="end",
-                bottom="low",
-                top="high",
-                fill_color=theme.CAUTION,
-                fill_alpha=0.16,
-                line_alpha=0,
-            ),
-        )
         self.chart.draw_parts()
         plot.add_glyph(
             self.marks,
@@ -163,14 +132,9 @@ class HistoryView(View):
         if show_limit:
             top = max(top, float(limit or 0) * 1.04)
         bottom = self.chart.fit(top, spilled)
-        incidents = self.store.incidents(MARKS)
-        axis = self.context.axis
-        for source, found in (
-            (self.marks, marks(incidents, axis.start)),
-            (self.pauses, pauses(incidents, axis.start, axis.end)),
-        ):
-            # Short of the edges: what BokehJS draws upon them, it does not clear.
-            number = len(next(iter(found.values())))
-            low, high = [bottom * 0.99] * number, [top * 0.99] * number
-            sync(source, {**found, "low": low, "high": high})
+        self.chart.mark_pauses(self.store.history(None, self.context.axis.start, 2))
+        found = marks(self.store.incidents(MARKS), self.context.axis.start)
+        number = len(found["time"])
+        low, high = [bottom * EDGE] * number, [top * EDGE] * number
+        sync(self.marks, {**found, "low": low, "high": high})
         self.chart.limit.update(location=float(limit or 0), visible=show_limit)

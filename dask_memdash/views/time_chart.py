@@ -17,6 +17,7 @@ from bokeh.models import (
     CrosshairTool,
     HoverTool,
     Line,
+    Quad,
     Range1d,
     Span,
     Stack,
@@ -26,10 +27,16 @@ from bokeh.models import (
 from dask_memdash import terms
 from dask_memdash.store.base import History
 from dask_memdash.views import theme
-from dask_memdash.views.base import tooltip
+from dask_memdash.views.base import sync, tooltip
 from dask_memdash.views.time_axis import POINTS, TimeAxis
 
 NAMES = ("time", "process", *(part.name for part in terms.PARTS.values()), "spilled")
+
+#: How much of the chart's height marks take.
+EDGE = 0.99
+
+#: Pauses drawn at most, the newest.
+MAX_BANDS = 200
 
 #: Asks for the history since an instant, in at most so many points.
 Ask = Callable[[float | None, int], History]
@@ -44,6 +51,27 @@ def columns(history: History) -> dict[str, list[float]]:
     data["time"] = [time * 1000 for time in data["time"]]
     data["beneath"] = [-size for size in data["spilled"]]
     return data
+
+
+def bands(history: History, start: float, end: float) -> dict[str, list[float]]:
+    """Turn pauses into columns, as far as they lie within a stretch of time.
+
+    Parameters
+    ----------
+    history
+        Whose pauses are drawn, the newest `MAX_BANDS`.
+    start, end
+        Of what is shown, in seconds since the epoch; a pause that lasts ends with it.
+    """
+    spans = [
+        (max(since or 0.0, start), end if until is None else min(until, end))
+        for since, until in history["pauses"]
+    ]
+    shown = [(since, until) for since, until in spans if since < until][-MAX_BANDS:]
+    return {
+        "start": [since * 1000 for since, _ in shown],
+        "end": [until * 1000 for _, until in shown],
+    }
 
 
 class TimeChart:
@@ -62,6 +90,9 @@ class TimeChart:
     def __init__(self, name: str, axis: TimeAxis, height: int) -> None:
         self.axis = axis
         self.source = ColumnDataSource({name: [] for name in (*NAMES, "beneath")})
+        self.pauses = ColumnDataSource(
+            {name: [] for name in ("start", "end", "low", "high")}
+        )
         self.y_range = Range1d(0, 2**30)
         self._subject: tuple[Any, ...] | None = None
         #: Instant of the last point drawn.
@@ -81,8 +112,20 @@ class TimeChart:
         )
 
     def draw_parts(self) -> None:
-        """Draw the areas, what is spilled, the limit and the hover, in this order."""
+        """Draw pauses, areas, what is spilled, limit and hover, in this order."""
         plot = self.figure
+        plot.add_glyph(
+            self.pauses,
+            Quad(
+                left="start",
+                right="end",
+                bottom="low",
+                top="high",
+                fill_color=theme.CAUTION,
+                fill_alpha=0.16,
+                line_alpha=0,
+            ),
+        )
         names = [part.name for part in terms.PARTS.values()]
         for number, part in enumerate(terms.PARTS.values()):
             plot.add_glyph(
@@ -205,3 +248,11 @@ class TimeChart:
         bottom = -theme.nice_ceiling(spilled * 1.04) if spilled else 0.0
         self.y_range.update(start=bottom, end=top)
         return bottom
+
+    def mark_pauses(self, history: History) -> None:
+        """Draw when workers were paused, over the whole height of the chart."""
+        found = bands(history, self.axis.start, self.axis.end)
+        number = len(found["start"])
+        # Short of the edges: what BokehJS draws upon them, it does not clear.
+        low, high = self.y_range.start * EDGE, self.y_range.end * EDGE
+        sync(self.pauses, {**found, "low": [low] * number, "high": [high] * number})

@@ -191,6 +191,8 @@ class WorkerView(View):
         limit = worker["limit"]
         top = theme.nice_ceiling(max(peak, float(limit or 0)) * 1.04)
         self.chart.fit(top, spilled)
+        start = self.context.axis.start
+        self.chart.mark_pauses(self.store.history(worker["address"], start, 2))
         self.chart.limit.update(location=float(limit or 0), visible=limit is not None)
         for name, span in self.thresholds.items():
             at = worker["thresholds"][name]  # type: ignore[literal-required]

@@ -267,7 +267,7 @@ def test_restarting_retiring_and_scaling_are_no_incidents(start):
     assert session.api.deaths() == []
 
 
-def test_a_pause_is_marked_and_ends(start):
+def test_a_pause_is_a_band_that_ends_and_no_incident(start):
     session = start(n_workers=1, memory_limit="300 MB")
 
     def fill() -> None:
@@ -276,14 +276,16 @@ def test_a_pause_is_marked_and_ends(start):
         del blocks
 
     session.client.submit(fill, pure=False).result(timeout=30)
-    pause = wait_for(
-        lambda: [i for i in session.api("incidents") if i["until"] is not None],
+    wait_for(
+        lambda: [p for p in session.api("history")["pauses"] if p[1] is not None],
         "the pause to end",
-    )[0]
-    assert pause["kind"] == "paused"
-    assert pause["until"] > pause["time"]
-    assert pause["breakdown"]["process"] > 240_000_000
-    assert session.api.deaths() == []
+    )
+    (worker,) = session.api("workers")
+    history = session.api(f"history?worker={worker['address']}")
+    since, until = history["pauses"][0]
+    assert since < until
+    assert worker["n_pauses"] == history["n_pauses"] == len(history["pauses"])
+    assert session.api("incidents") == []
 
 
 def test_a_graph_gives_each_suspect_its_place_in_the_order(start):

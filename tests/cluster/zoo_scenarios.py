@@ -198,17 +198,6 @@ def pinned(session: Session) -> None:
     _until_error(session, session.client.submit(innocent))
 
 
-def hold(session: Session) -> None:
-    """Hold outputs until the worker pauses."""
-    held = session.client.map(block, range(9), key="held", pure=False)
-    wait_for(
-        lambda: [w for w in session.api("workers") if w["status"] == "paused"],
-        "the worker to pause",
-    )
-    time.sleep(1.2)
-    session.client.cancel(held)
-
-
 def _one_after_another(task: Callable[[int], Any], n: int) -> Callable[[Session], None]:
     def run(session: Session) -> None:
         for number in range(n):
@@ -456,14 +445,6 @@ ZOO = (
         "unpicklable",
         "spill-failing",
         memory=NO_PAUSE,
-    ),
-    Scenario(
-        "a pause over outputs that a client holds",
-        hold,
-        "paused",
-        "pinned",
-        "held",
-        memory={"target": 0.92, "spill": False},
     ),
     Scenario("kill -9 of an idle worker", kill_idle, "killed", "external"),
     Scenario("a segfault", _once(segfaulting), "crashed", "crash", "segfaulting"),

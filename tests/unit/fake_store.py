@@ -312,6 +312,7 @@ class FakeStore:
         self.all_points: list[OrderPoint] = []
         self.degraded: list[dict[str, Any]] = []
         self.points: list[Breakdown] = []
+        self.pauses: list[list[float | None]] = []
 
     def change(self) -> None:
         """Say that something is new."""
@@ -449,6 +450,8 @@ class FakeStore:
             "time": [times[i] for i in new][-points:],
             "process": [point["process"] for point in kept],
             "spilled": [point["spilled"] for point in kept],
+            "pauses": [p for p in self.pauses if p[1] is None or p[1] > (since or 0)],
+            "n_pauses": len(self.pauses),
         }
         for name in PARTS:
             result[name] = [point[name] for point in kept]  # type: ignore[literal-required]
@@ -472,6 +475,8 @@ def told(live: LiveStore) -> FakeStore:
     ]
     store.degraded = deepcopy(live.cluster()["degraded"])  # type: ignore[assignment]
     columns: Any = live.history()
+    store.pauses = columns.pop("pauses")
+    del columns["n_pauses"]
     points = len(columns["time"])
     nothing: Any = no_breakdown()
     store.points = [

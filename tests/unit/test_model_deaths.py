@@ -1,4 +1,4 @@
-"""Deaths, KilledWorker and pauses: one incident each, whatever is heard first."""
+"""Deaths and KilledWorker: one incident each, whatever is heard first."""
 
 import pytest
 from builders import (
@@ -13,7 +13,6 @@ from builders import (
     removed,
     reported,
     row,
-    sampled,
 )
 
 from dask_memdash.model.breakdown import Reading
@@ -23,7 +22,6 @@ from dask_memdash.model.events import (
     Ticked,
     WorkerClosing,
     WorkersRestarting,
-    WorkerStatusChanged,
 )
 from dask_memdash.model.incidents import Exit, StoredAtDeath, WorkerRef
 
@@ -517,65 +515,6 @@ def test_a_withdrawn_death_is_no_attempt(model):
         [()],
     )
     assert "lost" not in kinds(model)
-
-
-# -- pauses --------------------------------------------------------------------
-
-
-def test_a_pause_is_an_incident_until_the_worker_resumes(model):
-    feed(model, *busy(), WorkerStatusChanged(T + 5, A, "paused"))
-    incident = only(model)
-    assert (incident.kind, incident.time, incident.until) == ("paused", T + 5, None)
-    feed(model, WorkerStatusChanged(T + 6, A, "paused"))
-    assert len(model.incidents) == 1
-    feed(model, WorkerStatusChanged(T + 8, A, "running"))
-    assert only(model).until == T + 8
-
-
-def test_a_pause_keeps_the_largest_breakdown_seen_in_it(model):
-    feed(
-        model,
-        *busy(rss=100),
-        WorkerStatusChanged(T + 5, A, "paused"),
-        reported(time=T + 6, rss=900),
-        sampled(time=T + 7, rss=800),
-    )
-    assert only(model).breakdown.process == 900
-    feed(model, WorkerStatusChanged(T + 8, A, "running"), reported(time=T + 9, rss=999))
-    assert only(model).breakdown.process == 900
-
-
-def test_a_pause_ends_with_its_worker(model):
-    feed(model, *busy(), WorkerStatusChanged(T + 5, A, "paused"), removed(time=T + 7))
-    assert kinds(model) == ["lost", "paused"]
-    assert [i.until for i in model.incidents] == [None, T + 7]
-
-
-def test_pauses_that_are_far_apart_are_incidents_of_their_own(model):
-    feed(model, *busy())
-    for n in range(3):
-        feed(model, WorkerStatusChanged(T + 20 * n, A, "paused"))
-        feed(model, WorkerStatusChanged(T + 20 * n + 5, A, "running"))
-    assert kinds(model) == ["paused"] * 3
-    assert [i.n_pauses for i in model.incidents] == [1, 1, 1]
-
-
-def test_pauses_that_follow_each_other_are_one_incident(model):
-    feed(model, *busy(rss=100), WorkerStatusChanged(T + 5, A, "paused"))
-    for n in range(3):
-        feed(model, WorkerStatusChanged(T + 10 * n + 6, A, "running"))
-        assert only(model).until == T + 10 * n + 6
-        feed(model, WorkerStatusChanged(T + 10 * n + 15, A, "paused"))
-        assert (only(model).until, only(model).time) == (None, T + 5)
-    feed(model, reported(time=T + 36, rss=900))
-    assert (only(model).n_pauses, only(model).breakdown.process) == (4, 900)
-
-
-def test_a_pause_of_a_workers_successor_is_another_incident(model):
-    feed(model, *busy(A, 1), WorkerStatusChanged(T + 5, A, "paused"))
-    feed(model, removed(A, T + 6, expected=True), added(A, 2, T + 7))
-    feed(model, WorkerStatusChanged(T + 8, A, "paused"))
-    assert [(i.worker.pid, i.until) for i in model.incidents] == [(2, None), (1, T + 6)]
 
 
 # -- bounds --------------------------------------------------------------------

@@ -28,7 +28,11 @@ class Scheduler:
         prefix, group = SimpleNamespace(name="sum"), SimpleNamespace(name="sum")
         self.tasks = {
             f"sum-{n}": SimpleNamespace(
-                key=f"sum-{n}", prefix=prefix, group=group, priority=(0, 1, n)
+                key=f"sum-{n}",
+                prefix=prefix,
+                group=group,
+                priority=(0, 1, n),
+                who_wants=None,
             )
             for n in range(100)
         }

@@ -32,6 +32,7 @@ from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.event_parts import Held, SelfCost, Thresholds, Unseen, Weighed
 from dask_memdash.model.events import (
     GraphArrived,
+    MemoryErrorRaised,
     Noticed,
     StorageHeld,
     Ticked,
@@ -250,8 +251,28 @@ def test_histories_have_their_shape(store):
     for worker in (None, *(w["address"] for w in store.workers())):
         history = store.history(worker)
         conforms(history, base.History)
-        assert len({len(column) for column in history.values()}) == 1
+        beside = {"pauses", "n_pauses"}
+        lengths = {len(c) for name, c in history.items() if name not in beside}
+        assert len(lengths) == 1
         check_json(history)
+
+
+def test_pauses_are_told_with_the_history_and_counted(store_of):
+    store = store_of(
+        *(added(A, 1), added(B, 2, name="1"), reported(A, 1)),
+        *(
+            WorkerStatusChanged(T + 5, A, "paused"),
+            WorkerStatusChanged(T + 6, B, "paused"),
+        ),
+        WorkerStatusChanged(T + 8, A, "running"),
+    )
+    whole = store.history()
+    assert whole["pauses"] == [[T + 5, T + 8], [T + 6, None]]
+    assert whole["n_pauses"] == 2
+    assert store.history(A)["pauses"] == [[T + 5, T + 8]]
+    assert store.history(A, since=T + 9)["pauses"] == []
+    assert store.history(A, since=T + 9)["n_pauses"] == 1
+    assert [worker["n_pauses"] for worker in store.workers()] == [1, 1]
 
 
 def test_incidents_have_their_shape(store):
@@ -490,12 +511,11 @@ def test_a_death_is_told_with_its_suspects_and_its_cost(store_of):
     store = store_of(*STATES["after a death"])
     found = [(i["id"], i["kind"]) for i in store.incidents()]
     assert found == [
-        ("4", "killed"),
-        ("3", "killed-worker"),
-        ("2", "killed"),
-        ("1", "paused"),
+        ("3", "killed"),
+        ("2", "killed-worker"),
+        ("1", "killed"),
     ]
-    death = store.incident("2")
+    death = store.incident("1")
     assert death["exit"] == {"code": None, "signal": 9, "by": "unknown"}
     assert death["worker"] == {
         "address": A,
@@ -557,7 +577,7 @@ def test_lists_are_given_in_pages(store_of, method):
     store = store_of(
         *(added(a, n, name=str(n)) for n, a in enumerate(addresses)),
         *(reported(a, n, rows={f"p{n}": row(n + 1)}) for n, a in enumerate(addresses)),
-        *(WorkerStatusChanged(T + 5, a, "paused") for a in addresses),
+        *(MemoryErrorRaised(T + 5, a, info(), "MemoryError()") for a in addresses),
     )
     page = getattr(store, method)
     whole = page()

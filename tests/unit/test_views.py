@@ -215,19 +215,38 @@ def test_parts_sum_to_the_process_and_spilled_hangs_beneath():
     assert data["time"][-1] == fake_store.NOW * 1000
 
 
-def test_deaths_and_pauses_are_marked_on_the_history():
+def test_deaths_are_marked_on_the_history():
     incidents = fake_store.after_incident().all_incidents
     marks = cluster_history.marks(incidents, since=0)
-    assert marks["marker"] == ["diamond", "x", "square", "x", "x"]
-    strips = cluster_history.pauses(incidents, since=0, until=fake_store.NOW)
-    assert strips["start"] == [(fake_store.NOW - 30) * 1000]
-    assert strips["end"] == [(fake_store.NOW - 12) * 1000]
+    assert marks["marker"] == ["diamond", "x", "diamond", "x", "x"]
 
 
-def test_pause_that_has_not_ended_reaches_to_now():
-    paused = fake_store.incident(1, "paused", until=None)
-    strips = cluster_history.pauses([paused], since=0, until=fake_store.NOW)
-    assert strips["end"] == [fake_store.NOW * 1000]
+def test_pauses_are_strips_on_the_history_of_the_cluster_and_of_a_worker():
+    store = fake_store.busy()
+    now = fake_store.NOW
+    store.pauses = [[now - 9999.0, now - 30], [now - 20, now - 12], [now - 5, None]]
+    for kind, shown in (
+        (HistoryView, {}),
+        (WorkerView, {"tab": "workers", "chosen": store.all_workers[0]["address"]}),
+    ):
+        context = Context(CSS, Shown(**shown))
+        context.axis.keep_up(store)
+        view = kind(store, context)
+        view.update()
+        chart = view.chart
+        start, end = chart.axis.start * 1000, chart.axis.end * 1000
+        assert chart.pauses.data["start"] == [
+            start,
+            (now - 20) * 1000,
+            (now - 5) * 1000,
+        ]
+        assert chart.pauses.data["end"] == [(now - 30) * 1000, (now - 12) * 1000, end]
+        assert set(chart.pauses.data["high"]) == {chart.y_range.end * 0.99}
+
+
+def test_pauses_before_what_is_shown_are_not_drawn():
+    history = {"pauses": [[1.0, 2.0], [3.0, None]]}
+    assert time_chart.bands(history, 2.0, 4.0) == {"start": [3000.0], "end": [4000.0]}
 
 
 def test_limit_is_drawn_only_where_it_does_not_flatten_the_rest():

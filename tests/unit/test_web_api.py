@@ -97,7 +97,8 @@ async def test_cluster_has_the_shape_of_the_contract(served):
 async def test_workers_have_the_shape_of_the_contract(served):
     worker = (await served(fake_store.busy()).get("workers"))[0]
     assert set(worker) == {
-        *("address", "name", "host", "pid", "nthreads", "status", "last_seen"),
+        *("address", "name", "host", "pid", "nthreads", "status", "n_pauses"),
+        *("last_seen",),
         *("limit", "thresholds", "breakdown", "shares_process_with", "transfer"),
         *("executing_tasks", "method", "degraded", "self_cost"),
     }
@@ -132,6 +133,7 @@ async def test_prefixes_have_the_shape_of_the_contract(served):
 
 async def test_history_is_columns_of_equal_length(served):
     body = await served(fake_store.busy()).get("history?points=7")
+    assert (body.pop("pauses"), body.pop("n_pauses")) == ([], 0)
     assert {len(column) for column in body.values()} == {7}
     assert set(body) == {
         *("time", "process", "managed", "transfer", "executing", "retained"),

@@ -48,7 +48,7 @@ from dask_memdash.text import format_bytes
 NOISE = 1.02
 
 #: Incidents in which memory ran out on one worker.
-RAN_OUT = frozenset({"terminated", "oom-killed", "memory-error", "paused"})
+RAN_OUT = frozenset({"terminated", "oom-killed", "memory-error", "stuck"})
 
 #: A limit that is reached later than this is not spoken of, in seconds.
 FORESEEABLE = 3600.0

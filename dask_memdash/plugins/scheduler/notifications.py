@@ -202,9 +202,7 @@ class Notifications:
                 "page": page,
             },
         )
-        level = logging.INFO if details["kind"] == "paused" else logging.WARNING
-        logger.log(
-            level,
+        logger.warning(
             "MemDash incident %s (%s): %s%s",
             number,
             details["kind"],
