@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dask_memdash.model.events import TaskInfo
+from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.incidents import DEATHS, Incident, IncidentLog
 from dask_memdash.model.order_log import OrderLog

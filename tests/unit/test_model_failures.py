@@ -7,12 +7,12 @@ from builders import A, B, C, MiB, added, died, executing, info, killed, removed
 
 from dask_memdash.model import failures as failures_module
 from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.events import (
     GraphArrived,
     GraphChecked,
     MemoryErrorRaised,
     SpillFailed,
-    TaskInfo,
     Ticked,
 )
 from dask_memdash.model.failures import Loss
