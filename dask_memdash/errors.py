@@ -41,6 +41,17 @@ class UnknownIncidentError(MemDashError, LookupError):
         )
 
 
+class UnknownFailureError(MemDashError, LookupError):
+    """No failure of this id is known (any more)."""
+
+    def __init__(self, failure_id: object) -> None:
+        self.failure_id = failure_id
+        super().__init__(
+            f"no failure {failure_id!r}: it never happened, or it is older than "
+            "the oldest one kept"
+        )
+
+
 class UnknownWorkerError(MemDashError, LookupError):
     """No worker of this address is known (any more)."""
 

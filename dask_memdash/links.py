@@ -9,9 +9,13 @@ from urllib.parse import quote
 
 
 def page_link(
-    dashboard: str | None, path: str | None, incident_id: str | None = None
+    dashboard: str | None,
+    path: str | None,
+    incident_id: str | None = None,
+    *,
+    failure_id: str | None = None,
 ) -> str | None:
-    """Return the address of the page, open at an incident.
+    """Return the address of the page, open at an incident or a failure.
 
     Parameters
     ----------
@@ -22,6 +26,8 @@ def page_link(
         Path of the page on the scheduler's own server; None without a page.
     incident_id
         The incident that shall be open.
+    failure_id
+        The failure that shall be open.
 
     Returns
     -------
@@ -35,4 +41,6 @@ def page_link(
     if not base.endswith(prefix):
         base += prefix
     anchor = "" if incident_id is None else f"#incident-{quote(incident_id)}"
+    if failure_id is not None:
+        anchor = f"#failure-{quote(failure_id)}"
     return f"{base}/{page}{anchor}"

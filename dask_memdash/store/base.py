@@ -77,6 +77,7 @@ class Cluster(TypedDict):
     n_processes: int
     """Fewer than ``n_workers`` where workers share a process."""
     n_incidents: int
+    n_failures: int
     limit: int | None
     """Sum of the processes' limits, ``None`` when any has none."""
     breakdown: Breakdown
@@ -604,6 +605,19 @@ class Store(Protocol):
         Raises
         ------
         UnknownIncidentError
+        """
+
+    def failures(
+        self, limit: int | None = None, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return the failures, newest first (shape: DESIGN, JSON API)."""
+
+    def failure(self, failure_id: str) -> dict[str, Any]:
+        """Return one failure: all incidents of one computation.
+
+        Raises
+        ------
+        UnknownFailureError
         """
 
     def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:

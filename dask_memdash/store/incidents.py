@@ -105,6 +105,7 @@ class IncidentReader:
         """Return an incident as it stands in a list."""
         case, diagnosis = self._read(incident)
         breakdown = incident.breakdown
+        failure = self._model.failures.of(incident.id)
         return {
             "id": incident.id,
             "time": incident.time,
@@ -124,6 +125,7 @@ class IncidentReader:
                 "instant": diagnosis.instant,
             },
             "evidence": incident.evidence,
+            "failure": None if failure is None else failure.id,
             "settled": self._model.incidents.settled(incident, self._model.time),
         }
 
@@ -179,6 +181,10 @@ class IncidentReader:
         if incident.kind == "killed-worker":
             details["attempts"] = list(incident.attempts)
         return details
+
+    def together(self, incidents: Sequence[Incident]) -> Diagnosis:
+        """Return why several incidents happened, as one: oldest first."""
+        return _together([self.diagnosis(incident) for incident in incidents])
 
     def _task(self, task: TaskInfo) -> dict[str, Any]:
         place = self._model.graphs.position(task.group, task.priority)

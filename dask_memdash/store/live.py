@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from dask_memdash.analysis.leaks import Audit, audit
 from dask_memdash.errors import (
+    UnknownFailureError,
     UnknownIncidentError,
     UnknownPrefixError,
     UnknownWorkerError,
@@ -48,6 +49,7 @@ from dask_memdash.store.base import (
     Unseen,
     Worker,
 )
+from dask_memdash.store.failures import FailureReader
 from dask_memdash.store.graph_orders import Orders
 from dask_memdash.store.incidents import IncidentReader
 from dask_memdash.store.limit_audits import Audits
@@ -70,6 +72,7 @@ class LiveStore:
         self._model = model
         self._orders = Orders(model)
         self._incidents = IncidentReader(model, self._orders.facts)
+        self._failures = FailureReader(model, self._incidents)
         self._made: dict[str, tuple[int, Any]] = {}
         # Address → what a worker was made of, and what was made.
         self._kept: dict[str, tuple[tuple[Any, ...], Worker]] = {}
@@ -93,6 +96,7 @@ class LiveStore:
             "n_workers": len(model.processes.workers),
             "n_processes": len(model.processes.by_key),
             "n_incidents": len(model.incidents),
+            "n_failures": len(model.failures),
             "limit": total if limits else None,
             "breakdown": _breakdown(model.processes.total if read else None),
             "self_cost": self._self_costs(),
@@ -170,6 +174,20 @@ class LiveStore:
         if incident is None:
             raise UnknownIncidentError(incident_id)
         return self._incidents.whole(incident)
+
+    def failures(
+        self, limit: int | None = None, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return the failures, newest first."""
+        page = _page(list(self._model.failures), limit, offset)
+        return [self._failures.failure(failure) for failure in page]
+
+    def failure(self, failure_id: str) -> dict[str, Any]:
+        """Return one failure."""
+        failure = self._model.failures.get(failure_id)
+        if failure is None:
+            raise UnknownFailureError(failure_id)
+        return self._failures.failure(failure)
 
     def order(self, limit: int | None = None, offset: int = 0) -> list[Graph]:
         """Return the graphs, newest first, each with its curve."""

@@ -55,6 +55,8 @@ class SharedStore:
     prefix_totals = _shared(Store.prefix_totals)
     incidents = _shared(Store.incidents)
     incident = _shared(Store.incident)
+    failures = _shared(Store.failures)
+    failure = _shared(Store.failure)
     order = _shared(Store.order)
     graph = _shared(Store.graph)
     order_point = _shared(Store.order_point)

@@ -10,6 +10,7 @@ from typing import Any
 
 from dask_memdash.errors import (
     MemDashError,
+    UnknownFailureError,
     UnknownGraphError,
     UnknownIncidentError,
     UnknownPrefixError,
@@ -63,6 +64,7 @@ class Snapshot:
         self._prefixes = store.prefixes(ROWS)
         self._prefix_totals = store.prefix_totals()
         self._incidents = store.incidents(INCIDENTS)
+        self._failures = store.failures(INCIDENTS)
         self._details = {
             known["id"]: store.incident(known["id"])
             for known in self._incidents[:STORIES]
@@ -104,6 +106,19 @@ class Snapshot:
     ) -> list[dict[str, Any]]:
         """Return the incidents, newest first."""
         return self._incidents[offset:][:limit]
+
+    def failures(
+        self, limit: int | None = None, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return the failures, newest first."""
+        return self._failures[offset:][:limit]
+
+    def failure(self, failure_id: str) -> dict[str, Any]:
+        """Return one failure, if it was among the newest."""
+        for failure in self._failures:
+            if failure["id"] == failure_id:
+                return failure
+        raise UnknownFailureError(failure_id)
 
     def incident(self, incident_id: str) -> dict[str, Any]:
         """Return one incident in full, if it was among the newest."""

@@ -19,6 +19,7 @@ from tornado import web
 
 from dask_memdash.boundary import Boundary
 from dask_memdash.errors import (
+    UnknownFailureError,
     UnknownGraphError,
     UnknownIncidentError,
     UnknownWorkerError,
@@ -30,6 +31,14 @@ MAX_POINTS = 10_000
 
 #: What is said of a path that no route matches.
 NOTHING_HERE = "there is nothing at this path"
+
+#: What a store raises for an id or an address that it does not know.
+NOT_FOUND = (
+    UnknownFailureError,
+    UnknownGraphError,
+    UnknownIncidentError,
+    UnknownWorkerError,
+)
 
 #: Digits of the largest integer that a query may hold; all larger ones mean it.
 _MAX_DIGITS = 15
@@ -130,6 +139,16 @@ def incident(store: Store, query: Query, incident_id: str) -> Any:
     return store.incident(incident_id)
 
 
+def failures(store: Store, query: Query) -> Any:
+    """Answer ``failures``, newest first."""
+    return store.failures(query.natural("limit"), query.natural("offset", 0) or 0)
+
+
+def failure(store: Store, query: Query, failure_id: str) -> Any:
+    """Answer ``failures/<id>``."""
+    return store.failure(failure_id)
+
+
 def _finite(value: Any) -> Any:
     """Copy a value with ``None`` for what JSON has no number for."""
     if isinstance(value, float):
@@ -157,7 +176,7 @@ def respond(
         return HTTPStatus.OK, encode(answer(store, Query(arguments), *path))
     except _BadRequestError as error:
         return HTTPStatus.BAD_REQUEST, str(error)
-    except (UnknownGraphError, UnknownIncidentError, UnknownWorkerError) as error:
+    except NOT_FOUND as error:
         return HTTPStatus.NOT_FOUND, str(error)
 
 
@@ -245,4 +264,6 @@ routes: list[tuple[str, Answer]] = [
     (r"order/([^/]+)", graph),
     (r"incidents", incidents),
     (r"incidents/([^/]+)", incident),
+    (r"failures", failures),
+    (r"failures/([^/]+)", failure),
 ]

@@ -13,6 +13,7 @@ import stories
 from stories import NOW, MiB
 
 from dask_memdash.errors import (
+    UnknownFailureError,
     UnknownGraphError,
     UnknownIncidentError,
     UnknownPrefixError,
@@ -202,6 +203,39 @@ def limit_finding(verdict: str = "too-high", severity: str = "bad") -> dict[str,
     }
 
 
+def failure(number: int, incidents: list[str], **values: Any) -> dict[str, Any]:
+    """Make a failure: three deaths, and a task that was given up."""
+    failed = {
+        "id": str(number),
+        "opened": NOW - 50,
+        "closed": NOW - 5,
+        "kind": "killed-worker",
+        "count": len(incidents),
+        "deaths": 3,
+        "kinds": {"terminated": 2, "oom-killed": 1, "killed-worker": 1},
+        "workers": 2,
+        "worker_names": ["worker-1", "worker-2"],
+        "graph": "graph-4",
+        "text": "3 deaths of 2 workers (terminated 2, oom-killed 1) and Dask gave 1 "
+        "task up (KilledWorker).",
+        "responsible": {"prefix": "rechunk-split", "key": None},
+        "diagnosis": {
+            "cause": "task-too-large",
+            "relief": "too-fast",
+            "confidence": 0.86,
+            "text": "Cause: one task needs too much. `rechunk-split` held at least 380 "
+            "MiB, and an empty worker has 410 MiB.",
+            "advice": ["Make chunks smaller: x.rechunk((500, 500))."],
+        },
+        "cost": {"keys_lost": 90, "bytes_lost": 764 * MiB, "seconds_recomputed": 4.5},
+        "killed_workers": ["5"],
+        "tasks_given_up": 1,
+        "incidents": incidents,
+        "settled": True,
+    }
+    return {**failed, **values}
+
+
 def graph(number: int, **values: Any) -> Graph:
     """Make a graph that ran ahead of its order, 900 of its 1210 tasks done."""
     positions = list(range(1, 1211, 10))
@@ -307,6 +341,7 @@ class FakeStore:
         self.all_ran: list[PastTask] = []
         self.output_bins: list[SizeBin] = []
         self.all_incidents: list[dict[str, Any]] = []
+        self.all_failures: list[dict[str, Any]] = []
         self.all_limits: list[LimitAudit] = []
         self.all_graphs: list[Graph] = []
         self.all_points: list[OrderPoint] = []
@@ -336,6 +371,7 @@ class FakeStore:
             "n_workers": len(self.all_workers),
             "n_processes": len(processes),
             "n_incidents": len(self.all_incidents),
+            "n_failures": len(self.all_failures),
             "limit": sum(known_limits) if complete else None,
             "breakdown": total,
             "self_cost": stories.busy().cluster()["self_cost"],
@@ -402,6 +438,21 @@ class FakeStore:
             {name: value for name, value in known.items() if name not in details}
             for known in self.all_incidents[offset:][:limit]
         ]
+
+    def failures(
+        self, limit: int | None = None, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return the failures."""
+        self.asked.append("failures")
+        return self.all_failures[offset:][:limit]
+
+    def failure(self, failure_id: str) -> dict[str, Any]:
+        """Return one failure."""
+        self.asked.append("failure")
+        for known in self.all_failures:
+            if known["id"] == failure_id:
+                return known
+        raise UnknownFailureError(failure_id)
 
     def incident(self, incident_id: str) -> dict[str, Any]:
         """Return one incident in full."""
@@ -473,6 +524,7 @@ def told(live: LiveStore) -> FakeStore:
     store.all_incidents = [
         deepcopy(live.incident(known["id"])) for known in live.incidents()
     ]
+    store.all_failures = deepcopy(live.failures())
     store.degraded = deepcopy(live.cluster()["degraded"])  # type: ignore[assignment]
     columns: Any = live.history()
     store.pauses = columns.pop("pauses")
@@ -499,7 +551,31 @@ def busy(workers: int = 4) -> FakeStore:
 def after_incident() -> FakeStore:
     """Return the store of a cluster that lost workers and gave a task up."""
     store = busy()
-    store.all_incidents = told(stories.after_incident()).all_incidents
+    after = told(stories.after_incident())
+    store.all_incidents, store.all_failures = after.all_incidents, after.all_failures
+    return store
+
+
+def failing(number: int) -> FakeStore:
+    """Make the store of a cluster on which so many computations have failed."""
+    store = busy()
+    death = told(stories.after_incident()).all_incidents[-1]
+    store.all_incidents = [
+        {**deepcopy(death), "id": str(n)} for n in range(2 * number, 0, -1)
+    ]
+    store.all_failures = [
+        failure(
+            n,
+            [str(2 * n - 1), str(2 * n)],
+            opened=NOW - 300 + 10 * n,
+            closed=NOW - 290 + 10 * n if n < number else None,
+        )
+        for n in range(number, 0, -1)
+    ]
+    for made in store.all_failures:
+        for known in store.all_incidents:
+            if known["id"] in made["incidents"]:
+                known["failure"] = made["id"]
     return store
 
 
@@ -644,6 +720,14 @@ def hostile() -> FakeStore:
             stored.update(prefix=HOSTILE, because=HOSTILE)
         if "task" in known:
             known["task"].update(key=HOSTILE, prefix=HOSTILE)
+    for failed in store.all_failures:
+        failed.update(text=HOSTILE, graph=HOSTILE, worker_names=[HOSTILE])
+        failed["responsible"] = {"prefix": HOSTILE, "key": HOSTILE}
+        failed["diagnosis"] = {
+            **failed["diagnosis"],
+            "text": HOSTILE,
+            "advice": [HOSTILE],
+        }
     store.all_graphs = [graph(1, name=HOSTILE, covered=HOSTILE)]
     store.all_graphs[0]["verdict"]["text"] = HOSTILE
     for named in (

@@ -24,10 +24,10 @@ from dask_memdash.model.event_parts import (
 from dask_memdash.model.events import (
     GraphArrived,
     Noticed,
+    SpillFailed,
     StorageHeld,
     TaskKilled,
     Ticked,
-    WorkerStatusChanged,
 )
 from dask_memdash.model.quantiles import QuantileSketch
 from dask_memdash.store.live import LiveStore
@@ -283,16 +283,15 @@ def falls(
 
 @cache
 def after_incident() -> LiveStore:
-    """Tell of a cluster that lost three workers, paused one, and gave a task up."""
+    """Tell of a cluster that lost three workers, could not spill, and gave a task up."""
     model = ClusterModel()
     tell(model, *(joins(number, NOW - 110) for number in range(1, 5)), GRAPH)
     tell(model, *(reports(number, NOW - 60, rows=None) for number in range(1, 5)))
     by_nanny = {"signal": 15, "by": "nanny"}
     falls(model, 1, NOW - 50, **by_nanny)
     falls(model, 2, NOW - 40, signal=9, by="kernel")
-    tell(model, WorkerStatusChanged(NOW - 30, address(3), "paused"))
+    tell(model, SpillFailed(NOW - 30, address(3), "sum-9", "sum", "disk-full", MiB, ""))
     falls(model, 4, NOW - 20, last_straw=True, **by_nanny)
-    tell(model, WorkerStatusChanged(NOW - 12, address(3), "running"))
     tell(model, *(joins(number, NOW - 9) for number in (1, 2, 4)))
     tell(model, *(reports(number) for number in range(1, 5)), Ticked(NOW))
     return LiveStore(model)

@@ -21,7 +21,7 @@ from dask_memdash.analysis.incidents.retention_reasons import held_in_memory
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import Held, Thresholds
-from dask_memdash.model.events import SpillFailed, StorageHeld, WorkerStatusChanged
+from dask_memdash.model.events import SpillFailed, StorageHeld
 from dask_memdash.model.evidence import MAX_BASELINE, MAX_PREFIXES, thin
 from dask_memdash.model.incidents import StoredAtDeath
 
@@ -101,25 +101,6 @@ def test_the_evidence_is_bounded_whatever_the_number_of_prefixes():
         assert len(part) <= MAX_PREFIXES
     assert "p499" in known.claimed, "the largest are kept"
     assert "p0" not in known.claimed
-
-
-def test_a_pause_keeps_what_held_the_memory_when_it_was_at_its_largest():
-    model = feed(
-        *busy(),
-        WorkerStatusChanged(T + 2, A, "paused"),
-        reported(
-            time=T + 3,
-            rss=900 * MiB,
-            rows={"open": row(700 * MiB)},
-            executing=(executing("map-1", 50 * MiB),),
-        ),
-        reported(time=T + 4, rss=500 * MiB, rows={"open": row(100 * MiB)}),
-    )
-    pause = newest(model)
-    assert pause.breakdown.process == 900 * MiB
-    assert [s.key for s in pause.suspects] == ["map-1"]
-    assert [s.managed for s in pause.storage] == [700 * MiB]
-    assert pause.facts.claimed == {"open": 700 * MiB}
 
 
 def test_earlier_attempts_say_how_they_ended_and_what_the_task_held():

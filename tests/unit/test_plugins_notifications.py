@@ -4,10 +4,10 @@ import pickle
 from types import SimpleNamespace
 
 import pytest
-from builders import A, added, died, executing, info, removed, reported
+from builders import A, B, MiB, added, died, executing, info, removed, reported
 from distributed.scheduler import KilledWorker
 
-from dask_memdash.model.events import MemoryErrorRaised
+from dask_memdash.model.events import GraphArrived, MemoryErrorRaised, Ticked
 from dask_memdash.plugins.scheduler import notifications as module
 from dask_memdash.plugins.scheduler.notifications import Notifications
 from dask_memdash.store.live import LiveStore
@@ -193,30 +193,67 @@ def test_a_wrapper_around_ours_stays_and_ours_becomes_inert(
 # -- events --------------------------------------------------------------------
 
 
-def test_an_incident_is_told_when_its_evidence_is_there_and_once(
+def actions(scheduler):
+    return [(event["action"], event["id"]) for _, event in scheduler.logged]
+
+
+def test_a_failure_is_told_once_when_it_opens_and_once_when_it_is_over(
     notifications, scheduler, model, caplog
 ):
     busy_worker(model)
-    feed(model, removed(time=T + 10))
+    feed(model, removed(time=T + 10, assigned=(info("sum-1"),)))
     notifications.tell(T + 10)
     assert scheduler.logged == []
     feed(model, died(time=T + 10.2, executing=(executing("sum-1"),)))
-    for moment in (10.5, 11.0, 30.0):
+    for moment in (10.5, 11.0):
         notifications.tell(T + moment)
-    ((topic, event),) = scheduler.logged
+    feed(model, added(B, 7, T + 12), reported(B, 7, T + 13))
+    feed(model, removed(B, T + 14, assigned=(info("sum-2"),)))
+    feed(model, died(B, 7, T + 14.2, executing=(executing("sum-2"),)))
+    for moment in (15.0, 16.0, 40.0):
+        feed(model, Ticked(T + moment))
+        notifications.tell(T + moment)
+    assert actions(scheduler) == [("failure-opened", "1")]
+    for moment in (74.0, 75.0, 200.0):
+        feed(model, Ticked(T + moment))
+        notifications.tell(T + moment)
+    assert actions(scheduler) == [("failure-opened", "1"), ("failure-closed", "1")]
+    topic, event = scheduler.logged[1]
     assert topic == "memdash"
-    assert {name: event[name] for name in ("action", "id", "kind", "evidence")} == {
-        "action": "incident",
-        "id": "1",
-        "kind": "killed",
-        "evidence": "flight-recorder",
-    }
-    assert event["worker"]["address"] == A
-    assert event["page"] == "http://127.0.0.1:8787/memdash#incident-1"
-    assert len([m for m in caplog.messages if "incident 1 (killed)" in m]) == 1
+    assert (event["count"], event["deaths"], event["workers"]) == (2, 2, 1)
+    assert (event["kind"], event["opened"], event["closed"]) == (
+        *("killed", T + 10),
+        T + 74,
+    )
+    assert event["page"] == "http://127.0.0.1:8787/memdash#failure-1"
+    opened, closed = caplog.messages
+    assert opened.startswith("MemDash failure 1: A worker died (killed from outside).")
+    assert closed.startswith(
+        "MemDash failure 1 is over: 2 deaths of 1 worker (killed 2)."
+    )
+    for line in (opened, closed):
+        assert line.endswith(" http://127.0.0.1:8787/memdash#failure-1")
+        assert len(line) <= 200
 
 
-def test_an_incident_whose_evidence_does_not_come_is_told_all_the_same(
+def test_a_failure_that_fails_again_is_told_to_be_over_again_only(
+    notifications, scheduler, model
+):
+    graph = GraphArrived(T, "graph-1", ("sum",), {"0.0,1.0": (1.0, 5.0)})
+    feed(model, graph)
+    for pid, moment in ((1, 10), (2, 500)):
+        feed(model, added(pid=pid, time=T + moment - 1))
+        feed(model, removed(time=T + moment, assigned=(info("sum-1"),)))
+        feed(model, Ticked(T + moment + 60))
+        notifications.tell(T + moment + 60)
+    assert actions(scheduler) == [
+        ("failure-opened", "1"),
+        ("failure-closed", "1"),
+        ("failure-closed", "1"),
+    ]
+
+
+def test_a_failure_whose_evidence_does_not_come_is_told_all_the_same(
     notifications, scheduler, model
 ):
     busy_worker(model)
@@ -227,7 +264,7 @@ def test_an_incident_whose_evidence_does_not_come_is_told_all_the_same(
     assert [event["kind"] for _, event in scheduler.logged] == ["lost"]
 
 
-def test_an_incident_that_turned_out_to_be_none_is_not_told(
+def test_a_failure_that_turned_out_to_be_none_is_not_told(
     notifications, scheduler, model
 ):
     busy_worker(model)
@@ -238,7 +275,7 @@ def test_an_incident_that_turned_out_to_be_none_is_not_told(
     assert scheduler.logged == []
 
 
-def test_many_incidents_are_told_a_few_at_a_time_and_in_order(
+def test_many_failures_are_told_a_few_at_a_time_and_in_order(
     notifications, scheduler, model
 ):
     busy_worker(model)
@@ -256,16 +293,19 @@ def test_many_incidents_are_told_a_few_at_a_time_and_in_order(
     ]
 
 
-def test_a_text_of_any_length_is_cut_and_logged_in_one_line(
+def test_names_of_any_length_and_kind_make_one_short_line(
     notifications, scheduler, model, caplog
 ):
-    busy_worker(model)
-    task = executing("line\nbreak" + "x" * 10**6)
-    feed(model, removed(time=T + 10), died(time=T + 11, executing=(task,)))
+    name = "line\nbreak\x1b[31m" + "x" * 10**6
+    feed(model, added(limit=100 * MiB))
+    task = executing(f"{name}-1", 99 * MiB, prefix=name)
+    feed(model, removed(time=T + 10, assigned=(info(f"{name}-1"),)))
+    feed(model, died(time=T + 11, executing=(task,), by="nanny"))
     notifications.tell(T + 12)
     assert len(scheduler.logged[0][1]["text"]) <= 2000
-    (line,) = (m for m in caplog.messages if "incident 1" in m)
-    assert "\n" not in line
+    (line,) = caplog.messages
+    assert len(line) <= 200
+    assert line.isprintable()
 
 
 def test_without_a_dashboard_there_is_no_address(notifications, scheduler, monkeypatch):

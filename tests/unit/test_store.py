@@ -54,7 +54,13 @@ INCIDENT = {
     "breakdown",
     "diagnosis",
     "evidence",
+    "failure",
     "settled",
+}
+FAILURE = {
+    *("id", "opened", "closed", "kind", "count", "deaths", "kinds", "workers"),
+    *("worker_names", "graph", "text", "responsible", "diagnosis", "cost"),
+    *("killed_workers", "tasks_given_up", "incidents", "settled"),
 }
 DETAILS = INCIDENT | {
     "suspects",
@@ -245,6 +251,19 @@ def test_workers_that_left_and_what_ran_have_their_shape(store):
         store.history(worker["address"])
     with pytest.raises(UnknownWorkerError):
         store.task_history("tcp://nobody:1")
+
+
+def test_failures_have_their_shape(store):
+    assert store.cluster()["n_failures"] == len(store.failures())
+    for failure in store.failures():
+        assert set(failure) == FAILURE
+        assert set(failure["diagnosis"]) == {
+            *("cause", "relief", "confidence", "text", "advice"),
+        }
+        assert store.failure(failure["id"]) == failure
+        for incident_id in failure["incidents"]:
+            assert store.incident(incident_id)["failure"] == failure["id"]
+        check_json(failure)
 
 
 def test_histories_have_their_shape(store):
@@ -571,13 +590,16 @@ def test_a_killed_worker_is_told_with_its_tasks_and_attempts(store_of):
 # -- paging, versions, errors --------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["workers", "prefixes", "incidents"])
+@pytest.mark.parametrize("method", ["workers", "prefixes", "incidents", "failures"])
 def test_lists_are_given_in_pages(store_of, method):
     addresses = [f"tcp://x:{n}" for n in range(5)]
     store = store_of(
         *(added(a, n, name=str(n)) for n, a in enumerate(addresses)),
         *(reported(a, n, rows={f"p{n}": row(n + 1)}) for n, a in enumerate(addresses)),
-        *(MemoryErrorRaised(T + 5, a, info(), "MemoryError()") for a in addresses),
+        *(
+            MemoryErrorRaised(T + 5, a, info(f"p{n}-1"), "MemoryError()")
+            for n, a in enumerate(addresses)
+        ),
     )
     page = getattr(store, method)
     whole = page()

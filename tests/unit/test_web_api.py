@@ -86,6 +86,7 @@ async def test_cluster_has_the_shape_of_the_contract(served):
     body = await served(fake_store.busy()).get("cluster")
     assert set(body) == {
         *("schema_version", "time", "n_workers", "n_processes", "n_incidents"),
+        *("n_failures",),
         *("limit", "breakdown", "self_cost", "degraded"),
     }
     assert set(body["breakdown"]) == BREAKDOWN
@@ -139,6 +140,26 @@ async def test_history_is_columns_of_equal_length(served):
         *("time", "process", "managed", "transfer", "executing", "retained"),
         *("baseline", "spilled"),
     }
+
+
+async def test_failures_are_listed_newest_first_and_open_by_id(served):
+    ask = served(fake_store.failing(3))
+    listed = await ask.get("failures")
+    assert [failure["id"] for failure in listed] == ["3", "2", "1"]
+    assert await ask.get("failures?limit=1&offset=1") == listed[1:2]
+    failure = await ask.get("failures/2")
+    assert failure == listed[1]
+    assert failure["incidents"] == ["3", "4"]
+    assert (await ask.get("incidents/4"))["failure"] == "2"
+
+
+@pytest.mark.parametrize("wrong", ["7", "failure-1", "%00", "..%2F..", "1" * 500])
+async def test_a_failure_that_is_not_known_is_a_404(served, wrong):
+    status, _, body = await served(fake_store.failing(1))(
+        f"/memdash/api/failures/{wrong}"
+    )
+    assert status == 404
+    assert set(body) == {"error"}
 
 
 async def test_incidents_are_listed_newest_first_and_open_by_id(served):
@@ -273,5 +294,5 @@ def test_every_route_answers_and_is_one_of_the_contract():
     assert [path for path, _ in api.routes] == [
         *("cluster", "workers", "prefixes", "history", "limits"),
         *("order", "order/([^/]+)", "incidents"),
-        "incidents/([^/]+)",
+        *("incidents/([^/]+)", "failures", "failures/([^/]+)"),
     ]

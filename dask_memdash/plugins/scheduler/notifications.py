@@ -1,4 +1,4 @@
-"""Brings incidents to users: a note on ``KilledWorker``, a log line and an event.
+"""Brings failures to users: notes on ``KilledWorker``, two log lines and two events.
 
 Hooks see a ``KilledWorker`` only when it is on its way to the clients, so the
 scheduler's ``transition`` is wrapped, on the instance: the host itself calls it for
@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from distributed.comm.addressing import get_address_host
 from distributed.utils import format_dashboard_link
 
+from dask_memdash.analysis.incidents.failure_words import closing, opening
 from dask_memdash.analysis.incidents.killed_worker_note import note
 from dask_memdash.boundary import boundary
 from dask_memdash.links import page_link
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import Event
+from dask_memdash.model.failures import Failure
 from dask_memdash.model.incidents import Incident
 from dask_memdash.plugins.scheduler import translate
 from dask_memdash.plugins.shims import TOPIC
@@ -38,11 +40,17 @@ logger = logging.getLogger("dask_memdash")
 #: the scheduler's id and the incident's.
 MARK = "memdash_incident"
 
-#: Incidents told in one go, so that hundreds at once do not hold up the scheduler.
+#: Failures told in one go, so that hundreds at once do not hold up the scheduler.
 MOST_AT_ONCE = 20
 
-#: Characters of a text in an event and a log line.
+#: Characters of a text in an event.
 MAX_TEXT = 2_000
+
+#: What an event tells of a failure as the JSON API does.
+TOLD = (
+    *("id", "opened", "closed", "kind", "graph", "responsible", "cost"),
+    *("count", "deaths", "workers", "tasks_given_up"),
+)
 
 
 class Notifications:
@@ -74,8 +82,8 @@ class Notifications:
         self._wrapped: Callable[..., Any] | None = None
         self._noted: bytes | None = None
         self._note: tuple[str, str] = ("", "")
-        self._seen = 0
-        self._waiting: list[str] = []
+        # Failures that users were told of → how often each was told to be over.
+        self._told: dict[str, int] = {}
 
     # -- notes -----------------------------------------------------------------
 
@@ -146,69 +154,63 @@ class Notifications:
 
     # -- events and log lines --------------------------------------------------
 
-    def page(self, incident_id: str | None = None) -> str | None:
-        """Return the address of the page, open at an incident; None without one."""
-        return page_link(_dashboard(self._scheduler), self.path, incident_id)
+    def page(
+        self, incident_id: str | None = None, *, failure_id: str | None = None
+    ) -> str | None:
+        """Return the address of the page, open at something; None without a page."""
+        dashboard = _dashboard(self._scheduler)
+        return page_link(dashboard, self.path, incident_id, failure_id=failure_id)
 
     def tell(self, now: float) -> None:
-        """Tell of incidents whose evidence has arrived, of each once.
+        """Tell of failures: once when one opens, and once when it is over.
+
+        One opens when the evidence on any of its incidents has arrived.
 
         Parameters
         ----------
         now
             Unix time in seconds.
         """
-        log = self._model.incidents
-        fresh = []
-        for incident in log:
-            if int(incident.id) <= self._seen:
-                break
-            fresh.append(incident.id)
-        if fresh:
-            self._seen = int(fresh[0])
-            self._waiting += reversed(fresh)
-        if not self._waiting:
-            return
-        told: set[str] = set()
-        for number in self._waiting:
-            known = log.get(number)
-            if known is None:  # it was none, or is too old
-                told.add(number)
-            elif log.settled(known, now):
-                told.add(number)
-                self._tell_of(number)
-            if len(told) >= MOST_AT_ONCE:
-                break
-        self._waiting = [number for number in self._waiting if number not in told]
+        told = 0
+        for failure in reversed(list(self._model.failures)):
+            if told >= MOST_AT_ONCE:
+                return
+            if failure.id not in self._told:
+                if not self._is_settled(failure, now):
+                    continue
+                self._told[failure.id] = 0
+                self._tell_of(failure, "failure-opened", opening)
+                told += 1
+            if failure.closings > self._told[failure.id]:
+                self._told[failure.id] = failure.closings
+                self._tell_of(failure, "failure-closed", closing)
+                told += 1
+        for gone in [i for i in self._told if self._model.failures.get(i) is None]:
+            del self._told[gone]
 
-    def _tell_of(self, number: str) -> None:
-        details = self._store.incident(number)
-        diagnosis = details["diagnosis"]
-        page = self.page(number)
-        text = str(diagnosis["text"])[:MAX_TEXT]
-        self._scheduler.log_event(
-            TOPIC,
-            {
-                "action": "incident",
-                "id": number,
-                "kind": details["kind"],
-                "time": details["time"],
-                "worker": details["worker"],
-                "evidence": details["evidence"],
-                "cause": diagnosis["cause"],
-                "confidence": diagnosis["confidence"],
-                "responsible": diagnosis["responsible"],
-                "text": text,
-                "page": page,
-            },
-        )
-        logger.warning(
-            "MemDash incident %s (%s): %s%s",
-            number,
-            details["kind"],
-            " ".join(text.split()),
-            f" {page}" if page else "",
-        )
+    def _is_settled(self, failure: Failure, now: float) -> bool:
+        log = self._model.incidents
+        known = [i for i in map(log.get, failure.members) if i is not None]
+        return failure.closed is not None or any(log.settled(i, now) for i in known)
+
+    def _tell_of(
+        self, failure: Failure, action: str, line: Callable[[Any, str | None], str]
+    ) -> None:
+        """Log one line, and one event of our topic."""
+        told = self._store.failure(failure.id)
+        page = self.page(failure_id=failure.id)
+        diagnosis = told["diagnosis"]
+        event = {
+            "action": action,
+            **{name: told[name] for name in TOLD},
+            "cause": diagnosis["cause"],
+            "relief": diagnosis["relief"],
+            "confidence": diagnosis["confidence"],
+            "text": f"{told['text']} {diagnosis['text']}"[:MAX_TEXT],
+            "page": page,
+        }
+        self._scheduler.log_event(TOPIC, event)
+        logger.warning("%s", line(told, page))
 
 
 def _dashboard(scheduler: Scheduler) -> str | None:
