@@ -5,7 +5,7 @@
 
 (() => {
   /** What an address begins with when it names one thing → the tab that shows it. */
-  const KINDS = {worker: "workers", prefix: "tasks", incident: "incidents", graph: "order", limit: "limits"};
+  const KINDS = {worker: "workers", prefix: "tasks", incident: "incidents", failure: "incidents", graph: "order", limit: "limits"};
 
   /** Find a model of the page by its name, once the page is there. */
   function model(name) {
@@ -42,6 +42,9 @@
         state.chosen = decodeURIComponent(name);
       } catch {
         state.chosen = name;
+      }
+      if (kind === "failure") {
+        state.chosen = `failure-${state.chosen}`;  // it shares its tab with incidents
       }
     } else {
       state.tab = tabs.includes(hash) ? hash : "overview";

@@ -130,4 +130,30 @@ def limits(
     ctx.exit(0 if found[0].fits else NOT_EXPLAINED)
 
 
+@main.command(short_help="List the failures of a running cluster.")
+@click.argument("address")
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON list.")
+def failures(address: str, as_json: bool) -> None:
+    """List the failures of a running cluster, newest first.
+
+    ADDRESS is the dashboard of a scheduler that MemDash runs on. A failure is all
+    incidents of one computation: its deaths, their cause and what they cost.
+
+    \b
+    Examples:
+      dask memdash failures http://localhost:8787
+      dask memdash failures localhost:8787 --json
+    """
+    with clear_messages():
+        from dask_memdash.cli import failures as command
+
+        found = command.ask(address)
+        if as_json:
+            import json
+
+            click.echo(json.dumps(found, indent=2))
+        else:
+            click.echo(command.as_text(found))
+
+
 main.add_command(demo)

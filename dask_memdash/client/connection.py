@@ -19,11 +19,13 @@ from distributed import KilledWorker, default_client
 
 from dask_memdash.client.dataframes import frame
 from dask_memdash.client.explanation import Explanation
+from dask_memdash.client.failure_explanation import FailureExplanation
 from dask_memdash.errors import (
     MemDashError,
     NotRegisteredError,
     SchedulerGoneError,
     UnexplainedError,
+    UnknownFailureError,
     UnknownIncidentError,
 )
 from dask_memdash.links import page_link
@@ -47,6 +49,9 @@ WAIT = 8.0
 
 #: Seconds between two looks whether it has come.
 LOOK = 0.1
+
+#: What the name of a failure begins with; incidents are named by their id alone.
+FAILURE = "failure-"
 
 #: Exceptions looked at in a chain of causes.
 MAX_CHAIN = 100
@@ -115,6 +120,10 @@ class Connection:
     def prefixes(self) -> Any:
         """Return the task prefixes with their storage and execution, largest first."""
         return self._frame("prefixes")
+
+    def failures(self) -> Any:
+        """Return the failures by id, newest first: each all of one computation."""
+        return self._frame("failures")
 
     def incidents(self) -> Any:
         """Return the incidents by id, newest first."""
@@ -221,8 +230,10 @@ class Connection:
 
     # -- explaining ------------------------------------------------------------
 
-    async def _explain(self, what: Any, timeout: float) -> Explanation:
+    async def _explain(self, what: Any, timeout: float) -> Any:
         deadline = time.monotonic() + timeout
+        if isinstance(what, str) and what.startswith(FAILURE):
+            return await self._explain_failure(what.removeprefix(FAILURE), deadline)
         number = await self._incident_of(what)
         details, answer = await self._incident(number)
         while not details["settled"] and time.monotonic() < deadline:
@@ -236,6 +247,21 @@ class Connection:
                 continue
         link = self._client.dashboard_link
         return Explanation(details, deaths, page_link(link, answer["path"], number))
+
+    async def _explain_failure(self, number: str, deadline: float) -> Any:
+        while True:
+            if not number.isascii() or not number.isdigit():
+                raise UnknownFailureError(number)
+            try:
+                failure, answer = await self._ask(f"failures/{number}")
+            except LookupError:
+                raise UnknownFailureError(number) from None
+            if failure["settled"] or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(LOOK)
+        link = self._client.dashboard_link
+        page = page_link(link, answer["path"], failure_id=str(failure["id"]))
+        return FailureExplanation(failure, page)
 
     async def _incident(self, number: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if not number.isascii() or not number.isdigit():

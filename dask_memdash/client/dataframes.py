@@ -118,6 +118,24 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
             **_fields(SIZE, "error", inside="execution"),
         },
     ),
+    "failures": (
+        "id",
+        {
+            **_fields(TEXT, "id"),
+            **_fields(TIME, "opened", "closed"),
+            **_fields(TEXT, "kind"),
+            **_fields(COUNT, "count", "deaths", "workers"),
+            **_fields(TEXT, "graph"),
+            **_fields(TEXT, "cause", "relief", inside="diagnosis"),
+            **_fields(NUMBER, "confidence", inside="diagnosis"),
+            "prefix": (("responsible", "prefix"), TEXT),
+            "key": (("responsible", "key"), TEXT),
+            **_fields(COUNT, "keys_lost", inside="cost"),
+            **_fields(SIZE, "bytes_lost", inside="cost"),
+            **_fields(NUMBER, "seconds_recomputed", inside="cost"),
+            **_fields(TEXT, "text"),
+        },
+    ),
     "incidents": (
         "id",
         {

@@ -1,24 +1,29 @@
-"""The Incidents tab: a list, newest first, in which each opens to its whole story.
+"""The Incidents tab: failures, and their incidents, each of which opens to its story.
 
-The address of the page says which one is open (``#incident-3``), so that it can be
+The address of the page says what is open (``#failure-1``, ``#incident-3``) and can be
 shared.  Text is written by templates, which escape; the worker's last minute is a
 Bokeh chart.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import panel as pn
 from bokeh.models import ColumnDataSource, HoverTool, Line, Range1d, Span, VArea
 
-from dask_memdash.errors import UnknownIncidentError
+from dask_memdash.analysis.incidents.failure_words import cost_in_words
+from dask_memdash.errors import UnknownFailureError, UnknownIncidentError
 from dask_memdash.store.base import Store
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, tooltip
 from dask_memdash.views.table import ServedTable
-from dask_memdash.views.table_columns import INCIDENTS
+from dask_memdash.views.table_columns import FAILURES, INCIDENTS
 from dask_memdash.views.tabular import address
+
+#: What the choice of a failure begins with; incidents are chosen by their id alone.
+FAILURE = "failure-"
 
 #: Rows of each table of a story at most.
 MOST = 50
@@ -37,8 +42,10 @@ class IncidentsView(View):
 
     def __init__(self, store: Store, context: Context) -> None:
         super().__init__(store, context)
+        self.failures = ServedTable(FAILURES, context)
         self.table = ServedTable(INCIDENTS, context)
         self.empty = Text("incidents_empty.html", context.stylesheet, ["md-empty"])
+        self.failure = Text("failure_story.html", context.stylesheet)
         self.story = Text("incident_story.html", context.stylesheet)
         self.more = Text("incident_more.html", context.stylesheet)
         self.source = ColumnDataSource({"time": [], "process": []})
@@ -54,6 +61,7 @@ class IncidentsView(View):
         self.figure = self._chart()
         self.root = pn.Column(
             self.empty.pane,
+            self.failure.pane,
             self.story.pane,
             pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", margin=0),
             self.more.pane,
@@ -105,6 +113,9 @@ class IncidentsView(View):
     def draw(self) -> None:
         """Bring the table up to date, and the story of the open incident."""
         chosen = self.shown.chosen_on("incidents")
+        failure_id = chosen.removeprefix(FAILURE) if chosen.startswith(FAILURE) else ""
+        chosen = "" if failure_id else chosen
+        self._draw_failures(failure_id)
         query = self.shown.table(INCIDENTS.name)
         self.table.draw(self.store, query, address("incident", chosen), self.once)
         self.empty.write(total=self.store.cluster()["n_incidents"])
@@ -112,6 +123,17 @@ class IncidentsView(View):
         self.story.write(incident=incident, asked=chosen, most=MOST)
         self.more.write(incident=incident, most=MOST)
         self._draw_timeline(incident)
+
+    def _draw_failures(self, chosen: str) -> None:
+        query = self.shown.table(FAILURES.name)
+        shown = address("failure", chosen)
+        self.failures.draw(self.store, query, shown, self.once)
+        failure = None
+        if chosen:
+            with suppress(UnknownFailureError):
+                failure = self.store.failure(chosen)
+        cost = "" if failure is None else cost_in_words(failure["cost"])
+        self.failure.write(failure=failure, asked=chosen, cost_text=cost, most=MOST)
 
     def _opened(self, chosen: str) -> dict[str, Any] | None:
         if not chosen:

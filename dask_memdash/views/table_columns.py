@@ -129,6 +129,56 @@ def _worker(incident: Mapping[str, Any]) -> str:
     return f"worker {name}" if name.isdigit() else name
 
 
+def _newest_failures(
+    store: Store, limit: int, offset: int
+) -> tuple[Sequence[Any], int]:
+    return store.failures(limit, offset), store.cluster()["n_failures"]
+
+
+FAILURES = Table(
+    name="failures",
+    title="Failures",
+    rows=lambda store: store.failures(),
+    page=_newest_failures,
+    link=lambda failure: address("failure", failure["id"]),
+    columns=(
+        Column("what", "Failure", "text", kind, more=lambda f: f["text"]),
+        Column("opened", "Began", "instant", _key("opened")),
+        Column(
+            "closed",
+            "Over",
+            "instant",
+            _key("closed"),
+            "When its graph had left the scheduler, or a minute after its last "
+            "incident. Empty while it lasts.",
+        ),
+        Column(
+            "cause",
+            "Cause",
+            "text",
+            cause,
+            "What the evidence of all its incidents points to.",
+        ),
+        Column(
+            "prefix",
+            "Responsible",
+            "text",
+            lambda failure: failure["responsible"]["prefix"],
+            "The task prefix that is to blame.",
+        ),
+        Column("deaths", "Deaths", "number", _key("deaths")),
+        Column("workers", "Workers", "number", _key("workers")),
+        Column(
+            "lost",
+            "Lost",
+            "size",
+            lambda failure: failure["cost"]["bytes_lost"],
+            "Stored outputs that were lost with the workers.",
+        ),
+    ),
+)
+
+
 def _newest(store: Store, limit: int, offset: int) -> tuple[Sequence[Any], int]:
     return store.incidents(limit, offset), store.cluster()["n_incidents"]
 
@@ -297,4 +347,6 @@ LIMITS = Table(
 )
 
 #: All tables, by the name that addresses and files give them.
-TABLES = {table.name: table for table in (WORKERS, TASKS, INCIDENTS, GRAPHS, LIMITS)}
+TABLES = {
+    table.name: table for table in (WORKERS, TASKS, FAILURES, INCIDENTS, GRAPHS, LIMITS)
+}

@@ -1,0 +1,93 @@
+"""One failure as text and as HTML: what happened, why, and what to change.
+
+Takes the dict of the JSON API.  One incident is
+:mod:`dask_memdash.client.explanation`'s.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from dask_memdash import terms
+from dask_memdash.analysis.incidents.failure_words import cost_in_words
+
+#: Characters of a line of prose.
+WIDTH = 96
+
+#: Incidents that are named at most, the newest.
+MAX_NAMED = 20
+
+
+class FailureExplanation:
+    """One failure: all incidents of one computation.
+
+    Parameters
+    ----------
+    failure
+        As ``failures/<id>`` of the JSON API gives it.
+    page
+        Address of the failure on the page, None without one.
+    """
+
+    def __init__(self, failure: Mapping[str, Any], page: str | None = None) -> None:
+        #: The failure, as the JSON API has it.
+        self.failure = dict(failure)
+        #: Address of its page, None without one.
+        self.page = page
+
+    @property
+    def id(self) -> str:
+        """The failure's id."""
+        return str(self.failure["id"])
+
+    @property
+    def kind(self) -> str:
+        """What it is, such as 'killed-worker'."""
+        return str(self.failure["kind"])
+
+    @property
+    def cause(self) -> str:
+        """The cause by all its incidents; 'unknown' where the evidence is thin."""
+        return str(self.failure["diagnosis"]["cause"])
+
+    @property
+    def confidence(self) -> float:
+        """How sure the cause is, from 0 to 1."""
+        return float(self.failure["diagnosis"]["confidence"] or 0.0)
+
+    @property
+    def advice(self) -> list[str]:
+        """What to change, most effective first."""
+        return [str(text) for text in self.failure["diagnosis"]["advice"]]
+
+    def __str__(self) -> str:
+        failure = self.failure
+        when = datetime.fromtimestamp(failure["opened"], UTC)
+        kind = terms.label(terms.KINDS, self.kind)
+        parts = [
+            f"Failure {self.id}: {kind}, {when:%Y-%m-%d %H:%M:%S} UTC",
+            _wrapped(f"{failure['text']} {cost_in_words(failure['cost'])}"),
+            _wrapped(str(failure["diagnosis"]["text"])),
+        ]
+        if self.advice:
+            advice = [_wrapped(text, "  - ") for text in self.advice]
+            parts.append("\n".join(["What to change", *advice]))
+        named = ", ".join(str(number) for number in failure["incidents"][-MAX_NAMED:])
+        parts.append(_wrapped(f"Incidents: {named}. explain(id) tells of each."))
+        parts += [self.page] if self.page else []
+        return "\n\n".join(part for part in parts if part)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space:pre-wrap">{escape(str(self))}</pre>'
+
+
+def _wrapped(text: str, start: str = "") -> str:
+    return textwrap.fill(
+        text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start)
+    )
