@@ -135,9 +135,6 @@ class Incident:
     exit: Exit | None = None
     #: When it was over.
     until: float | None = None
-    #: How often the worker was paused within it, and whether it died of it.
-    n_pauses: int = 1
-    ended_by_death: bool = False
     suspects: tuple[Suspect, ...] = ()
     #: Tasks assigned to the worker, by priority: the first of them, and how many.
     assigned: tuple[TaskInfo, ...] = ()

@@ -63,7 +63,7 @@ class FailureReader:
             "responsible": {"prefix": diagnosis.prefix, "key": diagnosis.key},
             "diagnosis": {
                 "cause": diagnosis.cause,
-                "relief": getattr(diagnosis, "relief", None),
+                "relief": diagnosis.relief,
                 "confidence": diagnosis.confidence,
                 "text": diagnosis.text,
                 "advice": list(diagnosis.advice),

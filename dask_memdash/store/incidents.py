@@ -184,7 +184,7 @@ class IncidentReader:
 
     def together(self, incidents: Sequence[Incident]) -> Diagnosis:
         """Return why several incidents happened, as one: oldest first."""
-        return _together([self.diagnosis(incident) for incident in incidents])
+        return _together([self._read(incident).case for incident in incidents])
 
     def _task(self, task: TaskInfo) -> dict[str, Any]:
         place = self._model.graphs.position(task.group, task.priority)

@@ -283,7 +283,7 @@ def falls(
 
 @cache
 def after_incident() -> LiveStore:
-    """Tell of a cluster that lost three workers, could not spill, and gave a task up."""
+    """Tell of a cluster that lost three workers, and could not spill."""
     model = ClusterModel()
     tell(model, *(joins(number, NOW - 110) for number in range(1, 5)), GRAPH)
     tell(model, *(reports(number, NOW - 60, rows=None) for number in range(1, 5)))

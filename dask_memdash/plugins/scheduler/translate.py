@@ -73,7 +73,7 @@ def _needs(task: TaskState) -> tuple[int, ...]:
     """Return what a submitted task needs, as hashes of the keys in text."""
     if not task.who_wants or len(task.dependencies) > MAX_DEPENDENCIES:
         return ()
-    return tuple(hash(key_text(d.key)[:KEY_SHOWN]) for d in task.dependencies)
+    return tuple(hash(key_text(d.key)[:KEY_KEPT]) for d in task.dependencies)
 
 
 def priority_of(task: TaskState) -> tuple[float, ...] | None:
