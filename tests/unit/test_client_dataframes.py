@@ -11,6 +11,7 @@ COLUMNS = {
     "cluster": {"n_workers", "limit", "process", "executing", "degraded"},
     "workers": {"name", "pid", "limit", "terminate", "transfer_incoming", "running"},
     "prefixes": {"managed", "awaited_by", "output_p95", "peak_max", "method"},
+    "failures": {"kind", "count", "deaths", "cause", "relief", "prefix", "bytes_lost"},
     "incidents": {"kind", "worker_name", "exit_signal", "process", "cause", "prefix"},
     "order": {"tasks", "minimum", "run_ahead", "capacity", "verdict"},
     "limits": {"limit", "effective", "source_cgroup", "verdict", "advice"},
@@ -62,7 +63,7 @@ def test_incidents_are_rows_by_id_newest_first():
     assert made.kind["2"] == "oom-killed"
     assert (made.exit_signal["2"], made.exit_by["2"]) == (9, "kernel")
     assert made.worker_name["5"] == "worker-4", "whose death was one too many"
-    assert made.until["3"] == pd.Timestamp(NOW - 12, unit="s", tz="UTC")
+    assert made.until["3"] == pd.Timestamp(NOW - 30, unit="s", tz="UTC")
     assert pd.isna(made.until["4"])
 
 

@@ -91,25 +91,6 @@ def assigned(n):
             "scheduler knows, nothing says which tasks were running.",
         ),
         (
-            "paused",
-            {"until": T + 12.34},
-            "Worker 2 was paused, above its pause threshold: it used up to 561 MiB of "
-            "584 MiB (96 %). It went on after 12.3 s.",
-        ),
-        (
-            "paused",
-            {"until": T + 0.1},
-            "Worker 2 was above its pause threshold for a moment, and was paused: too "
-            "short for a report of what it used then. Around it, it used up to 561 MiB "
-            "of 584 MiB (96 %). It went on after 0.1 s.",
-        ),
-        (
-            "paused",
-            {"n_pauses": 3},
-            "Worker 2 was paused 3 times, above its pause threshold: it used up to "
-            "561 MiB of 584 MiB (96 %). It is still paused.",
-        ),
-        (
             "killed-worker",
             {"tasks": (info("sum-1"),), "n_tasks": 1, "attempts": ("1", "2", "4")},
             "Dask gave up on sum-1 (KilledWorker), because 3 workers died while it was "

@@ -19,9 +19,6 @@ __all__ = ["describe", "format_bytes"]
 #: Suspects and tasks named in one sentence.
 NAMED = 3
 
-#: Seconds in which a pause may come and go between two reports of a worker.
-MOMENT = 0.5
-
 
 def describe(
     incident: Incident,
@@ -101,32 +98,6 @@ def _lost(incident: Incident) -> str:
         f"Worker {incident.worker.name} was lost, and how it ended is not known; "
         f"when last heard of it used {_usage(incident)}."
     )
-
-
-def _paused(incident: Incident) -> str:
-    if incident.until is None:
-        until = "It is still paused."
-    else:
-        how = "It died" if incident.ended_by_death else "It went on"
-        until = f"{how} after {incident.until - incident.time:.1f} s."
-    times = "" if incident.n_pauses == 1 else f" {incident.n_pauses} times"
-    if _too_short_to_see(incident):
-        return (
-            f"Worker {incident.worker.name} was above its pause threshold for a "
-            "moment, and was paused: too short for a report of what it used then. "
-            f"Around it, it used up to {_usage(incident)}. {until}"
-        )
-    return (
-        f"Worker {incident.worker.name} was paused{times}, above its pause threshold: "
-        f"it used up to {_usage(incident)}. {until}"
-    )
-
-
-def _too_short_to_see(incident: Incident) -> bool:
-    """Say whether a pause was over before a worker's next report could tell of it."""
-    if incident.until is None or incident.ended_by_death or incident.n_pauses > 1:
-        return False
-    return incident.until - incident.time < MOMENT
 
 
 def _killed_worker(incident: Incident) -> str:
@@ -257,7 +228,6 @@ _HEADLINES = {
     "crashed": _crashed,
     "exited": _exited,
     "lost": _lost,
-    "paused": _paused,
     "killed-worker": _killed_worker,
     "memory-error": _memory_error,
     "spill-failed": _spill_failed,

@@ -44,7 +44,7 @@ def used(case: Case) -> str:
 
 def thin_execution(case: Case, top: Suspect) -> str:
     """Say what is thin in the evidence on running tasks; empty where nothing is."""
-    if case.evidence != "flight-recorder" and case.kind != "paused":
+    if case.evidence != "flight-recorder":
         return "what was running is known from the last heartbeat only"
     if top.bytes is None:
         return "the running task could not be measured"

@@ -15,7 +15,7 @@ BY_CRASH = 0.4
 
 #: Kinds that happen for memory and for nothing else.
 BY_MEMORY = frozenset(
-    {"terminated", "oom-killed", "paused", "spill-failed", "kernel-near", "stuck"}
+    {"terminated", "oom-killed", "spill-failed", "kernel-near", "stuck"}
 )
 
 #: Verdicts on a request that was refused for want of the worker's memory.
