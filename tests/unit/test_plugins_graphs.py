@@ -44,6 +44,7 @@ def scheduler_of(*tasks, saturation=1.1):
         task_groups={task.group.name: task.group for task in tasks},
         WORKER_SATURATION=saturation,
         total_nthreads=4,
+        workers={"tcp://a:1": SimpleNamespace(memory_limit=400)},
         is_rootish=lambda task: not task.dependencies and len(task.group) > 8,
     )
 
@@ -161,6 +162,21 @@ def test_single_tasks_are_gathered_until_no_more_come():
     (event,) = watched.of(GraphArrived)
     assert (event.time, event.tasks) == (T, 3)
     assert list(read("q", event.moved)) == [hash("inc-1"), 10]
+
+
+@pytest.mark.parametrize(("size", "graphs"), [(49, 0), (50, 1)])
+def test_a_single_task_with_inputs_that_fill_half_a_worker_is_a_graph(size, graphs):
+    # Dask may refuse it at once, before any other is gathered with it.
+    parts, gather = Group("part", 4), Group("gather", 1)
+    inputs = [
+        Task(f"part-{n}", parts, state="memory", nbytes=size, priority=(0, 1, n))
+        for n in range(4)
+    ]
+    watched = Watched(*inputs)
+    watched.arrive([Task("gather-1", gather, inputs, priority=(0, 2, 0))])
+    made = watched.of(GraphArrived)
+    assert len(made) == graphs
+    assert [event.tasks for event in made] == [1] * graphs
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,10 @@ GATHER_IDLE = 2.0
 GATHER_LONG = 10.0
 GATHER_MANY = 10_000
 
+#: A single task is a graph of its own if its stored inputs are at least this share of
+#: a worker's limit.
+LARGE_INPUTS = 0.5
+
 #: Seconds between two looks at whether a graph is still there.
 CHECK = 2.0
 
@@ -165,8 +169,26 @@ class GraphWatch:
             copy = self._begin(now, keys)
             copy.add(known, [priorities[task.key] for task in known])
             self._end(copy, packed(copy), now)
+        elif new and (inputs := self._large_inputs(new[0])):
+            # It may fit into no worker, and then is gone before others are gathered.
+            copy, own = self._begin(now, keys), [*inputs, new[0]]
+            copy.add(own, [task.priority for task in own])
+            self._end(copy, packed(copy), now)
         elif new:
             self._gather(new[0], priorities[new[0].key], now)
+
+    def _large_inputs(self, task: TaskState) -> list[TaskState]:
+        """Return the stored inputs of a task if they would fill much of a worker."""
+        if len(task.dependencies) > CHUNK:
+            return []
+        inputs = [need for need in task.dependencies if need.state == "memory"]
+        if not inputs:
+            return []
+        # One worker stands for all: this runs for every single task.
+        worker = next(iter(self._scheduler.workers.values()), None)
+        limit = 0 if worker is None else worker.memory_limit or 0
+        size = sum(max(0, need.nbytes) for need in inputs)
+        return inputs if size >= LARGE_INPUTS * limit > 0 else []
 
     def _slice(self, copy: Copy, items: Iterator[tuple[Any, Any]]) -> None:
         """Copy a slice; whatever goes wrong, the graph is only not covered."""
