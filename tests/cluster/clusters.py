@@ -46,8 +46,8 @@ class Api:
         return 200
 
     def deaths(self) -> list[dict[str, Any]]:
-        """Incidents but pauses, newest first."""
-        return [i for i in self("incidents") if i["kind"] != "paused"]
+        """Incidents, newest first."""
+        return list(self("incidents"))
 
     def wait_for_death(self, kind: str, n: int = 1, timeout: float = 30) -> Any:
         """Wait for the n-th incident of a kind, and give the newest one whole."""
