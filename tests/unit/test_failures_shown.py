@@ -59,6 +59,7 @@ def test_a_failure_that_is_not_known_is_said_to_be_unknown():
 def test_an_incident_opens_as_before():
     view = view_of(fake_store.failing(1), "2")
     assert "Incident 2" in view.story.pane.object
+    assert 'href="#failure-1"' in view.story.pane.object
     assert view.failure.pane.object.strip() == ""
 
 
