@@ -112,7 +112,7 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
             **_fields(SIZE, "executing", "running", "finished", inside="execution"),
             **{
                 f"peak_{name}": (("execution", "peak", name), SIZE)
-                for name in ("p50", "p95", "max")
+                for name in ("p50", "p95", "max", "at_least")
             },
             **_fields(TEXT, "method", inside="execution"),
             **_fields(SIZE, "error", inside="execution"),

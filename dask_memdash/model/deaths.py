@@ -285,7 +285,11 @@ class Deaths:
         self._expect(incident)
 
     def _expect(self, incident: Incident) -> None:
-        """Add what the suspects' prefixes usually need, where that is not there yet."""
+        """Add what the suspects' prefixes usually need; note what they held here."""
+        for suspect in incident.suspects:
+            held = max(suspect.bytes or 0, suspect.peak or 0)
+            if held:
+                self._prefixes.learn(suspect.prefix, held)
         if incident.facts is not None:
             names = [suspect.prefix for suspect in incident.suspects]
             incident.facts = with_expected(incident.facts, self._prefixes, names)

@@ -53,6 +53,9 @@ class PrefixState:
     finished: int = 0
     method: str = "none"
     peaks: QuantileSketch = field(default_factory=QuantileSketch)
+    #: The most that one of its tasks held when its worker died: tasks of it need at
+    #: least that, in bytes; None where none has died with its worker.
+    at_least: int | None = None
     errors: QuantileSketch = field(default_factory=QuantileSketch)
     outputs: QuantileSketch = field(default_factory=QuantileSketch)
     #: Sums over all counted tasks, and the most that one of them had beside its count.
@@ -91,6 +94,11 @@ class Prefixes:
                 self._make_room()
             state = self.by_name[name] = PrefixState()
         return state
+
+    def learn(self, name: str, size: int) -> None:
+        """Note what a task of a prefix held when its worker died, in bytes."""
+        state = self.of(name)
+        state.at_least = max(size, state.at_least or 0)
 
     def move_managed(self, changes: Mapping[str, int]) -> None:
         """Add changes of managed bytes."""

@@ -217,13 +217,20 @@ class Peaks(TypedDict):
     max: int | None
 
 
+class TaskPeaks(Peaks):
+    """The same, and what deaths have taught."""
+
+    #: The most that a task held when its worker died: it needs at least that.
+    at_least: int | None
+
+
 class PrefixExecution(TypedDict):
     """Execution of one task prefix over the whole cluster."""
 
     executing: int | None
     running: int
     finished: int
-    peak: Peaks
+    peak: TaskPeaks
     method: str
     error: int | None
     unseen: Unseen

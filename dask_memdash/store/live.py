@@ -469,7 +469,7 @@ def _prefix(
             "executing": None if unmeasured else state.executing,
             "running": state.running,
             "finished": state.finished,
-            "peak": _quantiles(state.peaks),
+            "peak": {**_quantiles(state.peaks), "at_least": state.at_least},
             "method": state.method,
             "error": state.errors.quantile(0.9),
             "unseen": cast(Unseen, asdict(state.unseen)),

@@ -276,6 +276,24 @@ def test_inputs_are_part_of_what_a_task_needs():
     assert "Its 20 inputs take 500 MiB." in finding.text
 
 
+def test_copies_of_a_large_piece_that_a_shuffle_sends_are_its_tasks():
+    """16 chunks are joined into one of 300 MiB, which is split and sent."""
+    name = "rechunk-merge-rechunk-transfer"
+    inputs = TaskInputs(count=16, size=200 * MiB, n_fetched=12, fetched=150 * MiB)
+    known = running(
+        suspect(f"{name}-7", 200, prefix=name, inputs=inputs, grown=210 * MiB),
+        executing=600,
+        managed=200,
+        facts=facts(expected={name: expected(20, left=900)}),
+    )
+    (finding,) = task_too_large(known)
+    assert (finding.prefix, round(finding.weight, 2)) == (name, 0.93)
+    assert "340 MiB of that are copies of its pieces on their way." in finding.text
+    assert "Dask joins chunks up to `array.chunk-size`" in finding.text
+    assert '{"array.chunk-size": "64MiB"}' in finding.advice[0]
+    assert weights(known).keys() == {"task-too-large"}
+
+
 def test_chunks_that_dask_joins_are_made_smaller_by_the_line_that_is_advised():
     inputs = TaskInputs(count=16, size=108 * MiB, n_fetched=12, fetched=81 * MiB)
     joined = suspect("rechunk-merge-7", 800, prefix="rechunk-merge", inputs=inputs)

@@ -40,6 +40,7 @@ def test_earlier_deaths_are_told_and_the_last_one_is_waited_for(model):
     feed(model, worker, seen, killed("sum-1", A, time=T + 22), gone)
     assert text_of(model) == (
         "MemDash incident 4: http://h:8787/memdash#incident-4\n"
+        "  2 deaths, each while `sum` had 300 MiB of 0.98 GiB.\n"
         "  death 1: worker 0 terminated with 0.93 GiB of 0.98 GiB; "
         "running: sum-1 (300 MiB)\n"
         "  death 2: worker 0 oom-killed with 0.93 GiB of 0.98 GiB; "

@@ -442,7 +442,7 @@ def test_prefixes_come_largest_first_with_storage_and_execution(store_of):
             "executing": 0,
             "running": 0,
             "finished": 2,
-            "peak": {"p50": MiB, "p95": MiB, "max": MiB},
+            "peak": {"p50": MiB, "p95": MiB, "max": MiB, "at_least": None},
             "method": "estimated",
             "error": 1,
             "unseen": {"native": 0, "arrow": 0, "untouched": 0, "small": 0},

@@ -129,8 +129,10 @@ class Case:
     @property
     def risen(self) -> int:
         """By how much the baseline is above that of the worker's first idle moment."""
+        if self.breakdown is None:
+            return 0  # nothing is known of the instant
         sizes = self.baselines
-        return max(0, sizes[-1] - sizes[0]) if sizes else 0
+        return max(0, sizes[-1] - sizes[0])
 
     @property
     def grown(self) -> int:

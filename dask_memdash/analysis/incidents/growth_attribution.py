@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.case import Case, most_held
 from dask_memdash.model.breakdown import scale
 from dask_memdash.model.evidence import Expected
 from dask_memdash.model.incidents import Suspect
@@ -59,6 +59,9 @@ MOST_SINCE = 3
 #: while the task ran; where what the process had at its begin is not known, or it came
 #: before too; where tasks of the same prefix have finished with far less.
 ALL_IN_ITS_TIME, TIME_NOT_KNOWN, UNLIKE_OTHERS = 0.85, 0.5, 0.3
+
+#: Share of an empty worker's room from which a piece of a shuffle is large.
+LARGE_PIECE = 0.4
 
 #: Share of the growth that must have come while the running tasks ran for the former.
 MOST_OF_IT = 0.7
@@ -105,7 +108,10 @@ def give_out(case: Case) -> Growth:
     pool -= sum(actors.values())
     hidden = _fit(_hidden(case), pool)
     pool -= sum(hidden.values())
-    left = _fit(_left(case, hidden), max(0, pool - _grown_meanwhile(case)))
+    left = _left(case, hidden)
+    if _large_pieces(case):
+        left = {name: size for name, size in left.items() if not hands_over(name)}
+    left = _fit(left, max(0, pool - _grown_meanwhile(case)))
     pool -= sum(left.values())
     # What of the pool is in execution: only that can be the running tasks' own.
     rest = min(pool, case.unexplained)
@@ -141,6 +147,10 @@ def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:
         # Estimated shares sum to the growth since the oldest running task began: what
         # else there is was there before.
         return {}, 1.0
+    pieces = _large_pieces(case)
+    if pieces:
+        shares = {key: max(1, size) for key, size in pieces.items()}
+        return scale(shares, rest), ALL_IN_ITS_TIME
     since = {s.key: case.grown_since(s) for s in case.suspects}
     known = [size for size in since.values() if size is not None]
     if len(known) < len(since):
@@ -155,6 +165,21 @@ def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:
         return charged, UNLIKE_OTHERS
     in_its_time = sum(charged.values()) >= MOST_OF_IT * rest
     return charged, ALL_IN_ITS_TIME if in_its_time else TIME_NOT_KNOWN
+
+
+def _large_pieces(case: Case) -> dict[str, int]:
+    """Return by key what running tasks of P2P shuffles work on, where that is large.
+
+    Such a task takes its inputs, joins and splits them, and what it hands over is
+    copied again to be sent: the buffers that nobody counts are those of its pieces.
+    """
+    room = case.usable
+    sizes = {
+        s.key: (most_held(s) or 0) + (s.inputs.size if s.inputs is not None else 0)
+        for s in case.suspects
+        if hands_over(s.prefix)
+    }
+    return {k: n for k, n in sizes.items() if room and n >= LARGE_PIECE * room}
 
 
 def _usual_most(case: Case, suspect: Suspect, rest: int) -> int:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dask_memdash.analysis.incidents.case import most_held
+from dask_memdash.analysis.incidents.together import between
 from dask_memdash.model.incidents import Incident, Suspect
-from dask_memdash.text import format_bytes, short
+from dask_memdash.text import code, format_bytes, short
 
 #: Deaths and suspects that a note names at most, and characters of a key.
 MAX_DEATHS = 6
@@ -39,12 +41,40 @@ def note(
     causes = causes or {}
     where = f": {page}" if page else ""
     lines = [f"MemDash incident {killed.id}{where}"]
+    common = in_common(deaths)
+    if common:
+        lines.append(f"  {common}")
     for death in deaths[-MAX_DEATHS:]:
         cause = causes.get(death.id)
         because = f"; cause: {cause}" if cause else ""
         lines.append(f"  death {death.id}: {_death(death)}{because}")
     lines.append("  dask_memdash.explain(error) tells the whole story.")
     return "\n".join(lines)
+
+
+def in_common(deaths: Sequence[Incident]) -> str:
+    """Say what the deaths that are reported by now have in common; empty if nothing.
+
+    That is the prefix that ran at each of them, and what its largest task held.
+    """
+    known = [d for d in deaths if d.suspects and d.settled(d.time)]
+    if len(known) < 2:
+        return ""
+    shared = set.intersection(*({s.prefix for s in d.suspects} for d in known))
+    held = {
+        prefix: [
+            max(most_held(s) or 0 for s in death.suspects if s.prefix == prefix)
+            for death in known
+        ]
+        for prefix in shared
+    }
+    if not held:
+        return ""
+    prefix = max(held, key=lambda name: (sum(held[name]), name))
+    limits = {death.limit for death in known}
+    had = between(held[prefix], limits.pop() if len(limits) == 1 else None)
+    name = code(" ".join(prefix.split()))
+    return f"{len(known)} deaths, each while {name} had {had}." if had else ""
 
 
 def _death(death: Incident) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dask_memdash.analysis.incidents import advice as advise
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
+from dask_memdash.analysis.incidents.growth_attribution import hands_over
 from dask_memdash.analysis.incidents.need import (
     execution,
     held_by,
@@ -56,7 +57,9 @@ def _sentences(case: Case, top: Suspect) -> Iterator[str]:
     beyond = format_bytes(case.above)
     yield f"{short(top.key)} held {held(case, top)} of the {beyond} beyond an idle one."
     own = held_by(case, top) - (top.bytes or 0)
-    if own > 0 and top.bytes:
+    if own > 0 and hands_over(top.prefix):
+        yield f"{format_bytes(own)} of that are copies of its pieces on their way."
+    elif own > 0 and top.bytes:
         yield f"{format_bytes(own)} of that was not counted and came while it ran."
     if top.inputs is not None and top.inputs.count:
         yield (
