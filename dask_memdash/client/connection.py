@@ -11,11 +11,10 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed import KilledWorker, default_client
+from distributed import default_client
 
 from dask_memdash.client.dataframes import frame
 from dask_memdash.client.explanation import Explanation
@@ -24,13 +23,11 @@ from dask_memdash.errors import (
     MemDashError,
     NotRegisteredError,
     SchedulerGoneError,
-    UnexplainedError,
     UnknownFailureError,
     UnknownIncidentError,
 )
 from dask_memdash.links import page_link
 from dask_memdash.plugins.protocol import PROTOCOL
-from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -53,12 +50,6 @@ LOOK = 0.1
 #: What the name of a failure begins with; incidents are named by their id alone.
 FAILURE = "failure-"
 
-#: Exceptions looked at in a chain of causes.
-MAX_CHAIN = 100
-
-#: Incidents looked through for the task of an exception without a mark.
-MAX_SEARCHED = 50
-
 
 def connect(client: Client | None = None) -> Connection:
     """Return what MemDash knows of the cluster that a client talks to.
@@ -79,7 +70,7 @@ def connect(client: Client | None = None) -> Connection:
 def explain(
     error: BaseException | str | int, timeout: float = WAIT
 ) -> Explanation | Any:
-    """Explain a ``KilledWorker``, or an incident, of the default client's cluster.
+    """Explain a future's exception, or an incident, of the default client's cluster.
 
     See :meth:`Connection.explain`.
     """
@@ -165,8 +156,9 @@ class Connection:
         Parameters
         ----------
         what
-            Id of an incident, a ``KilledWorker``, or an exception that has one among
-            its causes.
+            Id of an incident, or any exception of a future: a ``KilledWorker``, a
+            ``MemoryError`` of a task, of a library or of the scheduler, or one that
+            was raised from such an error, while it was handled, or has it in a group.
         timeout
             Longest that evidence on its way is waited for, in seconds.
 
@@ -180,7 +172,7 @@ class Connection:
         UnknownIncidentError
             There is no such incident (any more).
         UnexplainedError
-            No incident tells of this exception.
+            No incident belongs to this exception; it says what was looked at.
         """
         return self._sync(self._explain, what, timeout)
 
@@ -234,7 +226,7 @@ class Connection:
         deadline = time.monotonic() + timeout
         if isinstance(what, str) and what.startswith(FAILURE):
             return await self._explain_failure(what.removeprefix(FAILURE), deadline)
-        number = await self._incident_of(what)
+        number = await self._incident_of(what, deadline)
         details, answer = await self._incident(number)
         while not details["settled"] and time.monotonic() < deadline:
             await asyncio.sleep(LOOK)
@@ -271,54 +263,14 @@ class Connection:
         except LookupError:
             raise UnknownIncidentError(number) from None
 
-    async def _incident_of(self, what: Any) -> str:
+    async def _incident_of(self, what: Any, deadline: float) -> str:
         if isinstance(what, str | int):
             return str(what)
         if not isinstance(what, BaseException):
             raise TypeError(
-                "explain() takes the id of an incident or a KilledWorker, "
+                "explain() takes the id of an incident or an exception, "
                 f"not {type(what).__name__}"
             )
-        killed = next((e for e in _chain(what) if isinstance(e, KilledWorker)), None)
-        if killed is None:
-            raise UnexplainedError(
-                f"{type(what).__name__} is no KilledWorker, and none caused it"
-            )
-        mark = getattr(killed, "memdash_incident", None)
-        if mark is None:
-            return await self._search(str(killed.task)[:KEY_KEPT])
-        scheduler, number = mark
-        _, answer = await self._ask("cluster")
-        if answer["scheduler"] != scheduler:
-            raise UnexplainedError(
-                "this KilledWorker was raised by another scheduler than the one at "
-                f"{self._address}; connect(client).explain(error) takes its client"
-            )
-        return str(number)
+        from dask_memdash.client.which_incident import Lookup
 
-    async def _search(self, key: str) -> str:
-        """Find the newest incident in which a task was given up."""
-        incidents, _ = await self._ask("incidents")
-        killed = [i["id"] for i in incidents if i["kind"] == "killed-worker"]
-        for number in killed[:MAX_SEARCHED]:
-            details, _ = await self._incident(number)
-            if any(task["key"] == key for task in details["tasks"]):
-                return str(number)
-        raise UnexplainedError(
-            "no incident tells of this KilledWorker: MemDash was not registered when "
-            "it was raised, or it is older than the oldest incident kept"
-        )
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Return an exception and what caused it, or is grouped in it, nearest first."""
-    todo, seen = [error], set[int]()
-    while todo and len(seen) < MAX_CHAIN:
-        one = todo.pop(0)
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        todo += [e for e in (one.__cause__, one.__context__) if e is not None]
-        if isinstance(one, BaseExceptionGroup):
-            todo += one.exceptions
+        return await Lookup(self._ask, self._address).incident_of(what, deadline)

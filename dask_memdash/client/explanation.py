@@ -34,6 +34,9 @@ MAX_ROWS = 8
 MAX_KEY = 60
 MAX_TEXT = 1_000
 
+#: Characters of an error's own words.
+MAX_SAID = 200
+
 Cells = list[list[str]]
 
 
@@ -192,6 +195,7 @@ class Explanation:
         scene, verdict = self._scene, self._verdict
         innocent = scene["innocent"]
         lists = [
+            ("What it asked for", _asked(self.incident)),
             ("Findings", [_finding(f) for f in verdict["findings"]]),
             ("What to change", self.advice),
         ]
@@ -215,6 +219,27 @@ class Explanation:
         if page and self.page:
             lines.append(f"Page: {self.page}")
         return lines
+
+
+def _asked(incident: Mapping[str, Any]) -> list[str]:
+    """Say what a task needed that ran out of memory, and what there was."""
+    if incident["kind"] != "memory-error":
+        return []
+    request = incident["request"] or {}
+    told = [str(request["text"]), str(request["likely"])] if request else []
+    inputs = (incident.get("task") or {}).get("inputs")
+    if inputs and inputs["count"]:
+        many = count(inputs["count"], "input")
+        came = f", of which {_size(inputs['fetched'])} came from other workers"
+        told.append(
+            f"It has {many} of {_size(inputs['size'])}"
+            f"{came if inputs['n_fetched'] else ''}."
+        )
+    if incident["cluster_limit"]:
+        told.append(f"All workers together have {_size(incident['cluster_limit'])}.")
+    said = " ".join(str(incident["detail"]).split())
+    told.append(f"The error says: {short(said, MAX_SAID)}")
+    return [text for text in told if text]
 
 
 def _death(death: Mapping[str, Any]) -> list[str]:

@@ -258,7 +258,9 @@ class ClusterModel:
     def _memory_error_raised(self, event: MemoryErrorRaised) -> None:
         worker = self.processes.workers.get(event.address)
         if worker is not None:
-            self._worker_errors.memory_error(event, worker)
+            limits = [process.limit for process in self.processes.by_key.values()]
+            together = None if None in limits else sum(filter(None, limits))
+            self._worker_errors.memory_error(event, worker, together)
 
     def _spill_failed(self, event: SpillFailed) -> None:
         worker = self.processes.workers.get(event.address)

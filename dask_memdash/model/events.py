@@ -227,13 +227,17 @@ class TaskKilled:
 
 @dataclass(frozen=True, slots=True)
 class MemoryErrorRaised:
-    """A task has raised ``MemoryError``; its worker lives on."""
+    """A task has failed for want of memory; its worker lives on."""
 
     time: float
+    #: The worker that it ran on, was to run on, or that was receiving its inputs.
     address: str
     task: TaskInfo
     #: The error as Python prints it.
     text: str
+    #: 'running' (the task raised it), 'refused' (the scheduler did, as its inputs
+    #: exceed the worker's limit) or 'receiving' (an input did not fit when it came).
+    stage: str = "running"
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ class HostFacts:
     siblings: int | None
     #: 'ok', 'too-high'…
     verdict: str
+    #: All memory of the machine.
+    machine: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,11 @@ class Incident:
     closing: str = ""
     #: What was said of it: the error of a task, or why spilling failed.
     detail: str = ""
+    #: When a task ran out of memory: 'running', 'refused' or 'receiving', as in
+    #: :class:`MemoryErrorRaised`; empty for other kinds.
+    stage: str = ""
+    #: Limits of all workers together then; None where one has none.
+    cluster_limit: int | None = None
     #: Whether a nanny's report is to be expected, and whether it has arrived.
     nanny: bool = False
     reported: bool = False

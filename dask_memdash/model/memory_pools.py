@@ -204,6 +204,7 @@ def host_facts(processes: Processes, worker: WorkerState) -> HostFacts | None:
         available=facts.first.available,
         siblings=machine.limits,
         verdict=verdict,
+        machine=min((c.bytes for c in facts.caps if c.kind == "host"), default=None),
     )
 
 

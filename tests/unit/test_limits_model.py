@@ -143,6 +143,7 @@ def test_a_cgroup_below_the_limit_is_told():
         available=9 * GiB,
         siblings=8 * GiB,
         verdict="not-seen",
+        machine=16 * GiB,
     )
 
 

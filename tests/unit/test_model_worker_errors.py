@@ -40,9 +40,18 @@ def test_a_memory_error_is_an_incident_with_its_task_and_the_workers_breakdown(m
     assert (incident.detail, incident.limit) == (TEXT, 1000 * MiB)
     assert incident.settled(T + 5)
     assert describe(incident) == (
-        "Task load-1 raised MemoryError on worker 0: MemoryError('Unable to allocate "
-        "29.1 TiB'). The worker lives on; it used 400 MiB of 0.98 GiB (40 %)."
+        "Task load-1 ran out of memory on worker 0: it asked for 29.1 TiB. The worker "
+        "lives on; it used 400 MiB of 0.98 GiB (40 %)."
     )
+    assert (incident.stage, incident.cluster_limit) == ("running", 1000 * MiB)
+
+
+def test_stages_of_one_prefix_are_incidents_of_their_own(model):
+    feed(model, added(A, 1), added(B, 2))
+    for stage in ("running", "refused", "receiving"):
+        feed(model, MemoryErrorRaised(T, A, info("load-1"), TEXT, stage))
+    assert [i.stage for i in model.incidents] == ["receiving", "refused", "running"]
+    assert {i.cluster_limit for i in model.incidents} == {2000 * MiB}
 
 
 def test_equal_memory_errors_that_follow_each_other_are_one_incident(model):

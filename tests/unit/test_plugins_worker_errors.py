@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from distributed.protocol import to_serialize
 from distributed.spill import SpillBuffer
+from tblib import pickling_support
 
 from dask_memdash.plugins.worker.worker_errors import ErrorWatch
 
@@ -24,6 +25,10 @@ class Unpicklable:
 
 class Worker:
     """What the watch uses of a worker."""
+
+    name, address = "w1", "tcp://a:1"
+    memory_manager = SimpleNamespace(memory_limit=400 * 2**20)
+    monitor = SimpleNamespace(get_process_memory=lambda: 100 * 2**20)
 
     def __init__(self, data):
         self.data = data
@@ -87,14 +92,80 @@ def test_a_memory_error_is_told_in_its_own_words(clock, process_border, error, t
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("MemoryError"), KeyError("x"), RuntimeError("MemoryError()")]
+    "error",
+    [
+        ValueError("MemoryError"),
+        KeyError("x"),
+        RuntimeError("MemoryError()"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
 )
-def test_other_errors_are_no_trouble(clock, error):
+def test_other_errors_are_no_trouble(clock, process_border, error):
     worker, watch = make_watch({}, clock)
     worker.erred("load-1", error)
+    before = worker.state.tasks["load-1"].exception.data
     watch.task_erred("load-1")
     watch.task_erred("never-heard-of")
     assert worker.sent == []
+    assert worker.state.tasks["load-1"].exception.data is before
+    assert process_border.texts() == ()
+
+
+def from_memory_error():
+    error = ValueError("could not load")
+    error.__cause__ = MemoryError("cannot allocate memory for array")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "OSError: [Errno 12] Cannot"),
+        (RuntimeError("std::bad_alloc"), "RuntimeError: std::bad_alloc"),
+        (ValueError("Maximum allowed dimension exceeded"), "ValueError: Maximum"),
+        (from_memory_error(), "MemoryError: cannot allocate memory for array"),
+        (ExceptionGroup("two", [KeyError(1), MemoryError("x")]), "MemoryError: x"),
+    ],
+)
+def test_memory_that_ran_out_is_told_whatever_the_class(
+    clock, process_border, error, text
+):
+    pickling_support.install(error)
+    worker, watch = make_watch({}, clock)
+    worker.erred("load-1", error)
+    watch.task_erred("load-1")
+    assert [m["text"].startswith(text) for m in worker.sent] == [True]
+    assert [m["stage"] for m in worker.sent] == ["running"]
+    assert process_border.texts() == ()
+
+
+def test_the_error_that_is_sent_has_a_note_and_says_whose_it_is(clock):
+    worker, watch = make_watch({}, clock)
+    worker.erred(("load-1", 3), numpys_error())
+    watch.task_erred(("load-1", 3))
+    error = pickle.loads(worker.state.tasks["load-1", 3].exception.data)
+    assert isinstance(error, MemoryError)
+    assert error.memdash_task == ("('load-1', 3)", "tcp://a:1")
+    assert error.__notes__ == [
+        "MemDash: worker w1 used 100 MiB of its limit of 400 MiB then. "
+        "dask_memdash.explain(error) says what was asked for and what to change."
+    ]
+    assert str(error).startswith("Unable to allocate 8.00 PiB for an array")
+
+
+def test_an_input_that_does_not_fit_is_told_of_the_task_that_waits_for_it(clock):
+    worker, watch = make_watch({}, clock)
+    worker.erred("part-1", numpys_error())
+    task = worker.state.tasks["part-1"]
+    task.waiters, task.nbytes = [SimpleNamespace(key="sum-1")], 200 * 2**20
+    before = task.exception.data
+    watch.task_erred("part-1", "flight")
+    (message,) = worker.sent
+    assert (message["key"], message["prefix"]) == ("sum-1", "sum")
+    assert message["stage"] == "receiving"
+    assert message["text"].endswith(", for input part-1 of 200 MiB")
+    assert task.exception.data is before
 
 
 def test_a_memory_error_that_cannot_be_read_again_is_told_by_its_name(

@@ -582,6 +582,7 @@ def test_a_killed_worker_is_told_with_its_tasks_and_attempts(store_of):
         "priority": [0.0, 1.0, 5.0],
         "order_position": 2,
         "order_total": 2,
+        "inputs": None,
     }
     assert (details["tasks"], details["n_tasks"], details["task"]) == ([task], 1, task)
     assert details["attempts"] == ["1"]

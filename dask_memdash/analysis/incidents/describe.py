@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal as signals
 from collections.abc import Sequence
 
+from dask_memdash.analysis.incidents import memory_errors
 from dask_memdash.analysis.incidents.finding import Diagnosis
 from dask_memdash.analysis.incidents.rules.stuck import headline
 from dask_memdash.model.incidents import DEATHS, Incident, Suspect
@@ -111,17 +112,6 @@ def _killed_worker(incident: Incident) -> str:
         f"Dask gave up on {first}{others} (KilledWorker), because "
         f"{count(deaths, 'worker')} died while it was assigned to "
         f"{'it' if deaths == 1 else 'them'}."
-    )
-
-
-def _memory_error(incident: Incident) -> str:
-    first = short(incident.tasks[0].key) if incident.tasks else "a task"
-    more = incident.n_tasks - 1
-    others = f" and {count(more, 'other')} of its kind" if more else ""
-    return (
-        f"Task {first}{others} raised MemoryError on worker {incident.worker.name}: "
-        f"{short(incident.detail, 200)}. The worker lives on; it used "
-        f"{_usage(incident)}."
     )
 
 
@@ -229,7 +219,7 @@ _HEADLINES = {
     "exited": _exited,
     "lost": _lost,
     "killed-worker": _killed_worker,
-    "memory-error": _memory_error,
+    "memory-error": memory_errors.headline,
     "spill-failed": _spill_failed,
     "kernel-near": _kernel_near,
     "stuck": _stuck,

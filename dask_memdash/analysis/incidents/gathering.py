@@ -36,6 +36,7 @@ def case_of(
         facts=_with_thresholds(incident, log),
         attempts={s.key: attempts_of(s, log) for s in incident.suspects if s.attempts},
         spill_failures=_spill_failures(incident, log),
+        stage=incident.stage,
         tasks=incident.tasks,
         detail=incident.detail,
         closing=incident.closing,

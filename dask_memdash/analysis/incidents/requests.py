@@ -128,11 +128,12 @@ _WORDINGS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "scheduler",
             rf"has {_NUMBER}{_UNIT} worth of input dependencies, but worker "
-            r".{0,300}? memory_limit set to (?P<limit>\d[\d.,]{0,30}) ?"
+            r"\S{1,120} has memory_limit set to (?P<limit>\d[\d.,]{0,30}) ?"
             r"(?P<limit_unit>[kKMGTPE]?i?B)",
         ),
         ("numpy", rf"unable to allocate {_NUMBER}{_UNIT}(?= for an array)"),
         ("numpy", r"unable to allocate array(?= with shape| data)"),
+        ("numpy", r"ArrayMemoryError(?=\(\()"),
         ("torch", rf"you tried to allocate {_NUMBER}{_UNIT}?"),
         ("torch", rf"tried to allocate {_NUMBER}{_UNIT}"),
         ("tensorflow", r"OOM when allocating tensor"),
@@ -177,10 +178,11 @@ _GPU = re.compile(
     re.IGNORECASE,
 )
 _SHAPE = re.compile(
-    rf"shape ?=? ?(?:torch\.Size)?[(\[]{{1,2}}([\d, _]{{0,{MAX_SHAPE}}})[)\]]"
+    r"(?:shape ?=? ?|ArrayMemoryError\()(?:torch\.Size)?"
+    rf"[(\[]{{1,2}}([\d, _]{{0,{MAX_SHAPE}}})[)\]]"
 )
 _DTYPE = re.compile(
-    r"(?:data type|dtype|and type)[ =]{1,3}(?:dtype\()?"
+    r"(?:(?:data type|dtype|and type)[ =]{1,3}(?:dtype\()?|dtype\()"
     rf"(\[\(.{{0,{MAX_DTYPE}}}?\)\]|[^\s,;()]{{1,80}})"
 )
 _SOURCES = (

@@ -106,6 +106,7 @@ class Installation:
         self._wrap_removal()
         self._plugin.removals.attach()
         self._plugin.notifications.attach()
+        self._plugin.refusals.attach()
         self._ticker = PeriodicCallback(self._plugin.tick, TICK * 1000)
         self._ticker.start()
         await boundary.guarded(self._open_page, "opening the page")()

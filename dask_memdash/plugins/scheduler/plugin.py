@@ -40,6 +40,7 @@ from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
 from dask_memdash.plugins.scheduler.install import Installation, SchedulerExtension
 from dask_memdash.plugins.scheduler.notifications import Notifications
 from dask_memdash.plugins.scheduler.progress_watch import ProgressWatch
+from dask_memdash.plugins.scheduler.refusals import Refusals
 from dask_memdash.plugins.scheduler.removal import RemovalWatch
 from dask_memdash.plugins.scheduler.storage_scan import StorageScan
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
@@ -156,6 +157,9 @@ class MemDash(SchedulerPlugin):
         self.notifications = Notifications(
             scheduler, self._model, self.store, self._handle
         )
+        self.refusals = Refusals(
+            scheduler, self._model, self._handle, self.notifications.page
+        )
         for worker in scheduler.workers.values():
             self._model.handle(translate.worker_added(worker, time.time()))
         self.removals = RemovalWatch(scheduler, self._handle, self._may_have_failed)
@@ -202,6 +206,7 @@ class MemDash(SchedulerPlugin):
         """Take note of a task that has been given up."""
         if self._installation is None:
             return
+        self.refusals.look(key, kwargs)
         exception = kwargs.get("exception")
         if self.notifications.has_noted(exception):
             return
@@ -256,6 +261,7 @@ class MemDash(SchedulerPlugin):
             extension.disconnect()
         self.notifications.detach()
         self.removals.detach()
+        self.refusals.detach()
         if installation is not None:
             self._close_watch()
             task = asyncio.ensure_future(installation.remove())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_memdash.errors import EventError
 from dask_memdash.flight.format import is_cut, key_digest
-from dask_memdash.model.event_parts import TaskInfo
+from dask_memdash.model.event_parts import TaskInfo, TaskInputs
 from dask_memdash.model.event_readers import from_dict
 from dask_memdash.model.events import (
     DeathReported,
@@ -74,6 +74,24 @@ def _needs(task: TaskState) -> tuple[int, ...]:
     if not task.who_wants or len(task.dependencies) > MAX_DEPENDENCIES:
         return ()
     return tuple(hash(key_text(d.key)[:KEY_KEPT]) for d in task.dependencies)
+
+
+def inputs_of(task: TaskState, worker: str) -> TaskInputs:
+    """Return the inputs of a task and their sizes, as the scheduler knows them.
+
+    Parameters
+    ----------
+    worker
+        Address of the worker that the task is assigned to.
+    """
+    size = n_fetched = fetched = 0
+    for needed in task.dependencies:
+        weight = max(0, int(needed.nbytes))
+        size += weight
+        if any(holder.address != worker for holder in needed.who_has or ()):
+            n_fetched += 1
+            fetched += weight
+    return TaskInputs(len(task.dependencies), size, n_fetched, fetched)
 
 
 def priority_of(task: TaskState) -> tuple[float, ...] | None:
@@ -306,7 +324,11 @@ def trouble(
     known, _ = find_tasks(scheduler, [(key, "")])
     task = {"key": key, "prefix": message.get("prefix"), "group": "", "priority": None}
     event = from_dict(MemoryErrorRaised, {**data, "task": task})
-    return replace(event, task=known[0]) if known else event
+    if not known:
+        return event
+    found = scheduler.tasks.get(key) or scheduler.tasks.get(_tuple_key(key))
+    inputs = None if found is None else inputs_of(found, event.address)
+    return replace(event, task=replace(known[0], inputs=inputs))
 
 
 def _clock_offset(sent: object, time: float) -> float:

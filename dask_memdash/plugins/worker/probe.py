@@ -195,7 +195,7 @@ class WorkerProbe:
 
     def _follow_task(self, key: Any, start: str, finish: str) -> None:
         if finish == "error" and self._worker_errors is not None:
-            self._worker_errors.task_erred(key)
+            self._worker_errors.task_erred(key, start)
         if finish == "memory":
             size = self._storage.store(key)
             self._figures.storage_changed()

@@ -1,7 +1,11 @@
 """Errors on a worker that no death tells of: ``MemoryError``, and failing to spill.
 
-Both are sent at once, as events of the scheduler's topic `memdash`: the next heartbeat
-may never come.  Must stay light to import.  Runs on the worker's event loop.
+Covers tasks that run out of memory, inputs that a worker has no memory to receive, and
+outputs that cannot be spilled.  All are sent at once, as events of the scheduler's
+topic `memdash`: the next heartbeat may never come.  A task's error gets a note and a
+mark, by which ``dask_memdash.explain`` finds its incident.
+
+Must stay light to import.  Runs on the worker's event loop.
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.boundary import boundary
+from dask_memdash.plugins.error_chain import MAX_TOLD, TASK_MARK, memory_error_in, told
 from dask_memdash.plugins.keys import key_text, prefix_of
 from dask_memdash.plugins.shims import TOPIC
-from dask_memdash.text import KEY_KEPT
+from dask_memdash.text import KEY_KEPT, format_bytes, short
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -33,8 +38,11 @@ SPACING = 2.0
 #: Causes of an error that are gone back through.
 MAX_CAUSES = 10
 
-#: Characters of an error's text.
-MAX_TEXT = 500
+#: Bytes of a pickled error that are looked through for a sign of memory.
+MAX_PICKLED = 1_000_000
+
+#: What is in the pickle of an error that speaks of memory.
+SIGNS = (b"MemoryError", b"lloc", b"memory", b"array is too big", b"Maximum allowed")
 
 
 class ErrorWatch:
@@ -58,6 +66,7 @@ class ErrorWatch:
         self._watching: Any = None
         self._data: Any = worker.data
         self._note = boundary.guarded(self._spill_failed, "noting a failure to spill")
+        self._marked = boundary.guarded(self._mark, "putting a note on a MemoryError")
         handle_errors = getattr(self._data, "_handle_errors", None)
         if callable(handle_errors):
             self._watch(handle_errors)
@@ -70,17 +79,64 @@ class ErrorWatch:
 
     # -- tasks -----------------------------------------------------------------
 
-    def task_erred(self, key: Any) -> None:
-        """Look whether a task that has failed raised ``MemoryError``."""
+    def task_erred(self, key: Any, start: str = "executing") -> None:
+        """Look whether a task has failed for want of memory, and tell of it.
+
+        Parameters
+        ----------
+        start
+            The state that it failed in: 'flight' for an input on its way here.
+        """
         task = self._worker.state.tasks.get(key)
-        text = str(getattr(task, "exception_text", None) or "")
-        if "MemoryError" not in text.partition("(")[0]:
+        if task is None or not _may_be_memory(task):
             return
+        serialized: Any = getattr(task, "exception", None)
+        data = getattr(serialized, "data", None)
+        error = _unpickled(data) if isinstance(data, bytes) else None
+        text = str(getattr(task, "exception_text", None) or "")[:MAX_TOLD]
+        if isinstance(error, BaseException):
+            cause = memory_error_in(error)
+            if cause is None:
+                return
+            text = told(cause) or text
+        elif "MemoryError" not in text.partition("(")[0]:
+            return
+        if start == "flight":
+            self._receiving_failed(key, task, text)
+            return
+        self._send(MEMORY_ERROR, key, {"text": text, "stage": "running"})
+        if isinstance(error, BaseException):
+            marked = self._marked(key, error)
+            if marked is not None and getattr(serialized, "data", None) is data:
+                # The message to the scheduler holds the same object, not sent yet.
+                serialized.data = marked
+
+    def _receiving_failed(self, key: Any, task: Any, text: str) -> None:
+        """Tell that an input did not fit; it is the waiting tasks that need it."""
+        waiting = list(getattr(task, "waiters", None) or ())
+        size = getattr(task, "nbytes", None)
+        what = short(key_text(key))
+        if isinstance(size, int) and size > 0:
+            what += f" of {format_bytes(size)}"
         self._send(
             MEMORY_ERROR,
-            key,
-            {"text": _printed(getattr(task, "exception", None)) or text[:MAX_TEXT]},
+            waiting[0].key if waiting else key,
+            {"text": f"{text}, for input {what}", "stage": "receiving"},
         )
+
+    def _mark(self, key: Any, error: BaseException) -> bytes:
+        """Return a task's error with a note and a mark, pickled."""
+        from distributed.protocol.pickle import dumps  # knows classes of a notebook
+
+        limit = self._worker.memory_manager.memory_limit
+        used = self._worker.monitor.get_process_memory()
+        of = f" of its limit of {format_bytes(limit)}" if limit else ""
+        error.add_note(
+            f"MemDash: worker {self._worker.name} used {format_bytes(used)}{of} then. "
+            "dask_memdash.explain(error) says what was asked for and what to change."
+        )
+        setattr(error, TASK_MARK, (key_text(key)[:KEY_KEPT], self._worker.address))
+        return bytes(dumps(error))
 
     # -- spilling --------------------------------------------------------------
 
@@ -119,7 +175,7 @@ class ErrorWatch:
             {
                 "reason": reason,
                 "size": None if size is None else int(size),
-                "text": "" if reason == "max-spill" else _text(_root(error)),
+                "text": "" if reason == "max-spill" else told(_root(error)),
                 "count": count + 1,
             },
         )
@@ -162,13 +218,14 @@ def _key_of(error: Exception, inserted: Any) -> Any:
     return inserted
 
 
-def _printed(serialized: Any) -> str:
-    """Print a task's error in its own words; empty where it cannot be read again."""
-    data = getattr(serialized, "data", None)
-    if not isinstance(data, bytes):
-        return ""
-    error = _unpickled(data)
-    return _text(error) if isinstance(error, MemoryError) else ""
+def _may_be_memory(task: Any) -> bool:
+    """Whether it is worth while to read a task's error."""
+    if "MemoryError" in str(getattr(task, "exception_text", None) or "")[:MAX_TOLD]:
+        return True
+    data = getattr(getattr(task, "exception", None), "data", None)
+    if not isinstance(data, bytes) or len(data) > MAX_PICKLED:
+        return False
+    return any(sign in data for sign in SIGNS)
 
 
 def _root(error: BaseException) -> BaseException:
@@ -180,11 +237,5 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _text(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {_words(error)}"
-    return " ".join(text[: 2 * MAX_TEXT].split())[:MAX_TEXT].removesuffix(":")
-
-
-# An error is made by the user, and so is what happens when it is read or printed.
+# An error is made by the user, and so is what happens when it is read.
 _unpickled = boundary.guarded(pickle.loads, "reading a task's error")
-_words = boundary.guarded(str, "printing a task's error", "")
