@@ -230,15 +230,16 @@ def _asked(incident: Mapping[str, Any]) -> list[str]:
     inputs = (incident.get("task") or {}).get("inputs")
     if inputs and inputs["count"]:
         many = count(inputs["count"], "input")
-        came = f", of which {_size(inputs['fetched'])} came from other workers"
+        came = f", of which other workers hold {_size(inputs['fetched'])}"
         told.append(
             f"It has {many} of {_size(inputs['size'])}"
             f"{came if inputs['n_fetched'] else ''}."
         )
-    if incident["cluster_limit"]:
+    if incident["stage"] != "refused":
+        said = " ".join(str(incident["detail"]).split())
+        told.append(f"The error says: {short(said, MAX_SAID)}")
+    elif incident["cluster_limit"]:
         told.append(f"All workers together have {_size(incident['cluster_limit'])}.")
-    said = " ".join(str(incident["detail"]).split())
-    told.append(f"The error says: {short(said, MAX_SAID)}")
     return [text for text in told if text]
 
 

@@ -64,6 +64,8 @@ class WorkerErrors:
         which = ("memory-error", event.address, event.task.prefix, event.stage)
         incident = self._incident(which, worker, event.time, event.text)
         incident.stage, incident.cluster_limit = event.stage, cluster_limit
+        if event.stage == "refused":
+            incident.suspects = ()  # what ran elsewhere has no part in it
         incident.n_tasks += 1
         _name(incident, event.task)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import pickle
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from clusters import wait_for
-from distributed import Client, KilledWorker, LocalCluster, Security
+from distributed import Client, KilledWorker, LocalCluster, Security, wait
 
 import dask_memdash
 from dask_memdash import MemDash, connect
@@ -149,7 +151,7 @@ def test_what_cannot_be_explained_says_why(start):
     foreign.memdash_incident = ("Scheduler-of-another", "1")
     with pytest.raises(UnexplainedError, match="raised by another scheduler"):
         memdash.explain(foreign)
-    with pytest.raises(TypeError, match="the id of an incident or a KilledWorker"):
+    with pytest.raises(TypeError, match="the id of an incident or an exception"):
         memdash.explain(None)
 
 
@@ -358,3 +360,148 @@ def test_it_works_over_tls_and_without_a_dashboard(tmp_path):
         assert told.page is None
         assert error.__notes__[0].startswith(f"MemDash incident {told.id}\n")
         assert len(connect(client).workers().columns) > 20
+
+
+# -- memory errors ---------------------------------------------------------------
+
+
+class ArrowMemoryError(MemoryError):
+    """As pyarrow has it, for where pyarrow is not installed."""
+
+
+def ask_numpy(_: int) -> np.ndarray:
+    return np.ones(2**45)
+
+
+def ask_arrow(_: int) -> object:
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise ArrowMemoryError("malloc of size 4611686018427387904 failed") from None
+    return pa.allocate_buffer(2**62)
+
+
+def ask_system(_: int) -> None:
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+def ask_in_vain(_: int) -> None:
+    try:
+        np.ones(2**45)
+    except MemoryError as error:
+        raise ValueError("could not load") from error
+
+
+def ask_in_a_group(_: int) -> None:
+    raise ExceptionGroup(
+        "two", [KeyError("x"), MemoryError("Unable to allocate 9 GiB")]
+    )
+
+
+def part(i: int) -> np.ndarray:
+    return np.full(20 * 2**20, i, dtype="u1")
+
+
+def gather_all(*parts: np.ndarray) -> int:
+    return sum(int(one[0]) for one in parts)
+
+
+def limit_address_space(more: int) -> None:
+    """Let this worker's process have so many bytes more and fail beyond them."""
+    import resource
+
+    status = Path("/proc/self/status").read_text().splitlines()
+    used = next(int(n.split()[1]) for n in status if n.startswith("VmSize"))
+    limit = used * 1024 + more
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def failed(future) -> BaseException:
+    error = future.exception(timeout=60)
+    assert error is not None
+    return error
+
+
+@pytest.mark.hooks
+@pytest.mark.parametrize(
+    ("task", "asked", "says"),
+    [
+        (ask_numpy, 2**48, "256 TiB for an array of shape (35184372088832,) and dtype"),
+        (ask_arrow, 2**62, "4096 PiB"),
+        (ask_in_vain, 2**48, "256 TiB for an array of shape (35184372088832,) and"),
+        (ask_in_a_group, 9 * 2**30, "9 GiB"),
+        (ask_system, None, "[Errno 12] Cannot allocate memory"),
+    ],
+)
+def test_a_task_that_ran_out_of_memory_is_explained_by_its_error(
+    start, task, asked, says
+):
+    session = start(n_workers=1)
+    future = session.client.submit(task, 1, key="asks-1")
+    error = failed(session.client.submit(same, future))
+    told = dask_memdash.explain(error)
+    assert (told.kind, told.incident["task"]["key"]) == ("memory-error", "asks-1")
+    assert told.incident["request"]["bytes"] == asked
+    assert told.incident["stage"] == "running"
+    text = str(told)
+    assert says in " ".join(text.split())
+    assert "What it asked for" in text
+    assert "<li>" in told._repr_html_()
+    (note,) = error.__notes__
+    assert note.startswith("MemDash: worker 0 used ")
+    del error.memdash_task  # as of a worker that was not reached in time
+    assert dask_memdash.explain(error).id == told.id
+    assert repr(error) == repr(failed(future)), "what it says itself is as it was"
+
+
+@pytest.mark.hooks
+def test_a_task_that_the_scheduler_refuses_is_explained_by_its_error(start):
+    session = start()
+    parts = session.client.map(part, range(25))
+    wait(parts)
+    future = session.client.submit(gather_all, *parts, key="gather_all-1")
+    error = failed(session.client.submit(same, future))
+    assert isinstance(error, MemoryError)
+    told = dask_memdash.explain(error)
+    assert told.incident["stage"] == "refused"
+    assert told.incident["task"]["inputs"]["count"] == 25
+    assert told.incident["task"]["inputs"]["size"] >= 25 * 20 * 2**20
+    assert told.incident["cluster_limit"] == 800_000_000
+    assert [i["kind"] for i in session.api("incidents")] == ["memory-error"]
+    text = " ".join(str(told).split())
+    assert "The scheduler refused to run task gather_all-1 of 25 inputs" in text
+    assert "take 500 MiB at once, more than the worker's limit of 381 MiB" in text
+    assert "All workers together have 763 MiB, so storage fits. No worker died." in text
+    (note,) = error.__notes__
+    assert note.splitlines()[0].endswith(f"/memdash#incident-{told.id}")
+    assert "Its inputs take 500 MiB at once" in note
+    del error.memdash_incident
+    assert dask_memdash.explain(error).id == told.id
+
+
+@pytest.mark.hooks
+def test_an_input_that_does_not_fit_belongs_to_the_worker_that_receives_it(start):
+    session = start()
+    sender, receiver = session.addresses()
+    big = session.client.submit(big_part, workers=[sender], key="big-1")
+    wait(big)
+    session.client.submit(limit_address_space, 50 * 2**20, workers=[receiver]).result(
+        timeout=30
+    )
+    waiting = session.client.submit(same, big, workers=[receiver], key="same-1")
+    (incident,) = wait_for(
+        lambda: [i for i in session.api("incidents") if i["kind"] == "memory-error"],
+        "the incident",
+    )
+    assert incident["worker"]["address"] == receiver
+    told = connect(session.client).explain(incident["id"])
+    assert told.incident["stage"] == "receiving"
+    assert told.incident["task"]["key"] == "same-1"
+    assert "while it received input big-1 of 150 MiB for task same-1" in " ".join(
+        str(told).split()
+    )
+    assert waiting.status == "pending"
+
+
+def big_part() -> np.ndarray:
+    return np.ones(150 * 2**20, dtype="u1")
