@@ -44,6 +44,7 @@ class Scheduler:
                 group=SimpleNamespace(name="gather"),
                 priority=(0, 1, 2),
                 dependencies=inputs,
+                who_wants=(),
             )
             for key in ("gather-1", ("gather", 2), "g" * 900)
         }
