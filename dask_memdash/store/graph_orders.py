@@ -30,7 +30,7 @@ from dask_memdash.errors import UnknownGraphError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.evidence import OrderFacts
 from dask_memdash.model.order_log import GraphRecord
-from dask_memdash.store.base import (
+from dask_memdash.store.order_shapes import (
     Graph,
     GraphNeed,
     OrderIncident,

@@ -10,7 +10,7 @@ from dask_memdash.analysis.limits.rules import Headroom, contexts, headroom, jud
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.limit_facts import Cap, LiveFigures
 from dask_memdash.model.processes import WorkerState
-from dask_memdash.store.base import (
+from dask_memdash.store.limit_shapes import (
     LimitAudit,
     LimitFinding,
     LimitHeadroom,

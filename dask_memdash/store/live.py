@@ -28,31 +28,29 @@ from dask_memdash.model.event_parts import Thresholds as ModelThresholds
 from dask_memdash.model.prefixes import PrefixState
 from dask_memdash.model.processes import Departed, WorkerState
 from dask_memdash.model.quantiles import QuantileSketch
-from dask_memdash.store.base import (
-    Breakdown,
-    Cluster,
-    ExecutingTask,
-    Graph,
-    History,
-    LimitAudit,
-    Notice,
-    OrderPoint,
-    PastTask,
-    Peaks,
-    Prefix,
-    PrefixDetails,
-    PrefixTotals,
-    SelfCost,
-    SelfCosts,
-    SizeofAudit,
-    Thresholds,
-    Unseen,
-    Worker,
-)
+from dask_memdash.store.cluster_shapes import Cluster, History, Notice, SelfCosts
 from dask_memdash.store.failures import FailureReader
 from dask_memdash.store.graph_orders import Orders
 from dask_memdash.store.incidents import IncidentReader
 from dask_memdash.store.limit_audits import Audits
+from dask_memdash.store.limit_shapes import LimitAudit
+from dask_memdash.store.order_shapes import Graph, OrderPoint
+from dask_memdash.store.prefix_shapes import (
+    Peaks,
+    Prefix,
+    PrefixDetails,
+    PrefixTotals,
+    SizeofAudit,
+    Unseen,
+)
+from dask_memdash.store.worker_shapes import (
+    Breakdown,
+    ExecutingTask,
+    PastTask,
+    SelfCost,
+    Thresholds,
+    Worker,
+)
 
 SCHEMA_VERSION = 1
 

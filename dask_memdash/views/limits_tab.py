@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import panel as pn
 
-from dask_memdash.store.base import LimitAudit, Store
+from dask_memdash.store.base import Store
+from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.views.base import Context, Text, View
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import LIMITS

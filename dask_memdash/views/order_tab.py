@@ -25,7 +25,8 @@ from bokeh.models import (
 
 from dask_memdash import terms
 from dask_memdash.errors import MemDashError
-from dask_memdash.store.base import Graph, OrderPoint, Store
+from dask_memdash.store.base import Store
+from dask_memdash.store.order_shapes import Graph, OrderPoint
 from dask_memdash.text import format_bytes
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip

@@ -14,7 +14,8 @@ import panel as pn
 from bokeh.models import ColumnDataSource, HoverTool, Scatter, Segment
 
 from dask_memdash import terms
-from dask_memdash.store.base import Prefix, PrefixTotals, Store
+from dask_memdash.store.base import Store
+from dask_memdash.store.prefix_shapes import Prefix, PrefixTotals
 from dask_memdash.text import UNKNOWN, format_bytes, shorten
 from dask_memdash.views import theme
 from dask_memdash.views.bar_rows import RowChart

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dask_memdash import terms
-from dask_memdash.store.base import Prefix, Store
+from dask_memdash.store.base import Store
+from dask_memdash.store.prefix_shapes import Prefix
 from dask_memdash.views.tabular import Column, Table, address
 
 

@@ -16,19 +16,12 @@ from dask_memdash.errors import (
     UnknownPrefixError,
     UnknownWorkerError,
 )
-from dask_memdash.store.base import (
-    Cluster,
-    Graph,
-    History,
-    LimitAudit,
-    OrderPoint,
-    PastTask,
-    Prefix,
-    PrefixDetails,
-    PrefixTotals,
-    Store,
-    Worker,
-)
+from dask_memdash.store.base import Store
+from dask_memdash.store.cluster_shapes import Cluster, History
+from dask_memdash.store.limit_shapes import LimitAudit
+from dask_memdash.store.order_shapes import Graph, OrderPoint
+from dask_memdash.store.prefix_shapes import Prefix, PrefixDetails, PrefixTotals
+from dask_memdash.store.worker_shapes import PastTask, Worker
 
 #: Rows of each table that are taken at most.
 ROWS = 2000

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import panel as pn
 
-from dask_memdash.store.base import Cluster, Store
+from dask_memdash.store.base import Store
+from dask_memdash.store.cluster_shapes import Cluster
 from dask_memdash.terms import BESIDE, PARTS
 from dask_memdash.text import format_bytes, format_groups
 from dask_memdash.views.base import Context, Text, View

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dask_memdash import terms
-from dask_memdash.store.base import Store, Worker
+from dask_memdash.store.base import Store
+from dask_memdash.store.worker_shapes import Worker
 from dask_memdash.views.prefix_columns import TASKS
 from dask_memdash.views.tabular import Column, Table, address
 

@@ -15,7 +15,8 @@ from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Range1d, VBar
 
 from dask_memdash import terms
 from dask_memdash.errors import UnknownPrefixError
-from dask_memdash.store.base import PrefixDetails, SizeBin, Store
+from dask_memdash.store.base import Store
+from dask_memdash.store.prefix_shapes import PrefixDetails, SizeBin
 from dask_memdash.text import count, format_bytes, format_share
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip

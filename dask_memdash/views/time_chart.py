@@ -25,7 +25,7 @@ from bokeh.models import (
 )
 
 from dask_memdash import terms
-from dask_memdash.store.base import History
+from dask_memdash.store.cluster_shapes import History
 from dask_memdash.views import theme
 from dask_memdash.views.base import sync, tooltip
 from dask_memdash.views.time_axis import POINTS, TimeAxis

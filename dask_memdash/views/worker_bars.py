@@ -15,7 +15,8 @@ import panel as pn
 from bokeh.models import ColumnDataSource, HBar, HoverTool, Segment
 
 from dask_memdash import terms
-from dask_memdash.store.base import Breakdown, Store, Worker
+from dask_memdash.store.base import Store
+from dask_memdash.store.worker_shapes import Breakdown, Worker
 from dask_memdash.text import (
     UNKNOWN,
     format_bytes,

@@ -15,7 +15,8 @@ from typing import Any
 import panel as pn
 from bokeh.models import ColumnDataSource, CustomJS, HoverTool, Range1d, Rect, TapTool
 
-from dask_memdash.store.base import Store, Worker
+from dask_memdash.store.base import Store
+from dask_memdash.store.worker_shapes import Worker
 from dask_memdash.text import count, format_bytes
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip

@@ -13,7 +13,8 @@ import panel as pn
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Quad, Range1d, Span
 
 from dask_memdash.errors import UnknownWorkerError
-from dask_memdash.store.base import PastTask, Store, Worker
+from dask_memdash.store.base import Store
+from dask_memdash.store.worker_shapes import PastTask, Worker
 from dask_memdash.text import format_bytes, format_clock
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip

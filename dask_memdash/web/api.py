@@ -3,7 +3,7 @@
 Read-only, under ``<prefix>/memdash/api/``.  Every answer is strict JSON (no NaN)
 with ``Cache-Control: no-store``; every error, whatever its status, is
 ``{"error": "one sentence"}``, written by :meth:`JSONHandler.write_error` alone.  The
-shapes are those of :mod:`dask_memdash.store.base`; nothing is worked out here.
+shapes are those of the store; nothing is worked out here.
 """
 
 from __future__ import annotations

@@ -19,22 +19,17 @@ from dask_memdash.errors import (
     UnknownPrefixError,
     UnknownWorkerError,
 )
-from dask_memdash.store.base import (
-    Breakdown,
-    Cluster,
-    ExecutingTask,
-    Graph,
-    History,
-    LimitAudit,
-    OrderPoint,
-    PastTask,
+from dask_memdash.store.cluster_shapes import Cluster, History
+from dask_memdash.store.limit_shapes import LimitAudit
+from dask_memdash.store.live import LiveStore
+from dask_memdash.store.order_shapes import Graph, OrderPoint
+from dask_memdash.store.prefix_shapes import (
     Prefix,
     PrefixDetails,
     PrefixTotals,
     SizeBin,
-    Worker,
 )
-from dask_memdash.store.live import LiveStore
+from dask_memdash.store.worker_shapes import Breakdown, ExecutingTask, PastTask, Worker
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">$$x^2$$@{address}"
 

@@ -23,7 +23,7 @@ from dask_memdash.model.limit_facts import (
     Scratch,
 )
 from dask_memdash.model.memory_pools import host_facts
-from dask_memdash.store import base
+from dask_memdash.store import limit_shapes
 from dask_memdash.store.live import LiveStore
 
 GiB = 1024 * MiB
@@ -194,9 +194,9 @@ def test_audits_have_the_shape_of_the_contract(audits):
     json.dumps(audits, allow_nan=False)
     assert audits
     for audit in audits:
-        keys_match(audit, base.LimitAudit)
-        keys_match(audit["live"], base.LimitLive)
-        keys_match(audit["headroom"], base.LimitHeadroom)
+        keys_match(audit, limit_shapes.LimitAudit)
+        keys_match(audit["live"], limit_shapes.LimitLive)
+        keys_match(audit["headroom"], limit_shapes.LimitHeadroom)
         assert set(audit["sources"]) == {
             "host",
             "cgroup",
@@ -205,11 +205,11 @@ def test_audits_have_the_shape_of_the_contract(audits):
             "available",
         }
         for link in audit["chain"]:
-            keys_match(link, base.LimitLink)
+            keys_match(link, limit_shapes.LimitLink)
         for finding in audit["findings"]:
-            keys_match(finding, base.LimitFinding)
+            keys_match(finding, limit_shapes.LimitFinding)
         if audit["scratch"] is not None:
-            keys_match(audit["scratch"], base.LimitScratch)
+            keys_match(audit["scratch"], limit_shapes.LimitScratch)
 
 
 def test_an_audit_in_full():

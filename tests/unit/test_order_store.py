@@ -20,7 +20,7 @@ from dask_memdash.model.events import (
 )
 from dask_memdash.model.evidence import OrderFacts
 from dask_memdash.model.graph_columns import RootGroup
-from dask_memdash.store import base, graph_orders, incidents
+from dask_memdash.store import graph_orders, incidents, order_shapes
 from dask_memdash.store.graph_orders import Orders
 from dask_memdash.store.live import LiveStore
 
@@ -64,7 +64,7 @@ def test_a_graph_that_ran_is_shown_with_all_its_fields(model):
     run(model)
     model.handle(GraphChecked(T + 2, "g", (root,), ended=False))
     (graph,) = LiveStore(model).order()
-    assert set(graph) == set(typing.get_type_hints(base.Graph))
+    assert set(graph) == set(typing.get_type_hints(order_shapes.Graph))
     json.dumps(graph, allow_nan=False)
     assert graph["verdict"]["kind"] == "fits"
     names = ("id", "name", "tasks", "done", "finished", "threads", "time", "covered")

@@ -1,4 +1,4 @@
-"""The live store: the shapes of store/base.py in every state, ready for JSON."""
+"""The live store: the shapes of the store in every state, ready for JSON."""
 
 import json
 import types
@@ -38,7 +38,7 @@ from dask_memdash.model.events import (
     Ticked,
     WorkerStatusChanged,
 )
-from dask_memdash.store import base
+from dask_memdash.store import cluster_shapes, prefix_shapes, worker_shapes
 from dask_memdash.store.live import LiveStore
 
 T = 1_760_000_000.0
@@ -169,7 +169,7 @@ def store_of(model):
 
 
 def conforms(value, kind, where="it"):
-    """Check a value against a type of store/base.py, its keys exactly."""
+    """Check a value against one of the shapes, its keys exactly."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if typing.is_typeddict(kind):
         hints = typing.get_type_hints(kind)
@@ -204,32 +204,32 @@ def check_json(value):
 
 
 def test_the_cluster_has_its_shape(store):
-    conforms(store.cluster(), base.Cluster)
+    conforms(store.cluster(), cluster_shapes.Cluster)
     check_json(store.cluster())
 
 
 def test_workers_have_their_shape(store):
-    conforms(store.workers(), list[base.Worker])
+    conforms(store.workers(), list[worker_shapes.Worker])
     for worker in store.workers():
         assert set(worker["transfer"]) == {"incoming", "outgoing", "shuffle"}
     check_json(store.workers())
 
 
 def test_workers_that_have_left_have_the_same_shape(store):
-    conforms(store.departed(), list[base.Worker])
+    conforms(store.departed(), list[worker_shapes.Worker])
     check_json(store.departed())
 
 
 def test_prefixes_have_their_shape(store):
-    conforms(store.prefixes(), list[base.Prefix])
+    conforms(store.prefixes(), list[prefix_shapes.Prefix])
     check_json(store.prefixes())
-    conforms(store.prefix_totals(), base.PrefixTotals)
+    conforms(store.prefix_totals(), prefix_shapes.PrefixTotals)
 
 
 def test_each_prefix_can_be_had_with_the_distribution_of_its_outputs(store):
     for prefix in store.prefixes():
         details = store.prefix(prefix["prefix"])
-        conforms(details, base.PrefixDetails)
+        conforms(details, prefix_shapes.PrefixDetails)
         assert {k: details[k] for k in prefix} == prefix
     with pytest.raises(UnknownPrefixError):
         store.prefix("no such prefix")
@@ -244,10 +244,10 @@ def test_totals_of_prefixes_are_the_sums_over_them(store):
 
 
 def test_workers_that_left_and_what_ran_have_their_shape(store):
-    conforms(store.departed(), list[base.Worker])
+    conforms(store.departed(), list[worker_shapes.Worker])
     check_json(store.departed())
     for worker in (*store.workers(), *store.departed()):
-        conforms(store.task_history(worker["address"]), list[base.PastTask])
+        conforms(store.task_history(worker["address"]), list[worker_shapes.PastTask])
         store.history(worker["address"])
     with pytest.raises(UnknownWorkerError):
         store.task_history("tcp://nobody:1")
@@ -269,7 +269,7 @@ def test_failures_have_their_shape(store):
 def test_histories_have_their_shape(store):
     for worker in (None, *(w["address"] for w in store.workers())):
         history = store.history(worker)
-        conforms(history, base.History)
+        conforms(history, cluster_shapes.History)
         beside = {"pauses", "n_pauses"}
         lengths = {len(c) for name, c in history.items() if name not in beside}
         assert len(lengths) == 1
@@ -297,7 +297,7 @@ def test_pauses_are_told_with_the_history_and_counted(store_of):
 def test_incidents_have_their_shape(store):
     for incident in store.incidents():
         assert set(incident) == INCIDENT
-        conforms(incident["breakdown"], base.Breakdown)
+        conforms(incident["breakdown"], worker_shapes.Breakdown)
         details = store.incident(incident["id"])
         more = KILLED if incident["kind"] == "killed-worker" else set()
         assert set(details) == DETAILS | more

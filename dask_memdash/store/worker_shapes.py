@@ -1,0 +1,117 @@
+"""Shapes of what the store says of workers: memory, thresholds, tasks, workers.
+
+See :mod:`dask_memdash.store.base` for units and for what ``None`` means.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class Breakdown(TypedDict):
+    """Memory of one worker process, or of the cluster, at an instant, in bytes.
+
+    ``managed + transfer + executing + retained + baseline == process`` exactly;
+    the rest stands beside the sum.  Every value is ``None`` before the first
+    reading.
+    """
+
+    process: int | None
+    managed: int | None
+    transfer: int | None
+    executing: int | None
+    retained: int | None
+    baseline: int | None
+    error: int | None
+    managed_claimed: int | None
+    unmanaged: int | None
+    unmanaged_old: int | None
+    unmanaged_recent: int | None
+    inputs: int | None
+    spilled: int | None
+    spilled_disk: int | None
+    shuffle_disk: int | None
+
+
+class ExecutingTask(TypedDict):
+    """A task that is running, or whose output is not stored yet."""
+
+    key: str
+    prefix: str
+    thread: int | None
+    """Identifier of its thread; ``None`` for async tasks and other executors."""
+    seconds: float
+    bytes: int | None
+    """In-execution memory now; ``None`` where it is not measured."""
+    peak: int | None
+    method: str
+    """'exact', 'hwm', 'estimated' or 'unmeasured'."""
+    error: int | None
+
+
+class Thresholds(TypedDict):
+    """The worker's own memory thresholds, in bytes; ``None`` where off."""
+
+    target: int | None
+    spill: int | None
+    pause: int | None
+    terminate: int | None
+
+
+class SelfCost(TypedDict):
+    """What MemDash itself costs at one kind of place; ``None`` where not known yet."""
+
+    cpu: float | None
+    """Share of a core; of workers and nannies the mean."""
+    cpu_max: float | None
+    """Of the costliest of them."""
+    bytes: int | None
+    """Estimated memory, in bytes, of all of them."""
+    held_back: int
+    """How many of them sample or measure more coarsely to keep within the budget."""
+
+
+class Worker(TypedDict):
+    """One worker."""
+
+    address: str
+    name: str
+    host: str
+    pid: int
+    nthreads: int
+    status: str
+    """'running', 'paused', 'closing…' as Dask says it."""
+    n_pauses: int
+    """How often it was paused for its memory."""
+    last_seen: float
+    limit: int | None
+    thresholds: Thresholds
+    breakdown: Breakdown
+    """Of its process: the whole process where workers share one."""
+    shares_process_with: int
+    """How many other workers live in the same process."""
+    transfer: dict[str, int | None]
+    """``{"incoming", "outgoing", "shuffle"}`` in bytes."""
+    executing_tasks: list[ExecutingTask]
+    method: str
+    """How this worker's peaks are measured; 'none' before its first report."""
+    degraded: list[str]
+    self_cost: dict[str, SelfCost]
+    """``{"worker", "nanny"}``: what MemDash costs there."""
+
+
+class PastTask(TypedDict):
+    """A task that a worker was seen to run, at a heartbeat or by its nanny."""
+
+    key: str
+    """Its first 200 characters."""
+    prefix: str
+    thread: int | None
+    start: float
+    seen: float
+    """When it was last seen to run: it ended then or later."""
+    running: bool
+    """Whether it ran at the last report."""
+    peak: int | None
+    """Largest in-execution memory seen, in bytes."""
+    method: str
