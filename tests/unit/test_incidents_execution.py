@@ -158,6 +158,20 @@ def test_without_measured_peaks_what_was_held_is_a_lower_bound():
     )
 
 
+def test_tasks_that_were_all_cut_short_are_planned_with_twice_what_they_held():
+    (finding,) = too_many_at_once(
+        running(*(suspect(f"load-{n}", 200) for n in range(4)))
+    )
+    assert "`--nthreads 2`. One `load` needs at least 200 MiB" in finding.advice[0]
+
+
+def test_one_task_that_has_finished_is_enough_to_plan_with():
+    usual = facts(nthreads=4, expected={"load": expected(1, peak=420)})
+    suspects = [suspect(f"load-{n}", 200) for n in range(4)]
+    (finding,) = too_many_at_once(running(*suspects, facts=usual))
+    assert "`--nthreads 2`. One `load` needs 420 MiB" in finding.advice[0]
+
+
 def test_a_refused_request_that_is_not_absurd_is_a_task_too_large():
     (finding,) = task_too_large(
         case(

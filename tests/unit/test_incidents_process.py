@@ -2,7 +2,7 @@
 
 import pytest
 from builders import MiB
-from cases import case, ended, expected, facts, held, host, parts, suspect
+from cases import T0, case, ended, expected, facts, held, host, parts, suspect
 
 from dask_memdash.analysis.incidents.growth_attribution import give_out
 from dask_memdash.analysis.incidents.plausible import plausible
@@ -65,6 +65,34 @@ def test_a_baseline_that_grows_bit_by_bit_is_a_leak_of_what_left_it():
     assert "100 tasks of `sum` ended holding 8.5 MiB more than their outputs" in (
         finding.text
     )
+
+
+def test_the_advice_on_a_leak_restarts_workers_at_half_of_their_room():
+    known = case(
+        breakdown=parts(baseline=950),
+        facts=facts(
+            baseline=(100, 300, 500, 700),
+            expected={"sum": expected(100, left=850)},
+        ),
+        instant=T0 + 200.0,
+    )
+    (finding,) = leak(known)
+    assert finding.advice[0] == (
+        "Let workers restart in turn until the leak is found: `--lifetime 100s "
+        "--lifetime-stagger 25s --lifetime-restart`. 850 MiB gathered in 3 min 20 s; "
+        "a worker will restart at about 425 MiB of the 850 MiB that it has."
+    )
+    assert finding.advice[1].startswith("Look in `sum` for what keeps 8.5 MiB a task")
+
+
+def test_no_lifetime_is_advised_where_it_is_not_known_how_fast_a_leak_grows():
+    known = case(
+        breakdown=parts(baseline=950),
+        facts=facts(baseline=(100, 500), expected={"sum": expected(100, left=850)}),
+    )
+    (finding,) = leak(known)
+    (advice,) = finding.advice
+    assert advice.startswith("Look in `sum`")
 
 
 def test_what_is_in_execution_and_held_by_no_task_was_left_by_those_before():

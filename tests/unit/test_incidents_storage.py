@@ -117,7 +117,7 @@ def test_copies_of_a_broadcast_are_replicas():
         "700 MiB of `table` were copies of what other workers hold too, fetched as "
         "inputs. 4 workers hold one of them at a time."
     )
-    assert "`--nworkers 1 --nthreads 2`" in finding.advice[0]
+    assert "`--nworkers 1 --nthreads 2 --memory-limit 2GiB`" in finding.advice[0]
 
 
 def test_a_graph_that_never_fits_says_so():

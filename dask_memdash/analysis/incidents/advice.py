@@ -21,6 +21,9 @@ LEAST_CHUNK = MiB
 #: A task that was cut short is given room for so many times what it held.
 HEADROOM = 2.0
 
+#: Sizes that differ by less than this share are about the same.
+ABOUT = 0.8
+
 #: Share of a worker's room that tasks and outputs are planned to fill.
 FILLED = 0.9
 
@@ -79,26 +82,40 @@ def more_memory(case: Case, prefix: str, need: float, wanted: float) -> Iterator
 
 def on_many_tasks(case: Case, prefix: str, running: list[Suspect]) -> Iterator[str]:
     """Yield how many tasks of a prefix a worker holds at a time."""
-    peak = max(need_of(case, task) for task in running)
-    if case.usable is None or case.limit is None or not peak:
+    need = max(planned(case, task) for task in running)
+    if case.usable is None or case.limit is None or not need:
         return
-    usual = case.expected(prefix)
-    cut_short = usual is None or (usual.max or 0) < peak - max(
-        inputs_of(task) for task in running
-    )
-    # As many as ran did not fit; of those that held less than they need, fewer do.
-    fit = min(int(case.usable // peak), max(1, len(running) - 1))
-    at_least = "at least " if cut_short else ""
-    if fit >= 1:
+    at_least = "" if _has_been_seen(case, prefix, need) else "at least "
+    room, ran = case.usable, len(running)
+    # As many as ran did not fit.  Of those that held less than they need, fewer do.
+    wanted = need * HEADROOM if at_least else need
+    fit = max(1, min(int(room // wanted), ran - 1))
+    if fit * need <= room:
         yield (
             f"Run {count(fit, 'task')} at a time on each worker: `--nthreads {fit}`. "
-            f"One {code(prefix)} needs {at_least}{format_bytes(peak)}, so "
-            f"{len(running)} need {at_least}{format_bytes(len(running) * peak)} and an "
-            f"empty worker has room for {format_bytes(case.usable)}; "
-            f"{fit} will take {at_least}{format_bytes(fit * peak)}."
+            f"One {code(prefix)} needs {at_least}{format_bytes(need)}, so {ran} need "
+            f"{at_least}{format_bytes(ran * need)} and an empty worker has room for "
+            f"{format_bytes(room)}; {fit} will take {at_least}"
+            f"{format_bytes(fit * need)}."
         )
-    share = FILLED * case.usable / max(2, len(running)) / peak
+    share = FILLED * case.usable / max(2, ran) / need
     yield from _smaller_chunks(case, running[0], share)
+
+
+def planned(case: Case, task: Suspect) -> int:
+    """Return what to plan for one task, in bytes: its need, or what any of it has had.
+
+    For a plan the largest that has ever finished counts, be it the only one.
+    """
+    usual = case.expected(task.prefix)
+    most = 0 if usual is None else max(usual.max or 0, usual.output_max or 0)
+    return max(need_of(case, task), inputs_of(task) + most)
+
+
+def _has_been_seen(case: Case, prefix: str, need: int) -> bool:
+    """Say whether a task of a prefix has finished that needed about as much."""
+    usual = case.expected(prefix)
+    return usual is not None and (usual.max or 0) >= ABOUT * need
 
 
 def spill(size: float, stays: float) -> str:

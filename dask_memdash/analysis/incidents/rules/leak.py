@@ -8,7 +8,13 @@ from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.growth_attribution import give_out, left_by_each
 from dask_memdash.model.evidence import largest
-from dask_memdash.text import code, count, format_bytes
+from dask_memdash.text import code, count, format_bytes, format_duration
+
+#: Share of a worker's room that a leak may fill before the worker is to restart.
+FILLED = 0.5
+
+#: Restarting more often than this costs more than it saves, in seconds.
+SHORTEST = 5.0
 
 
 def leak(case: Case) -> Iterator[Finding]:
@@ -28,10 +34,48 @@ def leak(case: Case) -> Iterator[Finding]:
         f"task. {ran} of {code(prefix)} ended holding {format_bytes(each)} more than "
         "their outputs, on average.",
         prefix=prefix,
-        advice=(
-            f"Look in {code(prefix)} for what keeps {format_bytes(each)} a task alive: "
-            "globals, caches, mutable default arguments, reference cycles, handles of "
-            "native libraries. Until that is found, let workers restart in turn: "
-            "`--lifetime 1h --lifetime-stagger 5m --lifetime-restart`.",
-        ),
+        advice=tuple(_advice(case, prefix, total, each)),
     )
+
+
+def _advice(case: Case, prefix: str, total: int, each: float) -> Iterator[str]:
+    seconds = _lifetime(case, total)
+    if seconds is not None and case.usable is not None:
+        grown = round(total * seconds / _seconds(case))
+        yield (
+            "Let workers restart in turn until the leak is found: "
+            f"`--lifetime {_time(seconds)} --lifetime-stagger {_time(seconds / 4)} "
+            f"--lifetime-restart`. {format_bytes(total)} gathered in "
+            f"{format_duration(_seconds(case))}; a worker will restart at about "
+            f"{format_bytes(grown)} of the {format_bytes(case.usable)} that it has."
+        )
+    yield (
+        f"Look in {code(prefix)} for what keeps {format_bytes(each)} a task alive: "
+        "globals, caches, mutable default arguments, reference cycles, handles of "
+        "native libraries."
+    )
+
+
+def _seconds(case: Case) -> float:
+    """Return in how many seconds the baseline grew, 0 where that is not known."""
+    began = case.facts.baseline[0][0] if case.facts.baseline else None
+    if began is None or case.instant is None:
+        return 0.0
+    return max(0.0, case.instant - began)
+
+
+def _lifetime(case: Case, total: int) -> float | None:
+    """Return after how many seconds half a worker's room is full of what is left."""
+    seconds = _seconds(case)
+    if not seconds or not total or case.usable is None:
+        return None
+    life = FILLED * case.usable / total * seconds
+    return life if life >= SHORTEST else None
+
+
+def _time(seconds: float) -> str:
+    """Write a time as Dask's options take it, rounded down: "90s", "15m", "6h"."""
+    for unit, factor in (("h", 3600), ("m", 60)):
+        if seconds >= 5 * factor:
+            return f"{seconds // factor:.0f}{unit}"
+    return f"{max(1, seconds // 1):.0f}s"

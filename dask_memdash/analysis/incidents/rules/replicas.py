@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dask_memdash.analysis.incidents.advice import paste
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.phrases import by_prefix
 from dask_memdash.analysis.incidents.retention_reasons import blamed
 from dask_memdash.model.evidence import largest
 from dask_memdash.text import code, count, format_bytes
+
+#: Workers that are to become one, where it is not known how many a machine has.
+PAIR = 2
 
 
 def replicas(case: Case) -> Iterator[Finding]:
@@ -29,18 +33,25 @@ def replicas(case: Case) -> Iterator[Finding]:
         text=f"{by_prefix(held)} were copies of what other workers hold too, fetched "
         f"as inputs.{copies}",
         prefix=prefix,
-        advice=(
-            "Share one copy among more threads: fewer workers, each with more threads "
-            f"and memory, as in `--nworkers 1 --nthreads {_threads(case)}`. Each "
-            f"worker holds its own {format_bytes(total)} of {code(prefix)}; then there "
-            "is one copy on each machine.",
-        ),
+        advice=_advice(case, prefix, total),
     )
 
 
-def _threads(case: Case) -> int:
-    workers = 1
-    host = case.facts.host
+def _advice(case: Case, prefix: str, total: int) -> tuple[str, ...]:
+    """Advise to share one copy, where the worker is not alone on its machine."""
+    host, limit = case.facts.host, case.limit
+    workers = PAIR
     if host is not None and host.siblings and host.limit:
         workers = max(1, round(host.siblings / host.limit))
-    return max(2, workers * max(1, case.facts.nthreads))
+    if workers < 2 or not limit:
+        return ()
+    options = (
+        f"--nworkers 1 --nthreads {workers * max(1, case.facts.nthreads)} "
+        f"--memory-limit {paste(workers * limit)}"
+    )
+    return (
+        "Share one copy among more threads, with the memory of all workers of a "
+        f"machine in one: `{options}`. Each of {workers} workers holds its own "
+        f"{format_bytes(total)} of {code(prefix)} in {format_bytes(limit)}; then there "
+        f"is one copy in {format_bytes(workers * limit)}.",
+    )

@@ -1,0 +1,114 @@
+"""What the workloads that fail do on workers; of array and record sizes in MB."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from zoo_tasks import MB
+
+
+def output(_: Any = 0, size: int = 15) -> Any:
+    time.sleep(0.05)
+    return np.ones(size * MB)
+
+
+def expand(block: Any) -> Any:
+    """Take four times as much as it is given, and return one number of it."""
+    copies = []
+    for factor in range(4):
+        copies.append(block * factor)
+        time.sleep(0.02)
+    time.sleep(0.3)
+    return np.asarray([copies[-1].sum()])
+
+
+def outlined(block: Any) -> Any:
+    """Take 128 times as much as it is given, in one allocation."""
+    return np.asarray([np.zeros((128, *block.shape))[0].sum()])
+
+
+def fixed(most: int) -> int:
+    """Take so many MB, in steps."""
+    blocks = []
+    for _ in range(0, most, 10):
+        blocks.append(np.ones(10 * MB))
+        time.sleep(0.01)
+    time.sleep(0.3)
+    return len(blocks)
+
+
+def part_of_all(*parts: Any) -> float:
+    time.sleep(0.2)
+    return float(sum(part[0] for part in parts))
+
+
+def looked_up(table: Any, row: int) -> float:
+    time.sleep(0.3)
+    return float(table[row])
+
+
+def scoring(table: Any) -> Callable[[int], float]:
+    """Return a task that brings a table along."""
+
+    def score(row: int) -> float:
+        time.sleep(0.3)
+        return float(table[row])
+
+    return score
+
+
+def combined(row: int, *tables: Any) -> float:
+    """Use all tables, and 60 MB beside them."""
+    own = np.ones(60 * MB)
+    time.sleep(0.5)
+    return float(sum(table[row] for table in tables) + own[row])
+
+
+def ready(*parts: Any) -> int:
+    return len(parts)
+
+
+def edge(part: Any) -> float:
+    return float(part[0])
+
+
+def scaled(part: Any, barrier: int) -> float:
+    time.sleep(0.02)
+    return float(part[0]) * barrier
+
+
+def holding_the_gil(seconds: float) -> float:
+    """Sleep without letting any other thread of the worker run."""
+    usleep = ctypes.PyDLL(None).usleep
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        usleep(900_000)
+    return seconds
+
+
+_kept: list[Any] = []
+
+
+def remembering(_: int) -> int:
+    """Keep 4 MB a task for ever."""
+    _kept.append(np.ones(4 * MB))
+    time.sleep(0.4)
+    return len(_kept)
+
+
+class Journal:
+    """An actor that keeps all that it is told."""
+
+    def __init__(self) -> None:
+        self.pages: list[Any] = []
+
+    def note(self, size: int) -> int:
+        self.pages.append(np.ones(size * MB))
+        return len(self.pages)
+
+    def clear(self) -> None:
+        self.pages.clear()
