@@ -108,3 +108,15 @@ def test_the_api_has_stage_text_request_and_inputs(model):
 def test_a_text_that_asks_for_nothing_has_no_request(model):
     incident_of(model, "something else")
     assert details(model)["request"] is None
+
+
+def test_what_the_scheduler_refuses_is_the_tasks_own_need_and_nothing_relieves_it(
+    model,
+):
+    inputs = TaskInputs(75, 1500 * MiB, 40, 800 * MiB)
+    incident_of(model, REFUSED, "refused", inputs=inputs)
+    told = details(model)
+    assert told["diagnosis"]["cause"] == "task-too-large"
+    assert told["diagnosis"]["responsible"]["prefix"] == "load"
+    assert told["diagnosis"]["relief"] is None
+    assert {finding["cause"] for finding in told["findings"]} == {"task-too-large"}

@@ -187,7 +187,7 @@ def test_assigned_tasks_are_told_with_their_inputs_and_arguments():
     other.hold(copied, far)
     spec = Spec("use-1", len, b"x" * MB)
     worker.processing[Task("use-1", needs=(mine, copied, far), run_spec=spec)] = 0.5
-    event = worker_leaving(worker, 1.0, T)
+    event = worker_leaving(worker, 100.0, T)
     (info,) = event.assigned
     assert info.inputs == TaskInputs(count=3, size=70, n_fetched=2, fetched=60)
     assert info.arguments == pytest.approx(MB, rel=0.01)
@@ -201,7 +201,7 @@ def test_what_was_run_there_is_still_there_as_it_was_sent_but_not_copies():
     copy = Task("open-1", 8, run_spec=spec)
     other.hold(copy)
     worker.hold(Task("score-1", 8, run_spec=spec), Task("scattered-1", 8), copy)
-    graph = worker_leaving(worker, 1.0, T).graph
+    graph = worker_leaving(worker, 100.0, T).graph
     assert {name: row.tasks for name, row in graph.items()} == {"score": 1}
 
 
@@ -210,7 +210,7 @@ def test_a_broadcast_is_seen_at_every_worker_the_first_one_too():
     output = Task("big-1", 300 * MB)
     for worker in workers:
         worker.hold(output)
-    held = [worker_leaving(worker, 1.0, T).held["big"] for worker in workers]
+    held = [worker_leaving(worker, 100.0, T).held["big"] for worker in workers]
     assert [h.replicas for h in held] == [0, 300 * MB, 300 * MB]
     assert [(h.shared, h.n_shared, h.max_copies) for h in held] == [
         (300 * MB, 1, 3)
@@ -220,7 +220,7 @@ def test_a_broadcast_is_seen_at_every_worker_the_first_one_too():
 def test_the_actors_on_a_worker_are_named():
     worker = Worker()
     worker.actors = {Task("Counter-1", 8), Task("Counter-2", 8)}
-    assert worker_leaving(worker, 1.0, T).actors == ("Counter",)
+    assert worker_leaving(worker, 100.0, T).actors == ("Counter",)
 
 
 def test_a_worker_with_very_many_keys_is_looked_at_in_a_sample_in_bounded_time():

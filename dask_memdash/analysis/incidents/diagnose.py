@@ -103,7 +103,9 @@ UNKNOWN_CAUSE = Diagnosis(
 
 def diagnose(case: Case) -> Diagnosis:
     """Weigh all that the rules find."""
-    found = rank(weigh(case, [f for rule in RULES for f in rule(case)]))
+    # What the scheduler refuses to start fills no memory: it is the task's own need.
+    rules = (task_too_large,) if case.stage == "refused" else RULES
+    found = rank(weigh(case, [f for rule in rules for f in rule(case)]))
     if not found or found[0].weight < LEAST:
         return not_known(found, missing(case), case.instant)
     top = found[0]

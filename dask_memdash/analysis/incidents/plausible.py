@@ -45,4 +45,5 @@ def plausible(case: Case) -> float:
 
 def judge_request(case: Case, request: Request) -> Judgement:
     """Set what was asked for against the worker that refused it."""
-    return judge(request, case.limit)
+    host = case.facts.host
+    return judge(request, case.limit, None if host is None else host.machine)
