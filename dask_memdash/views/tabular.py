@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dask_memdash.store.base import Store
+from dask_memdash.text import KEY_KEPT, plain
 from dask_memdash.views.browser_state import TableQuery
 
 #: Rows of one page.
@@ -28,7 +30,7 @@ LONGEST = 300
 LONGEST_LINK = 1000
 
 #: What a spreadsheet would take for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = tuple("=+-@|%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,13 @@ def _head(column: Column) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return "" if value is None else value
+    """Return what a cell holds: one harmless line, which no spreadsheet works out.
+
+    Spreadsheets skip blanks and control characters before a formula, and take signs
+    of full width for signs.
+    """
+    if not isinstance(value, str):
+        return "" if value is None else value
+    line = plain(value, KEY_KEPT)
+    first = unicodedata.normalize("NFKC", line.lstrip("\ufffd ")[:1])
+    return f"'{line}" if first in _FORMULA and first else line

@@ -25,6 +25,8 @@ from dask_memdash.errors import (
     UnknownWorkerError,
 )
 from dask_memdash.store.base import Store
+from dask_memdash.text import plain, short
+from dask_memdash.web.readonly import METHODS, ReadOnly
 
 #: Most points of a history that one request may ask for.
 MAX_POINTS = 10_000
@@ -40,11 +42,17 @@ NOT_FOUND = (
     UnknownWorkerError,
 )
 
+#: Most rows of a list that one request gets, and how many it gets without a `limit`.
+MAX_ROWS = 10_000
+
+#: Characters of one text in an answer; users make keys and errors of any length.
+MAX_TEXT = 4000
+
 #: Digits of the largest integer that a query may hold; all larger ones mean it.
 _MAX_DIGITS = 15
 
 
-class _BadRequestError(Exception):
+class BadRequestError(Exception):
     """A query that cannot be read; its text is for the person who sent it."""
 
 
@@ -53,6 +61,15 @@ class Query:
 
     def __init__(self, arguments: Mapping[str, str]) -> None:
         self._arguments = arguments
+
+    def accept(self, *names: str) -> None:
+        """Refuse arguments of other names: a slip must not look like an answer."""
+        for name in self._arguments:
+            if name not in names:
+                known = f"it takes {', '.join(names)}" if names else "it takes none"
+                raise BadRequestError(
+                    f"{plain(name, 40)!r} is no parameter of this path: {known}"
+                )
 
     def text(self, name: str) -> str | None:
         """Return the argument as it is, ``None`` where it is missing."""
@@ -64,10 +81,16 @@ class Query:
         if text is None:
             return default
         if not (text.isascii() and text.isdigit()):
-            raise _BadRequestError(
+            raise BadRequestError(
                 f"{name} must be an integer of 0 or more, not {text[:40]!r}"
             )
         return int(text) if len(text) < _MAX_DIGITS else 10**_MAX_DIGITS
+
+    def slice(self) -> tuple[int, int]:
+        """Return the limit and the offset of a list, and nothing else may be given."""
+        self.accept("limit", "offset")
+        limit = self.natural("limit", MAX_ROWS)
+        return min(limit or 0, MAX_ROWS), self.natural("offset", 0) or 0
 
     def instant(self, name: str) -> float | None:
         """Return the argument as seconds since the epoch."""
@@ -79,7 +102,7 @@ class Query:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise _BadRequestError(
+            raise BadRequestError(
                 f"{name} must be seconds since the epoch, not {text[:40]!r}"
             )
         return value
@@ -90,39 +113,42 @@ Answer = Callable[..., Any]
 
 def cluster(store: Store, query: Query) -> Any:
     """Answer ``cluster``."""
+    query.accept()
     return store.cluster()
 
 
 def workers(store: Store, query: Query) -> Any:
     """Answer ``workers``."""
-    return store.workers(query.natural("limit"), query.natural("offset", 0) or 0)
+    return store.workers(*query.slice())
 
 
 def prefixes(store: Store, query: Query) -> Any:
     """Answer ``prefixes``."""
-    return store.prefixes(query.natural("limit"), query.natural("offset", 0) or 0)
+    return store.prefixes(*query.slice())
 
 
 def history(store: Store, query: Query) -> Any:
     """Answer ``history``: of the cluster, or of the worker that the query names."""
+    query.accept("worker", "since", "points")
     points = query.natural("points", 300)
     if not points or points > MAX_POINTS:
-        raise _BadRequestError(f"points must be from 1 to {MAX_POINTS}")
+        raise BadRequestError(f"points must be from 1 to {MAX_POINTS}")
     return store.history(query.text("worker"), query.instant("since"), points)
 
 
 def limits(store: Store, query: Query) -> Any:
     """Answer ``limits``: the audit of the workers' memory limits, worst first."""
-    return store.limits(query.natural("limit"), query.natural("offset", 0) or 0)
+    return store.limits(*query.slice())
 
 
 def order(store: Store, query: Query) -> Any:
     """Answer ``order``: the graphs against their own order, newest first."""
-    return store.order(query.natural("limit"), query.natural("offset", 0) or 0)
+    return store.order(*query.slice())
 
 
 def graph(store: Store, query: Query, graph_id: str) -> Any:
     """Answer ``order/<id>``; with a position, what was held there and for whom."""
+    query.accept("position")
     position = query.natural("position")
     if position is None:
         return store.graph(graph_id)
@@ -131,41 +157,62 @@ def graph(store: Store, query: Query, graph_id: str) -> Any:
 
 def incidents(store: Store, query: Query) -> Any:
     """Answer ``incidents``, newest first."""
-    return store.incidents(query.natural("limit"), query.natural("offset", 0) or 0)
+    return store.incidents(*query.slice())
 
 
 def incident(store: Store, query: Query, incident_id: str) -> Any:
     """Answer ``incidents/<id>``."""
+    query.accept()
     return store.incident(incident_id)
 
 
 def failures(store: Store, query: Query) -> Any:
     """Answer ``failures``, newest first."""
-    return store.failures(query.natural("limit"), query.natural("offset", 0) or 0)
+    return store.failures(*query.slice())
 
 
 def failure(store: Store, query: Query, failure_id: str) -> Any:
     """Answer ``failures/<id>``."""
+    query.accept()
     return store.failure(failure_id)
 
 
-def _finite(value: Any) -> Any:
-    """Copy a value with ``None`` for what JSON has no number for."""
+#: What may be wrong with an answer as it was written: a text that is long, or half of
+#: a surrogate pair (the escape of a whole one is rare enough to be looked at too).
+_SUSPICIOUS = re.compile(rf'"[^"]{{{MAX_TEXT},}}"|\\ud[89a-f]')
+
+
+def _decent(value: Any) -> Any:
+    """Copy a value with ``None`` for what JSON has no number for, texts cut."""
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {_text(str(key)): _decent(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_decent(item) for item in value]
     return value
 
 
+def _text(value: str) -> str:
+    """Return a text that every reader of JSON takes, and no longer than is read."""
+    whole = value.encode("utf-8", "replace").decode()
+    return short(whole, MAX_TEXT)
+
+
 def encode(value: Any) -> str:
-    """Write a value as strict JSON; numbers that JSON lacks become ``null``."""
+    """Write a value as strict JSON.
+
+    Numbers that JSON lacks become ``null``, and a text is cut to `MAX_TEXT`.
+    """
     try:
-        return json.dumps(value, allow_nan=False)
+        written = json.dumps(value, allow_nan=False)
     except ValueError:
-        return json.dumps(_finite(value), allow_nan=False)
+        return json.dumps(_decent(value), allow_nan=False)
+    if _SUSPICIOUS.search(written):
+        return json.dumps(_decent(value), allow_nan=False)
+    return written
 
 
 def respond(
@@ -174,7 +221,7 @@ def respond(
     """Ask the store; give the status and the body in JSON, or what is wrong."""
     try:
         return HTTPStatus.OK, encode(answer(store, Query(arguments), *path))
-    except _BadRequestError as error:
+    except BadRequestError as error:
         return HTTPStatus.BAD_REQUEST, str(error)
     except NOT_FOUND as error:
         return HTTPStatus.NOT_FOUND, str(error)
@@ -202,29 +249,62 @@ def ask(store: Store, path: str, arguments: Mapping[str, str]) -> tuple[int, str
     return HTTPStatus.NOT_FOUND, NOTHING_HERE
 
 
-class JSONHandler(web.RequestHandler):
+class JSONHandler(ReadOnly):
     """Any request beneath ``api/``; by itself it knows no path."""
 
     def set_default_headers(self) -> None:
         """Say JSON, and that no answer may be kept."""
+        super().set_default_headers()
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Content-Type-Options", "nosniff")
 
     def prepare(self) -> None:
         """Refuse: no handler knows this path."""
+        if self.request.method not in METHODS:
+            self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+            return
         self.send_error(HTTPStatus.NOT_FOUND, text=NOTHING_HERE)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Write the one form that every error has."""
         text = kwargs.get("text") or HTTPStatus(status_code).phrase.lower()
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.set_header("Allow", "GET")
-            text = f"{self.request.method} is not allowed: this API is read-only"
+            self.set_header("Allow", ", ".join(METHODS))
+            method = plain(self.request.method or "", 20)
+            text = f"{method} is not allowed: this API is read-only"
         self.finish(json.dumps({"error": text}))
 
     def log_exception(self, *args: Any) -> None:
         """Keep a client's mistakes out of the scheduler's log."""
+
+
+def read_arguments(handler: web.RequestHandler) -> dict[str, str]:
+    """Return the arguments of a request's query.
+
+    Raises
+    ------
+    BadRequestError
+        One that is given twice, or that is no text.
+    """
+    arguments = {}
+    for name, values in handler.request.query_arguments.items():
+        if len(values) > 1:
+            raise BadRequestError(f"{plain(name, 40)} must be given once")
+        try:
+            arguments[name] = values[0].decode()
+        except UnicodeDecodeError:
+            raise BadRequestError(f"{plain(name, 40)} must be UTF-8") from None
+    return arguments
+
+
+def answered(
+    handler: web.RequestHandler, store: Store, answer: Answer, path: tuple[str, ...]
+) -> tuple[int, str]:
+    """Answer a request: the status, and the body in JSON or what is wrong."""
+    try:
+        return respond(store, answer, read_arguments(handler), path)
+    except BadRequestError as error:
+        return HTTPStatus.BAD_REQUEST, str(error)
 
 
 class StoreHandler(JSONHandler):
@@ -241,12 +321,11 @@ class StoreHandler(JSONHandler):
 
     def get(self, *path: str) -> None:
         """Answer with what the store says."""
-        arguments = {name: self.get_argument(name) for name in self.request.arguments}
         status, body = self.boundary.guarded(
-            respond,
+            answered,
             f"GET api/{self.answer.__name__}",
             (HTTPStatus.INTERNAL_SERVER_ERROR, "MemDash failed to answer this"),
-        )(self.store, self.answer, arguments, path)
+        )(self, self.store, self.answer, path)
         if status == HTTPStatus.OK:
             self.finish(body)
         else:

@@ -10,13 +10,13 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
-from tornado import web
-
 from dask_memdash.boundary import Boundary
 from dask_memdash.store.base import Store
 from dask_memdash.views.browser_state import LONGEST, TableQuery
 from dask_memdash.views.table_columns import TABLES
 from dask_memdash.views.tabular import select, to_csv
+from dask_memdash.web.api import BadRequestError, Query, read_arguments
+from dask_memdash.web.readonly import METHODS, REPORT, ReadOnly
 
 #: Rows of a file at most.
 MOST_ROWS = 100_000
@@ -49,7 +49,7 @@ async def report(store: Store) -> str:
     return await asyncio.to_thread(render_report, Snapshot(store))
 
 
-class ExportHandler(web.RequestHandler):
+class ExportHandler(ReadOnly):
     """A request for a file to take along."""
 
     def initialize(self, store: Store, boundary: Boundary) -> None:
@@ -58,14 +58,16 @@ class ExportHandler(web.RequestHandler):
         self.boundary = boundary
 
     def set_default_headers(self) -> None:
-        """Say that no answer may be kept, nor taken for another type."""
+        """Say that no answer may be kept."""
+        super().set_default_headers()
         self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Content-Type-Options", "nosniff")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Write an error in one sentence."""
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(HTTPStatus(status_code).phrase.lower())
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", ", ".join(METHODS))
+        self.finish(kwargs.get("text") or HTTPStatus(status_code).phrase.lower())
 
     def log_exception(self, *args: Any) -> None:
         """Keep a client's mistakes out of the scheduler's log."""
@@ -76,7 +78,12 @@ class TableHandler(ExportHandler):
 
     def get(self, name: str) -> None:
         """Answer with the table."""
-        arguments = {key: self.get_argument(key) for key in self.request.arguments}
+        try:
+            arguments = read_arguments(self)
+            Query(arguments).accept("sort", "descending", "search")
+        except BadRequestError as error:
+            self.send_error(HTTPStatus.BAD_REQUEST, text=str(error))
+            return
         failed = object()
         text: Any = self.boundary.guarded(table_as_csv, "writing a table", failed)(
             self.store, name, arguments
@@ -96,8 +103,13 @@ class TableHandler(ExportHandler):
 class ReportHandler(ExportHandler):
     """``report.html``."""
 
+    policy = REPORT
+
     async def get(self) -> None:
         """Answer with the report."""
+        if self.request.method == "HEAD":
+            self.set_header("Content-Type", "text/html; charset=utf-8")
+            return
         text = await self.boundary.guarded(report, "writing the report", None)(
             self.store
         )

@@ -30,6 +30,7 @@ from dask_memdash.config import Settings
 from dask_memdash.store.base import Store
 from dask_memdash.views.assets import asset_url, static_dir
 from dask_memdash.web import api, export, listing
+from dask_memdash.web.readonly import NOTICE, ReadOnly, Redirect, StaticFiles
 
 #: Where the page is, beneath the dashboard's prefix; also its name in the navigation.
 PAGE = "memdash"
@@ -183,8 +184,10 @@ def _http_prefix(router: web.Application) -> str:
     return ""
 
 
-class NoticeHandler(web.RequestHandler):
+class NoticeHandler(ReadOnly):
     """What stands in the page's place when there can be none: one sentence."""
+
+    policy = NOTICE
 
     def initialize(self, notice: str) -> None:
         """Take the sentence."""
@@ -214,8 +217,8 @@ def files_application(
     ]
     handlers += [
         (rf"{base}/api(?:/.*)?", api.JSONHandler),
-        (rf"{base}/static/(.*)", web.StaticFileHandler, {"path": str(static_dir())}),
-        (rf"{base}/", web.RedirectHandler, {"url": f"../{PAGE}"}),
+        (rf"{base}/static/(.*)", StaticFiles, {"path": str(static_dir())}),
+        (rf"{base}/", Redirect, {"url": f"../{PAGE}"}),
     ]
     if notice is not None:
         handlers.append((base, NoticeHandler, {"notice": notice}))

@@ -14,7 +14,7 @@ from dask_memdash.views import browser_state, prefix_columns, table_columns
 from dask_memdash.views.base import Context, sync
 from dask_memdash.views.browser_state import Shown, TableQuery
 from dask_memdash.views.table import ServedTable
-from dask_memdash.views.tabular import address, select, to_csv
+from dask_memdash.views.tabular import Column, Table, address, select, to_csv
 
 WORKERS, TASKS, INCIDENTS = (
     table_columns.WORKERS,
@@ -108,6 +108,28 @@ def test_uneven_outputs_and_projected_use_are_worked_out():
 # --- CSV -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        (" =1+1", "' =1+1"),
+        ("\t\r\n @SUM(A1)", "'    @SUM(A1)"),
+        ("\x00\u202e-2", "'��-2"),
+        ("＝1+1", "'＝1+1"),
+        ("\xa0＋1", "' ＋1"),
+        ("+1|cmd", "'+1|cmd"),
+        ("sum-0a1b", "sum-0a1b"),
+        ("a\x1b[31m\nb", "a�[31m b"),
+        ("k" * 2**20, "k" * 999 + "…"),
+    ],
+)
+def test_a_cell_of_csv_is_one_line_and_no_formula(name, cell):
+    column = Column("name", "Name", "text", lambda row: row)
+    table = Table("names", "Names", (column,), rows=lambda store: [name])
+    (_, (written,)) = csv.reader(to_csv(table, [name]).splitlines())
+    assert written == cell
+
+
 def test_csv_holds_bytes_and_nothing_for_what_is_not_known():
     store = fake_store.busy(2)
     store.all_workers[1]["breakdown"] = fake_store.no_breakdown()
@@ -123,7 +145,7 @@ def test_csv_of_hostile_names_runs_nothing_in_a_spreadsheet():
     store = fake_store.busy(1)
     store.all_workers[0]["name"] = '=HYPERLINK("http://x","y")\n,z'
     rows = list(csv.reader(io.StringIO(to_csv(WORKERS, store.workers()))))
-    assert rows[1][0] == '\'=HYPERLINK("http://x","y")\n,z'
+    assert rows[1][0] == '\'=HYPERLINK("http://x","y") ,z'
 
 
 # --- what a browser is sent ----------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import posixpath
 import urllib.error
 import urllib.request
 
@@ -234,13 +235,90 @@ async def test_unknown_id_or_path_is_a_404_in_json(served, path):
     assert list(body) == ["error"]
 
 
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("workers?limit=1&limit=2", "limit must be given once"),
+        ("workers?limit=%ff", "limit must be UTF-8"),
+        (
+            "workers?limt=1",
+            "'limt' is no parameter of this path: it takes limit, offset",
+        ),
+        ("cluster?x=1", "'x' is no parameter of this path: it takes none"),
+        ("incidents/4?limit=1", "'limit' is no parameter of this path: it takes none"),
+    ],
+)
+async def test_parameters_that_are_repeated_or_unknown_are_a_400(served, query, wrong):
+    status, _, body = await served(fake_store.after_incident())(f"/memdash/api/{query}")
+    assert (status, body) == (400, {"error": wrong})
+
+
+async def test_no_list_is_longer_than_its_limit(served, monkeypatch):
+    monkeypatch.setattr(api, "MAX_ROWS", 2)
+    ask = served(fake_store.after_incident())
+    everything = await ask.get("incidents?limit=1000000")
+    assert len(everything) == 2
+    assert await ask.get("incidents") == everything
+
+
+async def test_a_key_of_a_megabyte_makes_no_large_answer(served):
+    store = fake_store.busy()
+    store.workers = lambda *args: [{"key": "k" * 2**20, "n": [1.5] * 9}]
+    (row,) = await served(store).get("workers")
+    assert row["key"] == "k" * 3999 + "…"
+    assert row["n"] == [1.5] * 9
+
+
+async def test_halves_of_surrogate_pairs_become_text_and_whole_ones_stay(served):
+    store = fake_store.busy()
+    store.workers = lambda *args: [{"key": "a\ud800b", "emoji": "🎈"}]
+    assert await served(store).get("workers") == [{"key": "a?b", "emoji": "🎈"}]
+
+
+PATHS = (
+    *("api/cluster", "api/workers", "api/nothing", "static/memdash.css", "report.html"),
+    *("tables/workers.csv", "tables/nothing.csv", "../memdash"),
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_answer_says_what_a_browser_may_do_with_it(served, path):
+    ask = served(fake_store.busy(), notice="There is no page.")
+    _, headers, _ = await ask(posixpath.normpath(f"/memdash/{path}"))
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    framed = "frame-ancestors" not in policy
+    assert framed == (path == "../memdash")
+    assert ("script-src" in policy) == (path == "report.html")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "FROBNICATE"])
+async def test_every_path_refuses_all_but_reading(served, path, method):
+    ask = served(fake_store.busy(), notice="There is no page.")
+    status, _, body = await ask(posixpath.normpath(f"/memdash/{path}"), method)
+    assert status == 405, body
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_head_has_the_headers_of_get_and_no_body(served, path):
+    ask = served(fake_store.busy(), notice="There is no page.")
+    where = posixpath.normpath(f"/memdash/{path}")
+    status, headers, body = await ask(where, "HEAD")
+    got, of_get, _ = await ask(where)
+    assert (status, body) == (got, "")
+    assert headers.get("Content-Type") == of_get.get("Content-Type")
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 async def test_other_methods_are_a_405(served, method):
     status, headers, body = await served(fake_store.busy())(
         "/memdash/api/cluster", method
     )
     assert status == 405
-    assert headers["Allow"] == "GET"
+    assert headers["Allow"] == "GET, HEAD"
     assert list(body) == ["error"]
 
 
