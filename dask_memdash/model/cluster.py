@@ -79,6 +79,17 @@ IN_STEP = 2**21
 #: Prefixes whose storage an incident keeps, the largest.
 MAX_STORED = 100
 
+#: Places of which it is said how MemDash is degraded there, sentences of one place, and
+#: characters of a sentence and of a place's name.
+MAX_PLACES = 500
+MAX_NOTICES = 20
+MAX_NOTICE = 500
+
+
+def first_notices(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what is kept of what was said: the first sentences, cut."""
+    return tuple([text[:MAX_NOTICE] for text in texts[:MAX_NOTICES]])
+
 
 class ClusterModel:
     """All that is known of a cluster's memory.
@@ -145,7 +156,7 @@ class ClusterModel:
         worker.last_seen = event.time
         worker.thresholds = event.thresholds
         worker.method = event.method
-        worker.notices = event.notices
+        worker.notices = first_notices(event.notices)
         if event.rows is not None:
             self.prefixes.replace_rows(worker.rows, event.rows)
             worker.rows = event.rows
@@ -174,7 +185,7 @@ class ClusterModel:
         worker = self._known(event.address, event.pid)
         if worker is None:
             return
-        worker.nanny_notices = event.notices
+        worker.nanny_notices = first_notices(event.notices)
         if worker.reading is None:
             return
         newest = event.reading if event.reading is not None else worker.reading
@@ -305,11 +316,12 @@ class ClusterModel:
             worker.held = event.held
 
     def _noticed(self, event: Noticed) -> None:
-        if event.texts:
-            since = self.notices.get(event.where, (event.time, ()))[0]
-            self.notices[event.where] = (since, event.texts)
-        else:
-            self.notices.pop(event.where, None)
+        where = event.where[:MAX_NOTICE]
+        if not event.texts:
+            self.notices.pop(where, None)
+        elif where in self.notices or len(self.notices) < MAX_PLACES:
+            since = self.notices.get(where, (event.time, ()))[0]
+            self.notices[where] = (since, first_notices(event.texts))
 
     def _ticked(self, event: Ticked) -> None:
         if event.cost is not None:

@@ -45,6 +45,8 @@ _MISSING: Any = object()
 #: no event can be built that makes the scheduler's loop late.
 MAX_ITEMS = 2_000
 MAX_TEXT = 4_000
+#: Characters of a name in a mapping: our own senders cut keys and prefixes to these.
+MAX_NAME = 1_000
 
 
 def to_dict(value: Any) -> Any:
@@ -204,7 +206,7 @@ def _dict_reader(kind: Any, where: str) -> Reader:
         if type(data) is not dict and not isinstance(data, Mapping):
             raise _wrong(where, data, "a mapping")
         _count(data, where)
-        return {_text(key, where): inner(item) for key, item in data.items()}
+        return {_name(key, where): inner(item) for key, item in data.items()}
 
     return read
 
@@ -273,6 +275,15 @@ def _text(data: object, where: str) -> str:
     return data
 
 
+def _name(data: object, where: str) -> str:
+    if type(data) is str and len(data) <= MAX_NAME:
+        return data
+    text = _text(data, where)
+    if len(text) > MAX_NAME:
+        raise EventError(f"{where} has a name of {len(text):,} characters")
+    return text
+
+
 def _count(data: Sized, where: str) -> None:
     if len(data) > MAX_ITEMS:
         raise EventError(f"{where} has {len(data):,} entries; {MAX_ITEMS:,} at most")
@@ -298,6 +309,8 @@ def _row(data: object, where: str) -> StorageRow:
 def _sketch(data: object, where: str) -> QuantileSketch:
     if type(data) is not dict and not isinstance(data, Mapping):
         raise _wrong(where, data, "a quantile sketch")
+    if isinstance(buckets := data.get("buckets"), Mapping):
+        _count(buckets, where)
     try:
         return QuantileSketch.from_dict(data)
     except (

@@ -8,8 +8,9 @@ Imports the standard library only.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator, Mapping
+from bisect import insort
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +30,10 @@ REPORT_OVERDUE = 5.0
 
 #: Earlier attempts of one task that a suspect names, the last ones.
 MAX_ATTEMPTS = 20
+
+#: Incidents that are remembered for one key, the last ones: more than are named, as
+#: evidence on an older one may come late.
+MAX_REMEMBERED = 2 * MAX_ATTEMPTS
 
 #: Assigned tasks that an incident names; the others are counted.
 NAMED_INNOCENT = 20
@@ -238,6 +243,9 @@ class IncidentLog:
         # Incidents that are new or have changed, and ids of those taken back.
         self._changes: dict[str, Incident] = {}
         self._withdrawn: list[str] = []
+        # Key → the last incidents at which it ran; incident → its keys there.
+        self._at: dict[str, list[int]] = {}
+        self._keys: dict[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._incidents)
@@ -268,7 +276,7 @@ class IncidentLog:
         self._incidents[incident.id] = self._changes[incident.id] = incident
         incident.changes = self._changes
         while len(self._incidents) > self._keep:
-            self._incidents.popitem(last=False)
+            self._forget_keys(self._incidents.popitem(last=False)[0])
         return incident
 
     def withdraw(self, incident_id: str) -> None:
@@ -288,6 +296,7 @@ class IncidentLog:
         return changed, withdrawn
 
     def _drop(self, incident_id: str) -> None:
+        self._forget_keys(incident_id)
         if self._incidents.pop(incident_id, None) is not None:
             self._withdrawn.append(incident_id)
 
@@ -309,14 +318,34 @@ class IncidentLog:
         ]
 
     def executing_at(self, key: str, before: str) -> tuple[str, ...]:
-        """Return the last deaths before one at which a key ran, oldest first."""
-        found: deque[str] = deque(maxlen=MAX_ATTEMPTS)
-        for incident in self._incidents.values():
-            if incident.id == before:
-                break
-            if incident.kind in DEATHS and any(s.key == key for s in incident.suspects):
-                found.append(incident.id)
-        return tuple(found)
+        """Return the last deaths before one at which a key ran, oldest first.
+
+        At a cost that grows neither with incidents nor with suspects.
+        """
+        earlier = (str(n) for n in self._at.get(key, ()) if n < int(before))
+        known = ((number, self._incidents.get(number)) for number in earlier)
+        deaths = [n for n, i in known if i is not None and i.kind in DEATHS]
+        return tuple(deaths[-MAX_ATTEMPTS:])
+
+    def note_keys(self, incident_id: str, keys: Iterable[str]) -> None:
+        """Remember which keys ran at an incident, for :meth:`executing_at`."""
+        self._forget_keys(incident_id)
+        if incident_id not in self._incidents:
+            return
+        self._keys[incident_id] = tuple(dict.fromkeys(keys))
+        for key in self._keys[incident_id]:
+            numbers = self._at.setdefault(key, [])
+            insort(numbers, int(incident_id))
+            if len(numbers) > MAX_REMEMBERED:
+                del numbers[0]
+
+    def _forget_keys(self, incident_id: str) -> None:
+        for key in self._keys.pop(incident_id, ()):
+            numbers = self._at.get(key, [])
+            if int(incident_id) in numbers:
+                numbers.remove(int(incident_id))
+            if not numbers:
+                self._at.pop(key, None)
 
 
 def kind_of_death(report: DeathReported) -> str:
@@ -401,6 +430,7 @@ def with_attempts(
     suspects: tuple[Suspect, ...], log: IncidentLog, incident_id: str
 ) -> tuple[Suspect, ...]:
     """Add to each suspect the earlier deaths at which it was executing."""
+    log.note_keys(incident_id, [suspect.key for suspect in suspects])
     return tuple(
         replace(s, attempts=log.executing_at(s.key, incident_id)) for s in suspects
     )

@@ -470,6 +470,21 @@ def test_notices_stand_since_they_were_first_given_until_they_are_taken_back(mod
     assert model.notices == {}
 
 
+def test_notices_are_bounded_in_number_and_length(model):
+    long = ("x" * 10**6,) * 50
+    feed(
+        model,
+        Noticed(T, "w" * 10**6, long),
+        *(Noticed(T, f"place {n}", long) for n in range(1_000)),
+    )
+    assert len(model.notices) == 500
+    _, texts = model.notices["w" * 500]
+    assert (len(texts), {len(text) for text in texts}) == (20, {500})
+    feed(model, added(), reported(notices=long), sampled(notices=long))
+    worker = model.processes.workers[A]
+    assert len(worker.notices) == len(worker.nanny_notices) == 20
+
+
 def test_time_and_version_go_forward_with_every_event(model):
     feed(model, Ticked(T + 5), Ticked(T + 1))
     assert (model.time, model.version) == (T + 5, 2)

@@ -41,7 +41,7 @@ def scheduler(*tasks):
     groups = {}
     for made in tasks:
         made.group = groups.setdefault(made.group.name, GroupStandIn(made.group.name))
-    return SimpleNamespace(tasks={made.key: made for made in tasks})
+    return SimpleNamespace(tasks={made.key: made for made in tasks}, workers={})
 
 
 class Task(SimpleNamespace):

@@ -91,6 +91,8 @@ class Installation:
         self._ticker: PeriodicCallback | None = None
         self._nannies: asyncio.Task[None] | None = None
         self._answer: Callable[..., Any] | None = None
+        # Table of handlers, name → the host's handler and ours in its place.
+        self._events: list[tuple[dict[str, Any], str, Any, Any]] = []
 
     async def install(self) -> None:
         """Install everything; what fails is shown as degraded, the rest goes on."""
@@ -104,6 +106,7 @@ class Installation:
             self._answer_client, "answering a client", NO_ANSWER.copy
         )
         self._wrap_removal()
+        self._wrap_events()
         self._plugin.removals.attach()
         self._plugin.notifications.attach()
         self._plugin.refusals.attach()
@@ -129,6 +132,7 @@ class Installation:
     async def remove(self) -> None:
         """Take everything away but the inert extension."""
         scheduler = self._scheduler
+        self.unwrap_events()
         await self.stop()
         for unregister, registered in (
             (scheduler.unregister_worker_plugin, scheduler.worker_plugins),
@@ -147,10 +151,13 @@ class Installation:
     # -- parts -----------------------------------------------------------------
 
     async def _answer_client(
-        self, path: str, arguments: dict[str, str]
+        self, comm: Any, path: str, arguments: dict[str, str]
     ) -> dict[str, Any]:
         """Answer what a client asks, with the words of the JSON API; or the report."""
-        if path == REPORT:
+        wrong = self._plugin.inbound.question(path, arguments, comm)
+        if wrong is not None:
+            status, body = 400, json.dumps({"error": wrong})
+        elif path == REPORT:
             from dask_memdash.web.export import report
 
             status, body = 200, json.dumps(await report(self._plugin.store))
@@ -212,3 +219,35 @@ class Installation:
             remove_plugin(name)
 
         scheduler.remove_plugin = remove  # type: ignore[method-assign]
+
+    def _wrap_events(self) -> None:
+        """Know of each logged event whether a worker, or somebody outside, logs it.
+
+        The host tells plugins what is logged, not by whom.
+        """
+        scheduler, inbound = self._scheduler, self._plugin.inbound
+        by_worker: Any = scheduler.stream_handlers.get("log-event")
+        by_others: Any = scheduler.handlers.get("log_event")
+
+        def log_worker_event(worker: str, topic: Any, msg: Any) -> Any:
+            with inbound.speaking(worker):
+                return by_worker(worker=worker, topic=topic, msg=msg)
+
+        def log_event(topic: Any, msg: Any) -> Any:
+            with inbound.speaking(""):
+                return by_others(topic=topic, msg=msg)
+
+        for table, name, theirs, ours in (
+            (scheduler.stream_handlers, "log-event", by_worker, log_worker_event),
+            (scheduler.handlers, "log_event", by_others, log_event),
+        ):
+            if theirs is not None:
+                table[name] = ours
+                self._events.append((table, name, theirs, ours))
+
+    def unwrap_events(self) -> None:
+        """Let the host log events by itself again; harmless when repeated."""
+        for table, name, theirs, ours in self._events:
+            if table.get(name) is ours:
+                table[name] = theirs
+        self._events = []

@@ -21,23 +21,24 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_memdash import config
 from dask_memdash.boundary import boundary, guard_entry_points
-from dask_memdash.errors import ConfigError, EventError
+from dask_memdash.errors import ConfigError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import SelfCost
-from dask_memdash.model.event_readers import shown
 from dask_memdash.model.events import (
     Event,
     Noticed,
     Ticked,
     WorkerClosing,
+    WorkerReported,
     WorkersRestarting,
     WorkerStatusChanged,
 )
 from dask_memdash.plugins import shims
-from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.plugins.scheduler import translate
 from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
+from dask_memdash.plugins.scheduler.inbound import Inbound
 from dask_memdash.plugins.scheduler.install import Installation, SchedulerExtension
+from dask_memdash.plugins.scheduler.notices import Notices
 from dask_memdash.plugins.scheduler.notifications import Notifications
 from dask_memdash.plugins.scheduler.progress_watch import ProgressWatch
 from dask_memdash.plugins.scheduler.refusals import Refusals
@@ -46,6 +47,7 @@ from dask_memdash.plugins.scheduler.storage_scan import StorageScan
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
 from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
 from dask_memdash.store.live import LiveStore
+from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, WorkerState
@@ -105,11 +107,9 @@ class MemDash(SchedulerPlugin):
         if overrides:
             config.load(self._overrides)
         self._installation: Installation | None = None
+        # Workers that are known → what the scheduler logged of their removal just now.
         self._removals: dict[str, Mapping[str, Any]] = {}
         self._heard_until: float | None = None
-        # What has been said of each place, beside what has failed there.
-        self._said: dict[str, list[str]] = {}
-        self._warned: set[str] = set()
         self.cost = CostMeter()
         self._weighed_at = 0.0
         self._weight = 0
@@ -160,8 +160,11 @@ class MemDash(SchedulerPlugin):
         self.refusals = Refusals(
             scheduler, self._model, self._handle, self.notifications.page
         )
+        self.inbound = Inbound(scheduler)
+        self._notices = Notices(scheduler, self._model, self._handle)
         for worker in scheduler.workers.values():
             self._model.handle(translate.worker_added(worker, time.time()))
+            self.inbound.joined(worker)
         self.removals = RemovalWatch(scheduler, self._handle, self._may_have_failed)
         self._heard_until = time.time()
         self._installation = Installation(scheduler, settings, self)
@@ -176,18 +179,13 @@ class MemDash(SchedulerPlugin):
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """Take note of a worker that has joined."""
-        self._handle(translate.worker_added(scheduler.workers[worker], time.time()))
+        self._joined(scheduler.workers[worker], time.time())
 
     def remove_worker(
         self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any
     ) -> None:
         """Take note of a worker that has left."""
-        removal = self._removals.pop(worker, None)
-        self._handle(
-            translate.worker_removed(
-                scheduler, worker, stimulus_id, removal, time.time()
-            )
-        )
+        self._left(worker, stimulus_id, time.time())
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
@@ -228,28 +226,42 @@ class MemDash(SchedulerPlugin):
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Listen to what the scheduler and its workers log."""
-        if not isinstance(msg, Mapping):
+        if not isinstance(msg, Mapping) or self._installation is None:
             return
         action = msg.get("action")
-        if topic == "all":
-            if action == "remove-worker":
-                self._removals[str(msg.get("worker"))] = msg
+        if topic == shims.TOPIC:
+            self._told(action, msg)
+        elif not self.inbound.may_log(topic):
+            return
+        elif topic == "all":
+            worker = msg.get("worker")
+            if action == "remove-worker" and worker in self._model.processes.workers:
+                self._removals[str(worker)] = msg
         elif action == "worker-ttl-timed-out" and topic == "scheduler":
             for event in translate.timed_out(self._scheduler, msg, time.time()):
                 self._handle(event)
         elif action == "closing-worker":
-            self._handle(WorkerClosing(time.time(), topic, str(msg.get("reason"))))
+            reason = str(msg.get("reason"))[:KEY_KEPT]
+            self._handle(WorkerClosing(time.time(), topic, reason))
         elif action == "worker-status-change":
-            self._handle(
-                WorkerStatusChanged(time.time(), topic, str(msg.get("status")))
-            )
-        elif topic == shims.TOPIC and action in (MEMORY_ERROR, SPILL_FAILED):
-            self._handle(translate.trouble(self._scheduler, msg, time.time()))
-        elif topic == shims.TOPIC and action == "lacks":
-            self._warn(str(msg.get("text"))[:500])
-        elif topic == shims.TOPIC and action == "missing":
-            where = f"{msg.get('kind')} {msg.get('where')}"[:200]
-            self.notice(where, str(msg.get("text"))[:500])
+            status = str(msg.get("status"))[:KEY_KEPT]
+            self._handle(WorkerStatusChanged(time.time(), topic, status))
+
+    def _told(self, action: Any, message: Mapping[str, Any]) -> None:
+        """Take in what a worker or nanny says under our topic."""
+        if action in (MEMORY_ERROR, SPILL_FAILED):
+            trouble = self.inbound.trouble(message)
+            if trouble is not None:
+                self._handle(trouble)
+        elif action in ("lacks", "missing"):
+            degraded = self.inbound.degraded(message)
+            if degraded is None:
+                return
+            where, text = degraded
+            if action == "missing":
+                self.notice(where, text)
+            else:
+                self._notices.warn(text)
 
     # -- called by the installation --------------------------------------------
 
@@ -264,35 +276,31 @@ class MemDash(SchedulerPlugin):
         self.refusals.detach()
         if installation is not None:
             self._close_watch()
+            installation.unwrap_events()
             task = asyncio.ensure_future(installation.remove())
             self._removing = task
 
-    # ----------------------------------------------------
+    # -- messages, by way of the border ----------------------------------------
 
     def heartbeat(self, worker: WorkerState, data: Any) -> None:
         """Take in what came with a worker's heartbeat."""
-        where = f"worker {worker.address}"
-        if not isinstance(data, Mapping) or data.get("protocol") != PROTOCOL:
-            raise EventError(f"{where} speaks another protocol: {shown(data)}")
-        if "reading" not in data:
-            texts = tuple(str(text) for text in data.get("notices", ()))
-            self._handle(Noticed(time.time(), where, texts))
+        event = self.inbound.heartbeat(worker, data)
+        if event is None:
             return
-        event = translate.worker_reported(worker, data, time.time())
         self._handle(event)
-        if where in self._model.notices:
+        where = f"worker {worker.address}"
+        if isinstance(event, WorkerReported) and where in self._model.notices:
             self._handle(Noticed(time.time(), where, ()))
 
-    def report(self, message: Any) -> dict[str, Any]:
-        """Take in a nanny's message; what it gets back acknowledges it."""
+    def report(self, comm: Any, message: Any) -> dict[str, Any]:
+        """Take in a nanny's message; what it gets back acknowledges it.
+
+        What is refused is acknowledged too: sending it again would not mend it.
+        """
         from distributed.scheduler import heartbeat_interval
 
-        try:
-            event = translate.nanny_reported(self._scheduler, message, time.time())
-        except EventError as error:
-            # Acknowledged all the same: sending it again would not mend it.
-            boundary.note("reading a nanny's report", error)
-        else:
+        event = self.inbound.report(message, comm)
+        if event is not None:
             self._handle(event)
         return {
             "ok": True,
@@ -307,19 +315,19 @@ class MemDash(SchedulerPlugin):
         now = time.time()
         if self._heard_until is not None:
             for heard, message in self._scheduler.get_events(shims.TOPIC):
-                if heard >= self._heard_until:
-                    self.log_event(shims.TOPIC, message)
+                if heard >= self._heard_until and isinstance(message, Mapping):
+                    with self.inbound.speaking(str(message.get("worker", ""))):
+                        self.log_event(shims.TOPIC, message)
             registered = self._scheduler.plugins.get(NAME) is self
             self._heard_until = None if registered else self._heard_until
         known, real = self._model.processes.workers, self._scheduler.workers
         if len(known) != len(real) or not all(map(real.__contains__, known)):
             for address in real.keys() - known.keys():
-                self._handle(translate.worker_added(real[address], now))
+                self._joined(real[address], now)
             for address in known.keys() - real.keys():
-                self._handle(
-                    translate.worker_removed(self._scheduler, address, "", None, now)
-                )
-        self._forget_places(now)
+                self._left(address, "", now)
+        self.inbound.look()
+        self._notices.update(now, self.inbound.texts())
         if self._watch is not None:
             self._watch.step(now)
         if self._look_at_progress is not None:
@@ -329,20 +337,13 @@ class MemDash(SchedulerPlugin):
         if self._ticks % (1 << cost.held_back) == 0:
             for event in self._walk.step(now):
                 self._handle(event)
-        self._show("scheduler", now)
         self._handle(Ticked(now, cost))
         self.notifications.tell(now)
 
     def notice(self, where: str, text: str) -> None:
         """Show on the page, and tell connected clients, how MemDash is degraded."""
-        if self._installation is None:
-            return
-        said = self._said.setdefault(where, [])
-        if text in said:
-            return
-        said.append(text)
-        self._show(where, time.time())
-        self._warn(text, where)
+        if self._installation is not None:
+            self._notices.say(where, text, time.time())
 
     # -- helpers ---------------------------------------------------------------
 
@@ -364,36 +365,16 @@ class MemDash(SchedulerPlugin):
             self._weight = weigh(self._model)
         return SelfCost(rate, self._weight, self._backoff.judge(rate))
 
-    def _show(self, where: str, now: float) -> None:
-        """Bring what the page says of a place up to date."""
-        faults = boundary.texts() if where == "scheduler" else ()
-        texts = (*self._said.get(where, ()), *faults)
-        if texts != self._model.notices.get(where, (0.0, ()))[1]:
-            self._handle(Noticed(now, where, texts))
+    def _joined(self, worker: WorkerState, now: float) -> None:
+        self._handle(translate.worker_added(worker, now))
+        self.inbound.joined(worker)
 
-    def _warn(self, text: str, where: str = "some workers") -> None:
-        """Tell connected clients, once however many workers say the same."""
-        if text not in self._warned:
-            self._warned.add(text)
-            message = f"MemDash on {where}: {text}"
-            logger.warning(message)
-            self._scheduler.log_event("warn", message)
-
-    def _forget_places(self, now: float) -> None:
-        """Take back what was said of workers and nannies that are gone."""
-        if self._said.keys() <= {"scheduler"}:
-            return
-        workers = self._scheduler.workers
-        addresses = {
-            "worker": workers,
-            "nanny": {worker.nanny for worker in workers.values()},
-            "scheduler": ("",),
-        }
-        for where in list(self._said):
-            kind, _, address = where.partition(" ")
-            if address not in addresses.get(kind, ()):
-                del self._said[where]
-                self._show(where, now)
+    def _left(self, address: str, stimulus: str, now: float) -> None:
+        removal = self._removals.pop(address, None)
+        self._handle(
+            translate.worker_removed(self._scheduler, address, stimulus, removal, now)
+        )
+        self.inbound.left(address)
 
     def _handle(self, event: Event) -> None:
         if self._installation is not None:

@@ -11,12 +11,14 @@ import ast
 import heapq
 import math
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, islice
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.errors import EventError
-from dask_memdash.flight.format import is_cut, key_digest
+from dask_memdash.flight.format import KEY_CAPACITY, is_cut, key_digest
 from dask_memdash.model.event_parts import TaskInfo, TaskInputs
 from dask_memdash.model.event_readers import from_dict
 from dask_memdash.model.events import (
@@ -53,6 +55,14 @@ TO_RUN = frozenset({"waiting", "queued", "processing", "no-worker"})
 #: time on its way to a busy scheduler: nothing is corrected for it.
 CLOCK_TOLERANCE = 2.0
 
+#: How long tasks are looked through for a key of which only a digest is known, in
+#: seconds, and how many long keys are compared with it.
+LOOK_SECONDS = 0.010
+MAX_LONG = 5_000
+
+#: Characters of a key that fits into a recorder's slot, whatever they are.
+MOST_BYTES = KEY_CAPACITY // 4
+
 #: Unix time in seconds beyond which a sender's clock is not taken for one.
 MAX_TIME = 1e11
 
@@ -61,8 +71,8 @@ def task_info(task: TaskState) -> TaskInfo:
     """Describe a task as the scheduler knows it."""
     return TaskInfo(
         key=key_text(task.key)[:KEY_KEPT],
-        prefix=str(task.prefix.name),
-        group=str(task.group.name),
+        prefix=str(task.prefix.name)[:KEY_KEPT],
+        group=str(task.group.name)[:KEY_KEPT],
         priority=priority_of(task),
         client=min((str(c.client_key) for c in task.who_wants or ()), default=""),
         dependencies=_needs(task),
@@ -300,7 +310,9 @@ def nanny_reported(
             died=event.died + offset,
             samples=tuple((at + offset, size) for at, size in event.samples),
         )
-    known, names = find_tasks(scheduler, [(e.key, e.digest) for e in event.executing])
+    known, names = find_tasks(
+        scheduler, [(e.key, e.digest) for e in event.executing], event.address
+    )
     executing = tuple(
         replace(task, key=names.get(task.digest, task.key)) for task in event.executing
     )
@@ -342,7 +354,7 @@ def _clock_offset(sent: object, time: float) -> float:
 
 
 def find_tasks(
-    scheduler: Scheduler, texts: Iterable[tuple[str, str]]
+    scheduler: Scheduler, texts: Iterable[tuple[str, str]], address: str = ""
 ) -> tuple[tuple[TaskInfo, ...], dict[str, str]]:
     """Find the tasks that a flight recorder names by their text.
 
@@ -350,6 +362,8 @@ def find_tasks(
     ----------
     texts
         ``(text of the key, digest)``; the digest is empty where the text is whole.
+    address
+        The worker that ran them, whose tasks are looked through first.
 
     Returns
     -------
@@ -365,21 +379,44 @@ def find_tasks(
         if digest:
             cut.add(digest)
             continue
-        task = scheduler.tasks.get(text) or scheduler.tasks.get(_tuple_key(text))
+        task = scheduler.tasks.get(text)
+        if task is None and (key := _tuple_key(text)) is not None:
+            task = scheduler.tasks.get(key)
         if task is not None:
             known.append(task_info(task))
-    if cut:
-        for key, task in scheduler.tasks.items():
-            text = key_text(key) if not isinstance(key, int) else ""
-            if is_cut(text) and (digest := key_digest(text).hex()) in cut:
-                info = task_info(task)
-                known.append(info)
-                names[digest] = info.key
+    for task in islice(_with_long_keys(scheduler, address), len(cut) and MAX_LONG):
+        digest = key_digest(key_text(task.key)).hex()
+        if digest in cut:
+            cut.discard(digest)
+            info = task_info(task)
+            known.append(info)
+            names[digest] = info.key
+        if not cut:
+            break
     return tuple(known), names
 
 
+def _with_long_keys(scheduler: Scheduler, address: str) -> Iterator[TaskState]:
+    """Yield tasks whose keys do not fit into a recorder's slot, for a limited time.
+
+    Those assigned to a worker come first, then all, from the newest on: nothing else
+    leads from a digest to its key.
+    """
+    worker = scheduler.workers.get(address)
+    deadline = perf_counter() + LOOK_SECONDS
+    newest = map(scheduler.tasks.__getitem__, reversed(scheduler.tasks))
+    for number, task in enumerate(chain(worker.processing if worker else (), newest)):
+        if number % 64 == 0 and perf_counter() > deadline:
+            return
+        key = task.key
+        if type(key) is str and len(key) <= MOST_BYTES:
+            continue
+        if not isinstance(key, int | float) and is_cut(key_text(key)):
+            yield task
+
+
 def _tuple_key(text: str) -> Any:
-    if not text.startswith("("):
+    if not text.startswith("(") or len(text) > KEY_KEPT:
         return None
     try:
         key = ast.literal_eval(text)
