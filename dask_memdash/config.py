@@ -38,6 +38,8 @@ class Settings:
     stuck_after: float
     #: Seconds between two updates of an open page.
     page_refresh: float
+    #: Pages that may be open at once.
+    page_limit: int
     #: Points of history for the cluster and for each worker.
     history_points: int
     #: Incidents kept.
@@ -192,6 +194,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "recorder.slots": _integer("recorder.slots", 1, 4096, optional=True),
     "stuck-after": _seconds("stuck-after", 2, 3600),
     "page.refresh": _seconds("page.refresh", 0.1, 3600),
+    "page.limit": _integer("page.limit", 1, 10_000),
     "history.points": _integer("history.points", 20, 100_000),
     "incidents.keep": _integer("incidents.keep", 1, 1_000_000),
 }

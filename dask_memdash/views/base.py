@@ -32,6 +32,11 @@ Guard = Callable[[Callable[..., Any], str], Callable[..., Any]]
 LONG = 0.05
 REST = 20.0
 
+#: Pings, of two a second, without an answer: from how many on updates wait, and from
+#: how many on nobody is thought to be there.
+BEHIND = 6
+LOST = 120
+
 
 @cache
 def environment() -> jinja2.Environment:
@@ -91,18 +96,36 @@ def tooltip(
 
 
 def while_watched(doc: Document, update: Callable[[], object]) -> Callable[[], None]:
-    """Have an update of a document happen only while a browser is connected.
+    """Have an update of a document happen only while a browser reads.
 
     Bokeh keeps a session for half a minute after its browser has left, and goes on
-    with its periodic callbacks.
+    with its periodic callbacks.  What is sent to a browser that does not read is kept
+    for it, first by the kernel, then by the server.  The server pings every browser
+    twice a second, and one that reads answers each ping: updates wait while some are
+    unanswered, and a web socket that has answered none for a minute is closed.
     """
 
     def updating() -> None:
         session = getattr(doc.session_context, "session", None)
-        if session is None or session.connection_count:
+        if session is None:
+            update()
+            return
+        behind = 0
+        for connection in list(getattr(session, "_subscribed_connections", ())):
+            pings = unanswered(connection)
+            behind = max(behind, pings)
+            if pings > LOST:
+                connection._socket.ws_connection.abort()
+        if session.connection_count and behind <= BEHIND:
             update()
 
     return updating
+
+
+def unanswered(connection: Any) -> int:
+    """Return how many pings a browser has not answered since its last answer."""
+    last: int = getattr(connection._socket, "latest_pong", -1)
+    return int(getattr(connection, "_ping_count", 0)) - 1 - last
 
 
 class Text:

@@ -29,7 +29,7 @@ def extend(router: web.Application, paths: Sequence[str]) -> list[Callable[[], N
     """
     listed = {_title(path): f"/{path}" for path in paths}
     undo = []
-    for rule in _rules(router):
+    for rule in rules(router):
         target = rule.target
         if isinstance(target, type) and target.__name__ == HANDLER:
             rule.target = _extended(target, listed)
@@ -42,10 +42,10 @@ def _title(path: str) -> str:
     return path.replace("-", " ").title()
 
 
-def _rules(router: web.Application) -> Iterator[Rule]:
-    """Return every rule that leads to a handler."""
+def rules(router: web.Application) -> Iterator[Rule]:
+    """Return every rule that leads to a handler, once."""
     waiting: list[RuleRouter] = [router.default_router, router.wildcard_router]
-    seen: set[int] = set()
+    seen = {id(known) for known in waiting}
     while waiting:
         for rule in waiting.pop().rules:
             if isinstance(rule.target, RuleRouter):

@@ -30,6 +30,7 @@ from dask_memdash.config import Settings
 from dask_memdash.store.base import Store
 from dask_memdash.views.assets import asset_url, static_dir
 from dask_memdash.web import api, export, listing
+from dask_memdash.web.open_pages import OpenPages
 from dask_memdash.web.readonly import NOTICE, ReadOnly, Redirect, StaticFiles
 
 #: Where the page is, beneath the dashboard's prefix; also its name in the navigation.
@@ -254,14 +255,17 @@ def _serve_page(
     }
     for path, chart in CHARTS.items():
         shown[f"/{path}"] = IndividualPage(chart, shared, refresh, asset_url, boundary)
+    pages = OpenPages(settings.page_limit)
     application = BokehApplication(
-        {path: _opener(page) for path, page in shown.items()},
+        {path: _opener(page, pages.ended) for path, page in shown.items()},
         scheduler,
         prefix=prefix,
         template_variables={},
     )
     application.resources = functools.partial(_resources, prefix)
     application.initialize(IOLoop.current())
+    pages.take_over(application)
+    mounted._undo.append(pages.close)
     # Right behind the dashboard: other applications (Jupyter's) leave no path over.
     behind = _index(scheduler.http_application.applications, dashboard) + 1
     scheduler.http_application.applications.insert(behind, application)
@@ -280,11 +284,16 @@ def _serve_page(
     mounted._undo += listing.extend(scheduler.http_application, list(CHARTS))
 
 
-def _opener(page: Any) -> Callable[[Any, dict[str, Any], Any], None]:
+def _opener(
+    page: Any, ended: Callable[[], object]
+) -> Callable[[Any, dict[str, Any], Any], None]:
     """Make what the host calls with every new session of a page."""
 
     def show(scheduler: Any, extra: dict[str, Any], doc: Any) -> None:
+        from dask_memdash.views.session_end import ends_quietly
+
         page.open(doc)
+        ends_quietly(doc, ended)
 
     return show
 

@@ -25,6 +25,7 @@ KEYS = {
     "recorder.slots": None,
     "stuck-after": 10.0,
     "page.refresh": 1.0,
+    "page.limit": 30,
     "history.points": 600,
     "incidents.keep": 1000,
 }

@@ -29,7 +29,7 @@ from dask_memdash.views import (
     time_chart,
     worker_bars,
 )
-from dask_memdash.views.base import Context
+from dask_memdash.views.base import Context, while_watched
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
 from dask_memdash.views.incidents_tab import IncidentsView
@@ -535,6 +535,28 @@ def test_session_that_its_browser_has_left_is_not_kept_up(boundary):
         session.connection_count = connections
         periodic.callback()
         assert incidents_shown() == shown
+
+
+def test_updates_wait_for_a_browser_that_reads_and_a_lost_one_is_let_go():
+    closed, updates = [], []
+    socket = SimpleNamespace(
+        latest_pong=-1,
+        ws_connection=SimpleNamespace(abort=lambda: closed.append(True)),
+    )
+    connection = SimpleNamespace(_socket=socket, _ping_count=0)
+    session = SimpleNamespace(connection_count=1, _subscribed_connections={connection})
+    doc = Document()
+    context = SimpleNamespace(session=session)
+    doc._session_context = lambda: context
+    update = while_watched(doc, lambda: updates.append(connection._ping_count))
+    for pings, pong in ((0, -1), (6, -1), (7, -1), (9, 3), (120, -1)):
+        connection._ping_count, socket.latest_pong = pings, pong
+        update()
+    assert updates == [0, 6, 9]
+    assert closed == []
+    connection._ping_count = 121
+    update()
+    assert closed == [True]
 
 
 def test_pages_open_after_another_page_has_failed(boundary, mislead):

@@ -1,8 +1,11 @@
 """MemDash on the HTTP server of a scheduler without workers."""
 
 import asyncio
+import dataclasses
 import gc
+import itertools
 import re
+import time
 import urllib.error
 import urllib.request
 import weakref
@@ -12,11 +15,13 @@ import fake_store
 import pytest
 from distributed import Scheduler
 from distributed.dashboard.scheduler import template_variables
+from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import websocket_connect
 
 from dask_memdash.boundary import Boundary
 from dask_memdash.config import defaults
 from dask_memdash.web import mount as web_mount
+from dask_memdash.web import open_pages
 from dask_memdash.web.mount import mount, prepare
 
 pytestmark = pytest.mark.hooks
@@ -204,3 +209,133 @@ async def test_page_that_fails_is_a_fault_at_the_border_and_says_so(
     assert status == 200
     assert "The page could not be opened" in page
     assert "opening the page" in boundary.texts()[0]
+
+
+def limited(scheduler, most):
+    settings = dataclasses.replace(defaults(), page_limit=most)
+    return mount(scheduler, fake_store.busy(), settings, Boundary())
+
+
+def bokeh_application(scheduler):
+    (application,) = [
+        known
+        for known in scheduler.http_application.applications
+        if "/memdash" in getattr(known, "app_paths", ())
+    ]
+    return application
+
+
+async def request(scheduler, path, method):
+    url = f"http://127.0.0.1:{scheduler.http_server.port}{path}"
+    asked = {"method": method, "allow_nonstandard_methods": True, "raise_error": False}
+    return await AsyncHTTPClient().fetch(url, request_timeout=60, **asked)
+
+
+async def test_a_page_beyond_the_limit_is_a_light_one_that_says_where_to_look(started):
+    scheduler = await started()
+    mounted = limited(scheduler, 1)
+    assert (await fetch(scheduler, "/memdash"))[0] == 200
+    status, page = await fetch(scheduler, "/memdash")
+    assert status == 503
+    assert "at most 1 live MemDash pages" in page
+    assert "memdash.page.limit" in page
+    for link in ("memdash/report.html", "memdash/api/cluster", "memdash/api/failures"):
+        assert f'href="{link}"' in page
+        assert (await fetch(scheduler, f"/{link}"))[0] == 200
+    assert len(bokeh_application(scheduler).get_sessions("/memdash")) == 1
+    await mounted.unmount()
+
+
+async def test_a_web_socket_opens_no_page_beyond_the_limit(started):
+    from bokeh.util.token import generate_jwt_token
+
+    scheduler = await started()
+    mounted = limited(scheduler, 1)
+    await fetch(scheduler, "/memdash")
+    url = f"ws://127.0.0.1:{scheduler.http_server.port}/memdash/ws"
+    forged = generate_jwt_token("somebody-else", expiration=300)
+    connection = await websocket_connect(url, subprotocols=["bokeh", forged])
+    assert await connection.read_message() is None
+    assert connection.close_code == 1013
+    connection.close()
+    assert len(bokeh_application(scheduler).get_sessions("/memdash")) == 1
+    await mounted.unmount()
+
+
+async def test_the_page_is_read_alone_and_no_other_site_is_given_a_session(started):
+    from dask_memdash.views.individual import CHARTS
+
+    scheduler = await started()
+    mounted = mounted_on(scheduler)
+    for path in ("/memdash", "/memdash/ws", f"/{next(iter(CHARTS))}"):
+        for method in ("POST", "PUT", "DELETE"):
+            assert (await request(scheduler, path, method)).code in (404, 405), path
+    head = await request(scheduler, "/memdash", "HEAD")
+    assert (head.code, head.body) == (200, b"")
+    policy = head.headers["Content-Security-Policy"]
+    assert "connect-src 'self'" in policy
+    assert "frame-ancestors" not in policy  # JupyterLab shows the page in a frame
+    assert head.headers["X-Content-Type-Options"] == "nosniff"
+    for method in ("GET", "OPTIONS"):
+        answer = await request(scheduler, "/memdash/autoload.js", method)
+        assert answer.code in (404, 405)
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    assert (await fetch(scheduler, "/memdash/metadata"))[0] == 404
+    assert not bokeh_application(scheduler).get_sessions("/memdash")
+    await mounted.unmount()
+
+
+async def test_a_document_ends_without_a_collection_and_garbage_is_collected_once(
+    started, monkeypatch
+):
+    monkeypatch.setattr(open_pages, "QUIET", 0.3)
+    scheduler = await started()
+    mounted = mounted_on(scheduler)
+    for _ in range(3):
+        await fetch(scheduler, "/memdash")
+    context = bokeh_application(scheduler).applications["/memdash"]
+    documents = [weakref.ref(session.document) for session in context.sessions]
+    assert len(documents) == 3
+    collections = []
+    collect = gc.collect
+    monkeypatch.setattr(
+        gc, "collect", lambda *args: collections.append(1) or collect(*args)
+    )
+    for session in list(context.sessions):
+        await context._discard_session(session, lambda session: True)
+    assert not context.sessions
+    assert collections == []
+    async with asyncio.timeout(10):
+        while not collections:
+            await asyncio.sleep(0.05)
+    assert collections == [1]
+    assert [known() for known in documents] == [None] * 3
+    await mounted.unmount()
+
+
+async def test_pages_are_made_one_after_another_and_the_loop_rests_between():
+    pages = open_pages.OpenPages(5)
+    pages._application = SimpleNamespace(applications={})
+    made = []
+
+    async def make():
+        async with pages.turn(lambda: True) as free:
+            start = time.monotonic()
+            if free:
+                time.sleep(0.05)  # as making a page does, which holds the loop
+            made.append((free, start, time.monotonic()))
+
+    await asyncio.gather(*(make() for _ in range(7)))
+    refused = [free for free, _, _ in made if not free]
+    assert len(refused) == 2
+    spans = sorted((start, end) for free, start, end in made if free)
+    for (_, end), (start, _) in itertools.pairwise(spans):
+        assert start - end >= 0.045
+
+
+async def test_a_page_that_nobody_waits_for_is_not_made():
+    pages = open_pages.OpenPages(5)
+    pages._application = SimpleNamespace(applications={})
+    async with pages.turn(lambda: False) as free:
+        assert not free
+    assert pages.count() == 0
