@@ -544,7 +544,7 @@ def test_updates_wait_for_a_browser_that_reads_and_a_lost_one_is_let_go():
         ws_connection=SimpleNamespace(abort=lambda: closed.append(True)),
     )
     connection = SimpleNamespace(_socket=socket, _ping_count=0)
-    session = SimpleNamespace(connection_count=1, _subscribed_connections={connection})
+    session = SimpleNamespace(connection_count=1, _subscribed_connections=[connection])
     doc = Document()
     context = SimpleNamespace(session=session)
     doc._session_context = lambda: context
