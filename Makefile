@@ -20,7 +20,7 @@ PIP_INSTALL = -m pip install $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest demos corpora lint format bench browser clean
+.PHONY: help demo test test-oldest demos corpora attack lint format bench browser clean
 
 help: ## show this list
 	@echo "make <target>, one of:"
@@ -40,7 +40,7 @@ test: $(VENV)/.dev browser ## set up, then run all tests (or those that ARGS nam
 ifeq ($(strip $(ARGS)),)
 	@status=0; \
 	$(MAKE) --no-print-directory test-oldest || status=1; \
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not demos and not corpora" || status=1; \
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not demos and not corpora and not attack" || status=1; \
 	if [ $$status = 0 ]; then exit 0; fi; \
 	echo "tests failed: above, here or on distributed $(OLDEST)" >&2; exit 1
 else
@@ -49,7 +49,7 @@ endif
 
 test-oldest: $(VENV_OLDEST)/.dev ## the tests marked "hooks", on the oldest supported distributed
 	$(VENV_OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) -p no:cacheprovider \
-	  -m "hooks and not demos and not corpora"
+	  -m "hooks and not demos and not corpora and not attack"
 
 demos: $(VENV)/.dev ## run the tests of every demo: five minutes
 	$(BIN)/python -m pytest -m demos tests/cluster $(ARGS)
@@ -58,6 +58,9 @@ corpora: $(VENV)/.dev browser ## run every way to die, and the page for a while
 	$(BIN)/python -m pytest -m "corpora or not demos" tests/cluster/test_zoo.py \
 	  tests/cluster/test_advice.py \
 	  tests/browser/test_endurance.py $(ARGS)
+
+attack: $(VENV)/.dev ## do the worst to real clusters, and print what held
+	$(BIN)/python -m pytest -m attack tests/attack $(ARGS)
 
 lint: $(VENV)/.dev ## ruff (lint and format) and mypy --strict on the package
 	$(BIN)/ruff check .
