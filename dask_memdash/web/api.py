@@ -26,6 +26,7 @@ from dask_memdash.errors import (
 )
 from dask_memdash.store.base import Store
 from dask_memdash.text import plain, short
+from dask_memdash.web import schema as shapes
 from dask_memdash.web.readonly import METHODS, ReadOnly
 
 #: Most points of a history that one request may ask for.
@@ -109,6 +110,12 @@ class Query:
 
 
 Answer = Callable[..., Any]
+
+
+def schema(store: Store, query: Query) -> Any:
+    """Answer ``schema.json``: what every answer looks like."""
+    query.accept()
+    return shapes.schema()
 
 
 def cluster(store: Store, query: Query) -> Any:
@@ -334,6 +341,7 @@ class StoreHandler(JSONHandler):
 
 #: Path beneath ``api/`` and what answers it; anything else is a 404.
 routes: list[tuple[str, Answer]] = [
+    (r"schema\.json", schema),
     (r"cluster", cluster),
     (r"workers", workers),
     (r"prefixes", prefixes),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import schema_check
 from distributed import Client, LocalCluster
 
 from dask_memdash import MemDash
@@ -36,7 +37,9 @@ class Api:
 
     def __call__(self, path: str) -> Any:
         with urllib.request.urlopen(self.base + path, timeout=10) as answer:
-            return json.load(answer)
+            found = json.load(answer)
+        schema_check.check(path, found)
+        return found
 
     def status(self, path: str) -> int:
         try:

@@ -1,0 +1,120 @@
+"""Shapes of incidents and failures, as the store gives them.
+
+Sizes are in bytes, instants in seconds since the Unix epoch; ``None`` is not known.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from dask_memdash.store.worker_shapes import Breakdown
+
+
+class WorkerName(TypedDict):
+    """The worker that an incident is about."""
+
+    address: str
+    name: str
+    host: str
+    pid: int
+
+
+class HowItEnded(TypedDict):
+    """How a process ended: by a status or by a signal, and through whom."""
+
+    code: int | None
+    signal: int | None
+    by: str
+    """'nanny', 'kernel' or 'unknown'."""
+
+
+class Responsible(TypedDict):
+    """Whose memory it was; the key where one task is to blame."""
+
+    prefix: str | None
+    key: str | None
+
+
+class FailureDiagnosis(TypedDict):
+    """What filled the memory, and why nothing relieved it."""
+
+    cause: str
+    relief: str | None
+    confidence: float
+    text: str
+    advice: list[str]
+
+
+class IncidentDiagnosis(FailureDiagnosis):
+    """The diagnosis of one incident."""
+
+    responsible: Responsible
+    instant: float | None
+    """Of which instant it speaks."""
+
+
+class Incident(TypedDict):
+    """One incident."""
+
+    id: str
+    time: float
+    until: float | None
+    kind: str
+    worker: WorkerName
+    exit: HowItEnded | None
+    limit: int | None
+    breakdown: Breakdown
+    diagnosis: IncidentDiagnosis
+    evidence: str
+    failure: str | None
+    settled: bool
+
+
+class LostKeys(TypedDict):
+    """What it cost."""
+
+    keys_lost: int | None
+    bytes_lost: int | None
+    seconds_recomputed: float | None
+
+
+class IncidentFinding(TypedDict):
+    """One finding that a diagnosis rests on."""
+
+    cause: str
+    weight: float
+    text: str
+    responsible: Responsible
+
+
+class IncidentDetails(Incident):
+    """One incident whole; what only some kinds have is not listed."""
+
+    suspects: list[dict[str, Any]]
+    storage: list[dict[str, Any]]
+    findings: list[IncidentFinding]
+    cost: LostKeys
+    timeline: dict[str, Any]
+
+
+class Failure(TypedDict):
+    """All incidents of one computation."""
+
+    id: str
+    opened: float
+    closed: float | None
+    kind: str
+    count: int
+    deaths: int
+    kinds: dict[str, int]
+    workers: int
+    worker_names: list[str]
+    graph: str | None
+    text: str
+    responsible: Responsible
+    diagnosis: FailureDiagnosis
+    cost: LostKeys
+    killed_workers: list[str]
+    tasks_given_up: int
+    incidents: list[str]
+    settled: bool
