@@ -37,7 +37,6 @@ from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
 from dask_memdash.views.prefix_bars import PrefixesView
-from dask_memdash.views.session_end import at_end
 from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.summary import NoticesView, SummaryView
 from dask_memdash.views.table import ServedTable
@@ -187,7 +186,7 @@ def hand_out(root: pn.viewable.Viewable, doc: Document) -> Model:
     """
     model = root.get_root(doc)
     root._documents[doc] = model
-    at_end(doc, root._server_destroy)
+    doc.on_session_destroyed(root._server_destroy)
     return model
 
 

@@ -11,25 +11,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from bokeh.document import Document
-
-#: What is to be done at a document's end, given its session's context.
-_at_end: WeakKeyDictionary[Document, list[Callable[[Any], object]]] = (
-    WeakKeyDictionary()
-)
-
-
-def at_end(doc: Document, task: Callable[[Any], object]) -> None:
-    """Have something done when a document's session has ended.
-
-    Parameters
-    ----------
-    task
-        Takes the session's context, as Bokeh's ``on_session_destroyed`` gives it.
-    """
-    _at_end.setdefault(doc, []).append(task)
 
 
 def ends_quietly(doc: Document, ended: Callable[[], object]) -> None:
@@ -46,8 +29,10 @@ def ends_quietly(doc: Document, ended: Callable[[], object]) -> None:
 def _end(doc: Document, ended: Callable[[], object], session: Any) -> None:
     """Do what Bokeh's ``Document.destroy`` does, but for the collection."""
     context = doc.session_context
-    for task in _at_end.pop(doc, ()):
-        task(context)
+    callbacks = list(doc.callbacks.session_destroyed_callbacks)
+    doc.callbacks.session_destroyed_callbacks.clear()  # or Bokeh collects after them
+    for callback in callbacks:
+        callback(context)
     doc.remove_on_change(session)
     doc._roots = []
     doc.template_variables.clear()
