@@ -138,10 +138,22 @@ window.memdash = (() => {
     return known(value) ? `${fixed(value, value < 0.995 ? 2 : value < 9.95 ? 1 : 0)} ×` : UNKNOWN;
   }
 
-  /** Return the label of a row from a column of a chart's source. */
+  /** Pages on which bars in rows have little room beside them. */
+  const NARROW = "(max-width: 600px)";
+
+  /** Characters of a name beside a bar there. */
+  const SHORT = 13;
+
+  /** Return the label of a row from a column of a chart's source, shorter on a narrow page. */
   function label(source, column, row) {
-    return source.data[column]?.[row] ?? "";
+    const text = source.data[column]?.[row] ?? "";
+    if (!globalThis.matchMedia?.(NARROW).matches) {
+      return text;
+    }
+    const close = text.trim().replace(/ {2,}/g, "  ");
+    const letters = [...close];
+    return column === "label" && letters.length > SHORT ? `${letters.slice(0, SHORT - 1).join("").replace(/[….]+$/, "")}…` : close;
   }
 
-  return {bytes, parts, part, tick, clock, duration, share, factor, label};
+  return {NARROW, bytes, parts, part, tick, clock, duration, share, factor, label};
 })();

@@ -54,6 +54,23 @@
     tell();
   }
 
+  /** Go where the address points: what is chosen stands at the top of its tab. */
+  function go_to_address() {
+    follow_address();
+    if (state.chosen !== "") {
+      window.scrollTo(0, 0);
+      document.querySelector(`[data-tab="${state.tab}"]`).focus({preventScroll: true});
+    }
+  }
+
+  /** Close what is chosen, unless the key belongs to a dialog or a field. */
+  function close_chosen(event) {
+    const typing = event.composedPath()[0] instanceof HTMLInputElement;
+    if (event.key === "Escape" && !typing && !document.querySelector("dialog[open]") && state.chosen !== "") {
+      window.location.hash = state.tab;
+    }
+  }
+
   function show_tab() {
     for (const panel of document.querySelectorAll("[data-tab]")) {
       panel.hidden = panel.dataset.tab !== state.tab;
@@ -189,6 +206,7 @@
   }
 
   function write_facts(source) {
+    fit_charts();  // those of a tab are made when it is shown first
     source.data.name.forEach((name, i) => {
       const text = source.data.text[i];
       for (const place of document.querySelectorAll(`[data-fact="${name}"]`)) {
@@ -227,6 +245,33 @@
         help.showModal();
       }
     });
+  }
+
+  /** What charts have on a wide page, by their id: room at both sides, ticks beneath. */
+  const wide = new Map();
+
+  /** Ticks beneath a chart on a narrow page; beneath bars, which names stand beside. */
+  const FEW = 3;
+  const FEWEST = 2;
+
+  /** Give charts the room that the page has: on a narrow one fewer ticks, and no more
+   * beside bars than their labels take. */
+  function fit_charts() {
+    const narrow = window.matchMedia(window.memdash.NARROW).matches;
+    for (const {dataset: {chart}} of document.querySelectorAll("[data-chart]")) {
+      const figure = model(`memdash-chart-${chart}`);
+      const ticker = figure?.below[0]?.ticker;
+      if (ticker?.desired_num_ticks === undefined) {
+        continue;
+      }
+      if (!wide.has(figure.id)) {
+        wide.set(figure.id, [figure.min_border_left, figure.min_border_right, ticker.desired_num_ticks]);
+      }
+      const [left, right, ticks] = wide.get(figure.id);
+      const beside = Boolean(left || right);
+      figure.setv({min_border_left: narrow ? 0 : left, min_border_right: narrow ? 0 : right});
+      ticker.desired_num_ticks = narrow ? Math.min(ticks, beside ? FEWEST : FEW) : ticks;
+    }
   }
 
   // --- charts as pictures -------------------------------------------------------------
@@ -301,7 +346,9 @@
     watch(model("memdash-facts"), write_facts);
     follow_address();
     keep_connected();
-    window.addEventListener("hashchange", follow_address);
+    window.matchMedia(window.memdash.NARROW).addEventListener("change", fit_charts);
+    window.addEventListener("hashchange", go_to_address);
+    document.addEventListener("keydown", close_chosen);
     document.documentElement.dataset.memdash = "ready";
   }
 

@@ -74,6 +74,9 @@ window.memdash_tables = (() => {
       scroll.append(this.table);
       this.empty = make("p", {class: "md-empty-text"}, this.host.dataset.empty);
       this.parts = [bar, scroll];
+      for (const part of [...this.parts, this.empty]) {
+        part.hidden = true;  // until it is known whether there is anything
+      }
       this.host.replaceChildren(bar, scroll, this.empty);
       this.link_csv();
     }

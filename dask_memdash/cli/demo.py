@@ -27,9 +27,10 @@ def demo() -> None:
     Every demo starts a small cluster on this machine, registers MemDash, prints the
     address of its page, and closes the cluster at the end or on Ctrl-C.
 
-    Start with "rechunk", which ends with an explanation in words. "array",
-    "dataframe" and "bag" are all-to-all experiments with the sizes of 2017 (dask issue
-    2456). The others are complaints of practitioners, each with what helps.
+    Start with "rechunk": it runs until workers die, then says why and what to change.
+    "array", "dataframe" and "bag" repeat the shuffles of dask issue 2456, in which
+    workers ran out of memory in 2017. Each of the other demos shows one problem that
+    Dask users report often, and then what solves it.
     """
 
 

@@ -98,16 +98,17 @@ DEMOS = (
         name="array",
         made_by="shuffle",
         of=("array",),
-        title="Rechunk arrays of the sizes of 2017, and two larger ones.",
+        title="Rechunk arrays of the sizes of dask issue 2456, and two larger ones.",
+        short_help="Rechunk arrays of the sizes of dask issue 2456.",
         text="""
         Turns (n, n) random arrays from tall chunks (n, √n) into wide ones (√n, n). The
-        first five sizes (128 MiB to 2 GiB) are those of dask-oom, where four workers of
-        584 MB ran out of memory from √n = 120 on. For each size it prints data, chunk,
-        runtime, outcome, deaths, the cause according to MemDash, and the most that each
-        part of the breakdown reached.
+        first five sizes (128 MiB to 2 GiB) are those of the issue, where four workers
+        of 584 MB ran out of memory from √n = 120 on. For each size it prints the size
+        of data and chunks, the time it took, how it ended, how many workers died, the
+        cause that MemDash found, and the most that each part of the memory reached.
 
-        Where a worker has no room for several chunks of 128 MiB, compare with
-        --block-size-limit 16MiB: Dask joins small chunks on the way unless told not to.
+        On the way, Dask joins small chunks into chunks of up to 128 MiB. If a worker
+        has no room for several of them, compare with --block-size-limit 16MiB.
         """,
         shown="every size was run, and every death has a known cause",
         not_shown="a size took too long or could not be run, or a cause is not known",
@@ -139,10 +140,10 @@ DEMOS = (
         name="dataframe",
         made_by="shuffle",
         of=("dataframe",),
-        title="Set the index of dataframes of the sizes of 2017.",
+        title="Set the index of dataframes of the sizes of dask issue 2456.",
         text="""
         Each partition has 157,500 rows of ten random integers (12 MiB); the index moves
-        every row to another partition. In dask-oom four workers of 584 MB ran out of
+        every row to another partition. In the issue, four workers of 584 MB ran out of
         memory from 128 partitions (1.5 GiB) on. Needs pandas and pyarrow: pip install
         "dask[dataframe]".
         """,
@@ -174,14 +175,14 @@ DEMOS = (
         name="bag",
         made_by="shuffle",
         of=("bag",),
-        title="Group bags of random integers, in the smaller sizes of 2017.",
+        title="Group bags of integers, in the smaller sizes of dask issue 2456.",
+        short_help="Group bags of the smaller sizes of dask issue 2456.",
         text="""
         Each partition has 314,572 integers of 40 bytes (12 MiB), which are grouped by
-        their remainder. Python does all the work, one integer after another: a
-        partition takes some nine seconds of a processor, so that the four sizes that
-        run by default take some minutes on two of them, and all eight
-        (2,4,8,32,64,128,256,512) hours. In dask-oom the first that ran out of memory
-        had 512 partitions.
+        their remainder. Python handles every integer by itself, which takes some nine
+        seconds a partition. On two processors the four sizes that run by default take
+        some minutes, and all eight (2,4,8,32,64,128,256,512) take hours. In the issue,
+        the first that ran out of memory had 512 partitions.
         """,
         shown="every size was run, and every death has a known cause",
         not_shown="a size took too long or could not be run, or a cause is not known",
@@ -210,16 +211,16 @@ DEMOS = (
         made_by="complaint",
         of=("collector",),
         title="See garbage in reference cycles, and a worker that does not answer.",
-        short_help="See garbage in cycles, and a worker that is silent.",
+        short_help="See garbage that stays, and a worker that is silent.",
         text="""
-        Tasks leave 24 MB each in a reference cycle, which Python's collector alone can
-        free; then the same with gc.collect() in the task, and without a cycle. Last, a
-        task holds the interpreter's lock for four seconds: the worker says nothing to
-        Dask, while MemDash's nanny goes on reading its memory from outside. One worker
-        of 300 MB.
+        Each task leaves 24 MB in a reference cycle, which only Python's garbage
+        collector can free. Then the same with gc.collect() in the task, and without a
+        cycle. Last, a task holds the interpreter's lock for four seconds: the worker
+        cannot answer Dask, but MemDash still reads its memory from the nanny. One
+        worker of 300 MB.
         """,
         shown="the garbage and the silence were seen, and the remedies helped",
-        not_shown="not so",
+        not_shown="something of this was not seen",
         examples=(
             "--hold",
             "--dashboard-address :8787",
@@ -233,12 +234,12 @@ DEMOS = (
         of=("leak",),
         title="See tasks leave memory behind, in a cache that nobody empties.",
         text="""
-        First with Dask's own thresholds, under which leaky workers pause for good; then
-        without pausing, so that nannies restart them; last with a bounded cache. Two
-        workers of 300 MB.
+        First with Dask's default thresholds: leaking workers pause and never resume.
+        Then without pausing: their nannies restart them. Last with a cache of limited
+        size, which solves it. Two workers of 300 MB.
         """,
         shown="MemDash named the leak and who leaks, and the bounded cache helped",
-        not_shown="not so",
+        not_shown="something of this was not seen",
         examples=(
             "--hold",
             "--dashboard-address :8787",
@@ -252,12 +253,12 @@ DEMOS = (
         of=("pinned",),
         title="See persisted outputs leave no room for the next step.",
         text="""
-        First with spilling off, as notes from practice advise; then with Dask's own
-        thresholds, under which persisted outputs go to disk; last with the futures
-        released before the next step. One worker of 300 MB.
+        First with spilling off, as some guides advise. Then with Dask's default
+        thresholds, which move persisted outputs to disk. Last with the futures released
+        before the next step. One worker of 300 MB.
         """,
         shown="MemDash named what was pinned, and both remedies helped",
-        not_shown="not so",
+        not_shown="something of this was not seen",
         examples=(
             "--hold",
             "--dashboard-address :8787",
@@ -271,12 +272,12 @@ DEMOS = (
         of=("shared",),
         title="See workers of one host fail to lend each other memory.",
         text="""
-        One task needs 320 MB. Four workers of 250 MB die of it one after another; one
-        worker of 1,000 MB with four threads has room for it, and needs its interpreter
-        and modules in memory once rather than four times.
+        One task needs 320 MB. Four workers of 250 MB die of it one after another. One
+        worker of 1,000 MB with four threads has room for it. It also loads Python and
+        its modules once rather than four times.
         """,
         shown="MemDash named the task, and one worker with threads ran it",
-        not_shown="not so",
+        not_shown="something of this was not seen",
         examples=(
             "--hold",
             "--dashboard-address :8787",
@@ -292,12 +293,12 @@ DEMOS = (
         short_help="See partitions of very different sizes.",
         text="""
         Filters 214 files for one user's lines, repartitions what is left to four, and
-        shows the sizes that MemDash has seen; then the same, repartitioned by size.
+        shows the sizes that MemDash measured. Then the same, repartitioned by size.
         Needs pandas and pyarrow: pip install "dask[dataframe]". Two workers of 300 MB.
         """,
         shown="the sizes were far apart, and near each other when repartitioned by "
         "size",
-        not_shown="not so",
+        not_shown="something of this was not seen",
         examples=(
             "--hold",
             "--dashboard-address :8787",

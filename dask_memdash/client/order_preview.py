@@ -37,7 +37,7 @@ class PrefixSizes:
     tasks: int
     #: All together; None where nothing is known of any.
     bytes: int | None
-    #: 'told', 'array', 'sampled', 'measured', 'shared out' or 'unknown'.
+    #: 'given' by the caller, 'array', 'sampled', 'measured', 'shared out' or 'unknown'.
     source: str
 
 
@@ -289,15 +289,15 @@ def _known(
                 found[key] = size
                 sources.setdefault(key_split(key), source)
 
-    take(size_estimates.told(sizes, keys), "told")
+    take(size_estimates.given(sizes, keys), "given")
     take(size_estimates.of_arrays(collections, keys), "array")
     if sample:
         take(
-            size_estimates.told(size_estimates.sampled(graph, ranks, found), keys),
+            size_estimates.given(size_estimates.sampled(graph, ranks, found), keys),
             "sampled",
         )
     if client is not None:
-        take(size_estimates.told(_measured(client), keys), "measured")
+        take(size_estimates.given(_measured(client), keys), "measured")
     return [found.get(key) for key in keys], sources
 
 

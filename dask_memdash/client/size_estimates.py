@@ -29,8 +29,8 @@ MAX_SAMPLED = 100
 SAMPLE_TIME = 30.0
 
 
-def told(sizes: Sizes | None, keys: Iterable[Any]) -> dict[Any, int]:
-    """Return the sizes that the caller says, by key.
+def given(sizes: Sizes | None, keys: Iterable[Any]) -> dict[Any, int]:
+    """Return the sizes that the caller gives, by key.
 
     Raises
     ------

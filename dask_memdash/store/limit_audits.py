@@ -18,6 +18,7 @@ from dask_memdash.store.limit_shapes import (
     LimitLive,
     LimitScratch,
 )
+from dask_memdash.store.natural_order import natural
 
 #: Kinds of cap that are shown as sources.
 SOURCES = ("host", "cgroup", "batch", "rlimit")
@@ -56,7 +57,7 @@ def audits(model: ClusterModel) -> list[LimitAudit]:
         for worker, context in contexts(model.processes, model.incidents, model.time)
     ]
     order = (*SEVERITIES, "unknown", "ok")
-    return sorted(made, key=lambda a: (order.index(a["severity"]), _natural(a["name"])))
+    return sorted(made, key=lambda a: (order.index(a["severity"]), natural(a["name"])))
 
 
 def _audit(worker: WorkerState, context: LimitContext) -> LimitAudit:
@@ -163,10 +164,3 @@ def _link(
         "effect": effect,
         "binding": binding,
     }
-
-
-def _natural(name: str) -> tuple[int, int, str]:
-    """Order names as people count: 2 before 10."""
-    if name.isdecimal() and len(name) < 19:
-        return 0, int(name), name
-    return 1, 0, name

@@ -34,6 +34,7 @@ from dask_memdash.store.graph_orders import Orders
 from dask_memdash.store.incidents import IncidentReader
 from dask_memdash.store.limit_audits import Audits
 from dask_memdash.store.limit_shapes import LimitAudit
+from dask_memdash.store.natural_order import natural
 from dask_memdash.store.order_shapes import Graph, OrderPoint
 from dask_memdash.store.prefix_shapes import (
     Peaks,
@@ -233,7 +234,7 @@ class LiveStore:
 
     def _workers(self) -> list[Worker]:
         workers = self._model.processes.workers.values()
-        ordered = sorted(workers, key=lambda w: _natural(w.info.name))
+        ordered = sorted(workers, key=lambda w: natural(w.info.name))
         kept, self._kept = self._kept, {}
         return [self._worker_kept(worker, kept) for worker in ordered]
 
@@ -359,10 +360,6 @@ class LiveStore:
 
 def _page(items: list[T], limit: int | None, offset: int) -> list[T]:
     return items[offset : None if limit is None else offset + limit]
-
-
-def _natural(name: str) -> tuple[int, int, str]:
-    return (0, int(name), name) if name.isdigit() else (1, 0, name)
 
 
 def _breakdown(breakdown: ModelBreakdown | None) -> Breakdown:

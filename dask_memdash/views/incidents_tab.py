@@ -44,7 +44,6 @@ class IncidentsView(View):
         super().__init__(store, context)
         self.failures = ServedTable(FAILURES, context)
         self.table = ServedTable(INCIDENTS, context)
-        self.empty = Text("incidents_empty.html", context.stylesheet, ["md-empty"])
         self.failure = Text("failure_story.html", context.stylesheet)
         self.story = Text("incident_story.html", context.stylesheet)
         self.more = Text("incident_more.html", context.stylesheet)
@@ -60,7 +59,6 @@ class IncidentsView(View):
         )
         self.figure = self._chart()
         self.root = pn.Column(
-            self.empty.pane,
             self.failure.pane,
             self.story.pane,
             pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", margin=0),
@@ -77,7 +75,7 @@ class IncidentsView(View):
         plot.yaxis.ticker = theme.bytes_ticker()
         plot.yaxis.formatter = theme.bytes_formatter()
         plot.ygrid.ticker = plot.yaxis[0].ticker
-        theme.name_axis(plot.xaxis[0], "seconds before the death")
+        theme.name_axis(plot.xaxis[0], "seconds before the incident")
         plot.add_glyph(
             self.source,
             VArea(
@@ -118,7 +116,6 @@ class IncidentsView(View):
         self._draw_failures(failure_id)
         query = self.shown.table(INCIDENTS.name)
         self.table.draw(self.store, query, address("incident", chosen), self.once)
-        self.empty.write(total=self.store.cluster()["n_incidents"])
         incident = self._opened(chosen)
         self.story.write(incident=incident, asked=chosen, most=MOST)
         self.more.write(incident=incident, most=MOST)

@@ -168,14 +168,18 @@ class OpenPage:
     def _write_facts(self) -> None:
         cluster = self.store.cluster()
         facts = {
-            "incidents": f"{cluster['n_incidents']:,}"
-            if cluster["n_incidents"]
-            else "",
+            "failures": _number(cluster["n_failures"]),
+            "incidents": _number(cluster["n_incidents"]),
             "clock": format_clock(cluster["time"]) if cluster["time"] else "",
             "zoomed": "zoomed" if self.context.axis.zoomed else "",
             "map": "map" if cluster["n_processes"] > MOST else "",
         }
         sync(self.facts, {"name": list(facts), "text": list(facts.values())})
+
+
+def _number(value: int) -> str:
+    """Write a count; one of nothing is not written at all."""
+    return f"{value:,}" if value else ""
 
 
 def hand_out(root: pn.viewable.Viewable, doc: Document) -> Model:

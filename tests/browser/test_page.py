@@ -113,8 +113,8 @@ def test_death_of_a_worker_is_read_off_the_page(look, cluster, width, scheme):
     on_every_tab(
         page,
         {
-            "overview": re.compile(r"^9\d\.\d\d MiB$"),  # executing
-            "workers": re.compile(r"^9\d\.\d\d MiB$"),
+            "overview": re.compile(r"^9\d(\.\d)? MiB$"),  # executing
+            "workers": re.compile(r"^9\d(\.\d)? MiB$"),
             "tasks": "fill-memory",
             "order": "No graph yet",  # one submitted task is none
             "limits": "From the machine to the worker",
@@ -126,14 +126,21 @@ def test_death_of_a_worker_is_read_off_the_page(look, cluster, width, scheme):
         culprit.result(timeout=60)
 
     page.get_by_role("link", name="terminated by its nanny").first.wait_for()
-    given_up = page.get_by_role("link", name="task given up (KilledWorker)")
-    given_up.focus()
+    failure = page.get_by_role("region", name="Table of failures")
+    failure.get_by_role("link", name="task given up (KilledWorker)").focus()
     page.keyboard.press("Enter")
     story = page.get_by_role("article")
+    story.get_by_text("Failure 1:").wait_for()
+    story.get_by_text("What to change").wait_for()
+    assert page.url.endswith("#failure-1")
+    incidents = page.get_by_role("region", name="Table of incidents")
+    incidents.get_by_role("link", name="task given up (KilledWorker)").focus()
+    page.keyboard.press("Enter")
+    story.get_by_role("heading", name=re.compile(r"^Incident \d")).wait_for()
     story.get_by_text("fill-memory-1").first.wait_for()
     assert "#incident-" in page.url
     story.get_by_role("link", name=re.compile(r"incident \d")).first.click()
-    page.get_by_text("Tasks that were running").wait_for()
+    story.get_by_role("heading", name="Tasks that were running").wait_for()
     suspect = story.locator("tbody tr")
     told = suspect.filter(has_text="fill-memory-1").first.inner_text()
     assert "MiB" in told
@@ -142,7 +149,7 @@ def test_death_of_a_worker_is_read_off_the_page(look, cluster, width, scheme):
     on_every_tab(
         page,
         {
-            "overview": re.compile(r"^\d incidents$"),
+            "overview": re.compile(r"^1 failure, \d incidents$"),
             "workers": "left",
             "tasks": "fill-memory",
             "order": "No graph yet",  # one submitted task is none
@@ -214,7 +221,8 @@ def test_hovering_explains_each_part_in_words(look, show):
     said = tooltip(page, "history", 0.5, 0.5)
     for part in ("managed", "in transfer", "executing", "retained", "baseline"):
         assert part in said
-    assert "MiB" in said
+    assert "process\n1.93 GiB" in said
+    assert "managed\n0.77 GiB" in said
 
 
 def test_hostile_names_appear_as_text_in_tooltips_and_tables(look, show):
@@ -319,7 +327,7 @@ def test_reverse_proxy_under_a_path_needs_no_setting(look, show, prefix):
         assert "a worker keeps in memory" in tooltip(page, "workers", 0.25, 0.15)
         page.get_by_role("link", name="5 incidents").click()
         page.get_by_role("link", name="terminated by its nanny").first.click()
-        page.get_by_text("Tasks that were running").wait_for()
+        page.get_by_role("heading", name="Tasks that were running").wait_for()
         page.context.close()
 
 

@@ -54,6 +54,76 @@ def test_every_tab_and_thing_has_an_address(look, show, address, tab, said):
     assert current.inner_text().casefold().startswith(tab)
 
 
+@pytest.mark.parametrize(
+    ("tab", "address", "said"),
+    [
+        ("workers", "worker-tcp%3A%2F%2F10.0.0.2%3A4000", "1002 on 10.0.0.2"),
+        ("tasks", "prefix-sum", "Sizes of its outputs"),
+        ("incidents", "failure-1", "Failure 1:"),
+        ("incidents", "incident-2", "Incident 2:"),
+    ],
+)
+def test_what_is_chosen_far_down_is_seen_at_once_and_escape_closes_it(
+    look, show, tab, address, said
+):
+    store = fake_store.after_incident()
+    store.all_failures = fake_store.failing(10).all_failures
+    page = look(f"{show(store)}#{tab}", width=380)
+    panel = shown(page, tab)
+    panel.locator("[data-table] tbody tr").first.wait_for()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.evaluate("address => { location.hash = address; }", address)
+    story = panel.get_by_text(re.compile(f"^{re.escape(said)}")).first
+    story.wait_for()
+    top = story.bounding_box()["y"]
+    assert 0 <= top < 1000, "without scrolling"
+    assert top < panel.locator("[data-table]").first.bounding_box()["y"]
+    assert page.url.endswith(f"#{address}"), "which can be shared"
+    page.keyboard.press("Escape")
+    story.wait_for(state="hidden")
+    assert page.url.endswith(f"#{tab}")
+
+
+def test_escape_in_the_help_closes_the_help_alone(look, show):
+    page = look(f"{show(fake_store.after_incident())}#incident-2")
+    panel = shown(page, "incidents")
+    panel.get_by_text("Incident 2:").first.wait_for()
+    page.keyboard.press("?")
+    page.get_by_role("heading", name="What the terms mean").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("heading", name="What the terms mean").wait_for(state="hidden")
+    assert page.url.endswith("#incident-2")
+
+
+def test_tab_counts_failures_rather_than_their_incidents(look, show):
+    store = fake_store.failing(3)
+    assert len(store.all_incidents) != 3
+    page = look(show(store))
+    count = sections(page).locator("[data-fact=failures]")
+    count.get_by_text("3", exact=True).wait_for()
+    page.get_by_text("3 failures").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_bars_on_a_narrow_page_leave_room_and_their_ticks_stand_apart(
+    look, show, scheme
+):
+    page = look(show(fake_store.busy()), width=380, scheme=scheme)
+    page.wait_for_function(
+        """() => ["workers", "prefixes"].every((name) => {
+          const [document] = Bokeh.documents;
+          const figure = document.get_model_by_name(`memdash-chart-${name}`);
+          const view = figure && Bokeh.index.find_one_by_id(figure.id);
+          return view && view.frame.bbox.width > 100
+            && figure.below[0].ticker.desired_num_ticks === 2;
+        })"""
+    )
+    for tab in ("workers", "tasks", "incidents", "order", "limits"):
+        page.evaluate("tab => { location.hash = tab; }", tab)
+        shown(page, tab)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 380, tab
+
+
 def test_going_back_leads_through_the_tabs(look, show):
     page = look(show(fake_store.after_incident()))
     sections(page).get_by_text("Tasks").click()

@@ -43,12 +43,12 @@ def test_sizes_that_are_told_give_the_minimum(chains):
     assert order.curve["ideal"] == [n * KB for n in (10, 12, 12, 14, 5)]
 
 
-def test_sizes_can_be_told_key_by_key(chains):
+def test_sizes_can_be_given_key_by_key(chains):
     order = dask_memdash.order(
         chains, sizes=lambda key: 7 if key == "load-2" else None, threads=1
     )
     assert {row.prefix: row.source for row in order.sizes} == {
-        "load": "told, shared out",
+        "load": "given, shared out",
         "cut": "shared out",
         "join": "shared out",
     }
@@ -115,7 +115,7 @@ def test_it_prints_as_a_text_with_tables(chains):
     order = dask_memdash.order(chains, sizes={"load": 9 * KB, "cut": KB}, threads=1)
     text = str(order)
     assert "Sizes of 1 prefix are guesses (0 B of the minimum)." in text
-    assert re.search(r"^  load +2 +17.6 kiB +told +8.79 kiB$", text, re.MULTILINE)
+    assert re.search(r"^  load +2 +17.6 kiB +given +8.79 kiB$", text, re.MULTILINE)
     assert re.search(r"^  join +1 +1.95 kiB +shared out +0 B$", text, re.MULTILINE)
 
 

@@ -40,6 +40,7 @@ from dask_memdash.model.events import (
 )
 from dask_memdash.store import cluster_shapes, prefix_shapes, worker_shapes
 from dask_memdash.store.live import LiveStore
+from dask_memdash.store.natural_order import natural
 
 T = 1_760_000_000.0
 
@@ -648,3 +649,9 @@ def test_history_is_given_since_an_instant_and_thinned_out(store_of):
     thin = store.history(points=4)
     assert len(thin["time"]) == 4
     assert (thin["time"][-1], thin["process"][-1]) == (T + 14, 14 * MiB)
+
+
+def test_workers_stand_in_the_order_in_which_people_count():
+    names = ["worker-10", "worker-2", "10", "2", "², 1", "9" * 30, "a"]
+    expected = ["2", "10", "9" * 30, "a", "worker-2", "worker-10", "², 1"]
+    assert sorted(names, key=natural) == expected

@@ -373,7 +373,6 @@ def test_empty_states_say_what_to_do(boundary):
     assert "dask worker" in text
     assert "cluster.scale" in text
     assert "No tasks yet" in text
-    assert "No incidents." in text
     assert not page.views["history"].figure.visible
 
 
