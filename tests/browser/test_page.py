@@ -10,11 +10,13 @@ import time
 from urllib.parse import urlsplit
 
 import dask
+import fake_parts
 import fake_store
 import pytest
 from distributed import Event, KilledWorker
-from fake_store import HOSTILE, MiB
+from fake_parts import HOSTILE
 from reverse_proxy import reverse_proxy
+from stories import MiB
 
 pytestmark = pytest.mark.browser
 
@@ -177,7 +179,7 @@ def on_every_tab(page, said):
 @pytest.mark.parametrize("width", [800, 1400, 2500])
 def test_page_fits_its_window_and_is_readable(look, show, width, scheme):
     store = fake_store.after_incident()
-    store.all_graphs = [fake_store.graph(1)]
+    store.all_graphs = [fake_parts.graph(1)]
     store.all_limits = fake_store.wrong_limits().all_limits
     url = show(store)
     page = look(url, width, scheme)
@@ -227,7 +229,7 @@ def test_hovering_explains_each_part_in_words(look, show):
 
 def test_hostile_names_appear_as_text_in_tooltips_and_tables(look, show):
     store = fake_store.hostile()
-    store.all_graphs = [fake_store.graph(1, id=HOSTILE, name=HOSTILE, covered=HOSTILE)]
+    store.all_graphs = [fake_parts.graph(1, id=HOSTILE, name=HOSTILE, covered=HOSTILE)]
     page = look(show(store))
     page.get_by_text("in 4 workers").wait_for()
     assert HOSTILE in tooltip(page, "workers", 0.25, 0.15)
@@ -257,7 +259,7 @@ def test_open_page_follows_the_store_without_growing(look, show):
     elements = count_elements(page)
     for step in range(1, 31):
         for worker in store.all_workers:
-            worker["breakdown"] = fake_store.breakdown(step * MiB, 0, 0, 0, 10 * MiB)
+            worker["breakdown"] = fake_parts.breakdown(step * MiB, 0, 0, 0, 10 * MiB)
         store.points.append(store.points[step])
         store.change()
         shown = re.compile(rf"^{4 * step}(\.0+)? MiB$")  # as its sum is written

@@ -2,9 +2,10 @@
 
 import re
 
+import fake_parts
 import fake_store
 import pytest
-from fake_store import NOW, MiB
+from stories import NOW, MiB
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +25,7 @@ def shown(page, tab):
 def many_workers(number):
     store = fake_store.busy(number)
     for index, worker in enumerate(store.all_workers):
-        worker["breakdown"] = fake_store.breakdown(index * MiB, 0, 0, 0, 10 * MiB)
+        worker["breakdown"] = fake_parts.breakdown(index * MiB, 0, 0, 0, 10 * MiB)
     return store
 
 
@@ -47,7 +48,7 @@ def many_workers(number):
 )
 def test_every_tab_and_thing_has_an_address(look, show, address, tab, said):
     store = fake_store.after_incident()
-    store.all_graphs = [fake_store.graph(7)]
+    store.all_graphs = [fake_parts.graph(7)]
     page = look(show(store) + address)
     shown(page, tab).get_by_text(said).first.wait_for()
     current = sections(page).locator("[aria-current=page]")
@@ -140,7 +141,7 @@ def test_count_of_incidents_stands_on_its_tab(look, show):
     store = fake_store.after_incident()
     page = look(show(store))
     sections(page).get_by_text("Incidents 5").wait_for()
-    store.all_incidents.insert(0, fake_store.incident(6))
+    store.all_incidents.insert(0, fake_parts.incident(6))
     store.change()
     sections(page).get_by_text("Incidents 6").wait_for()
 
@@ -184,7 +185,7 @@ def test_keyboard_focus_stays_while_figures_move(look, show):
     link = page.get_by_role("link", name="worker-3")
     link.focus()
     for size in (300, 400, 500):
-        store.all_workers[2]["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)
+        store.all_workers[2]["breakdown"] = fake_parts.breakdown(size * MiB, 0, 0, 0, 0)
         store.change()
         page.locator("td", has_text=f"{size} MiB").first.wait_for()
         assert page.evaluate("document.activeElement.textContent") == "worker-3"
@@ -195,7 +196,7 @@ def test_keyboard_focus_stays_while_figures_move(look, show):
 
 def test_worker_that_has_left_stays_readable(look, show):
     store = fake_store.busy()
-    gone = fake_store.worker(9, status="left", last_seen=NOW)
+    gone = fake_parts.worker(9, status="left", last_seen=NOW)
     store.all_departed = [gone]
     page = look(show(store) + "#workers")
     page.get_by_role("searchbox", name="Search workers").fill("left")
@@ -210,7 +211,7 @@ def test_worker_that_has_left_stays_readable(look, show):
 
 def grow(store, size):
     for worker in store.all_workers:
-        worker["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)
+        worker["breakdown"] = fake_parts.breakdown(size * MiB, 0, 0, 0, 0)
     store.change()
 
 
@@ -296,7 +297,7 @@ def test_only_new_points_are_sent(look, show):
            window.points = () => source.data.time.length; }"""
     )
     for number in range(3):
-        store.points.append(fake_store.breakdown(number * MiB, 0, 0, 0, 0))
+        store.points.append(fake_parts.breakdown(number * MiB, 0, 0, 0, 0))
         store.points.pop(0)  # so that the newest instant moves on
         fake_store_now(store)
         store.change()
@@ -350,7 +351,7 @@ def test_page_goes_on_after_a_lost_connection(look, show):
     assert page.locator("#lost").is_hidden()
     assert page.get_by_role("searchbox", name="Search workers").input_value()
     for size in (300, 400):
-        store.all_workers[2]["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)
+        store.all_workers[2]["breakdown"] = fake_parts.breakdown(size * MiB, 0, 0, 0, 0)
         store.change()
         page.locator("[data-table=workers] td", has_text=f"{size} MiB").first.wait_for()
     assert page.locator("[data-table=workers] tbody tr").count() == 1
@@ -397,7 +398,7 @@ def test_small_cluster_has_no_map(look, show):
 
 def test_click_on_the_order_says_what_was_held_there(look, show):
     store = fake_store.busy()
-    store.all_graphs = [fake_store.graph(1)]
+    store.all_graphs = [fake_parts.graph(1)]
     page = look(show(store) + "#order")
     page.get_by_text(
         "The cluster stored 3.03 GiB where the order needs 0.68 GiB"
@@ -433,7 +434,7 @@ def test_help_opens_by_button_and_key_and_explains_every_part(look, show):
 
 def test_everything_that_can_be_used_has_a_name_and_can_be_reached(look, show):
     store = fake_store.after_incident()
-    store.all_graphs = [fake_store.graph(1)]
+    store.all_graphs = [fake_parts.graph(1)]
     page = look(show(store))
     for tab in ("overview", "workers", "tasks", "incidents", "order", "limits"):
         page.evaluate("tab => { location.hash = tab; }", tab)
@@ -466,7 +467,7 @@ def test_everything_that_can_be_used_has_a_name_and_can_be_reached(look, show):
 def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     store = fake_store.after_incident()
-    store.all_graphs = [fake_store.graph(1)]
+    store.all_graphs = [fake_parts.graph(1)]
     store.all_limits = fake_store.wrong_limits().all_limits
     store.all_workers = many_workers(60).all_workers  # so that there is a map
     page = look(show(store), scheme=scheme)

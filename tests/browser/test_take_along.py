@@ -5,10 +5,11 @@ import json
 import urllib.request
 
 import dask
+import fake_parts
 import fake_store
 import pytest
 from distributed import Client, LocalCluster
-from fake_store import HOSTILE
+from fake_parts import HOSTILE
 
 pytestmark = pytest.mark.browser
 
@@ -48,7 +49,7 @@ def test_chart_is_saved_as_a_picture(look, show):
 
 def test_report_opens_without_a_network(look, show, browser, tmp_path):
     store = fake_store.hostile()
-    store.all_graphs = [fake_store.graph(1, name=HOSTILE)]
+    store.all_graphs = [fake_parts.graph(1, name=HOSTILE)]
     store.all_limits = fake_store.wrong_limits().all_limits
     page = look(show(store))
     with page.expect_download() as download:

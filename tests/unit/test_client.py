@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 from distributed import KilledWorker
-from fake_store import after_incident, given_up, incident
+from fake_parts import given_up, incident
+from fake_store import after_incident
 
 import dask_memdash
 from dask_memdash.client import connection as module

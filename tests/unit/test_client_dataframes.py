@@ -1,9 +1,10 @@
 """The API's answers as DataFrames: flat columns in bytes, missing where not known."""
 
+import fake_parts
 import fake_store
 import pandas as pd
 import pytest
-from fake_store import NOW, MiB
+from stories import NOW, MiB
 
 from dask_memdash.client.dataframes import FRAMES, frame
 
@@ -83,4 +84,4 @@ def test_graphs_and_audits_are_rows(name):
 
 def test_hostile_names_are_kept_as_they_are():
     made = frame("workers", fake_store.hostile().workers())
-    assert made["name"].iloc[0] == fake_store.HOSTILE
+    assert made["name"].iloc[0] == fake_parts.HOSTILE

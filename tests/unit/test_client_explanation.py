@@ -3,7 +3,8 @@
 from html.parser import HTMLParser
 
 import pytest
-from fake_store import HOSTILE, NOW, MiB, breakdown, given_up, incident
+from fake_parts import HOSTILE, breakdown, given_up, incident
+from stories import NOW, MiB
 
 from dask_memdash.client.explanation import Explanation
 

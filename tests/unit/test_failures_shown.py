@@ -5,6 +5,7 @@ import json
 import threading
 from contextlib import contextmanager
 
+import fake_parts
 import fake_store
 import pytest
 from click.testing import CliRunner
@@ -91,7 +92,7 @@ def test_failures_are_rows_by_id_newest_first():
 
 
 def test_a_failure_prints_what_happened_why_and_what_to_change():
-    explained = FailureExplanation(fake_store.failure(3, ["7", "8"]), "http://page")
+    explained = FailureExplanation(fake_parts.failure(3, ["7", "8"]), "http://page")
     assert (explained.id, explained.cause) == ("3", "task-too-large")
     assert str(explained).splitlines() == [
         "Failure 3: task given up (KilledWorker), 2025-10-09 08:52:30 UTC",
@@ -114,7 +115,7 @@ def test_a_failure_prints_what_happened_why_and_what_to_change():
 
 
 def test_a_failure_in_a_notebook_escapes_names():
-    failure = fake_store.failure(1, ["1"], text="<img src=x>")
+    failure = fake_parts.failure(1, ["1"], text="<img src=x>")
     assert "<img" not in FailureExplanation(failure)._repr_html_()
 
 

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import CliRunner
-from fake_store import prefix
+from fake_parts import prefix
 
 from dask_memdash.analysis.limits.worker_plan import (
     Peak,

@@ -4,6 +4,7 @@ import json
 import time
 import typing
 
+import fake_parts
 import fake_store
 import pytest
 from builders import MiB, added, removed, reported
@@ -316,4 +317,4 @@ def test_the_store_that_is_made_up_for_views_has_the_same_shape(made):
     invented = made().all_graphs[0]
     assert names(invented) == names(real)
     point = LiveStore(model).order_point("g", 2)
-    assert names(fake_store.point(2)) == names(point)
+    assert names(fake_parts.point(2)) == names(point)

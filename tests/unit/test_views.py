@@ -8,12 +8,15 @@ from inspect import isfunction
 from itertools import pairwise
 from types import SimpleNamespace
 
+import fake_parts
 import fake_store
 import panel as pn
 import pytest
+import stories
 from bokeh.document import Document
 from bokeh.models import HoverTool, ImportedStyleSheet
-from fake_store import HOSTILE, MiB
+from fake_parts import HOSTILE
+from stories import MiB
 
 from dask_memdash import terms
 from dask_memdash.boundary import Boundary
@@ -140,7 +143,7 @@ def test_beyond_the_most_rows_the_fullest_are_shown_and_the_rest_is_summed():
 
 
 def test_thresholds_are_lines_with_words():
-    data = worker_bars.lines(rows_of([fake_store.worker(1)]))
+    data = worker_bars.lines(rows_of([fake_parts.worker(1)]))
     assert data["at"] == [644245094, 751619276, 858993459, 1020054732]
     assert data["what"][2] == "pause: 819 MiB (80 % of the limit)"
     assert (
@@ -150,13 +153,13 @@ def test_thresholds_are_lines_with_words():
 
 
 def test_threshold_that_is_off_is_not_drawn():
-    worker = fake_store.worker(1)
+    worker = fake_parts.worker(1)
     worker["thresholds"].update(target=None, spill=None, terminate=None)
     assert len(worker_bars.lines(rows_of([worker]))["at"]) == 1
 
 
 def test_worker_without_a_reading_is_unknown_not_zero():
-    worker = fake_store.worker(1, breakdown=fake_store.no_breakdown())
+    worker = fake_parts.worker(1, breakdown=fake_parts.no_breakdown())
     data = worker_bars.columns(rows_of([worker]))
     assert data["process"] == [UNKNOWN]
     assert data["size_managed"] == [UNKNOWN]
@@ -181,7 +184,7 @@ def test_prefix_stores_above_and_executes_beneath():
 def test_smaller_prefixes_are_summed_in_the_last_row():
     store = fake_store.busy()
     store.all_prefixes = [
-        fake_store.prefix(f"p{i}", (20 - i) * MiB, MiB) for i in range(20)
+        fake_parts.prefix(f"p{i}", (20 - i) * MiB, MiB) for i in range(20)
     ]
     shown = store.all_prefixes[:12]
     data = prefix_bars.columns(shown, prefix_bars.smaller(shown, store.prefix_totals()))
@@ -212,7 +215,7 @@ def test_parts_sum_to_the_process_and_spilled_hangs_beneath():
     parts = [data[part.name] for part in terms.PARTS.values()]
     assert [sum(values) for values in zip(*parts, strict=True)] == data["process"]
     assert data["beneath"] == [-size for size in data["spilled"]]
-    assert data["time"][-1] == fake_store.NOW * 1000
+    assert data["time"][-1] == stories.NOW * 1000
 
 
 def test_deaths_are_marked_on_the_history():
@@ -223,7 +226,7 @@ def test_deaths_are_marked_on_the_history():
 
 def test_pauses_are_strips_on_the_history_of_the_cluster_and_of_a_worker():
     store = fake_store.busy()
-    now = fake_store.NOW
+    now = stories.NOW
     store.pauses = [[now - 9999.0, now - 30], [now - 20, now - 12], [now - 5, None]]
     for kind, shown in (
         (HistoryView, {}),
@@ -470,14 +473,14 @@ def test_hostile_names_are_text_everywhere(boundary):
 
 def test_document_does_not_grow_while_the_cluster_lives(boundary):
     store = fake_store.busy(60)
-    store.all_prefixes = [fake_store.prefix(f"p{i}", i * MiB) for i in range(60)]
+    store.all_prefixes = [fake_parts.prefix(f"p{i}", i * MiB) for i in range(60)]
     page, doc = open_page(store, boundary)
     for tab in [*browser_state.TABS, "overview"]:
         tell(page, tab=tab)
     models = {model.id for model in doc.models}
     for tick in range(150):
         store.points.append(store.points[tick % 100])
-        store.all_incidents.insert(0, fake_store.incident(tick))
+        store.all_incidents.insert(0, fake_parts.incident(tick))
         store.change()
         page.update()
     assert {model.id for model in doc.models} == models
@@ -529,7 +532,7 @@ def test_session_that_its_browser_has_left_is_not_kept_up(boundary):
         ]
 
     for number, connections, shown in ((1, 1, "1"), (2, 0, "1"), (3, 1, "3")):
-        store.all_incidents.append(fake_store.incident(number))
+        store.all_incidents.append(fake_parts.incident(number))
         store.change()
         session.connection_count = connections
         periodic.callback()

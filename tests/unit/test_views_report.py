@@ -4,10 +4,11 @@ import asyncio
 import gc
 import re
 
+import fake_parts
 import fake_store
 import pytest
 from bokeh.document import Document
-from fake_store import HOSTILE
+from fake_parts import HOSTILE
 
 from dask_memdash import terms
 from dask_memdash.views import cluster_card
@@ -18,7 +19,7 @@ from dask_memdash.web.export import report, table_as_csv
 
 def whole():
     store = fake_store.after_incident()
-    store.all_graphs = [fake_store.graph(1)]
+    store.all_graphs = [fake_parts.graph(1)]
     store.all_limits = fake_store.wrong_limits().all_limits
     return store
 
@@ -64,7 +65,7 @@ def test_report_of_an_empty_cluster_says_what_is_not_there():
 
 def test_hostile_names_are_text_in_the_report():
     store = fake_store.hostile()
-    store.all_graphs = [fake_store.graph(1, name=HOSTILE, id=HOSTILE)]
+    store.all_graphs = [fake_parts.graph(1, name=HOSTILE, id=HOSTILE)]
     html = render_report(store)
     assert "&lt;img src=x" in html
     assert "<img src=x" not in html
@@ -83,7 +84,7 @@ def test_report_is_made_of_one_reading_whatever_happens_to_the_store():
 
 def test_snapshot_is_bounded():
     store = fake_store.busy()
-    store.all_incidents = [fake_store.incident(n) for n in range(5000)]
+    store.all_incidents = [fake_parts.incident(n) for n in range(5000)]
     taken = Snapshot(store)
     assert len(taken.incidents()) == 500
     assert store.asked.count("incident") == STORIES

@@ -1,8 +1,9 @@
 """The tabs beside the overview: one worker, one prefix, order, limits, time."""
 
+import fake_parts
 import fake_store
 import pytest
-from fake_store import NOW, MiB
+from stories import NOW, MiB
 from test_views import CSS, view_of
 from test_views_tables import listen
 
@@ -50,10 +51,10 @@ def test_nothing_is_drawn_of_a_worker_that_is_not_known(chosen):
 
 def test_tasks_stand_in_lanes_by_thread_until_they_were_last_seen():
     ran = [
-        fake_store.task_history("a-1", "a", thread=7, start=NOW - 9, seen=NOW - 5),
-        fake_store.task_history("b-1", "b", thread=3, start=NOW - 8, seen=NOW - 8),
-        fake_store.task_history("c-1", "c", thread=None, start=NOW - 2, seen=NOW - 1),
-        fake_store.task_history(
+        fake_parts.task_history("a-1", "a", thread=7, start=NOW - 9, seen=NOW - 5),
+        fake_parts.task_history("b-1", "b", thread=3, start=NOW - 8, seen=NOW - 8),
+        fake_parts.task_history("c-1", "c", thread=None, start=NOW - 2, seen=NOW - 1),
+        fake_parts.task_history(
             "a-2", "a", thread=7, start=NOW - 4, seen=NOW - 3, running=True
         ),
     ]
@@ -128,7 +129,7 @@ def test_estimated_peaks_are_drawn_with_their_error_and_audits_are_told():
 
 def ordered():
     store = fake_store.busy()
-    store.all_graphs = [fake_store.graph(2), fake_store.graph(1)]
+    store.all_graphs = [fake_parts.graph(2), fake_parts.graph(1)]
     return store
 
 
@@ -146,7 +147,7 @@ def test_newest_graph_is_drawn_until_another_is_chosen():
 
 
 def test_what_is_not_done_yet_is_no_curve():
-    data = order_tab.curves(fake_store.graph(1))
+    data = order_tab.curves(fake_parts.graph(1))
     last = data["actual"][-1]
     assert last != last
     assert data["said"][-1] == "–"

@@ -1,8 +1,9 @@
 """The map of all workers."""
 
+import fake_parts
 import fake_store
 import pytest
-from fake_store import MiB
+from stories import MiB
 
 from dask_memdash.views import worker_map
 from dask_memdash.views.base import Context
@@ -14,7 +15,7 @@ def filled(number, sizes):
     """Return a store whose first workers' processes have so many MiB of 1,024."""
     store = fake_store.busy(number)
     for worker, size in zip(store.all_workers, sizes, strict=False):
-        worker["breakdown"] = fake_store.breakdown(size * MiB, 0, 0, 0, 0)
+        worker["breakdown"] = fake_parts.breakdown(size * MiB, 0, 0, 0, 0)
     return store
 
 
@@ -34,7 +35,7 @@ def test_grid_has_room_for_every_worker(number, expected):
 
 def test_cells_stand_in_the_order_of_names_from_the_top_left():
     cells = worker_map.cells(processes(fake_store.busy(100).all_workers))
-    assert cells["name"][:2] == ["worker-1", "worker-10"]
+    assert cells["name"][:2] == ["worker-1", "worker-2"]
     assert (cells["column"][41], cells["row"][41]) == (1, 1)
     assert cells["link"][0] == "worker-tcp%3A%2F%2F10.0.0.1%3A4000"
 
@@ -60,7 +61,7 @@ def test_small_moves_change_no_cell():
 def test_what_is_not_known_is_said_and_not_drawn_as_empty():
     store = fake_store.busy(2)
     store.all_workers[0]["limit"] = None
-    store.all_workers[1]["breakdown"] = fake_store.no_breakdown()
+    store.all_workers[1]["breakdown"] = fake_parts.no_breakdown()
     cells = worker_map.cells(processes(store.all_workers))
     assert cells["shade"] == [0.0, 0.0]
     assert cells["about"] == ["no memory limit", "not measured yet"]

@@ -7,6 +7,7 @@ import posixpath
 import urllib.error
 import urllib.request
 
+import fake_parts
 import fake_store
 import pytest
 from tornado.httpserver import HTTPServer
@@ -343,7 +344,7 @@ async def test_numbers_that_json_lacks_become_null(served):
 async def test_hostile_names_are_json_strings_that_browsers_do_not_sniff(served):
     ask = served(fake_store.hostile())
     _, headers, body = await ask("/memdash/api/workers")
-    assert body[0]["name"] == fake_store.HOSTILE
+    assert body[0]["name"] == fake_parts.HOSTILE
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
