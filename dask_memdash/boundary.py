@@ -7,7 +7,8 @@ heartbeats and samples to the scheduler, where the page shows MemDash as degrade
 
 Does not cover: errors that a person's own call should see (client, command line).
 
-This module imports the standard library only, and is safe to use from any thread.
+This module imports the standard library and :mod:`dask_memdash.text` only, and is safe
+to use from any thread.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import inspect
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from dask_memdash.text import plain
 
 logger = logging.getLogger("dask_memdash")
 
@@ -28,6 +32,14 @@ LOG_INTERVAL = 60.0
 
 #: Faults remembered at most; the oldest goes first.
 MAX_FAULTS = 50
+
+#: Characters of an error that are kept, and of a log line; lines of a traceback.
+MAX_ERROR = 500
+MAX_LINE = 200
+MAX_TRACEBACK = 60
+
+#: Characters of one part of a traceback that are looked at.
+MAX_TEXT = 10_000
 
 C = TypeVar("C", bound=type)
 
@@ -117,13 +129,12 @@ class Boundary:
                 fault = Fault(where, 0, text, self._clock(), now - 2 * LOG_INTERVAL)
                 self._faults[where] = fault
             fault.count += 1
-            fault.error = text[:500]
+            fault.error = plain(text, MAX_ERROR)
             due = now - fault.logged >= LOG_INTERVAL
             if due:
                 fault.logged = now
         if due:
-            exc_info = error if isinstance(error, BaseException) else None
-            logger.warning("%s", fault.text, exc_info=exc_info)
+            logger.warning("%s%s", plain(fault.text, MAX_LINE), _traceback(error))
 
     def texts(self) -> tuple[str, ...]:
         """Return every fault so far as a sentence."""
@@ -138,9 +149,24 @@ class Boundary:
 
 def _text(error: BaseException) -> str:
     try:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}"[:MAX_TEXT]
     except Exception:  # an error of the user's own making
         return f"{type(error).__name__}, which cannot be printed"
+
+
+def _traceback(error: BaseException | str) -> str:
+    """Print an error's traceback for the log: its last lines, each made harmless.
+
+    Errors carry keys and names of users.
+    """
+    if isinstance(error, str):
+        return ""
+    try:
+        parts = traceback.format_exception(error)
+    except Exception:  # an error of the user's own making
+        return ""
+    lines = [line for part in parts for line in part[:MAX_TEXT].splitlines()]
+    return "\n".join(["", *(plain(x, MAX_LINE) for x in lines[-MAX_TRACEBACK:])])
 
 
 #: The boundary of this process.

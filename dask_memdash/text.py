@@ -219,7 +219,7 @@ def plain(text: str, length: int | None = None) -> str:
         Characters that are kept at most; None for all.
     """
     if length is not None and len(text) > length:
-        text = short(text, length)
+        text = f"{text[: length - 1]}…"
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -228,17 +228,25 @@ def plain(text: str, length: int | None = None) -> str:
     )
 
 
+def plain_lines(text: str) -> str:
+    """Make each line of a text harmless, as :func:`plain` does one."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
 def short(key: str, length: int = KEY_IN_SENTENCE) -> str:
-    """Cut the end off a key that is too long to be read."""
-    return key if len(key) <= length else f"{key[: length - 1]}…"
+    """Cut the end off a key that is too long to be read; make it harmless."""
+    return plain(key, length)
 
 
 def shorten(name: str, length: int = KEY_IN_CELL) -> str:
-    """Cut the middle out of a long name, so that both its ends can be read."""
+    """Cut the middle out of a long name, so that both its ends can be read.
+
+    It is made harmless too.
+    """
     if len(name) <= length:
-        return name
+        return plain(name)
     tail = (length - 1) // 2
-    return f"{name[: length - 1 - tail]}…{name[-tail:]}"
+    return plain(f"{name[: length - 1 - tail]}…{name[-tail:]}")
 
 
 def code(prefix: str) -> str:

@@ -146,6 +146,7 @@ def failures(address: str, as_json: bool) -> None:
     """
     with clear_messages():
         from dask_memdash.cli import failures as command
+        from dask_memdash.text import plain_lines
 
         found = command.ask(address)
         if as_json:
@@ -153,7 +154,7 @@ def failures(address: str, as_json: bool) -> None:
 
             click.echo(json.dumps(found, indent=2))
         else:
-            click.echo(command.as_text(found))
+            click.echo(plain_lines(command.as_text(found)))
 
 
 main.add_command(demo)

@@ -21,6 +21,7 @@ from dask_memdash.text import (
     format_duration,
     format_parts,
     format_share,
+    plain_lines,
     short,
 )
 
@@ -122,12 +123,12 @@ class Explanation:
             lines = [line for item in items for line in _wrapped(item, "  - ")]
             parts.append([heading, *lines])
         parts.append(self._last_lines())
-        return "\n\n".join("\n".join(part) for part in parts if part)
+        return plain_lines("\n\n".join("\n".join(part) for part in parts if part))
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return str(
+        return plain_lines(
             _template().render(
                 title=self._title(),
                 told=self._told(),

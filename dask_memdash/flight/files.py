@@ -22,7 +22,8 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,9 @@ from dask_memdash.system.proc import pid_namespace, start_ticks
 
 SUFFIX = ".flight"
 MEMORY_NAME = "dask-memdash-flight"
+
+#: How long one sweep may take, in seconds: it runs on a worker's event loop.
+SWEEP_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,34 @@ def memory_link(pid: int) -> str | None:
 # -- permissions ---------------------------------------------------------------
 
 
+def tighten(path: Path) -> str:
+    """Close a directory of this user's to others, if it is open to them.
+
+    Returns
+    -------
+    str
+        What was done, for a person to read; empty where nothing had to be.
+    """
+    if not hasattr(os, "getuid"):
+        return ""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags)
+    except OSError:
+        return ""  # what is wrong with it is said when it is checked
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != os.getuid() or not found.st_mode & 0o022:
+            return ""
+        os.fchmod(fd, 0o700)
+    finally:
+        os.close(fd)
+    return (
+        f"other users could write into {path} (mode {found.st_mode & 0o777:o}); it is "
+        "this user's alone now (mode 700)"
+    )
+
+
 def check_directory(path: Path) -> None:
     """Refuse a directory in which somebody else could put or change files.
 
@@ -181,11 +213,12 @@ def remove(path: Path) -> None:
 
 
 def sweep(directory: str | None = None, watched: Collection[int] | None = None) -> int:
-    """Remove recorders that nobody is going to read; return how many.
+    """Remove recorders that nobody is going to read, for a while; return how many.
 
     Those are the recorders of dead workers whose nanny is gone too: a nanny that lives
     may be about to read one.  Recorders from another pid namespace are left alone,
-    since from here nobody can tell who lives there.
+    since from here nobody can tell who lives there.  What `SWEEP_SECONDS` do not
+    suffice for is left to the next sweep.
 
     Parameters
     ----------
@@ -193,10 +226,15 @@ def sweep(directory: str | None = None, watched: Collection[int] | None = None) 
         In a nanny's process: its workers that are watched.  What its other dead
         workers left goes too.
     """
-    swept = [path for owner, path in _recorders(directory) if _is_left(owner, watched)]
-    for path in swept:
-        remove(path)
-    return len(swept)
+    deadline = time.monotonic() + SWEEP_SECONDS
+    swept = 0
+    for owner, path in _recorders(directory):
+        if _is_left(owner, watched):
+            remove(path)
+            swept += 1
+        if time.monotonic() > deadline:
+            break
+    return swept
 
 
 def _is_left(owner: Owner, watched: Collection[int] | None) -> bool:
@@ -210,10 +248,13 @@ def _is_left(owner: Owner, watched: Collection[int] | None) -> bool:
     return mine and watched is not None and owner.pid not in watched
 
 
-def _recorders(directory: str | None) -> list[tuple[Owner, Path]]:
+def _recorders(directory: str | None) -> Iterator[tuple[Owner, Path]]:
+    folder = default_directory(directory)
     try:
-        found = list(default_directory(directory).glob(f"*{SUFFIX}"))
+        with os.scandir(folder) as found:
+            for entry in found:
+                owner = Owner.parse(entry.name)
+                if owner is not None:
+                    yield owner, folder / entry.name
     except OSError:
-        return []
-    named = ((Owner.parse(path.name), path) for path in found)
-    return [(owner, path) for owner, path in named if owner is not None]
+        return

@@ -205,13 +205,20 @@ class RecorderSearch:
         paths = [] if self._path is None else [self._path]
         if dead and not paths:
             paths = files.paths_left_by(self._pid, os.getpid(), self._directory)[:1]
+        refused: RecorderError | None = None
         for path in paths:
             if os.path.lexists(path):
-                return self._checked(RecorderReader.open(path))
-        if dead or not self._due():
-            return None
-        link = files.memory_link(self._pid)
-        return None if link is None else self._checked(RecorderReader.open_memory(link))
+                try:
+                    return self._checked(RecorderReader.open(path))
+                except RecorderError as error:
+                    refused = error  # the worker may have used anonymous memory
+        if not dead and self._due():
+            link = files.memory_link(self._pid)
+            if link is not None:
+                return self._checked(RecorderReader.open_memory(link))
+        if refused is not None:
+            raise refused
+        return None
 
     def _checked(self, reader: RecorderReader) -> RecorderReader:
         """Refuse the recorder of another process."""

@@ -59,12 +59,14 @@ class FlightRecorder:
         map_slots: Callable[[int, int], tuple[Any, memoryview]] | None = None,
     ) -> None:
         self.path: Path | None = None
-        #: Why the recorder is in anonymous memory; empty when it is a file.
+        #: Why the recorder is in anonymous memory, or what was wrong with its
+        #: directory; empty when all is well.
         self.degraded = ""
         size = layout.file_size(slots)
         self._fd = -1
         if not private:
             try:
+                self.degraded = files.tighten(files.default_directory(directory))
                 self._fd, self.path = _create_file(size, directory)
             except OSError as error:
                 self.degraded = (

@@ -119,6 +119,8 @@ class ClusterModel:
         self.time = 0.0
         #: Grows with every event.
         self.version = 0
+        # Workers whose heartbeat is overdue.
+        self._silent: list[str] = []
         self._worker_errors = WorkerErrors(self.incidents, self._open)
         self._replacements = Replacements(self.incidents)
         self._deaths = Deaths(
@@ -153,7 +155,7 @@ class ClusterModel:
         worker = self._known(event.address, event.pid)
         if worker is None:
             return
-        worker.last_seen = event.time
+        worker.last_seen, worker.stale_for = event.time, None
         worker.thresholds = event.thresholds
         worker.method = event.method
         worker.notices = first_notices(event.notices)
@@ -326,10 +328,22 @@ class ClusterModel:
     def _ticked(self, event: Ticked) -> None:
         if event.cost is not None:
             self.cost = event.cost
+        if event.silent is not None:
+            self._note_silence(event.silent)
         self.failures.close_quiet(event.time)
         if len(self.processes.history):
             row = history_row(self.processes.total)
             self.processes.history.append(event.time, row)
+
+    def _note_silence(self, silent: tuple[tuple[str, float], ...]) -> None:
+        workers = self.processes.workers
+        for address in self._silent:
+            if address in workers:
+                workers[address].stale_for = None
+        self._silent = [address for address, _ in silent if address in workers]
+        for address, seconds in silent:
+            if address in workers:
+                workers[address].stale_for = seconds
 
     # -- helpers ---------------------------------------------------------------
 

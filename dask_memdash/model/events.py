@@ -357,6 +357,9 @@ class Ticked:
     time: float
     #: What MemDash costs on the scheduler; None when nothing new is known.
     cost: SelfCost | None = None
+    #: Workers that have sent no heartbeat for more than three of its intervals, and for
+    #: how many seconds; None where that could not be judged.
+    silent: tuple[tuple[str, float], ...] | None = None
 
 
 Event = (

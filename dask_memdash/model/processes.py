@@ -95,6 +95,8 @@ class WorkerState:
     graph: dict[str, GraphRow] = field(default_factory=dict)
     actors: dict[str, ActorRow] = field(default_factory=dict)
     spill_room: SpillRoom = field(default_factory=SpillRoom)
+    #: Seconds since its last heartbeat while that is overdue; else None.
+    stale_for: float | None = None
     #: Seconds without a word for which the scheduler gave it up; None if it did not.
     unresponsive: float | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)

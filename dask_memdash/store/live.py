@@ -52,6 +52,7 @@ from dask_memdash.store.worker_shapes import (
     Thresholds,
     Worker,
 )
+from dask_memdash.text import format_duration
 
 SCHEMA_VERSION = 1
 
@@ -251,7 +252,7 @@ class LiveStore:
             *(worker.info, worker.status, worker.last_seen, worker.reading),
             *(worker.executing, worker.thresholds, worker.method, worker.notices),
             *(worker.nanny_notices, worker.cost, worker.nanny_cost),
-            *(process.breakdown, len(process.members)),
+            *(process.breakdown, len(process.members), worker.stale_for),
         )
         before = kept.get(worker.info.address)
         if before is not None and all(map(operator.is_, before[0], now)):
@@ -273,6 +274,7 @@ class LiveStore:
             "status": worker.status,
             "n_pauses": worker.pauses.count,
             "last_seen": worker.last_seen,
+            "stale_for": worker.stale_for,
             "limit": worker.info.limit,
             "thresholds": _thresholds(worker.thresholds),
             "breakdown": _breakdown(process.breakdown),
@@ -284,7 +286,7 @@ class LiveStore:
             },
             "executing_tasks": [_executing(task) for task in worker.executing],
             "method": worker.method,
-            "degraded": [*worker.notices, *worker.nanny_notices],
+            "degraded": [*worker.notices, *worker.nanny_notices, *_stale(worker)],
             "self_cost": {
                 "worker": _cost([worker.cost]),
                 "nanny": _cost([worker.nanny_cost]),
@@ -344,7 +346,7 @@ class LiveStore:
         ]
         for worker in self._model.processes.workers.values():
             for kind, texts in (
-                ("worker", worker.notices),
+                ("worker", (*worker.notices, *_stale(worker))),
                 ("nanny of", worker.nanny_notices),
             ):
                 notices += [
@@ -364,6 +366,14 @@ def _page(items: list[T], limit: int | None, offset: int) -> list[T]:
 
 def _breakdown(breakdown: ModelBreakdown | None) -> Breakdown:
     return cast(Breakdown, dict(UNKNOWN) if breakdown is None else breakdown.to_dict())
+
+
+def _stale(worker: WorkerState) -> tuple[str, ...]:
+    """Say that a worker's heartbeat is overdue; nothing while it is not."""
+    if worker.stale_for is None:
+        return ()
+    age = format_duration(worker.stale_for)
+    return (f"no heartbeat for {age}; the figures of this worker may be that old",)
 
 
 def _thresholds(known: ModelThresholds) -> Thresholds:
@@ -386,6 +396,7 @@ def _departed(gone: Departed) -> Worker:
         "status": "left",
         "n_pauses": gone.worker.pauses.count,
         "last_seen": gone.left,
+        "stale_for": None,
         "limit": info.limit,
         "thresholds": _thresholds(gone.worker.thresholds),
         "breakdown": _breakdown(gone.breakdown),

@@ -84,6 +84,9 @@ class Worker(TypedDict):
     n_pauses: int
     """How often it was paused for its memory."""
     last_seen: float
+    stale_for: float | None
+    """Seconds since its last heartbeat, where these are more than three of its
+    intervals; ``None`` while it speaks as often as it should."""
     limit: int | None
     thresholds: Thresholds
     breakdown: Breakdown

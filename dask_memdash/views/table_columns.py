@@ -9,7 +9,7 @@ from dask_memdash import terms
 from dask_memdash.store.base import Store
 from dask_memdash.store.worker_shapes import Worker
 from dask_memdash.views.prefix_columns import TASKS
-from dask_memdash.views.tabular import Column, Table, address
+from dask_memdash.views.tabular import Column, Table, address, state_of
 
 
 def _part(name: str) -> Callable[[Worker], int | None]:
@@ -53,8 +53,9 @@ WORKERS = Table(
             "status",
             "Status",
             "state",
-            lambda worker: worker["status"],
-            "Dask's own word. A paused worker starts no new task. Workers that have "
+            state_of,
+            "Dask's own word. A paused worker starts no new task. A stale one has sent "
+            "no heartbeat for longer than three of its intervals. Workers that have "
             "left stay listed for a while.",
         ),
         Column(

@@ -17,7 +17,8 @@ from typing import Any
 from urllib.parse import quote
 
 from dask_memdash.store.base import Store
-from dask_memdash.text import KEY_KEPT, plain
+from dask_memdash.store.worker_shapes import Worker
+from dask_memdash.text import KEY_KEPT, format_duration, plain
 from dask_memdash.views.browser_state import TableQuery
 
 #: Rows of one page.
@@ -189,3 +190,17 @@ def _plain(value: Any) -> Any:
     line = plain(value, KEY_KEPT)
     first = unicodedata.normalize("NFKC", line.lstrip("\ufffd ")[:1])
     return f"'{line}" if first in _FORMULA and first else line
+
+
+def states_of(worker: Worker) -> set[str]:
+    """Return a worker's status as Dask says it; 'stale' too where it is silent."""
+    stale = {"stale"} if worker.get("stale_for") is not None else set()
+    return {worker["status"], *stale}
+
+
+def state_of(worker: Worker) -> str:
+    """Write a worker's status, and for how long it has been silent if it is."""
+    silent = worker.get("stale_for")
+    if silent is None:
+        return worker["status"]
+    return f"{worker['status']}, stale for {format_duration(silent)}"

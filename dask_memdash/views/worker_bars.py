@@ -28,6 +28,7 @@ from dask_memdash.text import (
 from dask_memdash.views import theme
 from dask_memdash.views.bar_rows import RowChart
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
+from dask_memdash.views.tabular import state_of, states_of
 
 #: Rows at most, the rest's not counted, and with a map of all workers above them.
 MOST = 40
@@ -126,7 +127,7 @@ def _row(group: list[Worker]) -> Row:
             f"{len(group)} workers share process {first['pid']}. Each of them "
             "compares the memory of the whole process with its own limit."
         )
-    states = sorted({w["status"] for w in group} - {"running"})
+    states = sorted(set().union(*map(states_of, group)) - {"running"})
     if states:
         state = shorten(", ".join(states), 9)
         said = f"{shorten(said, 18 - len(state) + 3)} ({state})"
@@ -190,9 +191,7 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
         "figures": [_figures(row) for row in shown],
         "name": [", ".join(w["name"] for w in row.workers[:3]) for row in shown],
         "address": [", ".join(w["address"] for w in row.workers[:3]) for row in shown],
-        "status": [
-            ", ".join(sorted({w["status"] for w in row.workers})) for row in shown
-        ],
+        "status": [", ".join(sorted(map(state_of, row.workers))) for row in shown],
         "threads": [sum(w["nthreads"] for w in row.workers) for row in shown],
         "process": [format_bytes(row.process) for row in shown],
         "limit": [format_bytes(row.limit) for row in shown],

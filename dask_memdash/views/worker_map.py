@@ -20,7 +20,7 @@ from dask_memdash.store.worker_shapes import Worker
 from dask_memdash.text import count, format_bytes
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
-from dask_memdash.views.tabular import address
+from dask_memdash.views.tabular import address, states_of
 from dask_memdash.views.worker_bars import MOST, fullness, label, least_limit, processes
 
 #: Height of a cell and most of all rows together, in CSS pixels.
@@ -35,7 +35,7 @@ NARROWEST = 40
 SHADES = 20
 
 #: States in which a worker takes no new tasks: its cell is crossed and framed.
-_HELD_UP = {"paused", "closing_gracefully"}
+_HELD_UP = {"paused", "closing_gracefully", "stale"}
 
 
 def grid(number: int) -> tuple[int, int]:
@@ -47,7 +47,7 @@ def grid(number: int) -> tuple[int, int]:
 def cells(groups: list[list[Worker]]) -> dict[str, list[Any]]:
     """Turn the workers of each process into the columns of the map."""
     wide, _ = grid(len(groups))
-    states = [{worker["status"] for worker in group} for group in groups]
+    states = [set().union(*map(states_of, group)) for group in groups]
     held_up = [not _HELD_UP.isdisjoint(found) for found in states]
     full = [(step(group), least_limit(group)) for group in groups]
     return {

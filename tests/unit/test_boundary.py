@@ -124,22 +124,41 @@ def test_the_same_failure_is_logged_once_a_minute(boundary, clock, caplog):
     for seconds in (0, 1, LOG_INTERVAL - 2, 1, 1, LOG_INTERVAL):
         clock.now += seconds
         boundary.note("adding", ValueError("no"))
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [first_line(record) for record in caplog.records] == [
         "MemDash failed in adding once: ValueError: no",
         "MemDash failed in adding 4 times: ValueError: no",
         "MemDash failed in adding 6 times: ValueError: no",
     ]
-    assert caplog.records[0].exc_info[0] is ValueError
+    assert caplog.records[0].getMessage().splitlines()[-1] == "ValueError: no"
+
+
+def test_nothing_of_an_error_that_is_logged_reaches_a_terminal_as_it_is(
+    boundary, caplog
+):
+    def fail():
+        raise KeyError("\x1b[2J\u202e\x00\n" + "x" * 10**6)
+
+    boundary.guarded(fail, "the \x1b[31m entry")()
+    (record,) = caplog.records
+    lines = record.getMessage().splitlines()
+    assert all(line.isprintable() and len(line) <= 200 for line in lines)
+    assert any("in fail" in line for line in lines)
+    (text,) = boundary.texts()
+    assert len(text) < 600
 
 
 def test_every_entry_point_is_logged_for_itself(boundary, clock, caplog):
     boundary.note("adding", ValueError("no"))
     boundary.note("mending", "in words")
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [first_line(record) for record in caplog.records] == [
         "MemDash failed in adding once: ValueError: no",
         "MemDash failed in mending once: in words",
     ]
-    assert caplog.records[1].exc_info is None
+    assert len(caplog.records[1].getMessage().splitlines()) == 1
+
+
+def first_line(record):
+    return record.getMessage().splitlines()[0]
 
 
 def test_faults_are_bounded_and_the_oldest_goes_first(boundary):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -433,13 +434,34 @@ def test_what_others_could_have_written_is_not_read(planted, tamper, text):
         RecorderReader.open(planted)
 
 
-def test_a_directory_that_others_may_write_into_is_not_used(directory):
+def test_an_own_directory_that_others_may_write_into_is_closed_to_them(directory):
     default_directory(directory).mkdir()
     default_directory(directory).chmod(0o777)
     recorder = FlightRecorder(4, "tcp://a:1", directory)
-    assert recorder.path is None
-    assert "can be written by others" in recorder.degraded
+    assert recorder.path is not None
+    assert stat.S_IMODE(default_directory(directory).stat().st_mode) == 0o700
+    assert "(mode 777); it is this user's alone now (mode 700)" in recorder.degraded
     recorder.close()
+
+
+@pytest.mark.parametrize("plant", [os.mkdir, os.mkfifo])
+def test_what_stands_at_a_recorders_name_does_not_lose_the_recorder(directory, plant):
+    """A directory there cannot be removed: then it is in memory, and found there."""
+    source = f"""
+        from pathlib import Path
+        from dask_memdash.flight.files import own_path
+        path = own_path(sys.argv[1])
+        path.parent.mkdir(mode=0o700)
+        os.{plant.__name__}(path)
+        recorder = FlightRecorder(4, "tcp://a:1", sys.argv[1])
+        recorder.begin("sum-1", 7, 1.0, 0)
+        ready(recorder.path or "-")
+    """
+    with other_process(source, directory) as (child, path):
+        assert (path == "-") is (plant is os.mkdir)
+        reader = RecorderSearch(child.pid, directory).find()
+        assert [task.key for task in reader.tasks()] == ["sum-1"]
+        reader.close()
 
 
 def test_a_file_that_is_cut_short_while_it_is_read_harms_nobody(recorder):
@@ -557,6 +579,18 @@ def test_a_nanny_may_read_what_its_worker_left_before_anybody_sweeps_it(director
             assert sweep(directory, watched=set()) == 1
             assert Path(path).exists()
             assert not Path(dead_path).exists()
+
+
+def test_a_sweep_of_very_many_files_takes_its_time_and_no_more(recorder, directory):
+    space = Path("/proc/self/ns/pid").stat().st_ino
+    for number in range(10_000):
+        recorder.path.with_name(f"1-{10**12 + number}-{space}-2-2.flight").touch()
+    swept, sweeps = 0, 0
+    while swept < 10_000 and sweeps < 1_000:
+        begun = time.monotonic()
+        swept, sweeps = swept + sweep(directory), sweeps + 1
+        assert time.monotonic() - begun < 0.5
+    assert files_in(directory) == [recorder.path.name]
 
 
 def test_a_sweep_of_nothing_is_nothing(tmp_path):

@@ -470,6 +470,19 @@ def test_notices_stand_since_they_were_first_given_until_they_are_taken_back(mod
     assert model.notices == {}
 
 
+def test_a_worker_is_stale_until_it_is_judged_otherwise_or_speaks(model):
+    feed(model, added(A), added(B), reported(A))
+    feed(model, Ticked(T + 5, silent=((A, 2.5), (B, 3.0), ("tcp://gone:1", 9.0))))
+    workers = model.processes.workers
+    assert (workers[A].stale_for, workers[B].stale_for) == (2.5, 3.0)
+    feed(model, Ticked(T + 6))  # not judged: the loop was held up
+    assert (workers[A].stale_for, workers[B].stale_for) == (2.5, 3.0)
+    feed(model, reported(A, time=T + 6))
+    assert (workers[A].stale_for, workers[B].stale_for) == (None, 3.0)
+    feed(model, Ticked(T + 7, silent=()))
+    assert workers[B].stale_for is None
+
+
 def test_notices_are_bounded_in_number_and_length(model):
     long = ("x" * 10**6,) * 50
     feed(

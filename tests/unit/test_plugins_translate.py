@@ -339,6 +339,18 @@ def test_a_heartbeat_gets_dasks_own_split_from_the_scheduler():
         translate.worker_reported(worker, {"reading": {}}, T)
 
 
+def test_a_worker_is_silent_after_three_intervals_without_a_heartbeat():
+    workers = {
+        name: SimpleNamespace(address=name, last_seen=T - seconds)
+        for name, seconds in (("a", 0.5), ("b", 1.4), ("c", 1.75), ("d", 20.0))
+    }
+    found = translate.silent_workers(SimpleNamespace(workers=workers), T)
+    assert found == (("c", 1.75), ("d", 20.0))  # ten workers speak every 0.5 s
+    names = map(str, range(1200))
+    many = {n: SimpleNamespace(address=n, last_seen=T - 17) for n in names}
+    assert translate.silent_workers(SimpleNamespace(workers=many), T) == ()  # every 6 s
+
+
 def test_workers_that_the_scheduler_gives_up_are_told_with_their_silence():
     workers = {A: SimpleNamespace(address=A, last_seen=T - 31.5)}
     message = {"action": "worker-ttl-timed-out", "workers": [A, "tcp://gone:1"]}

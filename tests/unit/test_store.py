@@ -655,3 +655,18 @@ def test_workers_stand_in_the_order_in_which_people_count():
     names = ["worker-10", "worker-2", "10", "2", "², 1", "9" * 30, "a"]
     expected = ["2", "10", "9" * 30, "a", "worker-2", "worker-10", "², 1"]
     assert sorted(names, key=natural) == expected
+
+
+def test_a_silent_worker_is_stale_and_degraded_with_its_age(model):
+    for event in (added(), reported(), Ticked(T + 21, silent=((A, 20.0),))):
+        model.handle(event)
+    store = LiveStore(model)
+    said = "no heartbeat for 20 s; the figures of this worker may be that old"
+    (worker,) = store.workers()
+    assert (worker["stale_for"], worker["degraded"]) == (20.0, [said])
+    assert [(n["where"], n["text"]) for n in store.cluster()["degraded"]] == [
+        (f"worker {A}", said)
+    ]
+    model.handle(reported(time=T + 22))
+    (worker,) = store.workers()
+    assert (worker["stale_for"], worker["degraded"]) == (None, [])

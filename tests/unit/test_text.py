@@ -123,3 +123,12 @@ def test_factors_and_ties():
     assert text.format_factor(25.4) == "25 ×"
     assert text.format_factor(None) == "–"
     assert text.format_bytes(1152 * 1024) == "1.13 MiB"
+
+
+def test_keys_and_names_are_made_harmless_wherever_they_are_shortened():
+    hostile = "a\x1b[31m\u202e\x00\ud800\nb</script>"
+    safe = "a\ufffd[31m\ufffd\ufffd\ufffd b</script>"
+    assert text.short(hostile) == text.shorten(hostile) == safe
+    assert text.code(hostile) == f"`{safe}`"
+    assert text.plain_lines("a\x1b\nb\r\nc") == "a\ufffd\nb \nc"
+    assert len(text.short("\x1b" * 10**6)) == 70

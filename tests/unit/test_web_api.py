@@ -101,7 +101,7 @@ async def test_workers_have_the_shape_of_the_contract(served):
     worker = (await served(fake_store.busy()).get("workers"))[0]
     assert set(worker) == {
         *("address", "name", "host", "pid", "nthreads", "status", "n_pauses"),
-        *("last_seen",),
+        *("last_seen", "stale_for"),
         *("limit", "thresholds", "breakdown", "shares_process_with", "transfer"),
         *("executing_tasks", "method", "degraded", "self_cost"),
     }

@@ -30,6 +30,7 @@ from dask_memdash.model.incidents import Incident
 from dask_memdash.plugins.scheduler import translate
 from dask_memdash.plugins.shims import TOPIC
 from dask_memdash.store.base import Store
+from dask_memdash.text import plain, plain_lines
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler
@@ -127,7 +128,7 @@ class Notifications:
         if self._note[0] != incident.id:
             self._note = (incident.id, self._text(incident))
         error = pickle.loads(exception)
-        error.add_note(self._note[1])
+        error.add_note(plain_lines(self._note[1]))
         setattr(error, MARK, (str(self._scheduler.id), incident.id))
         self._noted = pickle.dumps(error)
         return self._noted
@@ -206,11 +207,11 @@ class Notifications:
             "cause": diagnosis["cause"],
             "relief": diagnosis["relief"],
             "confidence": diagnosis["confidence"],
-            "text": f"{told['text']} {diagnosis['text']}"[:MAX_TEXT],
+            "text": plain(f"{told['text']} {diagnosis['text']}", MAX_TEXT),
             "page": page,
         }
         self._scheduler.log_event(TOPIC, event)
-        logger.warning("%s", line(told, page))
+        logger.warning("%s", plain(line(told, page)))
 
 
 def _dashboard(scheduler: Scheduler) -> str | None:

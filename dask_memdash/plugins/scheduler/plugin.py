@@ -68,6 +68,9 @@ METERED = (
     "tick",
 )
 
+#: Seconds between two ticks from which on the loop must have been held up.
+LATE = 1.0
+
 #: Seconds between two looks at what our own data weighs.
 WEIGHED_EVERY = 30.0
 
@@ -147,6 +150,7 @@ class MemDash(SchedulerPlugin):
         self._walk = StorageScan(scheduler)
         self._backoff = Backoff(settings.budget, most=4)
         self._ticks = 0
+        self._ticked = 0.0
         self._watch = GraphWatch(scheduler, self._handle)
         progress = ProgressWatch(
             scheduler, self._model, self._handle, settings.stuck_after
@@ -337,7 +341,11 @@ class MemDash(SchedulerPlugin):
         if self._ticks % (1 << cost.held_back) == 0:
             for event in self._walk.step(now):
                 self._handle(event)
-        self._handle(Ticked(now, cost))
+        # After a stall of the loop, heartbeats still wait to be taken in.
+        late = now - self._ticked > LATE
+        self._ticked = now
+        silent = None if late else translate.silent_workers(self._scheduler, now)
+        self._handle(Ticked(now, cost, silent))
         self.notifications.tell(now)
 
     def notice(self, where: str, text: str) -> None:

@@ -30,7 +30,7 @@ from dask_memdash.model.incidents import Incident
 from dask_memdash.plugins.keys import key_text
 from dask_memdash.plugins.scheduler import translate
 from dask_memdash.plugins.scheduler.notifications import MARK
-from dask_memdash.text import short
+from dask_memdash.text import plain_lines, short
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler
@@ -144,7 +144,7 @@ class Refusals:
         if incident is None:
             return None
         error = pickle.loads(kwargs["exception"])
-        error.add_note(self._text(incident))
+        error.add_note(plain_lines(self._text(incident)))
         setattr(error, MARK, (str(self._scheduler.id), incident.id))
         return pickle.dumps(error)
 

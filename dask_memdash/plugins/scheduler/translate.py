@@ -55,6 +55,9 @@ TO_RUN = frozenset({"waiting", "queued", "processing", "no-worker"})
 #: time on its way to a busy scheduler: nothing is corrected for it.
 CLOCK_TOLERANCE = 2.0
 
+#: Intervals between heartbeats after which a worker is silent.
+OVERDUE = 3
+
 #: How long tasks are looked through for a key of which only a digest is known, in
 #: seconds, and how many long keys are compared with it.
 LOOK_SECONDS = 0.010
@@ -235,6 +238,22 @@ def timed_out(
         for worker in known
         if worker is not None
     ]
+
+
+def silent_workers(scheduler: Scheduler, time: float) -> tuple[tuple[str, float], ...]:
+    """Return workers whose heartbeat is overdue, and for how long each was silent.
+
+    Overdue is what took more than `OVERDUE` of the intervals that Dask asks for.
+    """
+    from distributed.scheduler import heartbeat_interval
+
+    workers = scheduler.workers
+    longest = OVERDUE * heartbeat_interval(len(workers))
+    return tuple(
+        (worker.address, time - worker.last_seen)
+        for worker in workers.values()
+        if time - worker.last_seen > longest
+    )
 
 
 def task_killed(

@@ -22,7 +22,7 @@ from dask_memdash.boundary import boundary
 from dask_memdash.plugins.error_chain import MAX_TOLD, TASK_MARK, memory_error_in, told
 from dask_memdash.plugins.keys import key_text, prefix_of
 from dask_memdash.plugins.shims import TOPIC
-from dask_memdash.text import KEY_KEPT, format_bytes, short
+from dask_memdash.text import KEY_IN_SENTENCE, KEY_KEPT, format_bytes, plain, short
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -131,8 +131,9 @@ class ErrorWatch:
         limit = self._worker.memory_manager.memory_limit
         used = self._worker.monitor.get_process_memory()
         of = f" of its limit of {format_bytes(limit)}" if limit else ""
+        name = plain(str(self._worker.name), KEY_IN_SENTENCE)
         error.add_note(
-            f"MemDash: worker {self._worker.name} used {format_bytes(used)}{of} then. "
+            f"MemDash: worker {name} used {format_bytes(used)}{of} then. "
             "dask_memdash.explain(error) says what was asked for and what to change."
         )
         setattr(error, TASK_MARK, (key_text(key)[:KEY_KEPT], self._worker.address))
