@@ -60,7 +60,7 @@ corpora: $(VENV)/.dev browser ## run every way to die, and the page for a while
 	  tests/browser/test_endurance.py $(ARGS)
 
 attack: $(VENV)/.dev ## do the worst to real clusters, and print what held
-	$(BIN)/python -m pytest -m attack tests/attack $(ARGS)
+	$(BIN)/python -m pytest tests/attack $(ARGS)
 
 lint: $(VENV)/.dev ## ruff (lint and format) and mypy --strict on the package
 	$(BIN)/ruff check .

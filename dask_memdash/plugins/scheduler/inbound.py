@@ -425,10 +425,12 @@ class Inbound:
 def _check_protocol(data: Any) -> None:
     if not isinstance(data, Mapping):
         raise EventError(f"it is {shown(data)}, no message of MemDash's")
-    if data.get("protocol") != PROTOCOL:
+    protocol = data.get("protocol")
+    if protocol != PROTOCOL:
+        which = protocol if isinstance(protocol, int) else shown(protocol)
         raise EventError(
-            f"it speaks protocol {shown(data.get('protocol'))}, the scheduler "
-            f"{PROTOCOL}: install the same version of dask_memdash there"
+            f"it speaks protocol {which}, the scheduler {PROTOCOL}: install the same "
+            "version of dask_memdash there"
         )
 
 
