@@ -153,3 +153,32 @@ def test_tasks_are_weighed_where_they_are_sent_from_in_bounded_time_and_scaled()
 )
 def test_arguments_that_are_data_are_told_from_others(arguments, expected):
     assert has_data(arguments) is expected
+
+
+def test_what_a_task_gathers_in_its_default_argument_did_not_come_with_the_others():
+    values = {"__name__": "__main__"}
+    exec("def keep(i, kept=[]): return kept.append(i)", values)
+    specs = {f"keep-{n}": sent(Task(f"keep-{n}", values["keep"], n)) for n in range(8)}
+    specs["keep-0"].func.__defaults__[0].append(np.ones(15 * MB, "u1"))
+    begun = {"keep-0", "keep-1"}
+    graph = GraphBytes(specs.get, lambda key: key in begun)
+    for key in specs:
+        graph.arrived(key)
+    assert graph.weigh(time.perf_counter, 10.0)
+    assert graph.rows()["keep"].arguments < MB
+    assert graph.total == graph.rows()["keep"].size
+    for key in specs:
+        graph.forgotten(key)
+    assert graph.weigh(time.perf_counter, 10.0)
+    assert graph.total == 0
+
+
+def test_what_came_with_tasks_counts_also_where_all_have_begun():
+    values = {"__name__": "__main__", "data": np.ones(2 * MB, "u1")}
+    exec("def look(i): return data[i]", values)
+    specs = {f"look-{n}": sent(Task(f"look-{n}", values["look"], n)) for n in range(3)}
+    graph = GraphBytes(specs.get, lambda key: True)
+    for key in specs:
+        graph.arrived(key)
+    assert graph.weigh(time.perf_counter, 10.0)
+    assert graph.rows()["look"].arguments == pytest.approx(6 * MB, rel=0.01)

@@ -60,10 +60,18 @@ class GraphBytes:
     ----------
     run_spec
         Returns what a task runs, by its key; None where that is not known (any more).
+    begun
+        Says whether a task has begun to run, by its key: what it was sent with may have
+        grown since, as a mutable default argument does.
     """
 
-    def __init__(self, run_spec: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        run_spec: Callable[[Any], Any],
+        begun: Callable[[Any], bool] = lambda key: False,
+    ) -> None:
         self._run_spec = run_spec
+        self._begun = begun
         self._sizes: dict[Any, int] = {}
         self._prefixes: dict[str, _Prefix] = {}
         self._news: deque[tuple[bool, Any]] = deque()
@@ -131,21 +139,21 @@ class GraphBytes:
         if prefix is None:
             self._make_room()
             prefix = self._prefixes[name] = _Prefix()
-        size = prefix.weigh(spec)
-        self._sizes[key] = size
+        before = prefix.total
+        self._sizes[key] = alone = prefix.weigh(spec, begun=self._begun(key))
         prefix.tasks += 1
-        prefix.size += size
-        self.total += size + RECORD
+        prefix.alone += alone
+        self.total += prefix.total - before
 
     def _subtract(self, key: Any) -> None:
-        size = self._sizes.pop(key, None)
-        if size is None:
-            return
-        self.total -= size + RECORD
+        alone = self._sizes.pop(key, None)
         prefix = self._prefixes.get(prefix_of(key))
-        if prefix is not None:
-            prefix.tasks -= 1
-            prefix.size -= size
+        if alone is None or prefix is None:
+            return
+        before = prefix.total
+        prefix.tasks -= 1
+        prefix.alone -= alone
+        self.total += prefix.total - before
 
     def _make_room(self) -> None:
         if len(self._prefixes) >= MAX_PREFIXES:
@@ -156,31 +164,44 @@ class GraphBytes:
 class _Prefix:
     """The tasks of one prefix on a worker, and what was learnt of them."""
 
-    __slots__ = ("_common", "_differ", "_met", "_typical", "size", "tasks")
+    __slots__ = ("_differ", "_met", "_sure", "_typical", "alone", "common", "tasks")
 
     def __init__(self) -> None:
         self.tasks = 0
-        self.size = 0
-        # What each task was sent with beside its arguments, in bytes.
-        self._common = 0
+        #: Arguments of the weighed ones, summed, and what each was sent with beside
+        #: them, in bytes.
+        self.alone = 0
+        self.common = 0
         self._met = 0
+        # Whether the latter was seen in a task that had not begun.
+        self._sure = False
         # What the arguments of the task looked at last weigh, in bytes, and whether
         # that was something else than of the one before.
         self._typical = 0
         self._differ = False
 
     @property
+    def size(self) -> int:
+        """Arguments and what was sent beside them of all tasks, in bytes."""
+        return self.alone + self.tasks * self.common
+
+    @property
     def total(self) -> int:
+        """The same with the records of the tasks."""
         return self.size + self.tasks * RECORD
 
-    def weigh(self, spec: Any) -> int:
-        """Return the bytes that hang on what a task runs, about."""
+    def weigh(self, spec: Any, *, begun: bool = False) -> int:
+        """Return the bytes that a task's arguments weigh, about."""
         self._met += 1
         arguments = arguments_of(spec)
-        if self._met == 1:
+        if not self._sure and self._met <= WEIGHED:
             alone = deep_size(arguments, most=FIRST[0], seconds=FIRST[1]).bytes
             whole = deep_size([spec], most=FIRST[0], seconds=FIRST[1]).bytes
-            self._common = max(0, whole - alone)
+            common = max(0, whole - alone)
+            known = self._met > 1 and begun
+            self.common = min(common, self.common) if known else common
+            self._sure = not begun
+            self._differ = self._met > 1 and abs(alone - self._typical) > DIFFERENCE
             self._typical = alone
         elif (
             has_data(arguments)
@@ -193,7 +214,7 @@ class _Prefix:
             self._typical = alone
         else:
             alone = self._typical
-        return self._common + alone
+        return alone
 
 
 class SentTasks:
@@ -225,17 +246,18 @@ class SentTasks:
         prefix.tasks += 1
         if name in self._weighed and self._clock() >= self._deadline:
             return None
-        size = prefix.weigh(spec)
-        prefix.size += size
+        alone = prefix.weigh(spec)
+        prefix.alone += alone
         self._weighed[name] = self._weighed.get(name, 0) + 1
-        return size
+        return prefix.common + alone
 
     def rows(self, scale: float = 1.0) -> dict[str, GraphRow]:
         """Return the sums of the largest prefixes, times `scale`."""
         rows = {}
         for name, prefix in self._prefixes.items():
             tasks = round(prefix.tasks * scale)
-            size = prefix.size * tasks // self._weighed[name]
+            each = prefix.alone // self._weighed[name] + prefix.common
+            size = each * tasks
             rows[name] = GraphRow(tasks, size, tasks * RECORD)
         return dict(nlargest(MAX_TOLD, rows.items(), key=lambda item: item[1].size))
 

@@ -31,6 +31,9 @@ WEIGHED_AFTER = 0.05
 WEIGHING = 0.005
 REST = 100
 
+#: States of a task that has arrived and has not begun to run.
+NOT_BEGUN = frozenset({"waiting", "constrained", "ready"})
+
 
 class KnownUnmanaged:
     """What one worker knows of its unmanaged memory.
@@ -51,7 +54,7 @@ class KnownUnmanaged:
     ) -> None:
         self._worker = worker
         self._recorder = recorder
-        self._graph = GraphBytes(self._run_spec_of)
+        self._graph = GraphBytes(self._run_spec_of, self._has_begun)
         self._actors = ActorState(worker.state)
         self._spill_room = SpillRoomWatch(worker)
         self._written = 0
@@ -116,3 +119,7 @@ class KnownUnmanaged:
     def _run_spec_of(self, key: Any) -> Any:
         task = self._worker.state.tasks.get(key)
         return None if task is None else task.run_spec
+
+    def _has_begun(self, key: Any) -> bool:
+        task = self._worker.state.tasks.get(key)
+        return task is not None and task.state not in NOT_BEGUN
