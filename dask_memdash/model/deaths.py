@@ -189,7 +189,8 @@ class Deaths:
         known = self._known(names)
         if known is not None:
             return self._log.get(self._settled[known])
-        incident = self._open("exited" if worker.closing else "lost", worker, time)
+        by_itself = worker.closing and worker.unresponsive is None
+        incident = self._open("exited" if by_itself else "lost", worker, time)
         incident.closing = worker.closing
         incident.nanny = worker.info.nanny
         incident.unresponsive = worker.unresponsive

@@ -69,7 +69,7 @@ class IncidentReader:
             return known[1]
         case = self._case(incident, before)
         if incident.stall is not None:
-            diagnosis = self._of_stall(incident, deaths)
+            diagnosis = self._of_stall(incident, deaths, case)
         elif incident.kind == "killed-worker":
             diagnosis = _together([self._read(death).case for death in deaths])
         else:
@@ -80,11 +80,14 @@ class IncidentReader:
             self._made.popitem(last=False)
         return reading
 
-    def _of_stall(self, incident: Incident, deaths: list[Incident]) -> Diagnosis:
+    def _of_stall(
+        self, incident: Incident, deaths: list[Incident], case: Case
+    ) -> Diagnosis:
         """Say who would have to let go for a cluster that is stuck to move."""
         order = self._order(incident.id, incident.time)
         behind = [self.diagnosis(death) for death in deaths]
-        return _stuck(incident.stall, order, behind)
+        fullest = None if case.breakdown is None else case
+        return _stuck(incident.stall, order, behind, fullest)
 
     def _case(self, incident: Incident, before: Sequence[Incident] = ()) -> Case:
         """Gather the evidence, with storage against the order where it is known.
@@ -186,7 +189,13 @@ class IncidentReader:
         return details
 
     def together(self, incidents: Sequence[Incident]) -> Diagnosis:
-        """Return why several incidents happened, as one: oldest first."""
+        """Return why several incidents happened, as one: oldest first.
+
+        Of a cluster that is stuck, who would have to let go says more than what filled
+        one of its workers.
+        """
+        if incidents and all(incident.stall is not None for incident in incidents):
+            return self.diagnosis(incidents[-1])
         return _together([self._read(incident).case for incident in incidents])
 
     def _task(self, task: TaskInfo) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """How findings are weighed against each other, and what is made of them."""
 
+from dataclasses import replace
+
 import pytest
 from builders import MiB
 from cases import (
@@ -284,6 +286,52 @@ def test_all_deaths_together_say_what_they_have_in_common():
         "Cause: one task needs too much. 3 deaths, each while `sum` had between "
         "790 MiB and 840 MiB of 0.98 GiB. At death #3: sum-1 held"
     )
+
+
+def test_what_several_deaths_had_in_common_is_told_of_what_was_left_behind():
+    deaths = [
+        case(
+            id=str(n),
+            breakdown=parts(baseline=800),
+            suspects=(suspect("sum-1", 0),),
+            facts=facts(
+                baseline=(100, 300, 500), expected={"sum": expected(70, left=700)}
+            ),
+        )
+        for n in (3, 4)
+    ]
+    said = diagnose_together(deaths)
+    assert said.text.startswith(
+        "Cause: memory leak. 2 deaths, each after `sum` had left 700 MiB of 0.98 GiB "
+        "behind. At death #3: "
+    )
+
+
+def test_what_several_ends_without_memory_had_in_common_has_no_sizes():
+    deaths = [
+        case(
+            "exited",
+            id=str(n),
+            exit=ended(code=3),
+            suspects=(suspect("quit-1", 1),),
+        )
+        for n in (1, 2)
+    ]
+    said = diagnose_together(deaths)
+    assert "2 deaths, each while `quit` was running. At death #1: " in said.text
+
+
+def test_what_is_no_death_is_not_called_one():
+    full = storing("open", 840, held(pinned=840), facts={"thresholds": OFF})
+    failed = replace(full, kind="spill-failed", detail="max-spill: no", id="1")
+    said = diagnose_together([failed, replace(full, kind="stuck", id="2")])
+    assert "2 incidents, each while `open` had 840 MiB" in said.text
+    assert "death" not in said.text
+
+
+def test_one_error_that_says_nothing_has_no_deaths_behind_it():
+    error = case("memory-error", detail="MemoryError", tasks=(task("sum-1"),))
+    assert "death" not in diagnose_together([error]).text
 
 
 def test_what_one_death_shows_of_a_task_counts_for_all_of_them():

@@ -5,6 +5,7 @@ from builders import MiB
 from cases import T0, case, expected, facts, parts, storing, suspect, task
 
 from dask_memdash.analysis.incidents.case import Attempt
+from dask_memdash.analysis.incidents.diagnose import diagnose
 from dask_memdash.analysis.incidents.growth_attribution import give_out
 from dask_memdash.analysis.incidents.need import held_by, need_of
 from dask_memdash.analysis.incidents.rules.task_too_large import task_too_large
@@ -34,7 +35,8 @@ def test_one_task_that_fills_the_worker_is_too_large():
     assert (finding.prefix, finding.key) == ("sum", "sum-1")
     assert finding.text == (
         "sum-1 held 840 MiB (exact, 84 % of the limit) of the 840 MiB beyond an idle "
-        "one. It needs at least 840 MiB, and an empty worker has room for 850 MiB."
+        "worker. Cut short, it had taken 840 MiB of the 850 MiB that an empty worker "
+        "has room for."
     )
     assert finding.advice == (
         "Give each worker more memory: `--memory-limit 1.9GiB`. `sum` needs at least "
@@ -80,7 +82,7 @@ def test_what_a_task_held_at_earlier_deaths_counts_as_its_need():
     )
     assert weights(known)["task-too-large"] == 1.0
     (finding,) = task_too_large(known)
-    assert "At 1 earlier death it held up to 800 MiB." in finding.text
+    assert "At 1 earlier death it had asked for up to 800 MiB." in finding.text
 
 
 def test_a_task_that_would_have_fitted_alone_is_not_too_large():
@@ -115,8 +117,8 @@ def test_the_prefix_that_held_most_together_is_responsible():
     assert (finding.prefix, finding.key) == ("sum", None)
     assert finding.text == (
         "5 tasks held 800 MiB together, the largest 200 MiB (exact, 20 % of the "
-        "limit). 4 of them are `sum`. They need at least 800 MiB together, and an "
-        "empty worker has room for 850 MiB."
+        "limit). 4 of them are `sum`. Cut short, they had taken 800 MiB of the 850 MiB "
+        "that an empty worker has room for."
     )
     assert finding.thin == "no `open` has finished yet, so one alone may need more"
 
@@ -244,6 +246,27 @@ def test_growth_while_a_task_ran_is_its_own_though_not_counted():
     (finding,) = task_too_large(known)
     assert (finding.key, round(finding.weight, 2)) == ("native-1", 0.85)
     assert finding.thin == "most of what the task held was not counted"
+    assert finding.text == (
+        "The process grew by 800 MiB that nobody counted while native-1 ran, of the "
+        "800 MiB beyond an idle worker. Native code of this task may have taken it; "
+        "0 B were counted. An empty worker has room for 850 MiB."
+    )
+    assert finding.advice == ()  # what it needs is a guess
+
+
+def test_which_of_several_tasks_took_what_nobody_counted_is_not_known():
+    """They may all have read one file through a memory map."""
+    known = case(
+        breakdown=parts(executing=800),
+        suspects=tuple(
+            suspect(f"scan-{n}", 1, grown=800 * MiB, seconds=1.0) for n in range(2)
+        ),
+    )
+    said = diagnose(known)
+    assert (said.cause, said.prefix, said.advice) == ("unaccounted", None, ())
+    assert said.confidence < 0.8
+    assert "798 MiB belong to no stored output and no task's count." in said.text
+    assert "Up to 798 MiB of it may be native memory of `scan`" in said.text
 
 
 def test_a_task_is_charged_at_most_with_what_came_since_it_began():

@@ -31,6 +31,20 @@ def test_spilling_that_is_off_is_the_relief_of_outputs():
     assert "340 MiB of outputs would go to disk" in relief.advice[0]
 
 
+def test_outputs_that_running_tasks_use_are_in_memory_and_cannot_be_spilled():
+    inputs = TaskInputs(1, 400 * MiB, 0, 0)
+    known = case(
+        breakdown=parts(managed=400, executing=300),
+        suspects=(suspect("sum-1", 300, inputs=inputs),),
+    )
+    told = relief_of(known, "task-too-large")
+    assert told.name == "nothing-to-spill"
+    assert told.text == (
+        "Spilling cannot help: the running tasks used 400 MiB of the 400 MiB of "
+        "outputs in memory."
+    )
+
+
 def test_spilling_that_is_off_does_not_matter_where_nothing_is_stored():
     relief = relief_of(working(facts=facts(thresholds=OFF)), "task-too-large")
     assert relief.name == "nothing-to-spill"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cases
+
 from dask_memdash.analysis.incidents.rules.stuck import diagnose_stuck, headline
 from dask_memdash.model.breakdown import EMPTY
-from dask_memdash.model.event_parts import WaitingTasks
+from dask_memdash.model.event_parts import GraphRow, WaitingTasks
 from dask_memdash.model.evidence import OrderFacts
 from dask_memdash.model.room import Room
 from dask_memdash.model.stall import Holding, Stall
@@ -101,6 +103,56 @@ def test_outputs_produced_too_early():
     told = diagnose_stuck(AWAITED, facts)
     assert (told.cause, told.prefix) == ("run-ahead", "load")
     assert any("worker-saturation" in advice for advice in told.advice)
+
+
+def grown(**known):
+    """A worker whose baseline grew from 100 to 800 MiB, and a cluster stuck so."""
+    return (
+        replace(
+            PINNED,
+            holding=(),
+            n_paused=1,
+            n_workers=1,
+            parts=cases.parts(baseline=800),
+            idle=100 * MiB,
+        ),
+        cases.case("stuck", breakdown=cases.parts(baseline=800), facts=known["facts"]),
+    )
+
+
+def test_what_tasks_left_behind_is_a_leak_that_more_workers_only_put_off():
+    stall, fullest = grown(
+        facts=cases.facts(
+            baseline=(100, 300, 500),
+            expected={"load": cases.expected(70, left=700)},
+        )
+    )
+    told = diagnose_stuck(stall, fullest=fullest)
+    assert (told.cause, told.prefix, told.relief) == (
+        "leak",
+        "load",
+        "nothing-to-spill",
+    )
+    assert (
+        "70 tasks of `load` ended holding 10 MiB more than their outputs" in told.text
+    )
+    assert told.advice[-1] == (
+        "To go on now, restart the paused workers: `client.restart_workers([...])` "
+        "with their addresses. About 700 MiB would be free, and what they hold is "
+        "computed again."
+    )
+    assert not any("Add 1 worker" in advice for advice in told.advice)
+
+
+def test_what_came_with_the_tasks_themselves_is_no_memory_that_nobody_counted():
+    stall, fullest = grown(
+        facts=cases.facts(
+            baseline=(100, 300, 500), graph={"use": GraphRow(14, 700 * MiB, 42_000)}
+        )
+    )
+    told = diagnose_stuck(stall, fullest=fullest)
+    assert (told.cause, told.prefix) == ("graph", "use")
+    assert "scatter" in told.advice[0]
 
 
 def test_memory_that_the_allocator_keeps():

@@ -99,7 +99,8 @@ def test_what_happened_is_one_sentence():
         "4 deaths of 2 workers (terminated 3, lost 1)."
     )
     assert said({"memory-error": 1, "spill-failed": 2}, {"memory-error": 4}, 1) == (
-        "4 tasks ran out of memory (MemoryError) and 2 outputs could not be spilled."
+        "4 tasks ran out of memory (MemoryError) and outputs could not be spilled "
+        "(2 times)."
     )
     assert said({"stuck": 1}, {}, 2) == "The computation got stuck."
     assert said({"kernel-near": 2}, {}, 2) == "The kernel was about to kill a worker."

@@ -9,7 +9,12 @@ import math
 from collections.abc import Iterator
 
 from dask_memdash.analysis.incidents.case import Case
-from dask_memdash.analysis.incidents.need import inputs_of, need_of, taken_by
+from dask_memdash.analysis.incidents.need import (
+    inputs_of,
+    need_of,
+    taken_by,
+    uncounted_of,
+)
 from dask_memdash.model.incidents import Suspect
 from dask_memdash.text import code, count, format_bytes
 
@@ -58,6 +63,8 @@ def on_one_task(case: Case, task: Suspect) -> Iterator[str]:
     need, room = need_of(case, task), case.usable
     if room is None or not need:
         return
+    if uncounted_of(case, task) > (task.bytes or 0):
+        return  # its need is a guess
     wanted = HEADROOM * need
     yield from _smaller_chunks(case, task, room / wanted)
     yield from more_memory(case, task.prefix, need, wanted)

@@ -20,6 +20,9 @@ __all__ = ["describe", "format_bytes"]
 #: Suspects and tasks named in one sentence.
 NAMED = 3
 
+#: Share of the limit from which it is told what share that is.
+LEAST_SHARE = 0.01
+
 
 def describe(
     incident: Incident,
@@ -83,7 +86,16 @@ def _crashed(incident: Incident) -> str:
     )
 
 
+def _given_up(incident: Incident) -> str:
+    return (
+        f"The scheduler gave worker {incident.worker.name} up, because it did not "
+        f"answer; it used {_usage(incident)}."
+    )
+
+
 def _exited(incident: Incident) -> str:
+    if incident.unresponsive is not None:
+        return _given_up(incident)
     if incident.exit is not None and incident.exit.code is not None:
         how = f"with status {incident.exit.code}"
     else:
@@ -95,6 +107,8 @@ def _exited(incident: Incident) -> str:
 
 
 def _lost(incident: Incident) -> str:
+    if incident.unresponsive is not None:
+        return _given_up(incident)
     return (
         f"Worker {incident.worker.name} was lost, and how it ended is not known; "
         f"when last heard of it used {_usage(incident)}."
@@ -179,7 +193,8 @@ def _running(incident: Incident, suspects: Sequence[Suspect]) -> str:
         return f"{when}, nothing says which tasks were running."
     if not suspects:
         return f"{when}, no task was running."
-    named = "; ".join(_suspect(s) for s in suspects[:NAMED])
+    uncounted = _mostly_uncounted(incident, suspects)
+    named = "; ".join(_suspect(s, uncounted) for s in suspects[:NAMED])
     more = len(suspects) - NAMED
     others = f"; and {more} more" if more > 0 else ""
     tasks = count(len(suspects), "task")
@@ -187,12 +202,21 @@ def _running(incident: Incident, suspects: Sequence[Suspect]) -> str:
     return f"{when}, {tasks} {verb} running: {named}{others}."
 
 
-def _suspect(suspect: Suspect) -> str:
+def _mostly_uncounted(incident: Incident, suspects: Sequence[Suspect]) -> bool:
+    """Say whether more was in execution than twice what was counted."""
+    counted = sum(suspect.bytes or 0 for suspect in suspects)
+    parts = incident.breakdown
+    return parts is not None and parts.executing - (parts.inputs or 0) > 2 * counted
+
+
+def _suspect(suspect: Suspect, uncounted: bool) -> str:
     if suspect.bytes is None:
         held = "not measured"
+    elif uncounted:
+        held = f"{format_bytes(suspect.bytes)} counted"
     else:
         held = f"{format_bytes(suspect.bytes)} ({suspect.method})"
-        if suspect.share is not None:
+        if suspect.share is not None and suspect.share >= LEAST_SHARE:
             held += f", {100 * suspect.share:.0f} % of the limit"
     place = ""
     if suspect.order_position is not None:

@@ -43,8 +43,9 @@ def what_happened(
         number = max(tasks.get("memory-error", 0), kinds["memory-error"])
         parts.append(f"{count(number, 'task')} ran out of memory (MemoryError)")
     if kinds.get("spill-failed"):
-        number = max(tasks.get("spill-failed", 0), kinds["spill-failed"])
-        parts.append(f"{count(number, 'output')} could not be spilled")
+        times = max(tasks.get("spill-failed", 0), kinds["spill-failed"])
+        often = "once" if times == 1 else f"{times:,} times"
+        parts.append(f"outputs could not be spilled ({often})")
     if kinds.get("kernel-near"):
         parts.append("the kernel was about to kill a worker")
     if kinds.get("stuck"):

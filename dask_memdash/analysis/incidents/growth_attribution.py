@@ -57,8 +57,10 @@ MOST_SINCE = 3
 
 #: How far growth that was not counted is believed to be a task's own: where it all came
 #: while the task ran; where what the process had at its begin is not known, or it came
-#: before too; where tasks of the same prefix have finished with far less.
+#: before too; where several ran, so that how much each took is a guess; where tasks of
+#: the same prefix have finished with far less.
 ALL_IN_ITS_TIME, TIME_NOT_KNOWN, UNLIKE_OTHERS = 0.85, 0.5, 0.3
+SEVERAL_RAN = 0.45
 
 #: Share of an empty worker's room from which a piece of a shuffle is large.
 LARGE_PIECE = 0.4
@@ -163,6 +165,8 @@ def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:
     charged = _fit(most, pool)
     if any(_needed_less(case, suspect) for suspect in running):
         return charged, UNLIKE_OTHERS
+    if len(running) > 1 and sum(charged.values()) > case.counted:
+        return charged, SEVERAL_RAN
     in_its_time = sum(charged.values()) >= MOST_OF_IT * rest
     return charged, ALL_IN_ITS_TIME if in_its_time else TIME_NOT_KNOWN
 

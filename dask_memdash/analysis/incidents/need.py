@@ -10,7 +10,7 @@ little room others had left it.
 from __future__ import annotations
 
 from dask_memdash.analysis.incidents.case import Case, most_held
-from dask_memdash.analysis.incidents.growth_attribution import give_out
+from dask_memdash.analysis.incidents.growth_attribution import give_out, hands_over
 from dask_memdash.model.incidents import Suspect
 
 #: Need of one task, as a share of an empty worker's room, from which it may be too
@@ -57,6 +57,21 @@ def held_by(case: Case, suspect: Suspect) -> int:
     return (suspect.bytes or 0) + round(
         growth.belief * growth.charged.get(suspect.key, 0)
     )
+
+
+def uncounted_of(case: Case, suspect: Suspect) -> int:
+    """Return what may be a task's own beyond its count: the process grew by it.
+
+    Copies of what a task hands over to a shuffle are known to be its own.
+    """
+    if hands_over(suspect.prefix):
+        return 0
+    return give_out(case).charged.get(suspect.key, 0)
+
+
+def mostly_uncounted(case: Case) -> bool:
+    """Say whether less than half of what may be the running tasks' was counted."""
+    return sum(uncounted_of(case, s) for s in case.suspects) > case.counted
 
 
 def execution(case: Case) -> int:

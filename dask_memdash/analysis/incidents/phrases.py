@@ -16,6 +16,8 @@ def held(case: Case, suspect: Suspect) -> str:
     if not size and suspect.bytes is None:
         return "an unmeasured part"
     method = suspect.method if suspect.bytes else "not counted"
+    if suspect.bytes and size > 2 * suspect.bytes:
+        method = f"{format_bytes(suspect.bytes)} counted"
     share = f", {format_share(size, case.limit)} of the limit" if case.limit else ""
     return f"{format_bytes(size)} ({method}{share})"
 

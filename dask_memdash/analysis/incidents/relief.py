@@ -24,6 +24,9 @@ WORTH_SPILLING = 0.25
 #: Share of the outputs in RAM that is in use from which spilling cannot free them.
 MOSTLY_IN_USE = 0.5
 
+#: Share of the memory to explain below which outputs are not worth a figure.
+TRIFLE = 0.01
+
 #: Of what may still be spilled, less than this is a full disk, in bytes.
 NO_ROOM = 2**20
 
@@ -140,10 +143,12 @@ def _spilling_failed(case: Case, stored: int) -> Relief | None:
     name = "spill-failing"
     if all(FAILURES[r] == "spill-full" for r in known):
         name = "spill-full"
-    spilled = format_bytes(case.parts.spilled)
+    spilled = ""
+    if case.parts.spilled:
+        spilled = f"; {format_bytes(case.parts.spilled)} had been spilled"
     text = (
         f"{format_bytes(stored)} of outputs stayed in memory, because "
-        f"{join([SAID[r] for r in known])}; {spilled} had been spilled."
+        f"{join([SAID[r] for r in known])}{spilled}."
     )
     prefix = next((f.prefix for f in case.spill_failures if f.prefix), None)
     if case.kind == "spill-failed" and case.tasks:
@@ -230,8 +235,16 @@ def _limit_advice(case: Case) -> tuple[str, ...]:
 
 
 def _nothing_text(case: Case, stored: int) -> str:
-    if stored <= 0:
-        return "Spilling cannot help: no stored output was in memory."
+    used = inputs_stored(case)
+    if used >= TRIFLE * case.above:
+        return (
+            "Spilling cannot help: the running tasks used "
+            f"{format_bytes(used)} of the {format_bytes(case.parts.managed)} of "
+            "outputs in memory."
+        )
+    if stored < TRIFLE * case.above:
+        few = "hardly any" if stored > 0 else "no"
+        return f"Spilling cannot help: {few} stored output was in memory."
     return (
         f"Spilling cannot help: only {format_bytes(stored)} of stored outputs were in "
         "memory."

@@ -20,9 +20,11 @@ from dask_memdash.analysis.incidents.diagnose import (
     rank,
 )
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
+from dask_memdash.analysis.incidents.growth_attribution import give_out
 from dask_memdash.analysis.incidents.need import held_by
 from dask_memdash.analysis.incidents.relief import relief_of
-from dask_memdash.terms import STORAGE_CAUSES
+from dask_memdash.model.incidents import DEATHS
+from dask_memdash.terms import NOT_MEMORY, STORAGE_CAUSES
 from dask_memdash.text import code, count, format_bytes
 
 
@@ -41,16 +43,18 @@ def join_deaths(deaths: Sequence[tuple[Case, Diagnosis]]) -> Diagnosis:
     """Weigh the findings of several deaths against each other."""
     weights: dict[tuple[str, str | None], float] = {}
     best: dict[tuple[str, str | None], Finding] = {}
-    best_at: dict[tuple[str, str | None], str] = {}
+    best_at: dict[tuple[str, str | None], Case] = {}
     for case, death in deaths:
         for finding in death.findings:
             name = (finding.cause, finding.prefix)
             weights[name] = weights.get(name, 0.0) + finding.weight / len(deaths)
             if name not in best or finding.weight > best[name].weight:
-                best[name], best_at[name] = finding, case.id
+                best[name], best_at[name] = finding, case
     joined = rank([replace(f, weight=weights[name]) for name, f in best.items()])
     instant = max((c.instant for c, _ in deaths if c.instant is not None), default=None)
     if not joined or joined[0].weight < LEAST:
+        if len({death.text for _, death in deaths}) == 1:
+            return replace(deaths[0][1], instant=instant)
         why = "the deaths behind it have not been explained" if deaths else ""
         return not_known(joined, why, instant)
     top = joined[0]
@@ -61,12 +65,15 @@ def join_deaths(deaths: Sequence[tuple[Case, Diagnosis]]) -> Diagnosis:
     keys = {d.key for _, d in agree}
     reliefs = Counter(d.relief for _, d in agree if d.relief is not None)
     usual = reliefs.most_common(1)[0][0] if reliefs else None
-    case = next((c for c, d in reversed(agree) if d.relief == usual), deaths[-1][0])
+    shown = best_at[(top.cause, top.prefix)]
+    same = [c for c, d in agree if d.relief == usual]
+    # The figures of cause and relief are of one instant, where that can be.
+    case = shown if shown in same or not same else same[-1]
     relief = relief_of(case, top.cause)
     what = top.text
     if len(deaths) > 1:
-        number = best_at[(top.cause, top.prefix)]
-        where = f"At death #{number}: " if number else ""
+        what_it_was = "death" if shown.kind in DEATHS else "incident"
+        where = f"At {what_it_was} #{shown.id}: " if shown.id else ""
         what = f"{in_all(deaths, agree, top)} {where}{what}".strip()
     return Diagnosis(
         cause=top.cause,
@@ -89,11 +96,20 @@ def in_all(
     """Say what the deaths have in common, in one sentence; empty for a single one."""
     if len(deaths) < 2 or top.prefix is None or not agree:
         return ""
-    held = [_had(case, top) for case, _ in agree]
+    held = [0 if top.cause in NOT_MEMORY else _had(case, top) for case, _ in agree]
     limits = {case.limit for case, _ in agree}
     of = limits.pop() if len(limits) == 1 else None
-    which = f"{len(agree)} of {count(len(deaths), 'death')}"
-    which = count(len(deaths), "death") if len(agree) == len(deaths) else which
+    word = "death" if all(c.kind in DEATHS for c, _ in deaths) else "incident"
+    which = count(len(deaths), word)
+    if len(agree) < len(deaths):
+        which = f"{len(agree)} of {which}"
+    if top.cause in NOT_MEMORY:
+        return f"{which}, each while {code(top.prefix)} was running."
+    if top.cause == "leak":
+        left = between(held, of)
+        if not left:
+            return ""
+        return f"{which}, each after {code(top.prefix)} had left {left} behind."
     had = between(held, of)
     return f"{which}, each while {code(top.prefix)} had {had}." if had else ""
 
@@ -110,6 +126,15 @@ def between(sizes: Sequence[int], limit: int | None) -> str:
 
 def _had(case: Case, top: Finding) -> int:
     """Return what a prefix had at a death: stored, or in execution."""
+    growth = give_out(case)
+    beside = {
+        "leak": growth.leaked,
+        "sizeof": growth.hidden,
+        "graph": growth.graph,
+        "actor-state": growth.actors,
+    }
+    if top.cause in beside:
+        return beside[top.cause].get(top.prefix or "", 0)
     if top.cause in STORAGE_CAUSES:
         return case.in_memory().get(top.prefix or "", 0)
     running = [held_by(case, s) for s in case.running if s.prefix == top.prefix]

@@ -11,6 +11,9 @@ from dask_memdash.analysis.incidents.retention_reasons import blamed, wanted_by
 from dask_memdash.model.evidence import largest
 from dask_memdash.text import code, format_bytes, short
 
+#: Characters of a client's name.
+MAX_NAME = 24
+
 
 def pinned(case: Case) -> Iterator[Finding]:
     """Yield outputs that are there because a client holds them."""
@@ -20,7 +23,7 @@ def pinned(case: Case) -> Iterator[Finding]:
     prefix = largest(held)[0]
     total = sum(held.values())
     name = wanted_by(case, prefix)
-    who = "a client" if name is None else f"the client {short(name)}"
+    who = "a client" if name is None else f"the client {short(name, MAX_NAME)}"
     stays = max(0, case.parts.process - total)
     yield Finding(
         cause="pinned",

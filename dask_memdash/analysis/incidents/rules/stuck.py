@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
+from dask_memdash.analysis.incidents.rules.actor_state import actor_state
+from dask_memdash.analysis.incidents.rules.graph import graph
+from dask_memdash.analysis.incidents.rules.leak import leak
+from dask_memdash.analysis.incidents.rules.sizeof import sizeof
+from dask_memdash.analysis.incidents.rules.unaccounted import unaccounted
 from dask_memdash.model.breakdown import scale
 from dask_memdash.model.evidence import OrderFacts, largest
 from dask_memdash.model.stall import Holding, Stall
@@ -29,6 +36,13 @@ NAMED = 2
 
 #: Share of a limit at which workers pause, where they do not say.
 USUAL_PAUSE = 0.8
+
+#: What may have made the baseline grow, and is told apart as at a death.
+GROWTH = (sizeof, actor_state, graph, leak, unaccounted)
+
+#: Causes that more workers or a higher limit only put off: the rest of the tasks would
+#: fill them too.
+PUT_OFF = frozenset({"leak", "unaccounted", "actor-state"})
 
 #: Turns spilling on, as Dask does by default.
 SPILL_ON = (
@@ -94,7 +108,10 @@ def headline(stall: Stall, now: float) -> str:
 
 
 def diagnose_stuck(
-    stall: Stall, order: OrderFacts | None = None, deaths: Sequence[Diagnosis] = ()
+    stall: Stall,
+    order: OrderFacts | None = None,
+    deaths: Sequence[Diagnosis] = (),
+    fullest: Case | None = None,
 ) -> Diagnosis:
     """Say who would have to let go.
 
@@ -104,10 +121,14 @@ def diagnose_stuck(
         Storage against the order of the graph that runs; None where not known.
     deaths
         Diagnoses of the deaths after which no worker is left, oldest first.
+    fullest
+        The evidence on the fullest of the paused workers; None where there is none.
     """
     if stall.parts is None:
         return _none_left(stall, deaths)
-    found = sorted(_findings(stall, order), key=lambda finding: -finding.weight)
+    found = sorted(
+        _findings(stall, order, fullest), key=lambda finding: -finding.weight
+    )
     found = [finding for finding in found if finding.weight >= LEAST_WEIGHT]
     if not found or found[0].weight < LEAST or found[0].cause == "unknown":
         text = found[0].text if found and found[0].cause == "unknown" else ""
@@ -156,7 +177,9 @@ def shortfall(stall: Stall, order: OrderFacts | None) -> int | None:
 # -- what fills the workers -----------------------------------------------------
 
 
-def _findings(stall: Stall, order: OrderFacts | None) -> Iterator[Finding]:
+def _findings(
+    stall: Stall, order: OrderFacts | None, fullest: Case | None
+) -> Iterator[Finding]:
     parts = stall.parts
     if parts is None:
         return
@@ -170,11 +193,6 @@ def _findings(stall: Stall, order: OrderFacts | None) -> Iterator[Finding]:
         ("transfer", parts.transfer, "of shuffle and network buffers fill the workers"),
         ("retained", parts.retained, "were freed, and the allocator keeps them"),
         (
-            "unaccounted",
-            parts.baseline - idle,
-            "came to the workers since they were idle, and no task counted them",
-        ),
-        (
             "too-many-at-once",
             parts.executing,
             f"belong to {count(stall.running, 'task')} that run and use no processor",
@@ -182,6 +200,36 @@ def _findings(stall: Stall, order: OrderFacts | None) -> Iterator[Finding]:
     ):
         if size:
             yield Finding(cause, size / above, f"{format_bytes(size)} {text}.")
+    if parts.baseline > idle:
+        yield from _grown(stall, parts.baseline - idle, above, fullest)
+
+
+def _grown(
+    stall: Stall, size: int, above: int, fullest: Case | None
+) -> Iterator[Finding]:
+    """Yield what made the baseline grow, as the fullest worker's counts tell it apart.
+
+    Parameters
+    ----------
+    size
+        By how much the paused workers' baselines grew, in bytes.
+    above
+        What they used beyond idle ones.
+    """
+    told = [f for rule in GROWTH for f in rule(fullest)] if fullest is not None else []
+    whole = sum(finding.weight for finding in told)
+    if whole <= 0:
+        yield Finding(
+            "unaccounted",
+            size / above,
+            f"{format_bytes(size)} came to the workers since they were idle, and no "
+            "task counted them.",
+        )
+        return
+    where = "" if stall.n_paused < 2 else "On the fullest worker: "
+    for finding in told:
+        weight = finding.weight / whole * size / above
+        yield replace(finding, weight=weight, text=f"{where}{finding.text}")
 
 
 def _stored(stall: Stall, order: OrderFacts | None) -> dict[str, dict[str, int]]:
@@ -317,6 +365,16 @@ def _release(
         _, _, advice = SPILL_TROUBLE[stall.spill_trouble]
         size = format_bytes(missing) if missing else "what is missing"
         yield advice.format(short=size, prefix=prefix)
+    yield from top.advice
+    if top.cause in PUT_OFF:
+        grown = stall.parts.baseline - (stall.idle or 0) if stall.parts else 0
+        yield (
+            "To go on now, restart the paused workers: "
+            "`client.restart_workers([...])` with their addresses. About "
+            f"{format_bytes(max(0, grown))} would be free, and what they hold is "
+            "computed again."
+        )
+        return
     if top.cause == "retained":
         yield (
             "Give freed memory back: "

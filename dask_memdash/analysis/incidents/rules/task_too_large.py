@@ -17,12 +17,16 @@ from dask_memdash.analysis.incidents.need import (
     need_of,
     never_fits,
     too_large_alone,
+    uncounted_of,
 )
 from dask_memdash.analysis.incidents.phrases import held, thin_execution
 from dask_memdash.analysis.incidents.plausible import judge_request
 from dask_memdash.analysis.incidents.requests import parse
 from dask_memdash.model.incidents import Suspect
 from dask_memdash.text import code, count, format_bytes, short
+
+#: What a task held at an earlier death is told from this share of its need.
+WORTH_TELLING = 0.1
 
 #: Least weight of a task that no empty worker holds, however much else was there.
 NEVER_FITS = 0.75
@@ -55,15 +59,29 @@ def task_too_large(case: Case) -> Iterator[Finding]:
 
 def _sentences(case: Case, top: Suspect) -> Iterator[str]:
     beyond = format_bytes(case.above)
-    yield f"{short(top.key)} held {held(case, top)} of the {beyond} beyond an idle one."
-    own = held_by(case, top) - (top.bytes or 0)
+    uncounted = uncounted_of(case, top)
+    guess = uncounted > (top.bytes or 0)
+    own = 0 if guess else held_by(case, top) - (top.bytes or 0)
+    if guess:
+        yield (
+            f"The process grew by {format_bytes(uncounted)} that nobody counted while "
+            f"{short(top.key)} ran, of the {beyond} beyond an idle worker. Native code "
+            f"of this task may have taken it; {format_bytes(top.bytes or 0)} were "
+            "counted."
+        )
+    else:
+        yield (
+            f"{short(top.key)} held {held(case, top)} of the {beyond} beyond an idle "
+            "worker."
+        )
     if own > 0 and hands_over(top.prefix):
         yield f"{format_bytes(own)} of that are copies of its pieces on their way."
     elif own > 0 and top.bytes:
         yield f"{format_bytes(own)} of that was not counted and came while it ran."
     if top.inputs is not None and top.inputs.count:
+        verb = "takes" if top.inputs.count == 1 else "take"
         yield (
-            f"Its {count(top.inputs.count, 'input')} take "
+            f"Its {count(top.inputs.count, 'input')} {verb} "
             f"{format_bytes(inputs_of(top))}."
         )
         if "rechunk-merge" in top.prefix:
@@ -72,7 +90,14 @@ def _sentences(case: Case, top: Suspect) -> Iterator[str]:
                 "large as it is."
             )
     need, room = need_of(case, top), case.usable
-    if room is not None:
+    if room is not None and guess:
+        yield f"An empty worker has room for {format_bytes(room)}."
+    elif room is not None and need <= room:
+        yield (
+            f"Cut short, it had taken {format_bytes(need)} of the "
+            f"{format_bytes(room)} that an empty worker has room for."
+        )
+    elif room is not None:
         yield (
             f"It needs at least {format_bytes(need)}, and an empty worker has room for "
             f"{format_bytes(room)}."
@@ -84,9 +109,9 @@ def _sentences(case: Case, top: Suspect) -> Iterator[str]:
             f"peaks of {format_bytes(usual.p50)} (median) to {format_bytes(usual.max)}."
         )
     tries = [t.bytes for t in case.attempts.get(top.key, ()) if t.bytes]
-    if tries:
+    if tries and max(tries) >= WORTH_TELLING * need:
         yield (
-            f"At {count(len(tries), 'earlier death')} it held up to "
+            f"At {count(len(tries), 'earlier death')} it had asked for up to "
             f"{format_bytes(max(tries))}."
         )
 

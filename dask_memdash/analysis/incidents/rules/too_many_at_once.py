@@ -11,9 +11,11 @@ from dask_memdash.analysis.incidents.need import (
     execution,
     held_by,
     largest_task,
+    mostly_uncounted,
     need_of,
     too_large_alone,
     too_many_together,
+    uncounted_of,
 )
 from dask_memdash.analysis.incidents.phrases import held, thin_execution
 from dask_memdash.model.incidents import Suspect
@@ -40,7 +42,9 @@ def too_many_at_once(case: Case) -> Iterator[Finding]:
         weight=weight,
         text=" ".join(_sentences(case, measured, top, prefix)),
         prefix=prefix,
-        advice=tuple(advise.on_many_tasks(case, prefix, by_prefix[prefix])),
+        advice=()
+        if mostly_uncounted(case)  # what each needs is a guess
+        else tuple(advise.on_many_tasks(case, prefix, by_prefix[prefix])),
         thin=thin_execution(case, top) or _never_finished(case, top),
     )
 
@@ -48,20 +52,38 @@ def too_many_at_once(case: Case) -> Iterator[Finding]:
 def _sentences(
     case: Case, measured: list[Suspect], top: Suspect, prefix: str
 ) -> Iterator[str]:
-    total = sum(held_by(case, s) for s in measured)
-    yield (
-        f"{count(len(measured), 'task')} held {format_bytes(total)} together, the "
-        f"largest {held(case, top)}."
-    )
+    guess = mostly_uncounted(case)
+    if guess:
+        grew = sum(uncounted_of(case, s) for s in case.suspects)
+        yield (
+            f"The process grew by {format_bytes(grew)} that nobody counted while "
+            f"{count(len(measured), 'task')} ran. Native code of theirs may have taken "
+            f"it; {format_bytes(case.counted)} were counted."
+        )
+    else:
+        total = sum(held_by(case, s) for s in measured)
+        yield (
+            f"{count(len(measured), 'task')} held {format_bytes(total)} together, the "
+            f"largest {held(case, top)}."
+        )
     same = sum(s.prefix == prefix for s in measured)
     if same < len(measured):
         yield f"{same:,} of them {'is' if same == 1 else 'are'} {code(prefix)}."
     if case.usable is not None:
         need = sum(need_of(case, s) for s in case.suspects)
-        yield (
-            f"They need at least {format_bytes(need)} together, and an empty worker "
-            f"has room for {format_bytes(case.usable)}."
-        )
+        room = format_bytes(case.usable)
+        if guess:
+            yield f"An empty worker has room for {room}."
+        elif need > case.usable:
+            yield (
+                f"They need at least {format_bytes(need)} together, and an empty "
+                f"worker has room for {room}."
+            )
+        else:
+            yield (
+                f"Cut short, they had taken {format_bytes(need)} of the {room} that an "
+                "empty worker has room for."
+            )
 
 
 def _never_finished(case: Case, top: Suspect) -> str:

@@ -20,7 +20,9 @@ def unaccounted(case: Case) -> Iterator[Finding]:
     if not case.suspects:
         counted = ""
     perhaps = ""
+    whole = size
     if growth.running > 0 and growth.belief < 1:
+        whole = growth.unaccounted + growth.running
         names = list(dict.fromkeys(s.prefix for s in case.suspects))[:3]
         named = join([code(name) for name in names])
         perhaps = (
@@ -30,7 +32,7 @@ def unaccounted(case: Case) -> Iterator[Finding]:
     yield Finding(
         cause="unaccounted",
         weight=size / case.above,
-        text=f"{format_bytes(size)} belong to no stored output and no task's count. "
+        text=f"{format_bytes(whole)} belong to no stored output and no task's count. "
         f"{counted}A thread, a plugin, a cache or a library of the worker may keep "
         f"it.{perhaps}",
     )
