@@ -117,13 +117,13 @@ def break_down(reading: Reading) -> Breakdown:
     rss = max(0, reading.rss)
     claimed = max(0, reading.managed_claimed)
     managed = min(claimed, rss)
-    in_transfer = reading.incoming + reading.outgoing + reading.shuffle
-    transfer = min(max(0, in_transfer), rss - managed)
+    live = max(0, reading.live)
+    free = max(0, reading.free or 0)
+    own = max(0, reading.base or 0) + (live if reading.busy else 0)
+    transfer = _transfer(reading, rss - managed, own)
     rest = rss - managed - transfer
     base = min(max(0, reading.base or 0), rest)
     beyond = rest - base
-    live = max(0, reading.live)
-    free = max(0, reading.free or 0)
     if reading.busy:
         retained = min(free, beyond - min(live, beyond))
         executing = beyond - retained
@@ -149,6 +149,24 @@ def break_down(reading: Reading) -> Breakdown:
         spilled_disk=reading.spilled_disk,
         shuffle_disk=reading.shuffle_disk,
     )
+
+
+def _transfer(reading: Reading, room: int, own: int) -> int:
+    """Return how much of a process is buffers, in bytes.
+
+    Outputs that are being sent are stored ones, counted as managed already, and most
+    are sent from where they lie: they count only where there is room for a copy beside
+    what the process itself and its tasks hold.
+
+    Parameters
+    ----------
+    room
+        What storage leaves of the process.
+    own
+        What the idle process and the running tasks are known to hold.
+    """
+    sure = min(max(0, reading.incoming + reading.shuffle), room)
+    return sure + min(max(0, reading.outgoing), max(0, room - sure - own))
 
 
 def join_readings(readings: Sequence[Reading]) -> Reading:

@@ -100,6 +100,27 @@ def test_a_busy_workers_error_is_what_tasks_do_not_account_for():
     }
 
 
+def test_an_output_that_is_sent_from_where_it_is_stored_takes_no_room_of_a_task():
+    # R 275 = 120 stored, and being sent, + 65 of an idle process + 90 of a task
+    assert parts(
+        rss=275, managed_claimed=120, outgoing=120, base=65, live=90, busy=True
+    ) == {
+        "managed": 120,
+        "transfer": 0,
+        "executing": 90,
+        "retained": 0,
+        "baseline": 65,
+        "error": 0,
+    }
+
+
+def test_an_output_that_is_copied_to_be_sent_is_transfer():
+    found = parts(
+        rss=400, managed_claimed=120, outgoing=120, base=65, live=90, busy=True
+    )
+    assert (found["transfer"], found["executing"], found["baseline"]) == (120, 95, 65)
+
+
 def test_an_idle_worker_has_baseline_and_retained_only():
     # X = 500, free 120: baseline = X + base - retained
     assert parts(
