@@ -28,7 +28,7 @@ from dask_memdash.analysis.incidents.diagnose import (
 )
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
 from dask_memdash.analysis.incidents.together import diagnose_together, join_deaths
-from dask_memdash.model.event_parts import Thresholds
+from dask_memdash.model.event_parts import TaskInputs, Thresholds
 from dask_memdash.terms import CAUSES, NOT_MEMORY
 
 OFF = Thresholds(terminate=950 * MiB)
@@ -319,6 +319,32 @@ def test_what_several_ends_without_memory_had_in_common_has_no_sizes():
     ]
     said = diagnose_together(deaths)
     assert "2 deaths, each while `quit` was running. At death #1: " in said.text
+
+
+def about_to_begin(size, managed):
+    """A worker with nothing running, and a task of so many MiB of inputs."""
+    waiting = replace(task("total-1"), inputs=TaskInputs(6, size * MiB, 0, 0))
+    return replace(
+        storing("part", managed, held(by="total", awaited=managed)),
+        assigned=(waiting,),
+        breakdown=parts(managed=managed, baseline=250),
+    )
+
+
+def test_a_task_whose_inputs_alone_fit_no_worker_is_too_large_before_it_begins():
+    said = diagnose(about_to_begin(900, 600))
+    assert (said.cause, said.prefix, said.key) == ("task-too-large", "total", "total-1")
+    assert said.relief == "nothing-to-spill"
+    assert (
+        "total-1 was about to begin. All of its 6 inputs have to be in memory at once: "
+        "900 MiB, and an empty worker has room for"
+    ) in said.text
+    assert said.advice
+
+
+def test_a_task_whose_inputs_fit_or_are_elsewhere_is_not_to_blame():
+    for size, managed in ((500, 600), (2_000, 600)):
+        assert diagnose(about_to_begin(size, managed)).cause == "awaited"
 
 
 def test_what_is_no_death_is_not_called_one():

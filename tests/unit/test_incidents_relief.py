@@ -40,8 +40,8 @@ def test_outputs_that_running_tasks_use_are_in_memory_and_cannot_be_spilled():
     told = relief_of(known, "task-too-large")
     assert told.name == "nothing-to-spill"
     assert told.text == (
-        "Spilling cannot help: the running tasks used 400 MiB of the 400 MiB of "
-        "outputs in memory."
+        "Spilling cannot help: tasks were using 400 MiB of the 400 MiB of outputs in "
+        "memory."
     )
 
 

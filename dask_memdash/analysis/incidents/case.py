@@ -98,6 +98,8 @@ class Case:
     stage: str = ""
     #: Tasks that raised ``MemoryError``, or whose outputs could not be spilled.
     tasks: tuple[TaskInfo, ...] = ()
+    #: Tasks that were assigned to the worker and had not begun, with their inputs.
+    assigned: tuple[TaskInfo, ...] = ()
     #: What was said of it: the text of the error.
     detail: str = ""
     #: Why the worker said that it closes, if it did.

@@ -11,6 +11,7 @@ from dask_memdash.analysis.incidents.need import (
     MUCH_BESIDE,
     beside,
     execution,
+    gathered_in_vain,
     largest_task,
     need_is_known,
     never_fits,
@@ -134,6 +135,7 @@ def weigh(case: Case, found: Sequence[Finding]) -> list[Finding]:
     more = _left_no_room(case, found)
     top = largest_task(case)
     hopeless = top is not None and never_fits(case, top)
+    hopeless = hopeless or gathered_in_vain(case) is not None
     weighed = []
     for finding in found:
         weight = min(1.0, finding.weight)

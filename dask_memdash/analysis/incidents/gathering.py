@@ -12,7 +12,7 @@ from dask_memdash.analysis.incidents.case import (
     SpillFailure,
     most_held,
 )
-from dask_memdash.model.event_parts import Thresholds
+from dask_memdash.model.event_parts import TaskInfo, Thresholds
 from dask_memdash.model.evidence import Evidence
 from dask_memdash.model.incidents import DEATHS, Incident, IncidentLog, Suspect
 
@@ -38,6 +38,7 @@ def case_of(
         spill_failures=_spill_failures(incident, log),
         stage=incident.stage,
         tasks=incident.tasks,
+        assigned=_not_begun(incident),
         detail=incident.detail,
         closing=incident.closing,
         id=incident.id,
@@ -75,6 +76,11 @@ def attempts_of(suspect: Suspect, log: IncidentLog) -> tuple[Attempt, ...]:
             held = [most_held(s) for s in earlier.suspects if s.key == suspect.key]
             found.append(Attempt(number, earlier.kind, held[0] if held else None))
     return tuple(found)
+
+
+def _not_begun(incident: Incident) -> tuple[TaskInfo, ...]:
+    running = {suspect.key for suspect in incident.suspects}
+    return tuple(task for task in incident.assigned if task.key not in running)
 
 
 def _instant(incident: Incident) -> float:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dask_memdash.analysis.incidents.case import Case, most_held
 from dask_memdash.analysis.incidents.growth_attribution import give_out, hands_over
-from dask_memdash.model.incidents import Suspect
+from dask_memdash.model.event_parts import TaskInfo
+from dask_memdash.model.incidents import DEATHS, Suspect
 
 #: Need of one task, as a share of an empty worker's room, from which it may be too
 #: large by itself, and from which it surely is: it was cut short, and needs more.
@@ -33,6 +34,10 @@ SAME = 0.02
 #: Share of the memory to explain from which what is beside the running tasks may be
 #: what left them no room.
 MUCH_BESIDE = 0.25
+
+#: Share of a task's inputs that must be in memory before its worker is said to have
+#: gathered them.
+MOST_INPUTS = 0.5
 
 #: Finished tasks of a prefix that say reliably what it needs.
 ENOUGH = 3
@@ -127,6 +132,25 @@ def never_fits(case: Case, top: Suspect) -> bool:
     return held_by(case, top) + inputs_of(top) >= MUCH_BESIDE * case.above
 
 
+def gathered_in_vain(case: Case) -> TaskInfo | None:
+    """Return a task that had not begun and whose inputs alone fit no empty worker.
+
+    All of them have to be in memory at once before it begins.  None where most of them
+    were elsewhere.
+    """
+    if case.usable is None or case.kind not in DEATHS:
+        return None
+    there = case.parts.managed + case.parts.transfer + case.in_use
+    found = [
+        task
+        for task in case.assigned
+        if task.inputs is not None
+        and task.inputs.size > case.usable
+        and there >= MOST_INPUTS * task.inputs.size
+    ]
+    return max(found, key=lambda t: t.inputs.size if t.inputs else 0, default=None)
+
+
 def need_is_known(case: Case, suspect: Suspect) -> bool:
     """Say whether a task held just as much at an earlier death: it needs no more."""
     own = [attempt.bytes or 0 for attempt in case.attempts.get(suspect.key, ())]
@@ -151,8 +175,14 @@ def beside(case: Case) -> int:
 
 
 def inputs_stored(case: Case) -> int:
-    """Return how much of what is stored the running tasks have as their inputs."""
+    """Return how much of what is stored tasks have as their inputs, in bytes.
+
+    Those that run, and one that could not begin for them.
+    """
     inputs = sum(inputs_of(s) for s in case.suspects) - case.inputs_in_use
+    gathered = gathered_in_vain(case)
+    if gathered is not None and gathered.inputs is not None:
+        inputs += gathered.inputs.size
     return max(0, min(case.parts.managed, inputs))
 
 

@@ -238,7 +238,7 @@ def _nothing_text(case: Case, stored: int) -> str:
     used = inputs_stored(case)
     if used >= TRIFLE * case.above:
         return (
-            "Spilling cannot help: the running tasks used "
+            "Spilling cannot help: tasks were using "
             f"{format_bytes(used)} of the {format_bytes(case.parts.managed)} of "
             "outputs in memory."
         )

@@ -21,7 +21,7 @@ from dask_memdash.analysis.incidents.diagnose import (
 )
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
 from dask_memdash.analysis.incidents.growth_attribution import give_out
-from dask_memdash.analysis.incidents.need import held_by
+from dask_memdash.analysis.incidents.need import held_by, mostly_uncounted
 from dask_memdash.analysis.incidents.relief import relief_of
 from dask_memdash.model.incidents import DEATHS
 from dask_memdash.terms import NOT_MEMORY, STORAGE_CAUSES
@@ -137,6 +137,8 @@ def _had(case: Case, top: Finding) -> int:
         return beside[top.cause].get(top.prefix or "", 0)
     if top.cause in STORAGE_CAUSES:
         return case.in_memory().get(top.prefix or "", 0)
+    if mostly_uncounted(case):
+        return 0  # how much of it was whose is a guess
     running = [held_by(case, s) for s in case.running if s.prefix == top.prefix]
     if top.cause == "task-too-large":
         return max(running, default=0)

@@ -10,6 +10,7 @@ from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.growth_attribution import hands_over
 from dask_memdash.analysis.incidents.need import (
     execution,
+    gathered_in_vain,
     held_by,
     inputs_of,
     inputs_stored,
@@ -37,6 +38,7 @@ def task_too_large(case: Case) -> Iterator[Finding]:
     if case.kind == "memory-error":
         yield from _refused(case)
         return
+    yield from _gathering(case)
     top = largest_task(case)
     if top is None:
         return
@@ -114,6 +116,29 @@ def _sentences(case: Case, top: Suspect) -> Iterator[str]:
             f"At {count(len(tries), 'earlier death')} it had asked for up to "
             f"{format_bytes(max(tries))}."
         )
+
+
+def _gathering(case: Case) -> Iterator[Finding]:
+    """Yield a task whose inputs alone, as they were gathered, fit no worker."""
+    task = gathered_in_vain(case)
+    if task is None or task.inputs is None:
+        return
+    size, room = task.inputs.size, case.usable
+    yield Finding(
+        cause="task-too-large",
+        weight=min(1.0, size / case.above),
+        text=f"{short(task.key)} was about to begin. All of its "
+        f"{count(task.inputs.count, 'input')} have to be in memory at once: "
+        f"{format_bytes(size)}, and an empty worker has room for "
+        f"{format_bytes(room)}.",
+        prefix=task.prefix,
+        key=task.key,
+        advice=(
+            *advise.more_memory(case, task.prefix, size, advise.HEADROOM * size),
+            f"Or let several tasks do the work of {code(task.prefix)}, a part of its "
+            "inputs each, as in a tree of reductions.",
+        ),
+    )
 
 
 def _refused(case: Case) -> Iterator[Finding]:
