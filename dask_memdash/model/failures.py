@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from dask_memdash.model.event_parts import TaskInfo
@@ -394,7 +394,8 @@ class FailureLog:
             largest = incident.suspects[0]
             infos = {info.key: info for info in incident.assigned}
             unknown = TaskInfo(largest.key, largest.prefix, "", largest.priority)
-            return self._from_tasks([infos.get(largest.key, unknown)])
+            origin = self._from_tasks([infos.get(largest.key, unknown)])
+            return _with_retries(origin, incident)
         given_up = [task for one in together[1:] for task in one.tasks]
         if incident.assigned or given_up:
             return self._from_tasks(incident.assigned or given_up)
@@ -429,6 +430,19 @@ class FailureLog:
             if there and prefix in record.prefixes:
                 return record.id
         return None
+
+
+def _with_retries(origin: Origin, incident: Incident) -> Origin:
+    """Link an incident by all tasks that ran where counts do not say whose it was.
+
+    One that runs again, and dies again, makes both deaths one failure.
+    """
+    counted = sum(suspect.bytes or 0 for suspect in incident.suspects)
+    parts = incident.breakdown
+    if parts is None or parts.executing <= 2 * counted:
+        return origin
+    ran: set[Link] = {("ran", hash(suspect.key)) for suspect in incident.suspects}
+    return replace(origin, links=origin.links | ran)
 
 
 def _graph_of(failure: Failure) -> str | None:

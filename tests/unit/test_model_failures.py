@@ -6,6 +6,7 @@ import pytest
 from builders import A, B, C, MiB, added, died, executing, info, killed, removed
 
 from dask_memdash.model import failures as failures_module
+from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.events import (
@@ -101,6 +102,28 @@ def test_the_largest_task_that_ran_says_which_graph_it_was(model):
     ran = (executing("regrid-1", 400 * MiB), executing("load-1", 10 * MiB))
     feed(model, added(), removed(assigned=(load(), regrid())), died(executing=ran))
     assert only(model).graph == "graph-2"
+
+
+def test_a_task_that_dies_twice_is_one_failure_where_nobody_counted_whose_it_was(model):
+    """A submit takes native memory beside a graph's small tasks, and then alone."""
+    native = submit("native-1")
+    full = Reading(T + 10, 900 * MiB, base=100 * MiB, busy=True)
+    both = (executing("load-1", 10 * MiB), executing("native-1", 0))
+    feed(model, added(), removed(assigned=(load(), native)))
+    feed(model, died(executing=both, reading=full, by="nanny"))
+    feed(model, added(B, 7, T + 12), removed(B, T + 20, assigned=(native,)))
+    feed(model, died(B, 7, T + 21, executing=both[1:], reading=full, by="nanny"))
+    assert list(only(model).members) == ["1", "2"]
+
+
+def test_a_task_that_dies_twice_beside_others_to_blame_joins_no_failures(model):
+    small = executing("note-1", 1 * MiB)
+    for n, one in enumerate((load(), regrid())):
+        full = Reading(T + 10, 900 * MiB, base=100 * MiB, live=790 * MiB, busy=True)
+        ran = (executing(one.key, 790 * MiB), small)
+        feed(model, added(A, n, T + n), removed(A, T + n + 5, assigned=(one,)))
+        feed(model, died(A, n, T + n + 6, executing=ran, reading=full, by="nanny"))
+    assert len(model.failures) == 2
 
 
 def test_tasks_that_were_assigned_say_it_where_none_is_known_to_have_run(model):
