@@ -141,9 +141,9 @@ def test_a_heartbeat_says_everything_at_once(worker):
 def test_tasks_are_weighed_soon_after_they_arrived_and_the_recorder_knows(worker):
     spec = Task("score-1", len, b"x" * 5 * MB)
     early = Task("early-1", len, b"x" * 2 * MB)
-    worker.state.tasks["early-1"] = SimpleNamespace(run_spec=early)
+    worker.state.tasks["early-1"] = SimpleNamespace(run_spec=early, state="ready")
     probe = probe_on(worker)
-    worker.state.tasks["score-1"] = SimpleNamespace(run_spec=spec)
+    worker.state.tasks["score-1"] = SimpleNamespace(run_spec=spec, state="ready")
     probe.transition("score-1", "released", "waiting")
     assert layout.read_reading(probe._recorder.buffer)["graph"] in (None, 0)
     worker.loop.run()
