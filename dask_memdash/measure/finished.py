@@ -123,7 +123,8 @@ def summary(tasks: list[FinishedTask], because: str) -> Finished:
     Parameters
     ----------
     because
-        What their outputs are if they weigh much less than Dask believes, or empty.
+        What their outputs are if they weigh much less or more than Dask believes, as a
+        look into one showed, or empty.
     """
     measured = [task for task in tasks if task.peak is not None]
     weighed = [t for t in tasks if t.net is not None and t.output is not None]

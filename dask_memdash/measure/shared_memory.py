@@ -9,6 +9,9 @@ from __future__ import annotations
 import mmap
 import sys
 
+#: What an output is that keeps more alive than Dask's sizeof sees.
+HOLDS_MORE = "holds more than its own size"
+
 
 def memory_owner(value: object) -> str:
     """Say whose memory a value borrows: 'memory maps', 'views of other arrays' or ''.

@@ -108,7 +108,8 @@ class Weighed:
     believed: int = 0
     #: Sum of what each had allocated and not freed when it ended, in bytes.
     left: int = 0
-    #: What outputs are that weigh much less than believed ('memory maps'), or empty.
+    #: What outputs are that weigh much less or more than believed, as a look into one
+    #: showed ('memory maps', 'views of other arrays'…), or empty.
     because: str = ""
 
 

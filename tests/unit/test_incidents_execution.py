@@ -266,7 +266,7 @@ def test_which_of_several_tasks_took_what_nobody_counted_is_not_known():
     assert (said.cause, said.prefix, said.advice) == ("unaccounted", None, ())
     assert said.confidence < 0.8
     assert "798 MiB belong to no stored output and no task's count." in said.text
-    assert "Up to 798 MiB of it may be native memory of `scan`" in said.text
+    assert "Up to 798 MiB of it came while `scan` ran" in said.text
 
 
 def test_a_task_is_charged_at_most_with_what_came_since_it_began():

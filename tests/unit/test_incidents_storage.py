@@ -166,6 +166,20 @@ def test_types_whose_size_dask_knows_do_not_lie(types):
     assert list(sizeof(hiding(types))) == []
 
 
+def test_a_look_into_a_view_shows_that_it_keeps_more_than_dask_knows():
+    lying = hiding(("numpy.ndarray",))
+    row = lying.facts.expected["lie"]
+    weighed = replace(row.weighed, because="views of other arrays")
+    expected = {"lie": replace(row, weighed=weighed)}
+    shown = replace(lying, facts=replace(lying.facts, expected=expected))
+    (finding,) = sizeof(shown)
+    assert finding.prefix == "lie"
+    assert finding.advice == (
+        "Let `lie` return a copy of what it needs, as in `x[:100].copy()`: a view "
+        "keeps all of the array alive that it is of, here 70 MiB for each.",
+    )
+
+
 def test_outputs_measured_at_about_their_size_do_not_lie():
     assert list(sizeof(hiding(believed=500, measured=700, claimed=500))) == []
 

@@ -214,6 +214,8 @@ def _suspect(suspect: Suspect, uncounted: bool) -> str:
         held = "not measured"
     elif uncounted:
         held = f"{format_bytes(suspect.bytes)} counted"
+        if not suspect.bytes:
+            held = "nothing counted"
     else:
         held = f"{format_bytes(suspect.bytes)} ({suspect.method})"
         if suspect.share is not None and suspect.share >= LEAST_SHARE:

@@ -238,7 +238,9 @@ def _hidden(case: Case) -> dict[str, int]:
     found = {}
     for prefix, claimed in case.facts.claimed.items():
         expected = case.facts.expected.get(prefix)
-        if expected is None or _size_is_known(case, prefix):
+        if expected is None:
+            continue
+        if _size_is_known(case, prefix) and not expected.weighed.because:
             continue
         believed, measured = max(1, expected.weighed.believed), expected.weighed.left
         if expected.weighed.count and measured > LIE * believed:

@@ -220,10 +220,15 @@ class WorkerProbe:
             self._unmanaged.forgotten(key)
 
     def _explain(self, task: RunningTask, net: int, size: int) -> None:
-        """Find out why an output weighs much less than Dask believes, once a prefix."""
+        """Find out why an output weighs much less or more than Dask believes.
+
+        Once a prefix: what was left beside it is the output's only if that shows it.
+        """
         because = self.tasks.because
         if size > 2 * max(net, 0) + WRITE_STEP and task.prefix not in because:
             because[task.prefix] = self._storage.memory_owner(task.key)
+        elif net > 2 * size + WRITE_STEP and task.prefix not in because:
+            because[task.prefix] = self._storage.holds_more(task.key, size)
 
     def _settle(self) -> None:
         """Look at the baseline when the last task's output has just been stored."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dask_memdash.measure.shared_memory import memory_owner
+from dask_memdash.measure.deep_size import deep_size
+from dask_memdash.measure.shared_memory import HOLDS_MORE, memory_owner
 from dask_memdash.measure.storage_by_prefix import StorageLedger, largest_rows
 from dask_memdash.plugins.keys import prefix_of
 
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 #: Spilled inputs looked at in one heartbeat at most; with more, their sum is not known.
 MAX_INPUTS = 2_000
+
+#: Objects and seconds that a look into an output may take, and by how many bytes it
+#: must be larger than believed.
+MAX_OBJECTS = 5_000
+LOOKING = 0.005
+LARGER = 2**20
 
 
 class Moving(NamedTuple):
@@ -71,6 +78,24 @@ class WorkerStorage:
         # Not by way of the spill buffer, which would take it for used.
         held = getattr(getattr(data, "fast", None), "d", data)
         return memory_owner(held.get(key)) if isinstance(held, dict) else ""
+
+    def holds_more(self, key: Any, size: int) -> str:
+        """Say what an output keeps alive that is much larger than its own size.
+
+        Parameters
+        ----------
+        size
+            What Dask believes, in bytes.
+        """
+        data = self._worker.data
+        held = getattr(getattr(data, "fast", None), "d", data)
+        value = held.get(key) if isinstance(held, dict) else None
+        if value is None:
+            return ""
+        seen = deep_size([value], most=MAX_OBJECTS, seconds=LOOKING).bytes
+        if seen <= 2 * size + LARGER:
+            return ""
+        return memory_owner(value) or HOLDS_MORE
 
     # -- spilled ---------------------------------------------------------------
 

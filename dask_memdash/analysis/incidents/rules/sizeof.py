@@ -34,6 +34,13 @@ def sizeof(case: Case) -> Iterator[Finding]:
 
 
 def _advice(case: Case, prefix: str, measured: float) -> str:
+    because = case.facts.expected[prefix].weighed.because
+    if because.startswith("views"):
+        return (
+            f"Let {code(prefix)} return a copy of what it needs, as in "
+            "`x[:100].copy()`: a view keeps all of the array alive that it is of, "
+            f"here {format_bytes(measured)} for each."
+        )
     known = sorted(types_of(case, prefix))
     name = known[0].rpartition(".")[2] if len(known) == 1 else "Type"
     if not name.isidentifier():

@@ -26,8 +26,8 @@ def unaccounted(case: Case) -> Iterator[Finding]:
         names = list(dict.fromkeys(s.prefix for s in case.suspects))[:3]
         named = join([code(name) for name in names])
         perhaps = (
-            f" Up to {format_bytes(growth.running)} of it may be native memory of "
-            f"{named}, which ran while it grew."
+            f" Up to {format_bytes(growth.running)} of it came while {named} ran, and "
+            "may be native memory of these tasks, or a file that they map."
         )
     yield Finding(
         cause="unaccounted",
