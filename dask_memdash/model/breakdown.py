@@ -169,6 +169,27 @@ def _transfer(reading: Reading, room: int, own: int) -> int:
     return sure + min(max(0, reading.outgoing), max(0, room - sure - own))
 
 
+def grown_to(breakdown: Breakdown | None, rss: int, *, busy: bool) -> Breakdown:
+    """Return a breakdown as it is when only the RSS was seen to grow since.
+
+    What came since is in execution where tasks run, else nobody's.  The same where the
+    process has not grown.
+
+    Parameters
+    ----------
+    breakdown
+        The last one that is known; None: nothing but the RSS is.
+    """
+    if breakdown is None:
+        return break_down(Reading(time=0.0, rss=rss))
+    more = rss - breakdown.process
+    if more <= 0:
+        return breakdown
+    part = "executing" if busy else "baseline"
+    grown = {"process": rss, part: getattr(breakdown, part) + more}
+    return replace(breakdown, **grown, error=breakdown.error + (more if busy else 0))
+
+
 def join_readings(readings: Sequence[Reading]) -> Reading:
     """Join the readings of workers that share one process into the process's own.
 

@@ -15,7 +15,12 @@ from dataclasses import replace
 from typing import Any
 
 from dask_memdash.model.deaths import Deaths
-from dask_memdash.model.event_parts import ActorRow, Executing, SelfCost
+from dask_memdash.model.event_parts import (
+    ActorRow,
+    Executing,
+    SelfCost,
+    Thresholds,
+)
 from dask_memdash.model.events import (
     ClusterMoving,
     ClusterStuck,
@@ -369,7 +374,19 @@ class ClusterModel:
             )[:MAX_STORED]
         )
         host = host_facts(self.processes, worker)
-        incident.facts = replace(observe(worker, process, self.prefixes), host=host)
+        facts = observe(worker, process, self.prefixes)
+        if worker.reading is None:
+            facts = replace(facts, thresholds=self._usual_thresholds(worker))
+        incident.facts = replace(facts, host=host)
+
+    def _usual_thresholds(self, worker: WorkerState) -> Thresholds:
+        """Return the thresholds of others of its limit, before it has told its own."""
+        others = (
+            other.thresholds
+            for other in self.processes.workers.values()
+            if other.reading is not None and other.info.limit == worker.info.limit
+        )
+        return next(others, worker.thresholds)
 
     def _named(
         self, executing: tuple[Executing, ...], worker: WorkerState

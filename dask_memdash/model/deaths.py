@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dask_memdash.model.breakdown import break_down
+from dask_memdash.model.breakdown import break_down, grown_to
 from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.events import DeathReported, TaskKilled, WorkerRemoved
 from dask_memdash.model.evidence import with_expected, with_leaving
@@ -23,6 +23,7 @@ from dask_memdash.model.incidents import (
     Exit,
     Incident,
     IncidentLog,
+    Suspect,
     WorkerRef,
     kind_of_death,
     rank_suspects,
@@ -41,6 +42,10 @@ MAX_SETTLED = 4_000
 
 #: Tasks of one 'killed-worker' incident that are named; the others are counted.
 MAX_KILLED = 20
+
+#: A process that is being torn down has given pages back already: the largest of its
+#: last samples is what it had.
+LAST_SAMPLES = 3
 
 #: What the process of a worker goes by: its nanny's address, or its own, and its pid.
 Process = tuple[str, int]
@@ -243,6 +248,16 @@ class Deaths:
         incident.exit = Exit(event.code, event.signal, event.by)
         if event.reading is not None:
             incident.breakdown = break_down(event.reading)
+            if incident.facts is not None:
+                base = self._idle(incident, event.reading.base)
+                incident.facts = replace(incident.facts, base=base)
+        elif event.samples:
+            rss = max(size for _, size in event.samples[-LAST_SAMPLES:])
+            busy = bool(incident.suspects)
+            before = incident.breakdown
+            incident.unseen = max(0, rss - (before.process if before else 0))
+            incident.breakdown = grown_to(incident.breakdown, rss, busy=busy)
+            incident.suspects = _still_running(incident)
         if event.samples:
             incident.timeline = event.samples
         if event.recorded:
@@ -264,6 +279,19 @@ class Deaths:
             killed.breakdown = incident.breakdown
             killed.exit = incident.exit
 
+    def _idle(self, incident: Incident, base: int | None) -> int | None:
+        """Return what a process needs when it is idle, of which no heartbeat came.
+
+        Its recorder says what it last was; one that lived for long may have grown by
+        then, as others of its limit show.
+        """
+        others = [
+            worker.first_base
+            for worker in self._processes.workers.values()
+            if worker.first_base and worker.info.limit == incident.limit
+        ]
+        return None if base is None else min([base, *others])
+
     def _name_suspects(self, incident: Incident, known: tuple[TaskInfo, ...]) -> None:
         """Give suspects the priority and order position that has become known."""
         infos = {info.key: info for info in known}
@@ -283,6 +311,7 @@ class Deaths:
                 )
             named.append(suspect)
         incident.suspects = with_attempts(tuple(named), self._log, incident.id)
+        incident.suspects = _still_running(incident)
         self._expect(incident)
 
     def _expect(self, incident: Incident) -> None:
@@ -312,6 +341,26 @@ class Deaths:
     def _settle(self, names: tuple[Process, ...], incident_id: str | None) -> None:
         for name in names:
             _remember(self._settled, name, incident_id)
+
+
+def _still_running(incident: Incident) -> tuple[Suspect, ...]:
+    """Return the suspects, with what the process grew by after the last look at them.
+
+    That counts for those that were assigned to the worker still when it was removed,
+    where no other task can have begun meanwhile.
+    """
+    threads = 0 if incident.facts is None else incident.facts.nthreads
+    others = len(incident.suspects) < min(threads, incident.n_assigned)
+    if not incident.unseen or incident.breakdown is None or others:
+        return incident.suspects
+    process = incident.breakdown.process
+    assigned = {info.key for info in incident.assigned}
+    return tuple(
+        replace(s, grown=max(0, process - s.rss_at_begin))
+        if s.key in assigned and s.rss_at_begin is not None
+        else s
+        for s in incident.suspects
+    )
 
 
 def _ref_of(worker: WorkerState) -> WorkerRef:

@@ -120,6 +120,8 @@ class Evidence:
     awaited: dict[str, int] = field(default_factory=dict)
     #: The baseline of the process: (Unix time, bytes), oldest first.
     baseline: tuple[tuple[float, int], ...] = ()
+    #: The baseline as its flight recorder had it last; None where that is not known.
+    base: int | None = None
     order: OrderFacts | None = None
     host: HostFacts | None = None
     #: Prefix → arguments and records of tasks that the worker was sent.

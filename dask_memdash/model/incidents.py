@@ -35,6 +35,9 @@ MAX_ATTEMPTS = 20
 #: evidence on an older one may come late.
 MAX_REMEMBERED = 2 * MAX_ATTEMPTS
 
+#: No process can address more, in bytes.
+ADDRESSES = 2**47
+
 #: Assigned tasks that an incident names; the others are counted.
 NAMED_INNOCENT = 20
 
@@ -138,6 +141,9 @@ class Incident:
     #: 'flight-recorder', 'heartbeat' or 'scheduler'.
     evidence: str
     exit: Exit | None = None
+    #: By how much the process grew after the last look at its tasks, in bytes: whose
+    #: that is, is not known.
+    unseen: int = 0
     #: When it was over.
     until: float | None = None
     suspects: tuple[Suspect, ...] = ()
@@ -385,6 +391,7 @@ def rank_suspects(
     """
     suspects = []
     for task in executing:
+        task = _believable(task)
         info = known.get(task.key)
         priority = info.priority if info else None
         place = graphs.position(info.group, priority) if info else None
@@ -409,6 +416,14 @@ def rank_suspects(
             )
         )
     return tuple(sorted(suspects, key=lambda s: (-(s.bytes or 0), s.key)))
+
+
+def _believable(task: Executing) -> Executing:
+    """Return a task without figures that no process can have: its slot was torn."""
+    sizes = (task.bytes or 0, task.peak or 0)
+    if all(0 <= size < ADDRESSES for size in sizes):
+        return task
+    return replace(task, bytes=None, peak=None, error=None, method="unmeasured")
 
 
 def owner_of(prefix: str, actors: Collection[str]) -> str:

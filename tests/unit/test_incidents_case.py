@@ -13,7 +13,7 @@ from builders import (
     reported,
     row,
 )
-from cases import case, facts, held, parts, suspect
+from cases import case, facts, held, parts, stored, suspect
 
 from dask_memdash.analysis.incidents.case import Attempt, SpillFailure
 from dask_memdash.analysis.incidents.gathering import case_of
@@ -253,3 +253,11 @@ def test_a_long_baseline_keeps_its_ends(n):
     assert len(points) == min(n, MAX_BASELINE)
     if n:
         assert (points[0], points[-1]) == ((0.0, 0), (n - 1.0, n - 1))
+
+
+def test_what_is_on_disk_and_no_heartbeat_has_told_is_stored_and_not_in_memory():
+    known = case(
+        breakdown=parts(managed=200, executing=300, spilled=400, inputs=300),
+        storage=(stored("view", 600),),
+    )
+    assert known.in_memory() == {"view": 500 * MiB}

@@ -409,3 +409,35 @@ def test_a_task_that_no_empty_worker_holds_is_to_blame_beside_outputs():
 
 def test_a_diagnosis_names_its_instant():
     assert diagnose(case(instant=12.5)).instant == 12.5
+
+
+def test_what_a_death_shows_of_a_task_is_no_proof_of_its_need_for_itself():
+    """A task that grew until its worker died has not held all that it needs."""
+    known = case(
+        breakdown=parts(executing=500, managed=350),
+        suspects=(suspect("hog-1", 500),),
+        storage=(stored("x", 350),),
+        facts=facts(
+            held={"x": held(awaited=350)}, expected={"hog": expected(5, peak=1200)}
+        ),
+    )
+    assert diagnose(known).cause == "task-too-large"
+    assert diagnose_together([known]).cause == "task-too-large"
+    ignorant = replace(
+        known,
+        facts=replace(known.facts, expected={}),
+        suspects=(suspect("hog-2", 450),),
+    )
+    assert diagnose_together([ignorant, known]).cause == "task-too-large"
+
+
+def test_outputs_of_which_nothing_else_is_known_outweigh_a_lighter_cause():
+    known = case(
+        breakdown=parts(managed=500, baseline=400), facts=facts(baseline=(100,))
+    )
+    said = diagnose(known)
+    assert said.cause == "unknown"
+    assert said.text == (
+        "The cause is not known: 500 MiB of outputs were in memory, and who needed "
+        "them is not known."
+    )

@@ -1,9 +1,12 @@
 """Rules on the process: buffers, leaks, the allocator, limits, ends without memory."""
 
+from dataclasses import replace
+
 import pytest
 from builders import MiB
 from cases import T0, case, ended, expected, facts, held, host, parts, suspect
 
+from dask_memdash.analysis.incidents.diagnose import diagnose
 from dask_memdash.analysis.incidents.growth_attribution import give_out
 from dask_memdash.analysis.incidents.plausible import plausible
 from dask_memdash.analysis.incidents.rules.actor_state import actor_state
@@ -231,6 +234,12 @@ def test_a_kill_by_nobody_known_at_what_the_cgroup_allows_is_the_limits_fault():
     assert list(overcommitted(idle)) == []
 
 
+def test_a_kill_at_what_the_cgroup_allows_is_no_kill_from_outside():
+    known = case("killed", breakdown=parts(executing=380), facts=facts(host=host(500)))
+    assert plausible(known) == 1.0
+    assert list(external(known)) == []
+
+
 # -- not memory ----------------------------------------------------------------
 
 
@@ -357,3 +366,30 @@ def test_a_worker_given_up_by_the_scheduler_was_unresponsive():
         "was silent for 2.5 s.",
     )
     assert plausible(known) == 0.0
+
+
+def test_growth_after_the_last_heartbeat_is_not_said_to_be_nobodys():
+    known = case(breakdown=parts(baseline=500), facts=facts(baseline=(100,)))
+    (finding,) = unaccounted(known)
+    assert finding.text.startswith("400 MiB belong to no stored output")
+    unseen = replace(known, evidence="heartbeat", unseen=400 * MiB)
+    assert list(unaccounted(unseen)) == []
+    said = diagnose(unseen)
+    assert said.cause == "unknown"
+    assert said.text == (
+        "The cause is not known: it grew by 400 MiB after its last heartbeat, and no "
+        "flight recorder says what ran then."
+    )
+
+
+def test_what_was_not_counted_belongs_first_to_the_task_that_is_not_measured():
+    running = (
+        suspect("small-1", 10, grown=600 * MiB),
+        suspect("large-1", None, grown=590 * MiB),
+    )
+    known = case(
+        breakdown=parts(executing=600),
+        suspects=running,
+        facts=facts(nthreads=2, baseline=(100,)),
+    )
+    assert give_out(known).charged == {"large-1": 590 * MiB}

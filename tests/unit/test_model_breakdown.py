@@ -15,6 +15,7 @@ from dask_memdash.model.breakdown import (
     Reading,
     break_down,
     exchange,
+    grown_to,
     join_readings,
     scale,
 )
@@ -354,3 +355,19 @@ def test_scaling_does_not_depend_on_the_order_of_the_parts(parts):
 )
 def test_scaling_rounds_by_largest_remainder_then_by_name(parts, total, expected):
     assert scale(parts, total) == expected
+
+
+@pytest.mark.parametrize(("busy", "part"), [(True, "executing"), (False, "baseline")])
+def test_what_only_the_rss_shows_is_in_execution_or_nobodys(busy, part):
+    before = break_down(Reading(time=0.0, rss=100 * MiB, managed_claimed=40 * MiB))
+    after = grown_to(before, 250 * MiB, busy=busy)
+    check_breakdown(after)
+    assert after.process == 250 * MiB
+    assert getattr(after, part) - getattr(before, part) == 150 * MiB
+    assert after.managed == 40 * MiB
+
+
+def test_a_process_that_has_not_grown_is_what_it_was():
+    before = break_down(Reading(time=0.0, rss=100 * MiB))
+    assert grown_to(before, 90 * MiB, busy=True) is before
+    assert grown_to(None, 90 * MiB, busy=False).process == 90 * MiB

@@ -8,6 +8,7 @@ import pytest
 from builders import (
     T0,
     A,
+    B,
     MiB,
     added,
     died,
@@ -27,6 +28,7 @@ from dask_memdash.model.event_parts import (
     Held,
     SpillRoom,
     TaskInputs,
+    Thresholds,
 )
 from dask_memdash.model.events import WorkerLeaving, WorkerTimedOut
 
@@ -174,3 +176,50 @@ def test_a_nanny_that_sees_an_actors_method_run_makes_no_prefix_of_it():
     )
     assert [task.prefix for task in model.processes.workers[A].executing] == ["counter"]
     assert "counter.add" not in model.prefixes.by_name
+
+
+def test_without_a_recorder_the_nannys_samples_say_how_large_the_process_was():
+    report = died(recorded=False, samples=((T0 + 9, 400 * MiB), (T0 + 10, 900 * MiB)))
+    _, incident = play(added(), reported(rss=300 * MiB), removed(), report)
+    assert incident.evidence == "heartbeat"
+    assert incident.breakdown.process == 900 * MiB
+    assert incident.unseen == 600 * MiB
+
+
+def test_a_slot_with_figures_that_no_process_can_have_counts_as_not_measured():
+    for size in (2**62, -(2**40)):
+        task = executing("sum-1", size)
+        _, incident = play(added(), reported(), removed(), died(executing=(task,)))
+        assert [(s.bytes, s.method) for s in incident.suspects] == [
+            (None, "unmeasured")
+        ]
+
+
+def test_a_worker_that_never_reported_has_the_thresholds_of_others_of_its_limit():
+    own = Thresholds(pause=800 * MiB, terminate=950 * MiB)
+    others = (added(B, pid=7), reported(B, pid=7, thresholds=own))
+    _, incident = play(*others, added(), removed())
+    assert incident.facts.thresholds == own
+    smaller = (added(B, pid=7, limit=MiB), reported(B, pid=7, thresholds=own))
+    _, incident = play(*smaller, added(), removed())
+    assert incident.facts.thresholds == Thresholds()
+
+
+def test_growth_before_the_first_heartbeat_is_seen_against_the_recorders_baseline():
+    reading = Reading(time=T0 + 9, rss=900 * MiB, base=100 * MiB)
+    _, incident = play(added(), removed(), died(reading=reading))
+    assert incident.facts.base == 100 * MiB
+    assert incident.breakdown.baseline == 900 * MiB
+
+
+@pytest.mark.parametrize(("threads", "grown"), [(1, 800), (2, 200)])
+def test_a_task_that_still_ran_alone_is_charged_with_what_only_samples_saw(
+    threads, grown
+):
+    task = executing("sum-1", 10 * MiB, rss_at_begin=100 * MiB)
+    beat = reported(rss=300 * MiB, executing=(task,))
+    gone = removed(n_assigned=2, assigned=(info("sum-1"), info("sum-2")))
+    report = died(recorded=False, samples=((T0 + 10, 900 * MiB),))
+    for order in ((gone, report), (report, gone)):
+        _, incident = play(added(nthreads=threads), beat, *order)
+        assert [s.grown for s in incident.suspects] == [grown * MiB]

@@ -87,6 +87,8 @@ class Case:
     #: 'flight-recorder', 'heartbeat' or 'scheduler'.
     evidence: str
     exit: Exit | None = None
+    #: By how much the process grew after the last look at its tasks.
+    unseen: int = 0
     suspects: tuple[Suspect, ...] = ()
     storage: tuple[StoredAtDeath, ...] = ()
     timeline: tuple[tuple[float, int], ...] = ()
@@ -128,6 +130,8 @@ class Case:
     def baselines(self) -> list[int]:
         """The baseline over time, up to the incident."""
         sizes = [size for _, size in self.facts.baseline]
+        if not sizes and self.facts.base is not None:
+            sizes = [self.facts.base]  # it died before its first heartbeat
         return sizes if self.breakdown is None else [*sizes, self.breakdown.baseline]
 
     @property
@@ -283,12 +287,26 @@ class Case:
 
         But not those that running tasks have as their inputs: they are the tasks'.
         """
-        spilled = {row.prefix: max(0, row.spilled) for row in self.storage}
+        stored = self.stored()
+        spilled = self._spilled(stored)
         kept = self.in_use - self.inputs_in_use
         used = scale(spilled, min(kept, sum(spilled.values())))
-        stored = self.stored()
         sizes = {p: stored.get(p, 0) + used.get(p, 0) for p in {**stored, **used}}
         return {prefix: size for prefix, size in sizes.items() if size}
+
+    def _spilled(self, stored: Mapping[str, int]) -> dict[str, int]:
+        """Return what is on disk by prefix.
+
+        What no heartbeat has told yet is what is stored and not in RAM.
+        """
+        spilled = {row.prefix: max(0, row.spilled) for row in self.storage}
+        beyond = {
+            row.prefix: max(0, row.managed - stored.get(row.prefix, 0))
+            for row in self.storage
+        }
+        missing = max(0, (self.parts.spilled or 0) - sum(spilled.values()))
+        more = scale(beyond, min(missing, sum(beyond.values())))
+        return {prefix: size + more[prefix] for prefix, size in spilled.items()}
 
     @property
     def spilling(self) -> bool | None:

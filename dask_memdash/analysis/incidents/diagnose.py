@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
+from dask_memdash.analysis.incidents.growth_attribution import give_out
 from dask_memdash.analysis.incidents.need import (
     MUCH_BESIDE,
     beside,
@@ -107,7 +108,7 @@ def diagnose(case: Case) -> Diagnosis:
     # What the scheduler refuses to start fills no memory: it is the task's own need.
     rules = (task_too_large,) if case.stage == "refused" else RULES
     found = rank(weigh(case, [f for rule in rules for f in rule(case)]))
-    if not found or found[0].weight < LEAST:
+    if not found or found[0].weight < _least(case, found[0]):
         return not_known(found, missing(case), case.instant)
     top = found[0]
     trust = TRUST[case.evidence] if case.kind in DEATHS else 1.0
@@ -218,7 +219,12 @@ def missing(case: Case) -> str:
             f"it used {format_bytes(case.parts.process)} of "
             f"{format_bytes(case.limit)}, which does not explain its end"
         )
-    unlooked = sum(case.stored().values()) if not case.facts.held else 0
+    if case.unseen >= LEAST * case.above:
+        return (
+            f"it grew by {format_bytes(case.unseen)} after its last heartbeat, and no "
+            "flight recorder says what ran then"
+        )
+    unlooked = _unlooked(case)
     if unlooked >= LEAST * case.above:
         return (
             f"{format_bytes(unlooked)} of outputs were in memory, and who needed them "
@@ -228,6 +234,24 @@ def missing(case: Case) -> str:
         f"no count explains most of the {format_bytes(case.above)} beyond an idle "
         "worker"
     )
+
+
+def _least(case: Case, top: Finding) -> float:
+    """Return how heavy a finding must be to be the cause.
+
+    Heavier than outputs in memory of which nobody knows who needed them.
+    """
+    if top.cause in NOT_MEMORY or case.kind not in DEATHS:
+        return LEAST
+    return max(LEAST, _unlooked(case) / case.above)
+
+
+def _unlooked(case: Case) -> int:
+    """Return the outputs in memory of which nobody knows who needed them, in bytes."""
+    hidden = give_out(case).hidden
+    known = {*case.facts.held, *hidden}
+    looked_at = sum(size for name, size in case.stored().items() if name in known)
+    return case.parts.managed - looked_at
 
 
 def _left_no_room(case: Case, found: Sequence[Finding]) -> float:

@@ -30,6 +30,7 @@ def case_of(
         breakdown=incident.breakdown,
         evidence=incident.evidence,
         exit=incident.exit,
+        unseen=incident.unseen,
         suspects=incident.suspects,
         storage=incident.storage,
         timeline=incident.timeline,

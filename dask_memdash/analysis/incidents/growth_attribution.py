@@ -162,7 +162,11 @@ def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:
     most = {s.key: max(0, (since[s.key] or 0) - (s.bytes or 0)) for s in running}
     together = max(0, max(known) - case.counted)
     pool = min(rest, together)
-    charged = _fit(most, pool)
+    # What is not measured has no count that could say how little it is.
+    open_ = {s.key: most[s.key] for s in running if s.bytes is None}
+    charged = _fit(open_, pool)
+    counted = {key: size for key, size in most.items() if key not in open_}
+    charged |= _fit(counted, pool - sum(charged.values()))
     if any(_needed_less(case, suspect) for suspect in running):
         return charged, UNLIKE_OTHERS
     if len(running) > 1 and sum(charged.values()) > case.counted:

@@ -29,7 +29,11 @@ ONE_OF_MANY, THE_ONE = 0.5, 0.75
 GROWING = 0.9
 
 #: What a task held at two deaths, equal to within this share, is all that it needs.
-SAME = 0.02
+#: One that is cut short while it grows may come close to that by chance.
+SAME = 0.005
+
+#: Shares of its count between which all that the process grew by is a task's own.
+ALL_ITS_OWN = (0.95, 1.05)
 
 #: Share of the memory to explain from which what is beside the running tasks may be
 #: what left them no room.
@@ -152,11 +156,26 @@ def gathered_in_vain(case: Case) -> TaskInfo | None:
 
 
 def need_is_known(case: Case, suspect: Suspect) -> bool:
-    """Say whether a task held just as much at an earlier death: it needs no more."""
+    """Say whether a task held just as much at an earlier death: it needs no more.
+
+    But not of one that still grows: workers of one limit cut it short at one size.
+    """
+    if _still_grows(case, suspect):
+        return False
     own = [attempt.bytes or 0 for attempt in case.attempts.get(suspect.key, ())]
     learnt = max([*own, case.at_least.get(suspect.prefix, 0)])
     held = _raw(case, suspect)
     return 0 < abs(held - learnt) <= SAME * held or 0 < held == learnt
+
+
+def _still_grows(case: Case, suspect: Suspect) -> bool:
+    """Say whether a process rose up to its end, and by this task's memory alone."""
+    own, grown = suspect.bytes or 0, case.grown_since(suspect)
+    if not own or grown is None or len(case.timeline) < 2:
+        return False
+    low, high = ALL_ITS_OWN
+    last, end = (size for _, size in case.timeline[-2:])
+    return low * own <= grown <= high * own and end > last
 
 
 def too_many_together(case: Case) -> float:

@@ -39,8 +39,20 @@ def plausible(case: Case) -> float:
             return 1.0 if verdict in BY_REQUEST else 0.0
     if case.breakdown is None:
         return 0.0
-    pressed = ramp(case.pressure or 0.0, NO_PRESSURE, PRESSURE)
+    pressed = ramp(_pressure(case), NO_PRESSURE, PRESSURE)
     return BY_CRASH * pressed if case.kind == "crashed" else pressed
+
+
+def _pressure(case: Case) -> float:
+    """Return the process as a share of its limit, or of what it is really allowed.
+
+    What the host has is no cap of its own: the kernel's counters tell when it ran out.
+    """
+    host = case.facts.host
+    known = host is not None and host.effective and host.source != "host"
+    if case.kind != "killed" or not known or host is None:
+        return case.pressure or 0.0
+    return max(case.pressure or 0.0, case.parts.process / (host.effective or 1))
 
 
 def judge_request(case: Case, request: Request) -> Judgement:

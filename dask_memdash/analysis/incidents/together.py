@@ -7,10 +7,10 @@ again with the most that the task held at any of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.case import Case, most_held
 from dask_memdash.analysis.incidents.diagnose import (
     LEAST,
     advice_of,
@@ -23,6 +23,8 @@ from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
 from dask_memdash.analysis.incidents.growth_attribution import give_out
 from dask_memdash.analysis.incidents.need import held_by, mostly_uncounted
 from dask_memdash.analysis.incidents.relief import relief_of
+from dask_memdash.model.event_parts import Weighed
+from dask_memdash.model.evidence import Evidence, Expected
 from dask_memdash.model.incidents import DEATHS
 from dask_memdash.terms import NOT_MEMORY, STORAGE_CAUSES
 from dask_memdash.text import code, count, format_bytes
@@ -30,13 +32,53 @@ from dask_memdash.text import code, count, format_bytes
 
 def diagnose_together(cases: Sequence[Case]) -> Diagnosis:
     """Join what the deaths behind a ``KilledWorker`` say, oldest first."""
-    learnt: dict[str, int] = {}
-    for case in cases:
-        for suspect in case.suspects:
-            held = max(suspect.bytes or 0, suspect.peak or 0)
-            learnt[suspect.prefix] = max(held, learnt.get(suspect.prefix, 0))
-    cases = [replace(case, at_least={**case.at_least, **learnt}) for case in cases]
+    held = [_held_at(case) for case in cases]
+    usual = _usual(cases)
+    cases = [
+        replace(
+            case,
+            at_least=_most([case.at_least, *held[:n], *held[n + 1 :]]),
+            facts=_with_usual(case, usual),
+        )
+        for n, case in enumerate(cases)
+    ]
     return join_deaths([(case, diagnose(case)) for case in cases])
+
+
+def _usual(cases: Sequence[Case]) -> dict[str, Expected]:
+    """Return by prefix what its tasks usually need, as was known last."""
+    found: dict[str, Expected] = {}
+    for case in cases:
+        for prefix, expected in case.facts.expected.items():
+            if prefix not in found or expected.finished >= found[prefix].finished:
+                found[prefix] = expected
+    return found
+
+
+def _with_usual(case: Case, usual: Mapping[str, Expected]) -> Evidence:
+    """Let what the running tasks usually need be known already at this death.
+
+    What their like had left behind by then stays as it was.
+    """
+    known = dict(case.facts.expected)
+    for prefix in {suspect.prefix for suspect in case.suspects} & usual.keys():
+        before = known.get(prefix)
+        weighed = Weighed() if before is None else before.weighed
+        known[prefix] = replace(usual[prefix], weighed=weighed)
+    return replace(case.facts, expected=known)
+
+
+def _held_at(case: Case) -> dict[str, int]:
+    """Return by prefix the most that one of its tasks held at a death."""
+    return _most([{s.prefix: most_held(s) or 0} for s in case.suspects])
+
+
+def _most(sizes: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for size in sizes:
+        for prefix, held in size.items():
+            found[prefix] = max(held, found.get(prefix, 0))
+    return found
 
 
 def join_deaths(deaths: Sequence[tuple[Case, Diagnosis]]) -> Diagnosis:

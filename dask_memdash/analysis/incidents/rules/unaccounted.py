@@ -13,7 +13,8 @@ from dask_memdash.text import code, format_bytes, join
 def unaccounted(case: Case) -> Iterator[Finding]:
     """Yield growth that no count explains, with its size."""
     growth = give_out(case)
-    size = growth.nobodys
+    # What came after the last look may be of tasks that began since.
+    size = growth.nobodys - min(growth.unaccounted, case.unseen)
     if size <= 0:
         return
     counted = f"The counts of running tasks add up to {format_bytes(case.counted)}. "
