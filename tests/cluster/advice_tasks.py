@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import psutil
 from zoo_tasks import MB
 
 
@@ -29,6 +31,12 @@ def expand(block: Any) -> Any:
 def outlined(block: Any) -> Any:
     """Take 128 times as much as it is given, in one allocation."""
     return np.asarray([np.zeros((128, *block.shape))[0].sum()])
+
+
+def limit_address_space(more: int) -> None:
+    """Let this process have so many MB more of address space, as ``ulimit -v`` does."""
+    size = psutil.Process().memory_info().vms + more * 8 * MB
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
 def fixed(most: int) -> int:
@@ -61,11 +69,11 @@ def scoring(table: Any) -> Callable[[int], float]:
     return score
 
 
-def combined(row: int, *tables: Any) -> float:
-    """Use all tables, and 60 MB beside them."""
-    own = np.ones(60 * MB)
-    time.sleep(0.5)
-    return float(sum(table[row] for table in tables) + own[row])
+def combined(one: Any, other: Any) -> float:
+    """Use two tables, and 50 MB beside them."""
+    own = np.ones(50 * MB)
+    time.sleep(0.2)
+    return float(one[0] + other[0] + own[0])
 
 
 def ready(*parts: Any) -> int:
@@ -81,12 +89,9 @@ def scaled(part: Any, barrier: int) -> float:
     return float(part[0]) * barrier
 
 
-def holding_the_gil(seconds: float) -> float:
+def holding_the_gil(seconds: int) -> int:
     """Sleep without letting any other thread of the worker run."""
-    usleep = ctypes.PyDLL(None).usleep
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        usleep(900_000)
+    ctypes.PyDLL(None).sleep(seconds)
     return seconds
 
 

@@ -7,6 +7,7 @@ prints the table.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from advice_tasks import (
     expand,
     fixed,
     holding_the_gil,
+    limit_address_space,
     looked_up,
     outlined,
     output,
@@ -44,6 +46,9 @@ PATIENCE = 90.0
 #: What is configured unless a workload says otherwise.
 MEMORY = "distributed.worker.memory."
 NO_SPILLING = {MEMORY + name: False for name in ("target", "spill", "pause")}
+
+#: Spilling is on, and out of the way: stored outputs may fill the worker.
+NEVER_FULL = {MEMORY + "target": 0.92, MEMORY + "spill": False, MEMORY + "pause": False}
 
 
 @dataclass(frozen=True)
@@ -201,6 +206,7 @@ def _of_stored_chunks(task: Callable[[Any], Any], size: int) -> Run:
     def run(session: Session, own: dict[str, Any]) -> None:
         import dask.array as da
 
+        session.client.run(limit_address_space, 2000)
         x = da.random.random(2 * size * MB, chunks=size * MB).persist()
         wait(x)
         if "rechunk" in own:
@@ -231,8 +237,8 @@ def rechunk(session: Session, own: dict[str, Any]) -> None:
 def shuffle(session: Session, own: dict[str, Any]) -> None:
     import dask.array as da
 
-    x = da.random.random((8000, 8000), chunks=(8000, 200))
-    total = x.rechunk((200, 8000), threshold=10**6, method="p2p").sum()
+    x = da.random.random((6000, 6000), chunks=(6000, 200))
+    total = x.rechunk((200, 6000), threshold=10**6, method="p2p").sum()
     finish(session, [session.client.compute(total)])
 
 
@@ -278,14 +284,15 @@ def behind_a_barrier(session: Session, own: dict[str, Any]) -> None:
 
 
 def broadcast(session: Session, own: dict[str, Any]) -> None:
-    """Use the same tables in every task, wherever it runs."""
-    tables = session.client.map(output, range(10), size=16, pure=False, key="table")
+    """Use every pair of tables, each wherever it runs."""
+    tables = session.client.map(output, range(12), size=15, pure=False, key="table")
     finish(session, tables)
-    rows = [
-        session.client.submit(combined, n, *tables, pure=False, key=f"combined-{n}")
-        for n in range(12)
+    time.sleep(1)
+    pairs = [
+        session.client.submit(combined, one, other, pure=False)
+        for one, other in itertools.combinations(tables, 2)
     ]
-    finish(session, rows)
+    finish(session, pairs)
 
 
 def with_arguments(session: Session, own: dict[str, Any]) -> None:
@@ -325,7 +332,7 @@ def all_on_one(session: Session, own: dict[str, Any]) -> None:
 
 
 def busy_with_the_gil(session: Session, own: dict[str, Any]) -> None:
-    finish(session, [session.client.submit(holding_the_gil, 8.0)])
+    finish(session, [session.client.submit(holding_the_gil, 16)])
 
 
 WORKLOADS = (
@@ -390,7 +397,7 @@ WORKLOADS = (
         "tables that every task of every worker needs",
         broadcast,
         ("replicas",),
-        Setup({"n_workers": 2}),
+        Setup({"n_workers": 3}, NEVER_FULL),
     ),
     Workload(
         "a table of 40 MB in every task's closure",
@@ -403,7 +410,10 @@ WORKLOADS = (
         "tasks that leave 4 MB each",
         remember,
         ("leak",),
-        Setup({"n_workers": 2}, {MEMORY + "pause": False}),
+        Setup(
+            {"n_workers": 2},
+            {MEMORY + "pause": False, "distributed.scheduler.allowed-failures": 3},
+        ),
     ),
     Workload(
         "outputs that say they are small",
@@ -441,7 +451,10 @@ WORKLOADS = (
         "a P2P shuffle in memory",
         shuffle,
         ("transfer",),
-        Setup({"n_workers": 2}, {"distributed.p2p.storage.disk": False}),
+        Setup(
+            {"n_workers": 2},
+            {"distributed.p2p.storage.disk": False, "array.chunk-size": "32 MiB"},
+        ),
     ),
     Workload(
         "a task that holds the GIL past worker-ttl",

@@ -2,7 +2,7 @@
 
 import pytest
 from builders import MiB
-from cases import T0, case, expected, facts, parts, storing, suspect, task
+from cases import T0, case, expected, facts, held, parts, storing, suspect, task
 
 from dask_memdash.analysis.incidents.case import Attempt
 from dask_memdash.analysis.incidents.diagnose import diagnose
@@ -14,8 +14,8 @@ from dask_memdash.model.event_parts import TaskInputs
 
 
 def running(*suspects, executing=None, managed=0, **more):
-    held = sum(s.bytes or 0 for s in suspects) // MiB
-    size = held if executing is None else executing
+    total = sum(s.bytes or 0 for s in suspects) // MiB
+    size = total if executing is None else executing
     return case(
         breakdown=parts(executing=size, managed=managed), suspects=suspects, **more
     )
@@ -311,6 +311,31 @@ def test_inputs_are_part_of_what_a_task_needs():
     (finding,) = task_too_large(known)
     assert finding.weight == pytest.approx(1.0)
     assert "Its 20 inputs take 500 MiB." in finding.text
+
+
+@pytest.mark.parametrize(
+    ("inputs", "advice"), [(1, 'x.rechunk("128MiB")'), (2, 'x.rechunk("64MiB")')]
+)
+def test_chunks_are_cut_by_what_the_task_needs_of_each(inputs, advice):
+    known = running(
+        suspect("map-1", 400, inputs=TaskInputs(inputs, 500 * MiB, 0, 0)),
+        managed=430,
+        facts=facts(held={"open": held(types=("numpy.ndarray",), awaited=430)}),
+    )
+    (finding,) = task_too_large(known)
+    assert advice in finding.advice[0]
+
+
+def test_no_smaller_chunks_are_advised_to_a_task_that_gathers_many():
+    known = running(
+        suspect("join-1", 400, inputs=TaskInputs(20, 500 * MiB, 0, 0)),
+        managed=430,
+        facts=facts(held={"open": held(types=("numpy.ndarray",), awaited=430)}),
+    )
+    (finding,) = task_too_large(known)
+    assert [advice.partition(":")[0] for advice in finding.advice] == [
+        "Give each worker more memory"
+    ]
 
 
 def test_copies_of_a_large_piece_that_a_shuffle_sends_are_its_tasks():

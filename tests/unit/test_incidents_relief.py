@@ -2,7 +2,7 @@
 
 import pytest
 from builders import MiB
-from cases import case, facts, held, host, parts, stored, storing, suspect, task
+from cases import case, facts, held, host, order, parts, stored, storing, suspect, task
 
 from dask_memdash.analysis.incidents.case import SpillFailure
 from dask_memdash.analysis.incidents.relief import relief_of
@@ -90,6 +90,26 @@ def test_failures_to_spill_say_what_stopped_it(reason, name, text, advice):
     assert text in relief.text
     assert "200 MiB had been spilled" in relief.text
     assert advice in relief.advice[0]
+
+
+def test_room_on_disk_is_planned_for_the_outputs_that_are_still_to_come():
+    """12 of 60 tasks stored 1.02 GiB, so that all will store five times as much."""
+    failed = (SpillFailure("max-spill", "open", 3),)
+    known = full(spilled=200, spill_failures=failed, facts={"order": order(300, 1000)})
+    (advice,) = relief_of(known, "pinned").advice
+    assert '"distributed.worker.memory.max-spill": "6.1GiB"' in advice
+    assert "after 12 of 60 tasks; there will be at most about 5.08 GiB" in advice
+
+
+def test_spilling_helps_no_task_that_was_refused_more_than_any_worker_has():
+    known = case(
+        "memory-error",
+        detail="MemoryError: Unable to allocate 2 GiB for an array with shape (8,)",
+        tasks=(task("sum-1"),),
+        breakdown=parts(managed=500),
+        storage=(stored("open", 500),),
+    )
+    assert relief_of(known, "task-too-large").name == "nothing-to-spill"
 
 
 def test_a_failure_to_spill_is_an_incident_of_its_own_with_its_relief():

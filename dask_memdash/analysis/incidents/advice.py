@@ -26,6 +26,9 @@ LEAST_CHUNK = MiB
 #: A task that was cut short is given room for so many times what it held.
 HEADROOM = 2.0
 
+#: A task of more inputs than this gathers: smaller chunks may only be more of them.
+MANY_INPUTS = 4
+
 #: Sizes that differ by less than this share are about the same.
 ABOUT = 0.8
 
@@ -172,8 +175,18 @@ def _smaller_chunks(case: Case, task: Suspect, share: float) -> Iterator[str]:
 
 
 def _chunk_of(case: Case, task: Suspect) -> int | None:
-    """Return what a task works on at a time: its output, else all of its inputs."""
+    """Return the size of a chunk that a task works on; None where that is not known.
+
+    Dask makes what a rechunk joins, all of its inputs together.  Other tasks work on
+    their output or on one of their inputs, unless they gather many.
+    """
     usual = case.expected(task.prefix)
-    output = usual.output_p95 if usual is not None else None
-    chunk = max(output or 0, inputs_of(task))
+    output = 0 if usual is None else usual.output_p95 or 0
+    n_inputs = 0 if task.inputs is None else task.inputs.count
+    if "rechunk" in task.prefix:
+        chunk = max(output, inputs_of(task))
+    elif n_inputs > MANY_INPUTS:
+        return None
+    else:
+        chunk = max(output, inputs_of(task) // max(1, n_inputs))
     return chunk if chunk >= LEAST_CHUNK and taken_by(case, task) else None

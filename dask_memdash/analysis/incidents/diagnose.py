@@ -17,7 +17,7 @@ from dask_memdash.analysis.incidents.need import (
     need_is_known,
     never_fits,
 )
-from dask_memdash.analysis.incidents.plausible import plausible
+from dask_memdash.analysis.incidents.plausible import is_refused, plausible
 from dask_memdash.analysis.incidents.relief import Relief, relief_of
 from dask_memdash.analysis.incidents.rules.actor_state import actor_state
 from dask_memdash.analysis.incidents.rules.awaited import awaited
@@ -72,6 +72,9 @@ OVERCOMMITTED = 0.6
 
 #: How much less what was stored matters beside a task that no empty worker holds.
 NEVER_FITS = 0.5
+
+#: The same beside a request that is larger than any empty worker.
+REFUSED = 0.9
 
 #: How much more a cause weighs that an earlier death of the same tasks has shown.
 SEEN_BEFORE = 1.15
@@ -135,8 +138,9 @@ def weigh(case: Case, found: Sequence[Finding]) -> list[Finding]:
     promised = sum(f.weight for f in found if f.cause == "overcommitted")
     more = _left_no_room(case, found)
     top = largest_task(case)
-    hopeless = top is not None and never_fits(case, top)
-    hopeless = hopeless or gathered_in_vain(case) is not None
+    fits_nowhere = top is not None and never_fits(case, top)
+    fits_nowhere = fits_nowhere or gathered_in_vain(case) is not None
+    hopeless = REFUSED if is_refused(case) else NEVER_FITS * fits_nowhere
     weighed = []
     for finding in found:
         weight = min(1.0, finding.weight)
@@ -146,7 +150,7 @@ def weigh(case: Case, found: Sequence[Finding]) -> list[Finding]:
                 weight *= 1 - OVERCOMMITTED * min(1.0, promised)
                 if finding.cause not in EXECUTION_CAUSES:
                     weight *= more
-                    weight *= 1 - NEVER_FITS * hopeless
+                    weight *= 1 - hopeless
         if any((e.cause, e.prefix) == _name(finding) for e in case.earlier):
             weight *= SEEN_BEFORE
         weighed.append(replace(finding, weight=round(min(1.0, weight), 3)))

@@ -59,3 +59,13 @@ def judge_request(case: Case, request: Request) -> Judgement:
     """Set what was asked for against the worker that refused it."""
     host = case.facts.host
     return judge(request, case.limit, None if host is None else host.machine)
+
+
+def is_refused(case: Case) -> bool:
+    """Say whether a task was refused more than any empty worker of this limit has.
+
+    What else the worker held at that instant does not matter then.
+    """
+    if case.kind != "memory-error" or (request := parse(case.detail)) is None:
+        return False
+    return judge_request(case, request).verdict in ("mistake", "too-large")

@@ -13,9 +13,17 @@ from dask_memdash.analysis.incidents import advice as advise
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.growth_attribution import give_out
 from dask_memdash.analysis.incidents.need import inputs_stored
+from dask_memdash.analysis.incidents.plausible import is_refused
 from dask_memdash.model.event_parts import Thresholds
 from dask_memdash.terms import NOT_MEMORY, STORAGE_CAUSES
-from dask_memdash.text import code, format_bytes, format_duration, format_share, join
+from dask_memdash.text import (
+    code,
+    count,
+    format_bytes,
+    format_duration,
+    format_share,
+    join,
+)
 
 #: Share of the memory to explain from which outputs that could have been spilled matter
 #: to a cause that is not about outputs.
@@ -72,6 +80,11 @@ def relief_of(case: Case, cause: str) -> Relief | None:
     if limit_above_memory(case):
         return Relief("limit-above-memory", _limit_text(case), _limit_advice(case))
     stored = spillable(case)
+    if is_refused(case):
+        return Relief(
+            "nothing-to-spill",
+            "Spilling cannot help: what it asked for has to be in memory at once.",
+        )
     if cause in STORAGE_CAUSES or stored >= WORTH_SPILLING * case.above:
         found = _spilling_off(case, cause, stored) or _spilling_failed(case, stored)
         if found is not None:
@@ -153,7 +166,7 @@ def _spilling_failed(case: Case, stored: int) -> Relief | None:
     prefix = next((f.prefix for f in case.spill_failures if f.prefix), None)
     if case.kind == "spill-failed" and case.tasks:
         prefix = case.tasks[0].prefix
-    more = (case.parts.spilled or 0) + stored
+    more = _to_be_spilled(case, stored)
     lines = (_failure_advice(r, prefix, stored, more) for r in known)
     return Relief(name, text, tuple(line for line in lines if line))
 
@@ -170,12 +183,36 @@ def _no_room(case: Case) -> list[str]:
     return []
 
 
-def _failure_advice(reason: str, prefix: str | None, stored: int, more: int) -> str:
+@dataclass(frozen=True, slots=True)
+class _More:
+    """What one worker will have to spill, in bytes, and how that is known."""
+
+    size: int
+    text: str
+
+
+def _to_be_spilled(case: Case, stored: int) -> _More:
+    """Return what there is to be spilled, at the rate at which outputs have come."""
+    now = (case.parts.spilled or 0) + stored
+    order = case.facts.order
+    said = f"{format_bytes(now)} of outputs were there to be spilled"
+    if order is None or not 0 < order.done < order.total:
+        return _More(now, f"{said}.")
+    size = round(now * order.total / order.done)
+    return _More(
+        size,
+        f"{said} after {order.done:,} of {count(order.total, 'task')}; there will be "
+        f"at most about {format_bytes(size)}.",
+    )
+
+
+def _failure_advice(reason: str, prefix: str | None, stored: int, more: _More) -> str:
     if reason == "max-spill":
+        allowed = advise.paste(1.2 * more.size)
         return (
             "Allow more on disk before the workers start: `dask.config.set("
-            f'{{"distributed.worker.memory.max-spill": "{advise.paste(1.2 * more)}"}})'
-            f"`. {format_bytes(more)} of outputs were there to be spilled."
+            f'{{"distributed.worker.memory.max-spill": "{allowed}"}})'
+            f"`. {more.text}"
         )
     if reason == "disk-full":
         return (
