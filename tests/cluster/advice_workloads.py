@@ -200,14 +200,14 @@ def finish(session: Session, futures: Sequence[Any]) -> None:
 # -- programs -------------------------------------------------------------------
 
 
-def _of_stored_chunks(task: Callable[[Any], Any], size: int) -> Run:
-    """Apply a task to every chunk of an array of two chunks that is stored."""
+def _of_a_stored_chunk(task: Callable[[Any], Any], size: int) -> Run:
+    """Apply a task to every chunk of an array that is stored, in one chunk at first."""
 
     def run(session: Session, own: dict[str, Any]) -> None:
         import dask.array as da
 
         session.client.run(limit_address_space, 2000)
-        x = da.random.random(2 * size * MB, chunks=size * MB).persist()
+        x = da.random.random(size * MB, chunks=size * MB).persist()
         wait(x)
         if "rechunk" in own:
             x = x.rechunk(own["rechunk"])
@@ -338,7 +338,7 @@ def busy_with_the_gil(session: Session, own: dict[str, Any]) -> None:
 WORKLOADS = (
     Workload(
         "a task per chunk, of large chunks",
-        _of_stored_chunks(expand, 80),
+        _of_a_stored_chunk(expand, 100),
         ("task-too-large",),
         has=frozenset({"rechunk"}),
     ),
@@ -424,7 +424,7 @@ WORKLOADS = (
     ),
     Workload(
         "an allocation that is refused",
-        _of_stored_chunks(outlined, 40),
+        _of_a_stored_chunk(outlined, 40),
         ("task-too-large",),
         Setup({"memory_limit": "450 MB"}),
         frozenset({"rechunk"}),
