@@ -62,6 +62,8 @@ class Workload:
     setup: Setup = field(default_factory=Setup)
     #: The program's own knobs, of `advice_lines.OWN_KNOBS`.
     has: frozenset[str] = frozenset()
+    #: Why its first advice is known not to be enough; empty where it is.
+    not_enough: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -77,6 +79,11 @@ class Outcome:
     deaths: int
     #: Of the first failure; empty without one.
     diagnosis: dict[str, Any]
+
+    @property
+    def well(self) -> bool:
+        """Whether it completed, and no worker died over it."""
+        return self.end == "completed" and not self.deaths
 
     def __str__(self) -> str:
         died = f", {self.deaths} deaths" if self.deaths else ""
@@ -101,9 +108,8 @@ class Followed:
 
     @property
     def helped(self) -> bool:
-        """Whether it failed before, and completes now."""
-        done = self.after is not None and self.after.end == "completed"
-        return done and self.before.end != "completed"
+        """Whether it failed before, and completes now without a death."""
+        return self.after is not None and self.after.well and not self.before.well
 
 
 def follow_first_advice(workload: Workload) -> Followed:
@@ -147,8 +153,9 @@ def outcome(workload: Workload, setup: Setup) -> Outcome:
         except (KilledWorker, MemoryError) as error:
             end = type(error).__name__
         seconds = time.monotonic() - begin
-        diagnosis = {} if end == "completed" else _diagnosis(session)
         deaths = sum(f["deaths"] for f in session.api("failures"))
+        well = end == "completed" and not deaths
+        diagnosis = {} if well else _diagnosis(session)
         return Outcome(end, seconds, deaths, diagnosis)
 
 
@@ -237,8 +244,8 @@ def rechunk(session: Session, own: dict[str, Any]) -> None:
 def shuffle(session: Session, own: dict[str, Any]) -> None:
     import dask.array as da
 
-    x = da.random.random((6000, 6000), chunks=(6000, 200))
-    total = x.rechunk((200, 6000), threshold=10**6, method="p2p").sum()
+    x = da.random.random((8000, 8000), chunks=(8000, 200))
+    total = x.rechunk((200, 8000), threshold=10**6, method="p2p").sum()
     finish(session, [session.client.compute(total)])
 
 
@@ -310,7 +317,7 @@ def with_arguments(session: Session, own: dict[str, Any]) -> None:
 
 
 def remember(session: Session, own: dict[str, Any]) -> None:
-    finish(session, session.client.map(remembering, range(200), pure=False))
+    finish(session, session.client.map(remembering, range(140), pure=False))
 
 
 def untold(session: Session, own: dict[str, Any]) -> None:
@@ -398,6 +405,7 @@ WORKLOADS = (
         broadcast,
         ("replicas",),
         Setup({"n_workers": 3}, NEVER_FULL),
+        not_enough="what was not copied yet is called awaited, without advice",
     ),
     Workload(
         "a table of 40 MB in every task's closure",
@@ -455,6 +463,7 @@ WORKLOADS = (
             {"n_workers": 2},
             {"distributed.p2p.storage.disk": False, "array.chunk-size": "32 MiB"},
         ),
+        not_enough="buffers take as much with a disk, where workers are this small",
     ),
     Workload(
         "a task that holds the GIL past worker-ttl",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.need import (
@@ -15,6 +16,7 @@ from dask_memdash.analysis.incidents.need import (
     taken_by,
     uncounted_of,
 )
+from dask_memdash.model.event_parts import TaskInfo, TaskInputs
 from dask_memdash.model.incidents import Suspect
 from dask_memdash.text import code, count, format_bytes
 
@@ -69,8 +71,18 @@ def on_one_task(case: Case, task: Suspect) -> Iterator[str]:
     if uncounted_of(case, task) > (task.bytes or 0):
         return  # its need is a guess
     wanted = HEADROOM * need
-    yield from _smaller_chunks(case, task, room / wanted)
+    one = _Piece(task.prefix, task.inputs, need)
+    yield from _smaller_chunks(case, one, room / wanted)
     yield from more_memory(case, task.prefix, need, wanted)
+
+
+def on_request(case: Case, task: TaskInfo, size: int) -> Iterator[str]:
+    """Yield what makes a single request of a task small enough, `size` in bytes."""
+    if case.usable is not None:
+        wanted = HEADROOM * size
+        one = _Piece(task.prefix, task.inputs, size)
+        yield from _smaller_chunks(case, one, case.usable / wanted)
+        yield from more_memory(case, task.prefix, size, wanted)
 
 
 def more_memory(case: Case, prefix: str, need: float, wanted: float) -> Iterator[str]:
@@ -109,7 +121,9 @@ def on_many_tasks(case: Case, prefix: str, running: list[Suspect]) -> Iterator[s
             f"{format_bytes(fit * need)}."
         )
     share = FILLED * case.usable / max(2, ran) / need
-    yield from _smaller_chunks(case, running[0], share)
+    first = running[0]
+    one = _Piece(prefix, first.inputs, need_of(case, first))
+    yield from _smaller_chunks(case, one, share)
 
 
 def planned(case: Case, task: Suspect) -> int:
@@ -143,14 +157,25 @@ def types_of(case: Case, prefix: str) -> frozenset[str]:
     return frozenset() if held is None else frozenset(held.types)
 
 
-def _smaller_chunks(case: Case, task: Suspect, share: float) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What a task works on: prefix, inputs as far as known, and its need in bytes."""
+
+    prefix: str
+    inputs: TaskInputs | None
+    need: int
+
+
+def _smaller_chunks(case: Case, task: _Piece, share: float) -> Iterator[str]:
     """Yield how to cut what a task works on to a share of its size."""
-    name, need = task.prefix, need_of(case, task)
+    name, need = task.prefix, task.need
     chunk = _chunk_of(case, task)
     if chunk is None or share >= 1:
         return
     smaller = chunk_below(chunk * min(share, 0.5))
     expect = need * smaller / chunk
+    if case.usable is not None and expect > case.usable:
+        return  # no chunk that is worth a task is small enough
     figures = (
         f"{code(name)} works on {format_bytes(chunk)} at a time and needs at least "
         f"{format_bytes(need)}; with {format_bytes(smaller)} it will need about "
@@ -174,7 +199,7 @@ def _smaller_chunks(case: Case, task: Suspect, share: float) -> Iterator[str]:
         yield f'Make chunks smaller: `x = x.rechunk("{paste(smaller)}")`. {figures}'
 
 
-def _chunk_of(case: Case, task: Suspect) -> int | None:
+def _chunk_of(case: Case, task: _Piece) -> int | None:
     """Return the size of a chunk that a task works on; None where that is not known.
 
     Dask makes what a rechunk joins, all of its inputs together.  Other tasks work on
@@ -182,11 +207,13 @@ def _chunk_of(case: Case, task: Suspect) -> int | None:
     """
     usual = case.expected(task.prefix)
     output = 0 if usual is None else usual.output_p95 or 0
-    n_inputs = 0 if task.inputs is None else task.inputs.count
+    n_inputs, inputs = 0, 0
+    if task.inputs is not None:
+        n_inputs, inputs = task.inputs.count, task.inputs.size
     if "rechunk" in task.prefix:
-        chunk = max(output, inputs_of(task))
+        chunk = max(output, inputs)
     elif n_inputs > MANY_INPUTS:
         return None
     else:
-        chunk = max(output, inputs_of(task) // max(1, n_inputs))
-    return chunk if chunk >= LEAST_CHUNK and taken_by(case, task) else None
+        chunk = max(output, inputs // max(1, n_inputs))
+    return chunk if chunk >= LEAST_CHUNK and task.need else None

@@ -164,8 +164,7 @@ def _refused(case: Case) -> Iterator[Finding]:
             "than any worker has, and smaller chunks do not help.",
         )
     elif request.bytes:
-        wanted = advise.HEADROOM * request.bytes
-        advice = tuple(advise.more_memory(case, task.prefix, request.bytes, wanted))
+        advice = tuple(advise.on_request(case, task, request.bytes))
     yield Finding(
         cause="task-too-large",
         weight=weight,
