@@ -348,6 +348,7 @@ WORKLOADS = (
         _of_a_stored_chunk(expand, 100),
         ("task-too-large",),
         has=frozenset({"rechunk"}),
+        not_enough="it died again with smaller chunks; why is not known",
     ),
     Workload("one task that no worker holds", one_task, ("task-too-large",)),
     Workload(
