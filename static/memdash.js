@@ -218,6 +218,9 @@
       for (const part of document.querySelectorAll(`[data-needs="${name}"]`)) {
         part.hidden = text === "";
       }
+      for (const part of document.querySelectorAll(`[data-without="${name}"]`)) {
+        part.hidden = text !== "";
+      }
     });
   }
 

@@ -38,8 +38,8 @@ def check(notebook: Any) -> None:
     """See whether it tells what it is there for."""
     told = texts(notebook)
     assert re.search(r"Open http://127\.0\.0\.1:\d+/memdash", told)
-    assert re.search(r"Incident \d+: killed-worker", told)
-    assert re.search(r"Cause: (?!unknown)[a-z-]+ \(confidence \d+ %\)", told)
+    assert re.search(r"Incident \d+: task given up \(KilledWorker\)", told)
+    assert re.search(r"Cause: [a-z ]+ \((?!unknown)[a-z-]+, confidence \d+ %\)", told)
     assert re.search(r"^as it was +KilledWorker ", told, re.M)
     for name in REMEDIES:
         assert re.search(rf"^{name} +ok ", told, re.M), told
