@@ -64,6 +64,16 @@ PARTS = _table(
         brief="shuffle and network buffers",
     ),
     Term(
+        "actors",
+        "actors",
+        "State that actors keep, as far as MemDash can look into them; Dask can "
+        "neither measure nor spill it.",
+        "storage",
+        "#8b42f0",
+        "cross",
+        brief="state that actors keep",
+    ),
+    Term(
         "executing",
         "executing",
         "What the tasks that run right now have allocated for their own work; it is "
@@ -81,6 +91,16 @@ PARTS = _table(
         "#a3adb8",
         "right_diagonal_line",
         brief="freed, kept by the allocator",
+    ),
+    Term(
+        "graph",
+        "graph",
+        "Arguments, closures and records of the tasks that the worker was sent; Dask "
+        "does not count them and cannot spill them.",
+        "overhead",
+        "#ad8d76",
+        "dot",
+        brief="arguments and records of tasks",
     ),
     Term(
         "baseline",

@@ -23,8 +23,10 @@ POINTS = 10_000
 PEAKS = (
     "managed",
     "transfer",
+    "actors",
     "executing",
     "retained",
+    "graph",
     "baseline",
     "spilled",
 )

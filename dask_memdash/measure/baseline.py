@@ -13,13 +13,13 @@ SPACING = 0.5
 
 
 class Baseline:
-    """Remembers the least that was left beside storage and transfer.
+    """Remembers the least that was left beside storage, transfer, actors and graph.
 
-    "Rest" is the RSS less managed less transfer.  At a quiet instant (no task,
-    output, transfer, shuffle or spill under way) it is the baseline with whatever
-    the allocator keeps.  Before the first quiet instant, the least rest seen at any
-    instant stands in: it holds what tasks were using then, so `executing` comes out
-    too small, never too large.
+    "Rest" is the RSS less managed, transfer and what actors and graph weigh.  At a
+    quiet instant (no task, output, transfer, shuffle or spill under way) it is the
+    baseline with whatever the allocator keeps.  Before the first quiet instant, the
+    least rest seen at any instant stands in: it holds what tasks were using then, so
+    `executing` comes out too small, never too large.
     """
 
     def __init__(self) -> None:

@@ -47,6 +47,9 @@ class Member(Protocol):
     def moving(self) -> int:
         """Return the bytes of transfers."""
 
+    def named(self) -> int:
+        """Return the bytes of actors and graph; may be called from any thread."""
+
     def quiet(self) -> bool:
         """Whether nothing is under way."""
 
@@ -109,6 +112,10 @@ class SharedProcess:
         """Sum the bytes of storage in RAM."""
         return sum(member.stored() for member in self._members)
 
+    def named(self) -> int:
+        """Sum the bytes of actors and graph, as last counted."""
+        return sum(member.named() for member in self._members)
+
     def held_by_tasks(self) -> int:
         """Sum what running and pending tasks hold as far as measured, in bytes."""
         return sum(member.tasks.live() for member in self._members)
@@ -162,7 +169,7 @@ class SharedProcess:
         """
         self.free = allocator_free()
         self._moving = sum(member.moving() for member in self._members)
-        rest = max(0, rss - self.stored() - self._moving)
+        rest = max(0, rss - self.stored() - self._moving - self.named())
         quiet = all(member.quiet() for member in self._members)
         if quiet:
             pool = arrow_pool()
@@ -171,14 +178,16 @@ class SharedProcess:
         self.baseline.see(time, rest, quiet=quiet, free=self.free or 0)
 
     def idle_rest(self) -> int | None:
-        """Return what is no running task's: left when idle last, and come free since.
+        """Return what is no running task's.
 
-        In bytes; None before a quiet instant has been seen.
+        That is what was left when it was idle last, what has come free since, and
+        what actors and graph weigh now.  In bytes; None before a quiet instant.
         """
         last = self.baseline.last
         if last is None:
             return None
-        return last + max(0, (allocator_free() or 0) - self.baseline.last_free)
+        freed = max(0, (allocator_free() or 0) - self.baseline.last_free)
+        return last + freed + self.named()
 
     def in_execution(self, rss: int) -> int | None:
         """Return what the process has beside storage, transfer and `idle_rest`.

@@ -13,7 +13,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-PARTS = ("managed", "transfer", "executing", "retained", "baseline")
+PARTS = (
+    "managed",
+    "transfer",
+    "actors",
+    "executing",
+    "retained",
+    "graph",
+    "baseline",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,7 @@ class Reading:
     shuffle: int = 0
     #: Freed by the program and kept by the allocator (an upper bound).
     free: int | None = None
-    #: Least that was left beside storage and transfer when nothing ran.
+    #: Least that was left beside storage, transfer, actors and graph when nothing ran.
     base: int | None = None
     #: Sum of what running and pending tasks are thought to hold.
     live: int = 0
@@ -59,8 +67,10 @@ class Breakdown:
     process: int
     managed: int
     transfer: int
+    actors: int
     executing: int
     retained: int
+    graph: int
     baseline: int
     #: By how much `executing` may be wrong.
     error: int
@@ -89,8 +99,10 @@ class Breakdown:
             "process": self.process,
             "managed": self.managed,
             "transfer": self.transfer,
+            "actors": self.actors,
             "executing": self.executing,
             "retained": self.retained,
+            "graph": self.graph,
             "baseline": self.baseline,
             "error": self.error,
             "managed_claimed": self.managed_claimed,
@@ -106,7 +118,7 @@ class Breakdown:
 
 _figures = attrgetter(*Breakdown.__dataclass_fields__)
 
-EMPTY = Breakdown(0, 0, 0, 0, 0, 0, 0, 0)
+EMPTY = Breakdown(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 #: The public shape before anything was read: every figure is None.
 UNKNOWN: dict[str, int | None] = dict.fromkeys(EMPTY.to_dict())
@@ -119,28 +131,35 @@ def break_down(reading: Reading) -> Breakdown:
     managed = min(claimed, rss)
     live = max(0, reading.live)
     free = max(0, reading.free or 0)
-    own = max(0, reading.base or 0) + (live if reading.busy else 0)
-    transfer = _transfer(reading, rss - managed, own)
+    in_actors = max(0, reading.actors or 0)
+    in_graph = max(0, reading.graph or 0)
+    idle = max(0, reading.base or 0) + in_actors + in_graph
+    transfer = _transfer(reading, rss - managed, idle + (live if reading.busy else 0))
     rest = rss - managed - transfer
-    base = min(max(0, reading.base or 0), rest)
+    base = min(idle, rest)
     beyond = rest - base
     if reading.busy:
         retained = min(free, beyond - min(live, beyond))
         executing = beyond - retained
-        baseline = base
+        left = base
         error = abs(executing - live)
     else:
         retained = min(free, rest)
         executing = 0
-        baseline = rest - retained
+        left = rest - retained
         error = 0
+    # Counts of what is not resident, or is freed already, may exceed what there is.
+    actors = min(in_actors, left)
+    graph = min(in_graph, left - actors)
     return Breakdown(
         process=rss,
         managed=managed,
         transfer=transfer,
+        actors=actors,
         executing=executing,
         retained=retained,
-        baseline=baseline,
+        graph=graph,
+        baseline=left - actors - graph,
         error=error,
         managed_claimed=claimed,
         unmanaged_old=reading.unmanaged_old,

@@ -208,6 +208,10 @@ class ClusterModel:
             incoming=newest.incoming,
             outgoing=newest.outgoing,
             base=newest.base if newest.base is not None else worker.reading.base,
+            actors=newest.actors
+            if newest.actors is not None
+            else worker.reading.actors,
+            graph=newest.graph if newest.graph is not None else worker.reading.graph,
             live=sum(task.bytes or 0 for task in executing),
             busy=bool(executing),
         )

@@ -47,8 +47,10 @@ HISTORY = (
     "process",
     "managed",
     "transfer",
+    "actors",
     "executing",
     "retained",
+    "graph",
     "baseline",
     "spilled",
 )
@@ -56,8 +58,8 @@ HISTORY = (
 _history_figures = attrgetter(*HISTORY)
 
 #: Points of all workers' histories, about: a worker that joins many others has fewer.
-#: (A point takes 64 bytes.)
-MAX_POINTS = 240_000
+#: (A point takes 80 bytes.)
+MAX_POINTS = 192_000
 LEAST_POINTS = 120
 
 #: Workers that have left whose history is kept, the newest.

@@ -11,16 +11,18 @@ from typing import TypedDict
 class Breakdown(TypedDict):
     """Memory of one worker process, or of the cluster, at an instant, in bytes.
 
-    ``managed + transfer + executing + retained + baseline == process`` exactly;
-    the rest stands beside the sum.  Every value is ``None`` before the first
-    reading.
+    ``managed + transfer + actors + executing + retained + graph + baseline ==
+    process`` exactly; the rest stands beside the sum.  Every value is ``None`` before
+    the first reading.
     """
 
     process: int | None
     managed: int | None
     transfer: int | None
+    actors: int | None
     executing: int | None
     retained: int | None
+    graph: int | None
     baseline: int | None
     error: int | None
     managed_claimed: int | None

@@ -18,6 +18,9 @@ from dask_memdash.views.base import Context, Text, View
 #: Notices shown at most; the others are counted.
 NOTICES = 5
 
+#: Parts that most clusters have nothing of: they are left out where they are 0.
+OFTEN_NONE = frozenset({"actors", "graph"})
+
 #: Families of parts, in the order of the page.
 FAMILIES = {
     "storage": "Storage",
@@ -38,7 +41,11 @@ def families(cluster: Cluster) -> list[dict[str, object]]:
     written = format_groups(groups, breakdown["process"])
     result: list[dict[str, object]] = []
     for family, (total, sizes) in written.items():
-        lines = [(PARTS[name], size) for name, size in sizes.items()]
+        lines = [
+            (PARTS[name], size)
+            for name, size in sizes.items()
+            if breakdown[name] or name not in OFTEN_NONE
+        ]
         if family == "storage":
             lines.append((BESIDE["spilled"], format_bytes(breakdown["spilled"])))
         result.append(

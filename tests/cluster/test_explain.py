@@ -26,6 +26,7 @@ from dask_memdash.errors import (
     UnknownIncidentError,
 )
 from dask_memdash.plugins.scheduler.notifications import Notifications
+from dask_memdash.terms import PARTS
 
 pytestmark = pytest.mark.cluster
 
@@ -167,8 +168,7 @@ def test_dataframes_have_what_the_api_has(start):
     workers = memdash.workers()
     assert set(workers.index) == set(session.addresses())
     assert (workers.limit == 400_000_000).all()
-    parts = ["managed", "transfer", "executing", "retained", "baseline"]
-    assert (workers[parts].sum(axis=1) == workers.process).all()
+    assert (workers[list(PARTS)].sum(axis=1) == workers.process).all()
     assert memdash.cluster().n_workers.iloc[0] == 2
     assert len(memdash.incidents()) == 0
     os.kill(int(workers.pid.iloc[0]), 9)

@@ -25,8 +25,10 @@ def parts(**sizes: int) -> Breakdown:
     known = {
         "managed": 0,
         "transfer": 0,
+        "actors": 0,
         "executing": 0,
         "retained": 0,
+        "graph": 0,
         "baseline": 100,
         **sizes,
     }

@@ -23,15 +23,17 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\">$$x^2$$@{address}"
 
 
 def breakdown(*parts: int, spilled: int = 0, error: int = 5 * MiB) -> Breakdown:
-    """Make a breakdown from its five parts, in bytes."""
-    managed, transfer, executing, retained, baseline = parts
+    """Make a breakdown from its parts in the order of the page, in bytes."""
+    managed, transfer, actors, executing, retained, graph, baseline = parts
     process = sum(parts)
     return {
         "process": process,
         "managed": managed,
         "transfer": transfer,
+        "actors": actors,
         "executing": executing,
         "retained": retained,
+        "graph": graph,
         "baseline": baseline,
         "error": error,
         "managed_claimed": managed,
@@ -47,7 +49,7 @@ def breakdown(*parts: int, spilled: int = 0, error: int = 5 * MiB) -> Breakdown:
 
 def no_breakdown() -> Breakdown:
     """Make the breakdown of before the first reading."""
-    return dict.fromkeys(breakdown(0, 0, 0, 0, 0), None)  # type: ignore[return-value]
+    return dict.fromkeys(breakdown(*[0] * 7), None)  # type: ignore[return-value]
 
 
 def worker(number: int, **values: Any) -> Worker:

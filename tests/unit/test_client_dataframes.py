@@ -7,6 +7,7 @@ import pytest
 from stories import NOW, MiB
 
 from dask_memdash.client.dataframes import FRAMES, frame
+from dask_memdash.terms import PARTS
 
 COLUMNS = {
     "cluster": {"n_workers", "limit", "process", "executing", "degraded"},
@@ -36,8 +37,7 @@ def test_workers_are_rows_by_address_with_flat_columns():
     assert first.pause == int(1024 * MiB * 0.8)
     assert first.transfer_incoming == 20 * MiB
     assert first.last_seen == pd.Timestamp(NOW, unit="s", tz="UTC")
-    parts = ["managed", "transfer", "executing", "retained", "baseline"]
-    assert (made[parts].sum(axis=1) == made.process).all()
+    assert (made[list(PARTS)].sum(axis=1) == made.process).all()
     assert str(made.process.dtype) == "Int64"
 
 

@@ -149,7 +149,7 @@ def test_what_is_not_known_is_left_out():
     bare = incident(
         4,
         "lost",
-        breakdown=breakdown(0, 0, 0, 0, 0),
+        breakdown=breakdown(*[0] * 7),
         suspects=[suspect(bytes=None, peak=None, share=None, order_position=None)],
         storage=[],
         innocent={"count": 0, "keys": []},

@@ -36,8 +36,10 @@ def death(number: int, time: float, suspects: list[dict[str, Any]]) -> dict[str,
             "process": 600 * 2**20,
             "managed": 400 * 2**20,
             "transfer": 0,
+            "actors": 0,
             "executing": 150 * 2**20,
             "retained": 0,
+            "graph": 0,
             "baseline": 50 * 2**20,
         },
         "suspects": suspects,
@@ -113,7 +115,7 @@ def failed(api: Api) -> Result:
     case = Case("sqrt_n=120", work, 8 * 120**4, 8 * 120**3, seed=("~00:15", "OOM"))
     result = Result(case, 3.21, "KilledWorker")
     result.incidents = api.incidents(since=5.0)
-    names = ("process", "managed", "transfer", "executing", "retained", "baseline")
+    names = ("process", *PARTS)
     result.peaks = {name: 2**20 * k for k, name in enumerate((*names, "spilled"))}
     return result
 
@@ -181,7 +183,7 @@ def test_outcome_stands_beside_that_of_2017(api: Api) -> None:
 def test_peaks_of_a_run(api: Api) -> None:
     last = tables.peaks([failed(api)]).splitlines()[-1]
     assert " ".join(last.split()) == (
-        "sqrt_n=120 0 B 1 MiB 2 MiB 3 MiB 4 MiB 5 MiB 6 MiB"
+        "sqrt_n=120 0 B 1 MiB 2 MiB 3 MiB 4 MiB 5 MiB 6 MiB 7 MiB 8 MiB"
     )
 
 
@@ -223,17 +225,19 @@ def test_document_is_plain_data(api: Api) -> None:
 def test_peaks_are_the_largest_of_each_column(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ("process", "managed", "transfer", "executing", "retained", "baseline")
+    names = ("process", *PARTS)
     columns = {name: [1, k, 2] for k, name in enumerate((*names, "spilled"))}
     monkeypatch.setattr(FakeMemDash, "history", columns)
     assert api.peaks(since=0.0) == {
         "process": 2,
         "managed": 2,
         "transfer": 2,
-        "executing": 3,
-        "retained": 4,
-        "baseline": 5,
-        "spilled": 6,
+        "actors": 3,
+        "executing": 4,
+        "retained": 5,
+        "graph": 6,
+        "baseline": 7,
+        "spilled": 8,
     }
 
 

@@ -47,6 +47,8 @@ def cases(draw):
         base=draw(SIZE) * MiB,
         live=sum(s.bytes or 0 for s in running),
         busy=bool(running),
+        actors=draw(st.none() | SIZE.map(lambda n: n * MiB)),
+        graph=draw(st.none() | SIZE.map(lambda n: n * MiB)),
         inputs=draw(st.none() | SIZE.map(lambda n: n * MiB)),
         spilled=draw(st.none() | SIZE.map(lambda n: n * MiB)),
     )
@@ -94,7 +96,12 @@ def test_parts_sum_and_none_exceeds_its_whole(known):
         *(growth.moved, growth.leaked, growth.charged),
     )
     given_out = sum(sum(sizes.values()) for sizes in named) + growth.unaccounted
-    assert given_out == known.grown + known.unexplained
+    parts = known.parts
+    assert given_out == (known.grown + known.unexplained + parts.actors + parts.graph)
+    assert sum(growth.actors.values()) >= parts.actors
+    assert sum(growth.graph.values()) >= parts.graph
+    whole = known.idle + parts.managed + parts.transfer + parts.retained
+    assert whole + known.counted + known.in_use + given_out == parts.process
     assert all(size >= 0 for sizes in named for size in sizes.values())
     assert growth.unaccounted >= 0
     assert sum(s.bytes or 0 for s in known.running) == known.counted or (

@@ -343,6 +343,42 @@ def test_records_of_many_small_tasks_are_graph_and_batches_are_advised():
     assert "150 records will take 0.97 MiB" in finding.advice[0]
 
 
+def test_the_parts_graph_and_actors_belong_to_their_prefixes_and_to_nobody_else():
+    known = case(
+        breakdown=parts(baseline=150, graph=192, actors=80),
+        facts=facts(
+            baseline=(100,),
+            graph={"score": GraphRow(8, 183 * MiB, 1 * MiB)},
+            actors={"Counter": ActorRow(1, 80 * MiB, 0)},
+        ),
+    )
+    growth = give_out(known)
+    assert growth.graph == {"score": 192 * MiB}
+    assert growth.actors == {"Counter": 80 * MiB}
+    assert growth.unaccounted == 50 * MiB
+    (sent,), (kept,) = graph(known), actor_state(known)
+    assert "took 192 MiB" in sent.text
+    assert kept.text.startswith("1 actor of `Counter` kept 80 MiB. Dask")
+
+
+def test_what_was_sent_since_the_part_was_counted_comes_out_of_what_grew():
+    known = case(
+        breakdown=parts(baseline=400, graph=100),
+        facts=facts(baseline=(100,), graph={"score": GraphRow(8, 250 * MiB, 0)}),
+    )
+    growth = give_out(known)
+    assert growth.graph == {"score": 250 * MiB}
+    assert growth.unaccounted == 150 * MiB
+
+
+def test_a_graph_of_which_no_prefix_is_known_is_a_graph_all_the_same():
+    known = case(breakdown=parts(graph=300, actors=50), facts=facts(baseline=(100,)))
+    (sent,), (kept,) = graph(known), actor_state(known)
+    assert (sent.prefix, kept.prefix) == (None, None)
+    assert "took 300 MiB" in sent.text
+    assert "`x = client.scatter(x)`" in sent.advice[0]
+
+
 def test_what_an_actor_keeps_is_its_prefixes():
     known = case(
         breakdown=parts(baseline=800),

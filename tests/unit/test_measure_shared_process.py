@@ -31,6 +31,9 @@ class Member:
     def moving(self):
         return self.now["moving"]
 
+    def named(self):
+        return self.now.get("named", 0)
+
     def quiet(self):
         return self.now["quiet"]
 
@@ -73,6 +76,17 @@ def test_beyond_is_without_storage_transfer_and_what_was_left(shared):
     shared.observe(2.0, 700)
     assert shared.in_execution(700) == 700 - 150 - 30 - 290
     assert shared.in_execution(300) == -170, "of either sign"
+
+
+def test_a_graph_that_arrives_is_nobodys_execution_and_no_part_of_what_was_left(shared):
+    member = Member()
+    shared.join(member)
+    member.now["named"] = 50
+    shared.observe(1.0, 400)
+    assert shared.baseline.bytes == 350
+    member.now |= {"quiet": False, "named": 192}
+    shared.observe(2.0, 700)
+    assert shared.in_execution(700) == 700 - 350 - 192
 
 
 def test_what_the_allocator_got_free_meanwhile_is_nobodys(shared, free):

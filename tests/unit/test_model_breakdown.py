@@ -33,6 +33,8 @@ readings = st.builds(
     free=maybe,
     base=maybe,
     live=sizes,
+    actors=maybe,
+    graph=maybe,
     busy=st.booleans(),
 )
 
@@ -80,8 +82,10 @@ def test_a_busy_worker_is_split_by_the_formulas():
     ) == {
         "managed": 300,
         "transfer": 60,
+        "actors": 0,
         "executing": 250,
         "retained": 190,
+        "graph": 0,
         "baseline": 200,
         "error": 0,
     }
@@ -94,8 +98,10 @@ def test_a_busy_workers_error_is_what_tasks_do_not_account_for():
     ) == {
         "managed": 300,
         "transfer": 0,
+        "actors": 0,
         "executing": 400,
         "retained": 100,
+        "graph": 0,
         "baseline": 200,
         "error": 150,
     }
@@ -129,19 +135,74 @@ def test_an_idle_worker_has_baseline_and_retained_only():
     ) == {
         "managed": 300,
         "transfer": 0,
+        "actors": 0,
         "executing": 0,
         "retained": 120,
+        "graph": 0,
         "baseline": 580,
         "error": 0,
     }
+
+
+def test_actors_and_graph_are_carved_out_of_what_an_idle_workers_baseline_would_hold():
+    # rest 700, free 120: 580 are left, of which 80 + 192 are named
+    found = parts(
+        rss=1000, managed_claimed=300, base=200, free=120, actors=80, graph=192
+    )
+    assert found == {
+        "managed": 300,
+        "transfer": 0,
+        "actors": 80,
+        "executing": 0,
+        "retained": 120,
+        "graph": 192,
+        "baseline": 308,
+        "error": 0,
+    }
+
+
+def test_a_graph_that_came_since_the_worker_was_idle_is_not_in_execution():
+    # X = 1000 - (200 + 80 + 192) = 528, of which 100 are free
+    found = parts(
+        rss=1000, base=200, free=100, live=400, actors=80, graph=192, busy=True
+    )
+    assert found == {
+        "managed": 0,
+        "transfer": 0,
+        "actors": 80,
+        "executing": 428,
+        "retained": 100,
+        "graph": 192,
+        "baseline": 200,
+        "error": 28,
+    }
+
+
+@given(readings)
+def test_actors_and_graph_leave_the_idle_workers_other_parts_as_they_are(reading):
+    idle = dataclasses.replace(reading, busy=False)
+    found = break_down(idle)
+    without = break_down(dataclasses.replace(idle, actors=None, graph=None))
+    for name in ("managed", "transfer", "executing", "retained"):
+        assert getattr(found, name) == getattr(without, name)
+    assert found.actors + found.graph + found.baseline == without.baseline
+    assert found.actors <= max(0, reading.actors or 0)
+    assert found.graph <= max(0, reading.graph or 0)
+
+
+def test_counts_that_exceed_what_is_there_leave_no_baseline():
+    found = parts(rss=300, managed_claimed=200, base=50, actors=70, graph=80)
+    assert (found["actors"], found["graph"], found["baseline"]) == (70, 30, 0)
 
 
 def test_managed_is_at_most_what_is_resident():
     assert parts(rss=100, managed_claimed=500, incoming=50, base=10, busy=True) == {
         "managed": 100,
         "transfer": 0,
+        "actors": 0,
         "executing": 0,
         "retained": 0,
+        "graph": 0,
         "baseline": 0,
         "error": 0,
     }
@@ -163,8 +224,10 @@ def test_without_allocator_and_baseline_figures_all_that_is_left_executes():
     assert found == {
         "managed": 100,
         "transfer": 0,
+        "actors": 0,
         "executing": 400,
         "retained": 0,
+        "graph": 0,
         "baseline": 0,
         "error": 100,
     }
@@ -186,8 +249,10 @@ def test_the_public_dict_holds_dasks_own_split_beside_the_sum():
         "process": 1000,
         "managed": 300,
         "transfer": 0,
+        "actors": 0,
         "executing": 0,
         "retained": 0,
+        "graph": 0,
         "baseline": 700,
         "error": 0,
         "managed_claimed": 300,
@@ -235,6 +300,7 @@ def test_workers_that_share_a_process_add_up_what_they_hold_and_share_its_rss():
         spilled=10,
         spilled_disk=None,
         unmanaged_old=7,
+        graph=5,
     )
     two = Reading(
         time=6.0,
@@ -251,6 +317,8 @@ def test_workers_that_share_a_process_add_up_what_they_hold_and_share_its_rss():
         spilled_disk=None,
         inputs=4,
         unmanaged_old=8,
+        actors=9,
+        graph=6,
     )
     joined = join_readings([two, one])
     assert joined == Reading(
@@ -268,6 +336,8 @@ def test_workers_that_share_a_process_add_up_what_they_hold_and_share_its_rss():
         spilled_disk=None,
         inputs=4,
         unmanaged_old=8,
+        actors=9,
+        graph=11,
     )
 
 
@@ -296,23 +366,23 @@ def test_what_is_added_and_taken_away_again_leaves_no_trace(total, other):
 
 
 def test_adding_sums_every_figure_and_its_error():
-    one = Breakdown(100, 50, 10, 20, 5, 15, 4, 60, spilled=7)
-    two = Breakdown(30, 10, 0, 10, 0, 10, 2, 10, inputs=1)
-    both = Breakdown(130, 60, 10, 30, 5, 25, 6, 70, spilled=7, inputs=1)
+    one = Breakdown(100, 50, 10, 3, 20, 5, 2, 10, 4, 60, spilled=7)
+    two = Breakdown(30, 10, 0, 1, 10, 0, 4, 5, 2, 10, inputs=1)
+    both = Breakdown(130, 60, 10, 4, 30, 5, 6, 15, 6, 70, spilled=7, inputs=1)
     assert exchange(one, EMPTY, two) == both
 
 
 def test_a_process_takes_the_place_of_what_it_was():
-    total = Breakdown(130, 60, 10, 30, 5, 25, 6, 70, spilled=7, inputs=1)
-    old = Breakdown(30, 10, 0, 10, 0, 10, 2, 10, inputs=1)
-    new = Breakdown(50, 20, 5, 12, 1, 12, 3, 20, spilled=2)
+    total = Breakdown(130, 60, 10, 4, 30, 5, 6, 15, 6, 70, spilled=7, inputs=1)
+    old = Breakdown(30, 10, 0, 1, 10, 0, 4, 5, 2, 10, inputs=1)
+    new = Breakdown(50, 20, 5, 2, 12, 1, 3, 7, 3, 20, spilled=2)
     assert exchange(total, old, new) == Breakdown(
-        150, 70, 15, 32, 6, 27, 7, 80, spilled=9, inputs=0
+        150, 70, 15, 5, 32, 6, 5, 17, 7, 80, spilled=9, inputs=0
     )
 
 
 def test_a_figure_that_no_process_knows_stays_unknown():
-    one = Breakdown(100, 50, 10, 20, 5, 15, 4, 60)
+    one = Breakdown(100, 50, 10, 3, 20, 5, 2, 10, 4, 60)
     assert exchange(EMPTY, EMPTY, one).spilled is None
     assert exchange(EMPTY, EMPTY, one).unmanaged_recent is None
 

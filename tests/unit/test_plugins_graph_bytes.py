@@ -73,6 +73,17 @@ def test_data_in_the_graph_counts():
     assert weighed({"x-1": sent(node)}).total == pytest.approx(MB + RECORD, rel=0.01)
 
 
+def test_data_in_the_graph_is_storage_once_it_is_an_output():
+    graph = weighed({"x-1": sent(DataNode("x-1", np.ones(MB, "u1")))})
+    graph.stored("x-1")
+    graph.stored("never-seen")
+    assert graph.total == RECORD
+    assert graph.rows()["x"].arguments == 0
+    graph.forgotten("x-1")
+    graph.weigh(time.perf_counter, 1.0)
+    assert graph.total == 0
+
+
 def test_tasks_that_are_forgotten_weigh_nothing_any_more():
     specs = {f"a-{n}": Task(f"a-{n}", len, b"x" * MB) for n in range(3)}
     graph = weighed(specs)

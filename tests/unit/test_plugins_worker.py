@@ -119,7 +119,9 @@ def test_a_probe_that_goes_late_leaves_its_successors_thread_dict_alone(worker):
 
 def test_a_heartbeat_says_everything_at_once(worker):
     worker.data["sum-1"] = b""
-    worker.state.tasks["sum-1"] = SimpleNamespace(nbytes=5 * MB, prefix="sum")
+    worker.state.tasks["sum-1"] = SimpleNamespace(
+        nbytes=5 * MB, prefix="sum", run_spec=None
+    )
     probe = probe_on(worker)
     message = probe.heartbeat()
     assert message["pid"] == os.getpid()
@@ -327,7 +329,7 @@ def test_only_transitions_that_matter_are_followed(worker):
 def run_here(worker, key, function):
     """Run a task in this thread as a worker does, and store its output."""
     ident = threading.get_ident()
-    worker.state.tasks[key] = SimpleNamespace(nbytes=None, prefix=None)
+    worker.state.tasks[key] = SimpleNamespace(nbytes=None, prefix=None, run_spec=None)
     worker.active_threads[ident] = key
     worker.data[key] = function()
     del worker.active_threads[ident]
@@ -340,7 +342,9 @@ def test_outputs_that_weigh_less_than_believed_are_explained(worker):
     probe = probe_on(worker)
     for n in range(2):  # the first of a prefix is not weighed
         run_here(worker, f"view-{n}", lambda: whole[1:])
-        worker.state.tasks[f"view-{n}"] = SimpleNamespace(nbytes=32 * MB, prefix="view")
+        worker.state.tasks[f"view-{n}"] = SimpleNamespace(
+            nbytes=32 * MB, prefix="view", run_spec=None
+        )
         probe.transition(f"view-{n}", "executing", "memory")
     weighed = probe.heartbeat()["finished"]["view"]["weighed"]
     assert weighed["because"] == "views of other arrays"

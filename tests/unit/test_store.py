@@ -28,7 +28,7 @@ from dask_memdash.errors import (
     UnknownPrefixError,
     UnknownWorkerError,
 )
-from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.breakdown import PARTS, Reading
 from dask_memdash.model.event_parts import Held, SelfCost, Thresholds, Unseen, Weighed
 from dask_memdash.model.events import (
     GraphArrived,
@@ -314,11 +314,10 @@ def test_incidents_have_their_shape(store):
 def test_a_breakdown_sums_exactly_wherever_it_is_shown(store):
     shown = [store.cluster(), *store.workers(), *store.incidents()]
     for breakdown in (item["breakdown"] for item in shown):
-        parts = [breakdown[n] for n in ("managed", "transfer", "executing", "retained")]
         if breakdown["process"] is None:
             assert set(breakdown.values()) == {None}
         else:
-            assert sum(parts) + breakdown["baseline"] == breakdown["process"]
+            assert sum(breakdown[name] for name in PARTS) == breakdown["process"]
 
 
 # -- values --------------------------------------------------------------------

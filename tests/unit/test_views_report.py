@@ -155,6 +155,8 @@ def test_card_links_nowhere_but_to_the_web():
 def test_parts_on_the_card_add_up_as_shown_in_the_colours_of_the_glossary():
     html = cluster_card.card(whole().cluster())
     colours = re.findall(r"background:(#\w{6})\"></span>", html)
-    assert colours == [part.colour for part in terms.PARTS.values()] * 2
+    breakdown = whole().cluster()["breakdown"]
+    shown = [part.colour for name, part in terms.PARTS.items() if breakdown[name]]
+    assert colours == shown * 2
     shown = [float(size) for size in re.findall(r"(\d\.\d\d) GiB</span>", html)]
     assert sum(shown) == pytest.approx(2.87)

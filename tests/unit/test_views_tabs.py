@@ -7,6 +7,7 @@ from stories import NOW, MiB
 from test_views import CSS, view_of
 from test_views_tables import listen
 
+from dask_memdash import terms
 from dask_memdash.views import individual, order_tab, tasks_tab, workers_tab
 from dask_memdash.views.base import LONG, Context
 from dask_memdash.views.browser_state import Shown
@@ -241,12 +242,12 @@ def series(points):
     def ask(since, limit):
         chosen = [p for p in points if since is None or p[0] > since]
         zeros = [0] * len(chosen)
-        names = ("managed", "transfer", "executing", "retained", "spilled")
+        names = [*terms.PARTS, "spilled"]
         return {
+            **dict.fromkeys(names, zeros),
             "time": [time for time, _ in chosen],
             "process": [size for _, size in chosen],
             "baseline": [size for _, size in chosen],
-            **dict.fromkeys(names, zeros),
         }
 
     return ask

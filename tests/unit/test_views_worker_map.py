@@ -15,7 +15,7 @@ def filled(number, sizes):
     """Return a store whose first workers' processes have so many MiB of 1,024."""
     store = fake_store.busy(number)
     for worker, size in zip(store.all_workers, sizes, strict=False):
-        worker["breakdown"] = fake_parts.breakdown(size * MiB, 0, 0, 0, 0)
+        worker["breakdown"] = fake_parts.breakdown(size * MiB, *[0] * 6)
     return store
 
 

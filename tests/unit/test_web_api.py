@@ -18,7 +18,8 @@ from dask_memdash.web import api
 from dask_memdash.web.mount import files_application
 
 BREAKDOWN = {
-    *("process", "managed", "transfer", "executing", "retained", "baseline", "error"),
+    *("process", "managed", "transfer", "actors", "executing", "retained", "graph"),
+    *("baseline", "error"),
     *("managed_claimed", "unmanaged", "unmanaged_old", "unmanaged_recent"),
     *("inputs", "spilled", "spilled_disk", "shuffle_disk"),
 }
@@ -139,8 +140,8 @@ async def test_history_is_columns_of_equal_length(served):
     assert body.pop("n_pauses") == len(body.pop("pauses")) == 1
     assert {len(column) for column in body.values()} == {7}
     assert set(body) == {
-        *("time", "process", "managed", "transfer", "executing", "retained"),
-        *("baseline", "spilled"),
+        *("time", "process", "managed", "transfer", "actors", "executing"),
+        *("retained", "graph", "baseline", "spilled"),
     }
 
 

@@ -13,7 +13,6 @@ from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.need import (
     inputs_of,
     need_of,
-    taken_by,
     uncounted_of,
 )
 from dask_memdash.model.event_parts import TaskInfo, TaskInputs

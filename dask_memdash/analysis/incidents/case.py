@@ -4,7 +4,7 @@ A rule looks at nothing else, so that it can be tried on a case written by hand.
 the parts of the breakdown mean stands in DESIGN.md; here they are put into accounts
 that add up to the process:
 
-    process = idle + managed + transfer + retained
+    process = idle + managed + transfer + actors + retained + graph
               + counted + in_use + unexplained + grown
 
 `idle` is what the process needed when it had done nothing, `grown` is by how much the

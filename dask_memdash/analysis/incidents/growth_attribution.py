@@ -3,8 +3,9 @@
 The pool is the growth of the baseline from idle to idle and what is in execution though
 no running task is known to hold it.  It is given out in this order:
 
-- arguments and records of the tasks that the worker was sent (`graph`),
-- what actors keep (`actors`),
+- arguments and records of the tasks that the worker was sent (`graph`), and what actors
+  keep (`actors`), beyond the parts of the breakdown of that name: these are theirs
+  already, and the pool holds none of them,
 - stored outputs that are larger than Dask believes (`hidden`),
 - what tasks held beside their output when they ended (`leaked`, or `moved` where they
   hand it over to a shuffle),
@@ -43,6 +44,9 @@ HAND_OVER = ("rechunk-transfer", "shuffle-transfer", "hash-join-transfer")
 #: How what a task holds is called where it is shared out.
 ESTIMATED = "estimated"
 
+#: Stands for a prefix where a part of the breakdown is known and no prefix of it.
+UNNAMED = ""
+
 #: Outputs measured at less than so many times what Dask believes are no lie.
 LIE = 1.5
 
@@ -75,7 +79,7 @@ class Growth:
 
     #: By prefix, arguments and records of tasks that the worker was sent.
     graph: dict[str, int]
-    #: By prefix, what its actors keep.
+    #: By prefix, what its actors keep; `UNNAMED` where no prefix is known, as above.
     actors: dict[str, int]
     #: By prefix, what its stored outputs take beyond what Dask believes.
     hidden: dict[str, int]
@@ -104,10 +108,11 @@ class Growth:
 def give_out(case: Case) -> Growth:
     """Say to whom what grew belongs."""
     pool = case.grown + case.unexplained
-    graph = _fit({p: row.size for p, row in case.facts.graph.items()}, pool)
-    pool -= sum(graph.values())
-    actors = _fit({p: row.grown for p, row in case.facts.actors.items()}, pool)
-    pool -= sum(actors.values())
+    sent = {p: row.size for p, row in case.facts.graph.items()}
+    graph, pool = _named(case.parts.graph, sent, sent, pool)
+    kept = {p: row.size for p, row in case.facts.actors.items()}
+    grown = {p: row.grown for p, row in case.facts.actors.items()}
+    actors, pool = _named(case.parts.actors, kept, grown, pool)
     hidden = _fit(_hidden(case), pool)
     pool -= sum(hidden.values())
     left = _left(case, hidden)
@@ -137,6 +142,22 @@ def give_out(case: Case) -> Growth:
         belief=belief,
         unaccounted=pool - since - sum(charged.values()),
     )
+
+
+def _named(
+    part: int, sizes: dict[str, int], most: dict[str, int], pool: int
+) -> tuple[dict[str, int], int]:
+    """Share a part of the breakdown out by prefix; return that, and the pool's rest.
+
+    A prefix is given from the pool what the part lacks of the most that it is known to
+    have: what arrived since the part was counted.
+    """
+    shares = scale(sizes, part)
+    if part and not any(shares.values()):
+        shares = {UNNAMED: part}
+    more = _fit({p: max(0, n - shares.get(p, 0)) for p, n in most.items()}, pool)
+    whole = {p: shares.get(p, 0) + more.get(p, 0) for p in {**shares, **more}}
+    return {p: n for p, n in whole.items() if n > 0}, pool - sum(more.values())
 
 
 def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:

@@ -84,6 +84,14 @@ class GraphBytes:
         self._news.append((True, key))
         return len(self._news) == 1
 
+    def stored(self, key: Any) -> None:
+        """Note that a node that is data has become an output: storage counts it."""
+        size = self._sizes.get(key)
+        if size:
+            self._sizes[key] = 0
+            self._prefixes[prefix_of(key)].size -= size
+            self.total -= size
+
     def forgotten(self, key: Any) -> bool:
         """Note down that a task is gone; True if nothing was noted before it."""
         self._news.append((False, key))
@@ -270,6 +278,11 @@ def arguments_of(spec: Any) -> list[Any]:
         arguments += keywords.values()
     value = getattr(spec, "value", None)  # of a node that is data
     return arguments if value is None else [*arguments, value]
+
+
+def is_data_node(spec: Any) -> bool:
+    """Whether what a task runs is data: its output is the very same object."""
+    return getattr(spec, "value", None) is not None
 
 
 def has_data(arguments: list[Any]) -> bool:

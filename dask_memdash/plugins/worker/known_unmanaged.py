@@ -18,7 +18,7 @@ from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.worker.actor_state import ActorState
-from dask_memdash.plugins.worker.graph_bytes import GraphBytes
+from dask_memdash.plugins.worker.graph_bytes import GraphBytes, is_data_node
 from dask_memdash.plugins.worker.recorder_figures import WRITE_STEP
 from dask_memdash.plugins.worker.spill_room import SpillRoomWatch
 
@@ -75,6 +75,12 @@ class KnownUnmanaged:
         if self._graph.arrived(key):
             self._weigh_later()
 
+    def stored(self, key: Any) -> None:
+        """Take note that a task's output has been stored."""
+        task = self._worker.state.tasks.get(key)
+        if task is not None and is_data_node(task.run_spec):
+            self._graph.stored(key)
+
     def forgotten(self, key: Any) -> None:
         """Take note that a task is gone."""
         if self._graph.forgotten(key):
@@ -91,6 +97,11 @@ class KnownUnmanaged:
             "actors": to_dict(self._actors.look(time.perf_counter)),
             "spill_room": to_dict(self._spill_room.look(time.monotonic())),
         }
+
+    @property
+    def bytes(self) -> int:
+        """What the graph and the actors weigh, as last seen."""
+        return self._graph.total + (self._actors.total or 0)
 
     def add_to(self, reading: Reading) -> Reading:
         """Return a reading with what the graph and the actors weigh, as last seen."""
@@ -118,7 +129,11 @@ class KnownUnmanaged:
 
     def _run_spec_of(self, key: Any) -> Any:
         task = self._worker.state.tasks.get(key)
-        return None if task is None else task.run_spec
+        if task is None:
+            return None
+        if task.state == "memory" and is_data_node(task.run_spec):
+            return ()  # its value is an output, which storage counts
+        return task.run_spec
 
     def _has_begun(self, key: Any) -> bool:
         task = self._worker.state.tasks.get(key)

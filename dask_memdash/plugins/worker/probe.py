@@ -180,6 +180,10 @@ class WorkerProbe:
         """Return the bytes of transfers."""
         return sum(self._storage.moving())
 
+    def named(self) -> int:
+        """Return the bytes of actors and graph; may be called from any thread."""
+        return self._unmanaged.bytes
+
     def quiet(self) -> bool:
         """Whether no task, output, transfer or shuffle is under way."""
         state = self._worker.state
@@ -198,6 +202,7 @@ class WorkerProbe:
             self._worker_errors.task_erred(key, start)
         if finish == "memory":
             size = self._storage.store(key)
+            self._unmanaged.stored(key)
             self._figures.storage_changed()
             if start in EXECUTING:
                 task = self.tasks.leave(key, size)

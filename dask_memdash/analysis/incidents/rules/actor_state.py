@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
-from dask_memdash.analysis.incidents.growth_attribution import give_out
+from dask_memdash.analysis.incidents.growth_attribution import UNNAMED, give_out
 from dask_memdash.model.evidence import largest
 from dask_memdash.text import code, count, format_bytes
+
+UNSEEN = "Dask can neither measure nor spill what an actor keeps."
 
 
 def actor_state(case: Case) -> Iterator[Finding]:
@@ -17,13 +19,19 @@ def actor_state(case: Case) -> Iterator[Finding]:
     if not kept:
         return
     prefix = largest(kept)[0]
+    weight = sum(kept.values()) / case.above
+    if prefix == UNNAMED:
+        text = f"Actors kept {format_bytes(kept[prefix])}. {UNSEEN}"
+        yield Finding(cause="actor-state", weight=weight, text=text)
+        return
     row = case.facts.actors[prefix]
+    grown = min(row.grown, kept[prefix])
+    since = f", {format_bytes(grown)} of it since first seen" if grown else ""
     yield Finding(
         cause="actor-state",
-        weight=sum(kept.values()) / case.above,
+        weight=weight,
         text=f"{count(row.actors, 'actor')} of {code(prefix)} kept "
-        f"{format_bytes(kept[prefix])} more than when first seen. Dask can neither "
-        "measure nor spill what an actor keeps.",
+        f"{format_bytes(kept[prefix])}{since}. {UNSEEN}",
         prefix=prefix,
         advice=(
             f"Let {code(prefix)} drop what it no longer needs, or return it as results "

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
-from dask_memdash.analysis.incidents.growth_attribution import give_out
+from dask_memdash.analysis.incidents.growth_attribution import UNNAMED, give_out
 from dask_memdash.model.evidence import largest
 from dask_memdash.text import code, count, format_bytes
 
 #: Tasks that one task of a batch replaces, in the advice on many small tasks.
 BATCH = 100
+
+UNSEEN = "Dask does not count that as stored and cannot spill it."
 
 
 def graph(case: Case) -> Iterator[Finding]:
@@ -20,6 +22,18 @@ def graph(case: Case) -> Iterator[Finding]:
     if not kept:
         return
     prefix = largest(kept)[0]
+    if prefix == UNNAMED:
+        yield Finding(
+            cause="graph",
+            weight=sum(kept.values()) / case.above,
+            text="Arguments, closures and records of the tasks that had been sent to "
+            f"the worker took {format_bytes(kept[prefix])}. {UNSEEN}",
+            advice=(
+                "Send large arguments once: `x = client.scatter(x)`, and pass that to "
+                "your functions instead of `x`: Dask can see and spill scattered data.",
+            ),
+        )
+        return
     row = case.facts.graph[prefix]
     by_records = row.records > row.arguments
     what = "Dask's records of them" if by_records else "their arguments and closures"
@@ -27,8 +41,7 @@ def graph(case: Case) -> Iterator[Finding]:
         cause="graph",
         weight=sum(kept.values()) / case.above,
         text=f"{count(row.tasks, 'task')} of {code(prefix)} had been sent to the "
-        f"worker, and {what} took {format_bytes(kept[prefix])}. Dask does not count "
-        "that as stored and cannot spill it.",
+        f"worker, and {what} took {format_bytes(kept[prefix])}. {UNSEEN}",
         prefix=prefix,
         advice=(_advice(prefix, row.tasks, row.arguments, row.records),),
     )

@@ -191,6 +191,12 @@ def _findings(
         yield Finding(cause, sum(held.values()) / above, text, prefix)
     for cause, size, text in (
         ("transfer", parts.transfer, "of shuffle and network buffers fill the workers"),
+        ("actor-state", parts.actors, "are kept by actors; Dask cannot spill that"),
+        (
+            "graph",
+            parts.graph,
+            "came with the tasks, as their arguments, closures and records",
+        ),
         ("retained", parts.retained, "were freed, and the allocator keeps them"),
         (
             "too-many-at-once",
@@ -381,6 +387,11 @@ def _release(
             '`client.run(lambda: __import__("ctypes").CDLL(None).malloc_trim(0))`, and '
             "if tasks use Arrow `client.run(lambda: "
             '__import__("pyarrow").default_memory_pool().release_unused())`.'
+        )
+    if top.cause == "graph":
+        yield (
+            "Send large arguments once: `x = client.scatter(x)`, and pass that instead "
+            "of `x`: Dask can see and spill scattered data."
         )
     if top.cause == "run-ahead":
         yield (
