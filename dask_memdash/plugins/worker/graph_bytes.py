@@ -89,7 +89,7 @@ class GraphBytes:
         size = self._sizes.get(key)
         if size:
             self._sizes[key] = 0
-            self._prefixes[prefix_of(key)].size -= size
+            self._prefixes[prefix_of(key)].alone -= size
             self.total -= size
 
     def forgotten(self, key: Any) -> bool:
