@@ -20,10 +20,10 @@ from dask_memdash.analysis.incidents.gathering import case_of
 from dask_memdash.analysis.incidents.retention_reasons import held_in_memory
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.event_parts import Held, Thresholds
+from dask_memdash.model.event_parts import Held, TaskInputs, Thresholds
 from dask_memdash.model.events import SpillFailed, StorageHeld
 from dask_memdash.model.evidence import MAX_BASELINE, MAX_PREFIXES, thin
-from dask_memdash.model.incidents import StoredAtDeath
+from dask_memdash.model.incidents import IncidentLog, StoredAtDeath, WorkerRef
 
 T = 1_760_000_000.0
 TASK = executing("sum-1", 300 * MiB)
@@ -109,6 +109,33 @@ def test_earlier_attempts_say_how_they_ended_and_what_the_task_held():
     model = feed(*events)
     known = case_of(newest(model), model.incidents)
     assert known.attempts == {"sum-1": (Attempt("1", "terminated", 300 * MiB),)}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "managed", "size"),
+    [
+        ((120,), 130, 120),
+        ((120, 120), 130, 120),
+        ((120, 90), 130, None),
+        ((120,), 9, None),
+    ],
+)
+def test_inputs_that_are_not_known_are_those_of_its_like(sizes, managed, size):
+    log = IncidentLog(keep=10)
+    worker = WorkerRef("tcp://a:1", "0", "a", 100)
+    for n, known in enumerate((*sizes, None)):
+        inputs = None if known is None else TaskInputs(1, known * MiB, 0, 0)
+        incident = log.add(
+            "terminated",
+            1_760_000_000.0 + n,
+            worker,
+            limit=1000 * MiB,
+            breakdown=parts(managed=managed, executing=90),
+            evidence="flight-recorder",
+        )
+        incident.suspects = (suspect(f"use-{n}", 90, inputs=inputs),)
+    (last,) = case_of(incident, log).suspects
+    assert (last.inputs and last.inputs.size) == (size and size * MiB)
 
 
 def test_failures_to_spill_on_the_same_worker_belong_to_the_case():

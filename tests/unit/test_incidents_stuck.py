@@ -153,6 +153,7 @@ def test_what_came_with_the_tasks_themselves_is_no_memory_that_nobody_counted():
     told = diagnose_stuck(stall, fullest=fullest)
     assert (told.cause, told.prefix) == ("graph", "use")
     assert "scatter" in told.advice[0]
+    assert len(told.advice) == 1, "what waits brings more, so no room is enough"
 
 
 def test_memory_that_the_allocator_keeps():

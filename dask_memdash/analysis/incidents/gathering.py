@@ -12,7 +12,7 @@ from dask_memdash.analysis.incidents.case import (
     SpillFailure,
     most_held,
 )
-from dask_memdash.model.event_parts import TaskInfo, Thresholds
+from dask_memdash.model.event_parts import TaskInfo, TaskInputs, Thresholds
 from dask_memdash.model.evidence import Evidence
 from dask_memdash.model.incidents import DEATHS, Incident, IncidentLog, Suspect
 
@@ -31,7 +31,7 @@ def case_of(
         evidence=incident.evidence,
         exit=incident.exit,
         unseen=incident.unseen,
-        suspects=incident.suspects,
+        suspects=_with_inputs(incident, log),
         storage=incident.storage,
         timeline=incident.timeline,
         facts=_with_thresholds(incident, log),
@@ -77,6 +77,33 @@ def attempts_of(suspect: Suspect, log: IncidentLog) -> tuple[Attempt, ...]:
             held = [most_held(s) for s in earlier.suspects if s.key == suspect.key]
             found.append(Attempt(number, earlier.kind, held[0] if held else None))
     return tuple(found)
+
+
+def _with_inputs(incident: Incident, log: IncidentLog) -> tuple[Suspect, ...]:
+    """Return the suspects, each without known inputs with those of its like.
+
+    Tasks that lost their inputs with other workers are cancelled before their own dies,
+    and the scheduler has nothing on them any more.  Taken are those that tasks of the
+    same prefix had at other deaths, if they were alike, and are stored here.
+    """
+    unknown = {s.prefix for s in incident.suspects if s.inputs is None}
+    if not unknown or incident.breakdown is None:
+        return incident.suspects
+    known: dict[str, list[TaskInputs]] = {}
+    for other in log:
+        for suspect in other.suspects if other.kind in DEATHS else ():
+            if suspect.prefix in unknown and suspect.inputs is not None:
+                known.setdefault(suspect.prefix, []).append(suspect.inputs)
+    there = incident.breakdown.managed + (incident.breakdown.inputs or 0)
+    alike = {
+        prefix: found[0]
+        for prefix, found in known.items()
+        if len({inputs.size for inputs in found}) == 1 and found[0].size <= there
+    }
+    return tuple(
+        replace(s, inputs=alike.get(s.prefix)) if s.inputs is None else s
+        for s in incident.suspects
+    )
 
 
 def _not_begun(incident: Incident) -> tuple[TaskInfo, ...]:

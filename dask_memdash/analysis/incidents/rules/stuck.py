@@ -372,6 +372,8 @@ def _release(
         size = format_bytes(missing) if missing else "what is missing"
         yield advice.format(short=size, prefix=prefix)
     yield from top.advice
+    if top.cause == "graph":
+        return  # how much more the waiting tasks will bring is not known
     if top.cause in PUT_OFF:
         grown = stall.parts.baseline - (stall.idle or 0) if stall.parts else 0
         yield (
