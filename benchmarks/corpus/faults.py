@@ -233,7 +233,7 @@ def torn_slot(told: Evidence, plan: Plan) -> Lost:
     ]
     if not plan.world.tasks:
         return set()
-    return {"recorder"} if wild else {"recorder", "slot"}
+    return {"recorder", "count"} if wild else {"recorder", "slot"}
 
 
 def _read_all(events: Iterable[Any], random: Random) -> Iterable[Any]:

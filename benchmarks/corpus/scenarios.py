@@ -38,6 +38,8 @@ def of(plan: Plan, *causes: str, **more: object) -> Truth:
     without["leaving"] = UNKNOWN
     # A task that is said to hold nothing leaves its memory to those beside it.
     without["slot"] = frozenset({"too-many-at-once", "unaccounted", "unknown"})
+    # What the one task held is then memory that nobody counted.
+    without["count"] = frozenset({"unaccounted", "unknown"})
     without.update(more.pop("without", {}))  # type: ignore[call-overload]
     return Truth(frozenset(causes), plan.reliefs(), without=without, **more)  # type: ignore[arg-type]
 

@@ -15,6 +15,7 @@ from dask_memdash.errors import (
     UnknownPrefixError,
     UnknownWorkerError,
 )
+from dask_memdash.model.breakdown import PARTS
 from dask_memdash.store.cluster_shapes import Cluster, History
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.order_shapes import Graph, OrderPoint
@@ -25,8 +26,6 @@ from dask_memdash.store.prefix_shapes import (
     SizeBin,
 )
 from dask_memdash.store.worker_shapes import Breakdown, PastTask, Worker
-
-PARTS = ("managed", "transfer", "executing", "retained", "baseline")
 
 
 class FakeStore:

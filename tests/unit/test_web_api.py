@@ -372,7 +372,7 @@ async def test_page_with_a_slash_leads_to_the_page_without(served):
 
 def test_every_route_answers_and_is_one_of_the_contract():
     assert [path for path, _ in api.routes] == [
-        *("cluster", "workers", "prefixes", "history", "limits"),
+        *(r"schema\.json", "cluster", "workers", "prefixes", "history", "limits"),
         *("order", "order/([^/]+)", "incidents"),
         *("incidents/([^/]+)", "failures", "failures/([^/]+)"),
     ]

@@ -220,6 +220,9 @@ def _dominates(case: Case, top: Suspect) -> float:
     held = sum(held_by(case, s) for s in case.running)
     if not held:
         return 1.0 if len(case.suspects) == 1 else 0.0
+    if any(s.bytes is None for s in case.running if s is not top):
+        # One that was not measured may hold all that nobody counted.
+        held = max(held, held_by(case, top) + give_out(case).running)
     return ramp(held_by(case, top) / held, ONE_OF_MANY, THE_ONE)
 
 
