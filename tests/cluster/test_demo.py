@@ -100,7 +100,7 @@ def test_demo_runs_out_of_memory_and_explains_it(start: Start) -> None:
 
     # the incidents in words: the deaths behind it, with tasks that were executing
     told = output[output.index("Dask gave up on") :]
-    assert len(re.findall(r"^#\d+  \d\d:\d\d:\d\d  terminated$", told, re.M)) >= 4
+    assert len(re.findall(r"^#\d+  \d\d:\d\d:\d\d  terminated by its nanny$", told, re.M)) >= 4
     flat = " ".join(told.split())
     assert re.search(r"At its death, 1 task was running: \('rechunk-", flat)
     assert re.search(r"task \d[\d,]* of \d[\d,]* in order", flat)
