@@ -39,7 +39,7 @@ REPORT = (
 
 #: Of the page; ``frame-ancestors`` is left out on purpose, see above.
 PAGE = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     f"font-src 'self' data:; connect-src 'self'; {_NOWHERE}"
 )

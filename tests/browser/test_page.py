@@ -259,7 +259,7 @@ def test_open_page_follows_the_store_without_growing(look, show):
     elements = count_elements(page)
     for step in range(1, 31):
         for worker in store.all_workers:
-            worker["breakdown"] = fake_parts.breakdown(step * MiB, 0, 0, 0, 10 * MiB)
+            worker["breakdown"] = fake_parts.breakdown(step * MiB, *[0] * 5, 10 * MiB)
         store.points.append(store.points[step])
         store.change()
         shown = re.compile(rf"^{4 * step}(\.0+)? MiB$")  # as its sum is written

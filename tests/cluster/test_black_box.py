@@ -67,13 +67,13 @@ def test_reports_that_are_lost_on_the_way_are_sent_again_and_counted_once(start)
     real = scheduler.handlers["memdash_report"]
     calls: list[str] = []
 
-    def unreliable(message):
+    def unreliable(comm, message):
         if message["kind"] != "death":
-            return real(message=message)
+            return real(comm=comm, message=message)
         calls.append(message["kind"])
         if len(calls) == 1:
             return None  # lost on the way
-        answer = real(message=message)
+        answer = real(comm=comm, message=message)
         return None if len(calls) == 2 else answer  # then the acknowledgement is lost
 
     scheduler.handlers["memdash_report"] = unreliable

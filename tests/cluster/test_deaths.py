@@ -143,7 +143,7 @@ def test_a_first_worker_that_dies_in_its_first_task_is_explained(start):
     death = session.api.wait_for_death("killed")
     assert death["evidence"] == "flight-recorder"
     assert [suspect["key"] for suspect in death["suspects"]] == ["burst"]
-    assert death["suspects"][0]["bytes"] == pytest.approx(120_000_000, rel=0.01)
+    assert death["suspects"][0]["peak"] == pytest.approx(120_000_000, rel=0.01)
     assert len([i for i in session.api.deaths() if i["kind"] != "killed-worker"]) == 1
 
 

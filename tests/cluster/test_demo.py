@@ -92,7 +92,7 @@ def test_demo_runs_out_of_memory_and_explains_it(start: Start) -> None:
 
     # the last row of the table: a task was given up after at least four deaths
     row = re.compile(
-        r"^sqrt_n=\d+ +[\d.]+ [MG]iB +\d+ MiB +[\d.]+ s +KilledWorker +(\d+) ",
+        r"^sqrt_n=\d+ +[\d.]+ [MG]iB +[\d.]+ MiB +[\d min.]+ s +KilledWorker +(\d+) ",
         re.M,
     )
     (deaths,) = row.findall(output)
@@ -100,7 +100,8 @@ def test_demo_runs_out_of_memory_and_explains_it(start: Start) -> None:
 
     # the incidents in words: the deaths behind it, with tasks that were executing
     told = output[output.index("Dask gave up on") :]
-    assert len(re.findall(r"^#\d+  \d\d:\d\d:\d\d  terminated by its nanny$", told, re.M)) >= 4
+    ended = r"^#\d+  \d\d:\d\d:\d\d  terminated by its nanny$"
+    assert len(re.findall(ended, told, re.M)) >= 4
     flat = " ".join(told.split())
     assert re.search(r"At its death, 1 task was running: \('rechunk-", flat)
     assert re.search(r"task \d[\d,]* of \d[\d,]* in order", flat)

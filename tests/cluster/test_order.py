@@ -72,7 +72,7 @@ def test_a_cluster_without_queuing_runs_ahead_and_says_of_what(start):
     assert loads["awaited_by"][0]["prefix"] == "add"
     assert graph["run_ahead"] >= 4 * SIZE
     assert graph["verdict"]["kind"] == "runs-ahead"
-    assert "nearly all of it `load`" in graph["verdict"]["text"]
+    assert "nearly all of the difference is `load`" in graph["verdict"]["text"]
     assert "worker-saturation` (now inf" in graph["verdict"]["text"]
 
 

@@ -298,7 +298,7 @@ def verify_order(names: Any, output: str, session: Any) -> None:
 
 
 def verify_explained(names: Any, output: str, session: Any) -> None:
-    assert "killed-worker" in output
+    assert "KilledWorker" in output
     words = " ".join(output.split())
     assert "Cause: one running task needs more than the worker has" in words
     assert "hog" in words
