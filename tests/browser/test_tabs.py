@@ -471,7 +471,7 @@ def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
         ("limits", "From the machine to the worker"),
     ):
         page.evaluate("address => { location.hash = address; }", address)
-        page.get_by_text(said).first.wait_for()
+        page.get_by_text(said).locator("visible=true").first.wait_for()
         found = axe.run(page).response["violations"]
         serious = [v for v in found if v["impact"] in ("serious", "critical")]
         assert serious == [], address
