@@ -70,13 +70,13 @@ def test_the_killed_worker_that_is_raised_carries_a_note(start):
         port = session.cluster.scheduler.http_server.port
         page = f"http://127.0.0.1:{port}/memdash#incident-{given_up['id']}"
         assert lines[0] == f"MemDash incident {given_up['id']}: {page}"
-        first, second, third, last = given_up["attempts"]
-        for line, number in zip(lines[1:], (first, second, third), strict=False):
+        told = [line for line in lines if line.startswith("  death ")]
+        for line, number in zip(told, given_up["attempts"], strict=True):
             assert line.startswith(f"  death {number}: worker ")
+        for line in told[:-1]:  # the last one's report is still to come
             assert "terminated with" in line
             assert "running: hog-1 (" in line
-        assert lines[4].startswith(f"  death {last}: worker ")
-        assert "dask_memdash.explain(error)" in lines[5]
+        assert "dask_memdash.explain(error)" in lines[-1]
         assert error.task == "hog-1"  # what Dask itself says is as it was
         assert "Attempted to run task 'hog-1' on 4 different" in str(error)
         assert pickle.loads(pickle.dumps(error)).__notes__ == [note]

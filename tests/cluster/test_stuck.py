@@ -142,12 +142,12 @@ def never_stuck(session, seconds=LONG_ENOUGH):
         time.sleep(0.1)
 
 
-def test_full_workers_and_a_client_that_waits_for_nothing_are_not_stuck(quick):
+def test_filled_workers_and_a_client_that_waits_for_nothing_are_not_stuck(quick):
     session = quick(NO_SPILL, after="2s")
-    kept = session.client.map(keep, range(30))
-    wait(kept, timeout=30)
+    kept = session.client.map(keep, range(16))
+    wait(kept, timeout=60)
     more = session.client.map(keep, range(100, 104))
-    wait(more, timeout=30)
+    wait(more, timeout=60)
     never_stuck(session)
 
 

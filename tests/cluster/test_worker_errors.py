@@ -68,7 +68,7 @@ def test_tasks_that_raise_memory_error_are_one_incident_and_nobody_dies(start):
     (incident,) = session.api.deaths()
     assert incident["worker"]["address"] == session.addresses()[0]
     assert incident["breakdown"]["process"] > 30_000_000
-    assert "Unable to allocate 8.00 PiB" in incident["diagnosis"]["text"]
+    assert "it asked for 8 PiB" in incident["diagnosis"]["text"]
     story = session.api(f"incidents/{incident['id']}")
     assert story["task"]["prefix"] == "huge"
     assert len(story["task"]["priority"]) == 3
