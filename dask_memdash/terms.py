@@ -126,6 +126,12 @@ BESIDE = _table(
         brief="outputs moved to disk",
     ),
     Term(
+        "reclaimable",
+        "file pages",
+        "Pages of libraries and memory maps in the process, which the kernel can drop "
+        "when memory is short; Dask counts them against the limit all the same.",
+    ),
+    Term(
         "process",
         "process",
         "Memory of a worker's process as the kernel counts it (RSS); the parts always "

@@ -22,6 +22,8 @@ Layout, version 1, little-endian::
      320   u16  length of the reason for closing, then 190 bytes of it (UTF-8)
      512   u64  sequence of the reading (odd while it is being written)
      520  16f64 the reading (READING_FIELDS, NaN where not known)
+     648   3f64 what the sampler saw of the task that runs alone: its begin, the most of
+                files' pages and the most of heap, in bytes (begin 0: nothing)
     slots, from the end of the header on
        0   i64  bytes that the task holds now          } written by native code,
        8   i64  most bytes that it held at any instant } or from samples
@@ -100,8 +102,12 @@ READING_FIELDS = (
     "inputs",
     "graph",
     "actors",
+    "file",
+    "base_file",
 )
 _READING_VALUES = struct.Struct("<16d")
+_SEEN = 648
+_SEEN_VALUES = struct.Struct("<3d")
 
 #: No size in bytes and no time is as large: whoever wrote it was going mad.
 _NONSENSE = 2.0**60
@@ -192,6 +198,37 @@ def read_sampler(buffer: memoryview) -> tuple[float | None, float | None]:
     numbers = (_F64.unpack_from(buffer, place)[0] for place in (48, 56))
     cost, interval = (n if math.isfinite(n) and n > 0 else None for n in numbers)
     return cost, interval
+
+
+def write_seen(buffer: Writable, begin: float, file: int, anon: int) -> None:
+    """Store what was seen at most while the task that began then ran alone, in bytes.
+
+    Parameters
+    ----------
+    file, anon
+        RSS that is pages of files, and RSS that is not.
+    """
+    values = _SEEN_VALUES.pack(begin, file, anon)
+    buffer[_SEEN : _SEEN + _SEEN_VALUES.size] = values
+
+
+def read_seen(buffer: memoryview, begin: float) -> tuple[int, int] | None:
+    """Read what was seen at most of files and of heap while a task ran, in bytes.
+
+    Parameters
+    ----------
+    begin
+        When it began, to the digit.
+
+    Returns
+    -------
+    tuple of int or None
+        None where nothing was seen of it.
+    """
+    whose, file, anon = _SEEN_VALUES.unpack_from(buffer, _SEEN)
+    if whose != begin or not (0 <= file < _NONSENSE and 0 <= anon < _NONSENSE):
+        return None
+    return int(file), int(anon)
 
 
 def write_reading(buffer: memoryview, values: dict[str, float | None]) -> None:

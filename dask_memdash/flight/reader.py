@@ -145,6 +145,10 @@ class RecorderReader:
         """Say what the sampler costs, as a share of a core, and its interval."""
         layout.write_sampler(self._source, cost, interval)
 
+    def write_seen(self, begin: float, file: int, anon: int) -> None:
+        """Say what was seen at most while a task ran alone; see the format."""
+        layout.write_seen(self._source, begin, file, anon)
+
     def write_error(self, index: int, error: int) -> None:
         """Set a slot's error from outside, beside native code's counters."""
         layout.write_error(self._source, index, error)

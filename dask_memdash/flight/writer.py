@@ -155,6 +155,13 @@ class FlightRecorder:
         """Read what the sampler costs, as a share of a core, and its interval."""
         return layout.read_sampler(self.buffer)
 
+    def seen(self, begin: float) -> tuple[int, int] | None:
+        """Read what the sampler saw at most of files and heap while a task ran alone.
+
+        In bytes; None where it saw nothing of the task that began then.
+        """
+        return layout.read_seen(self.buffer, begin)
+
     def mark_closing(self, reason: str) -> None:
         """Mark that the worker closes in good order."""
         layout.write_closing(self.buffer, reason)

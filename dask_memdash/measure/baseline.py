@@ -23,12 +23,15 @@ class Baseline:
     """
 
     def __init__(self) -> None:
-        self._quiet: deque[tuple[float, int]] = deque(maxlen=WINDOW)
-        self._least: int | None = None
+        # Time, what was left, and how much of files was resident.
+        self._quiet: deque[tuple[float, int, int | None]] = deque(maxlen=WINDOW)
+        self._least: tuple[int, int | None] | None = None
         #: What was left at the last quiet instant, and what of it the allocator had
         #: free, in bytes: with all that earlier tasks have left behind.
         self.last: int | None = None
         self.last_free = 0
+        #: Pages of files that were resident then, in bytes; None where not known.
+        self.last_file: int | None = None
 
     @property
     def certain(self) -> bool:
@@ -38,9 +41,28 @@ class Baseline:
     @property
     def bytes(self) -> int | None:
         """The baseline in bytes; None before anything was seen."""
-        return min((rest for _, rest in self._quiet), default=self._least)
+        least = self._found()
+        return None if least is None else least[0]
 
-    def see(self, time: float, rest: int, *, quiet: bool, free: int = 0) -> None:
+    @property
+    def file(self) -> int | None:
+        """Pages of files that were resident at the baseline's instant, in bytes."""
+        least = self._found()
+        return None if least is None else least[1]
+
+    def _found(self) -> tuple[int, int | None] | None:
+        seen = [(rest, file) for _, rest, file in self._quiet]
+        return min(seen, key=lambda one: one[0], default=self._least)
+
+    def see(
+        self,
+        time: float,
+        rest: int,
+        *,
+        quiet: bool,
+        free: int = 0,
+        file: int | None = None,
+    ) -> None:
         """Take in an instant.
 
         Parameters
@@ -49,12 +71,15 @@ class Baseline:
             In seconds, on any clock that only goes forward.
         rest, free
             In bytes.
+        file
+            Pages of files that are resident, in bytes; None where not known.
         """
         if quiet:
-            self.last, self.last_free = rest, free
+            self.last, self.last_free, self.last_file = rest, free, file
         if not quiet:
-            self._least = rest if self._least is None else min(self._least, rest)
+            if self._least is None or rest < self._least[0]:
+                self._least = rest, file
         elif not self._quiet or time - self._quiet[-1][0] >= SPACING:
-            self._quiet.append((time, rest))
+            self._quiet.append((time, rest, file))
         elif rest < self._quiet[-1][1]:
-            self._quiet[-1] = (self._quiet[-1][0], rest)
+            self._quiet[-1] = (self._quiet[-1][0], rest, file)

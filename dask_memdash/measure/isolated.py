@@ -2,8 +2,10 @@
 
 Alone, whatever the process grows by is the task's, so the kernel's high-water mark
 of the RSS sees what no count can: native libraries and Arrow's pool, and that
-memory which was reserved has never been touched.  Against it stands what the tally
-has counted.  :func:`judge` says which of the two to believe, and how far.
+memory which was reserved has never been touched.  Pages of files (memory maps) are in
+that mark too, and are no task's: what was seen of them is taken off.  Against it
+stands what the tally has counted.  :func:`judge` says which of the two to believe, and
+how far.
 
 Covers the readings at begin and end, and the judgement.  Whether a task is alone is
 known to :mod:`dask_memdash.plugins.worker.tasks`.
@@ -17,7 +19,7 @@ from typing import NamedTuple
 
 from dask_memdash.measure.arrow import ArrowPool, arrow_pool, taken_between
 from dask_memdash.measure.methods import EXACT, HWM
-from dask_memdash.system.proc import HighWater
+from dask_memdash.system.proc import HighWater, RssParts
 
 #: Disagreement of count and kernel, in bytes, that says nothing: the kernel hands out
 #: huge pages of 2 MiB and keeps its own count of pages in batches.
@@ -39,6 +41,8 @@ class AtBegin(NamedTuple):
     blocks: int
     #: Of Arrow's pool; None where pyarrow has not been imported.
     arrow: ArrowPool | None
+    #: What the RSS is made of; None where the kernel does not say.
+    parts: RssParts | None = None
 
 
 class IsolatedPeak(NamedTuple):
@@ -54,6 +58,20 @@ class IsolatedPeak(NamedTuple):
     untouched: int = 0
     #: Small objects that went into arenas already there: neither sees them.
     small: int = 0
+    #: Pages of files that came meanwhile: no task's.
+    mapped: int = 0
+
+
+class Mapped(NamedTuple):
+    """Pages of files and heap while a task ran, the most that was seen; in bytes."""
+
+    #: By how much more of files was resident than at its begin.
+    file: int = 0
+    #: By how much what is backed by no file had grown.
+    anon: int = 0
+
+
+NO_MAPS = Mapped()
 
 
 def judge(
@@ -63,6 +81,7 @@ def judge(
     free: int = 0,
     moved: int = 0,
     arrow: tuple[int, int] = (0, 0),
+    mapped: Mapped = NO_MAPS,
 ) -> IsolatedPeak:
     """Say what a task that ran alone held at most.
 
@@ -79,6 +98,8 @@ def judge(
     arrow
         The least and the most that the task can have had from Arrow's pool, which keeps
         what is freed for itself, so that the process need not grow by it.
+    mapped
+        The most that was seen of files' pages, and of the heap, at any look.
 
     Returns
     -------
@@ -88,6 +109,8 @@ def judge(
         where that was more than half of the count: as much could hide there.
     """
     grown = max(0, grown)
+    if mapped.file > COUNT_TOLERANCE:
+        return _judge_with_maps(counted, grown, free, moved, arrow, mapped)
     least, most = arrow
     if counted is None:
         return IsolatedPeak(grown, max(free + moved, most - grown), HWM)
@@ -110,6 +133,27 @@ def judge(
     if unused <= max(COUNT_TOLERANCE, counted // 2):
         unused = 0
     return IsolatedPeak(counted, max(abs(beyond), unused), EXACT)
+
+
+def _judge_with_maps(
+    counted: int | None,
+    grown: int,
+    free: int,
+    moved: int,
+    arrow: tuple[int, int],
+    mapped: Mapped,
+) -> IsolatedPeak:
+    """Judge a task that files were mapped beside.
+
+    The mark is of heap and files together, and a map is read faster than it is looked
+    at: what neither the files nor the heap were seen to have is in the error.
+    """
+    heap = min(max(mapped.anon, counted or 0, 0), grown)
+    found = judge(counted, heap, free=free, moved=moved, arrow=arrow)
+    unseen = max(0, grown - mapped.file - found.peak)
+    return found._replace(
+        method=HWM, error=max(found.error, unseen), mapped=mapped.file
+    )
 
 
 def with_small_objects(
@@ -169,13 +213,27 @@ class CloseLook:
         if rss is None or not self._high_water.reset():
             return None
         return AtBegin(
-            rss, self._stored(), self._free(), sys.getallocatedblocks(), arrow_pool()
+            rss,
+            self._stored(),
+            self._free(),
+            sys.getallocatedblocks(),
+            arrow_pool(),
+            self._high_water.parts(),
         )
 
     def end(
-        self, before: AtBegin, counted: int | None
+        self,
+        before: AtBegin,
+        counted: int | None,
+        seen: tuple[int, int] | None = None,
     ) -> tuple[IsolatedPeak, int] | None:
         """Judge a task that has ended and was alone from begin to end.
+
+        Parameters
+        ----------
+        seen
+            The most of files and of heap that the sampler saw meanwhile, in bytes; None
+            where it saw nothing.
 
         Returns
         -------
@@ -191,5 +249,17 @@ class CloseLook:
             free=before.free,
             moved=abs(self._stored() - before.stored),
             arrow=taken_between(before.arrow, arrow_pool()),
+            mapped=self._mapped(before, seen),
         )
         return found, max(0, sys.getallocatedblocks() - before.blocks)
+
+    def _mapped(self, before: AtBegin, seen: tuple[int, int] | None) -> Mapped:
+        """Return what came of files' pages and of heap since a task began."""
+        begun, now = before.parts, self._high_water.parts()
+        if begun is None or now is None:
+            return Mapped()
+        file, anon = seen or (0, 0)
+        return Mapped(
+            max(file, now.file) - begun.file,
+            max(anon, now.anon + now.shmem) - begun.anon - begun.shmem,
+        )

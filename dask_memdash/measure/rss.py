@@ -1,6 +1,6 @@
 """A process's resident set size, read again and again as cheaply as can be.
 
-Covers the RSS alone; what else the kernel says of a process is
+Covers the RSS and its parts; what else the kernel says of a process is
 :mod:`dask_memdash.system.proc`'s.  Where there is no ``/proc``, psutil stands in.
 """
 
@@ -12,6 +12,9 @@ from collections.abc import Callable
 
 import psutil
 
+from dask_memdash.flight.open_file import OpenFile
+from dask_memdash.system.proc import RssParts, rss_parts_in
+
 #: Reads an open ``statm`` and keeps the GIL, which a task's thread may have to wait
 #: long for to get back; None without the extension.
 _native_rss: Callable[[int], int | None] | None
@@ -19,6 +22,9 @@ try:
     from dask_memdash.measure._tally import rss as _native_rss
 except ImportError:
     _native_rss = None
+
+#: Bytes of a process's ``status`` that are read: all of it.
+STATUS = 4096
 
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -34,9 +40,12 @@ class RssReader:
     def __init__(self, pid: int, root: str = "/proc") -> None:
         self.pid = pid
         self._fd: int | None = None
+        self._status: OpenFile | None = None
         self._process: psutil.Process | None = None
         try:
             self._fd = os.open(f"{root}/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+            status = os.open(f"{root}/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+            self._status = OpenFile(status)
         except OSError:
             with contextlib.suppress(psutil.Error):
                 self._process = psutil.Process(pid)
@@ -58,8 +67,18 @@ class RssReader:
                 return None
         return None
 
+    def parts(self) -> RssParts | None:
+        """Read what the RSS is made of; None where the kernel does not say, or is gone.
+
+        Costs some ten times as much as :meth:`read`.
+        """
+        status = self._status
+        return None if status is None else rss_parts_in(status.copy(STATUS).tobytes())
+
     def close(self) -> None:
-        """Release the file; further reads give None."""
+        """Release the files; further reads give None."""
+        if self._status is not None:
+            self._status.close()
         fd, self._fd, self._process = self._fd, None, None
         if fd is not None:
             os.close(fd)

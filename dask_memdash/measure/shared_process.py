@@ -19,7 +19,7 @@ from dask_memdash.measure.methods import UNMEASURED
 from dask_memdash.measure.rss import RssReader
 from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.tally import load
-from dask_memdash.system.proc import HighWater, allocator_free
+from dask_memdash.system.proc import HighWater, RssParts, allocator_free
 
 
 class MemberTasks(Protocol):
@@ -61,6 +61,8 @@ class SharedProcess:
         self.baseline = Baseline()
         #: What the allocator had free when last asked, in bytes; None if not known.
         self.free: int | None = None
+        #: What the RSS was made of when last asked; None where the kernel does not say.
+        self.parts: RssParts | None = None
         self._members: list[Member] = []
         self._rss: RssReader | None = None
         self._high_water: HighWater | None = None
@@ -127,6 +129,11 @@ class SharedProcess:
         rss = self._rss
         return None if rss is None else rss.read()
 
+    def read_parts(self) -> RssParts | None:
+        """Read what the RSS is made of; may be called from any thread."""
+        rss = self._rss
+        return None if rss is None else rss.parts()
+
     def recent_rss(self, age: float) -> int | None:
         """Return the RSS in bytes as it was at most `age` seconds ago."""
         now = time.monotonic()
@@ -168,6 +175,7 @@ class SharedProcess:
             RSS of the process now, in bytes.
         """
         self.free = allocator_free()
+        self.parts = self.read_parts()
         self._moving = sum(member.moving() for member in self._members)
         rest = max(0, rss - self.stored() - self._moving - self.named())
         quiet = all(member.quiet() for member in self._members)
@@ -175,25 +183,28 @@ class SharedProcess:
             pool = arrow_pool()
             self._arrow_when_idle = (0 if pool is None else pool.held, self.stored())
             self._left_when_idle = self._left_behind()
-        self.baseline.see(time, rest, quiet=quiet, free=self.free or 0)
+        file = None if self.parts is None else self.parts.file
+        self.baseline.see(time, rest, quiet=quiet, free=self.free or 0, file=file)
 
     def idle_rest(self) -> int | None:
         """Return what is no running task's.
 
         That is what was left when it was idle last, what has come free since, and
-        what actors and graph weigh now.  In bytes; None before a quiet instant.
+        what actors and graph weigh now.  In bytes; None before a quiet instant.  Pages
+        of files beyond those of the baseline are not in it.
         """
         last = self.baseline.last
         if last is None:
             return None
         freed = max(0, (allocator_free() or 0) - self.baseline.last_free)
-        return last + freed + self.named()
+        mapped = _more(self.baseline.last_file, self.baseline.file)
+        return max(0, last - mapped) + freed + self.named()
 
     def in_execution(self, rss: int) -> int | None:
         """Return what the process has beside storage, transfer and `idle_rest`.
 
-        May be called from any thread: what needs the event loop is as last
-        observed.
+        Pages of files that came since are in nobody's execution.  May be called from
+        any thread: what needs the event loop is as last observed.
 
         Returns
         -------
@@ -201,7 +212,9 @@ class SharedProcess:
             In bytes, of either sign; None before a quiet instant has been seen.
         """
         rest = self.idle_rest()
-        return None if rest is None else rss - self.stored() - self._moving - rest
+        if rest is None:
+            return None
+        return rss - self.stored() - self._moving - rest - self._mapped()
 
     def left_since_idle(self) -> int:
         """Return what tasks have left beside their outputs since it was idle last.
@@ -222,8 +235,18 @@ class SharedProcess:
         held, stored = self._arrow_when_idle
         return pool.held - held - max(0, self.stored() - stored)
 
+    def _mapped(self) -> int:
+        """Return by how much more of files is resident than the baseline has."""
+        parts = self.read_parts()
+        return 0 if parts is None else _more(parts.file, self.baseline.file)
+
     def _left_behind(self) -> int:
         return sum(member.tasks.left_behind for member in self._members)
+
+
+def _more(now: int | None, before: int | None) -> int:
+    """Return by how much a size has grown; 0 where either is not known."""
+    return 0 if now is None or before is None else max(0, now - before)
 
 
 #: This process.

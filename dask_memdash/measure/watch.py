@@ -17,6 +17,7 @@ from dask_memdash.flight.reader import RecorderReader
 from dask_memdash.measure.attribution import TaskBegin, share_out
 from dask_memdash.measure.regression import PrefixRegression, Share
 from dask_memdash.measure.rss import RssReader
+from dask_memdash.system.proc import RssParts
 
 #: Seconds of RSS kept.
 SPAN = 60.0
@@ -35,6 +36,8 @@ class Glance:
     #: In bytes.
     rss: int
     tasks: tuple[layout.Slot, ...]
+    #: What the RSS is made of; None where the kernel does not say.
+    parts: RssParts | None = None
 
 
 class WorkerWatch:
@@ -61,6 +64,11 @@ class WorkerWatch:
         self.samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)
         self.recorders = list(recorders)
         self._rss = RssReader(pid)
+        #: What the RSS was made of at the last sample; None where not known.
+        self.parts: RssParts | None = None
+        # The task that runs alone: its begin, pages of files just before it, and the
+        # most of files and of heap that was seen since, in bytes.
+        self._alone = (0.0, 0, 0, 0)
         # What a counted task that runs alone held at the last sample: (begin, bytes).
         self._held = (0.0, 0)
         self._prefix_of = prefix_of
@@ -75,7 +83,9 @@ class WorkerWatch:
         self.samples.append((now, rss))
         while self.samples[0][0] < now - SPAN:
             self.samples.popleft()
-        return Glance(now, rss, tuple(self._attribute(rss, now)))
+        before, self.parts = self.parts, self._rss.parts() or self.parts
+        tasks = self._attribute(rss, now, before)
+        return Glance(now, rss, tuple(tasks), self.parts)
 
     def last_tasks(self) -> list[layout.Slot]:
         """Read the tasks in the recorders as they are now, or were at the death."""
@@ -87,7 +97,9 @@ class WorkerWatch:
         while self.recorders:
             self.recorders.pop().close()
 
-    def _attribute(self, rss: int, now: float) -> list[layout.Slot]:
+    def _attribute(
+        self, rss: int, now: float, before: RssParts | None
+    ) -> list[layout.Slot]:
         tasks = []
         sampled: list[tuple[RecorderReader, layout.Slot]] = []
         counted: list[tuple[RecorderReader, layout.Slot]] = []
@@ -100,6 +112,8 @@ class WorkerWatch:
                 tasks.append(task)
                 if running:
                     counted.append((recorder, task))
+        if len(counted) + len(sampled) == 1:
+            self._look_at_maps(*(counted or sampled)[0], before)
         if len(counted) == len(tasks) == 1:
             self._look_at_remainder(rss, *counted[0])
         elif len(counted) > 1:
@@ -115,6 +129,36 @@ class WorkerWatch:
                 recorder.write_counters(task.index, share.bytes, peak, error)
                 tasks.append(replace(task, now=share.bytes, peak=peak, error=error))
         return tasks
+
+    def _look_at_maps(
+        self, recorder: RecorderReader, task: layout.Slot, before: RssParts | None
+    ) -> None:
+        """Keep the most of files' pages and of heap while a task runs alone.
+
+        A map that a task lets go again shows neither at its begin nor at its end.
+
+        Parameters
+        ----------
+        before
+            What the RSS was made of at the sample before this one.
+        """
+        parts = self.parts
+        if parts is None:
+            return
+        begin, begun_with, file, anon = self._alone
+        if begin != task.begin:
+            begun_with = before.file if before is not None else parts.file
+            begin, file, anon = task.begin, 0, 0
+        file, anon = max(file, parts.file), max(anon, parts.anon + parts.shmem)
+        self._alone = (begin, begun_with, file, anon)
+        recorder.write_seen(begin, file, anon)
+
+    def _mapped_since(self, task: layout.Slot) -> int:
+        """Return the pages of files that came since a task that runs alone began."""
+        begin, begun_with, _, _ = self._alone
+        if self.parts is None or begin != task.begin:
+            return 0
+        return max(0, self.parts.file - begun_with)
 
     def _share_remainder(
         self,
@@ -156,17 +200,25 @@ class WorkerWatch:
             TaskBegin(task.rss, name, self._use.of(name))
             for task, name in zip(tasks, names, strict=True)
         ]
+        if len(tasks) == 1:
+            rss -= self._mapped_since(tasks[0])
         return share_out(rss, begun, total)
 
     def _beyond(self, rss: int) -> int | None:
         """Return what it has beyond storage and beyond what was left when last idle."""
-        beyond, base = rss, None
+        beyond, base, base_file = rss, None, None
         for recorder in self.recorders:
             reading = recorder.reading() or {}
-            base = reading.get("last_rest") if base is None else base
+            if base is None:
+                base, base_file = reading.get("last_rest"), reading.get("base_file")
             for name in ("managed_claimed", "incoming", "outgoing", "shuffle"):
                 beyond -= int(reading.get(name) or 0)
-        return None if base is None else beyond - int(base)
+        if base is None:
+            return None
+        mapped = 0
+        if base_file is not None and self.parts is not None:
+            mapped = max(0, self.parts.file - int(base_file))
+        return beyond - int(base) - mapped
 
     def _look_at_remainder(
         self, rss: int, recorder: RecorderReader, task: layout.Slot
@@ -178,6 +230,7 @@ class WorkerWatch:
         """
         held, self._held = self._held, (task.begin, task.now)
         if held == self._held:
-            remainder = abs(rss - task.rss - task.now)
+            grown = rss - task.rss - self._mapped_since(task)
+            remainder = abs(grown - task.now)
             if remainder > task.error:
                 recorder.write_error(task.index, remainder)

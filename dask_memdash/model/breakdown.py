@@ -55,6 +55,12 @@ class Reading:
     shuffle_disk: int | None = None
     #: Dask's own split of what it does not manage.
     unmanaged_old: int | None = None
+    #: The RSS by what stands behind it: nothing (heap), files, shared memory.
+    anon: int | None = None
+    file: int | None = None
+    shmem: int | None = None
+    #: File-backed RSS at the instant that `base` is of.
+    base_file: int | None = None
     #: State of actors; arguments, closures and records of tasks; as far as counted.
     actors: int | None = None
     graph: int | None = None
@@ -80,6 +86,8 @@ class Breakdown:
     spilled: int | None = None
     spilled_disk: int | None = None
     shuffle_disk: int | None = None
+    #: Of the process, pages of files: the kernel drops them when it needs memory.
+    reclaimable: int | None = None
 
     @property
     def unmanaged(self) -> int:
@@ -113,6 +121,7 @@ class Breakdown:
             "spilled": self.spilled,
             "spilled_disk": self.spilled_disk,
             "shuffle_disk": self.shuffle_disk,
+            "reclaimable": self.reclaimable,
         }
 
 
@@ -139,9 +148,13 @@ def break_down(reading: Reading) -> Breakdown:
     base = min(idle, rest)
     beyond = rest - base
     if reading.busy:
+        # Pages of files that came since are nobody's execution, as far as the counts
+        # leave room for them.
+        mapped = min(_mapped_since_base(reading), beyond - min(live, beyond))
+        beyond -= mapped
         retained = min(free, beyond - min(live, beyond))
         executing = beyond - retained
-        left = base
+        left = base + mapped
         error = abs(executing - live)
     else:
         retained = min(free, rest)
@@ -167,7 +180,15 @@ def break_down(reading: Reading) -> Breakdown:
         spilled=reading.spilled,
         spilled_disk=reading.spilled_disk,
         shuffle_disk=reading.shuffle_disk,
+        reclaimable=None if reading.file is None else min(max(0, reading.file), rss),
     )
+
+
+def _mapped_since_base(reading: Reading) -> int:
+    """Return by how much more of files is resident than at the base's instant."""
+    if reading.file is None or reading.base_file is None:
+        return 0
+    return max(0, reading.file - reading.base_file)
 
 
 def _transfer(reading: Reading, room: int, own: int) -> int:

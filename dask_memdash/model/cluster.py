@@ -177,6 +177,7 @@ class ClusterModel:
         worker.cost, worker.nanny_cost = event.cost, event.nanny_cost
         if worker.first_base is None:
             worker.first_base = event.reading.base
+            worker.first_base_file = event.reading.base_file
         self.prefixes.replace_executing(worker.executing, event.executing)
         worker.executing = event.executing
         worker.task_history.see(event.executing, event.time)
@@ -207,6 +208,10 @@ class ClusterModel:
             rss=event.rss,
             incoming=newest.incoming,
             outgoing=newest.outgoing,
+            anon=newest.anon,
+            file=newest.file,
+            shmem=newest.shmem,
+            base_file=newest.base_file,
             base=newest.base if newest.base is not None else worker.reading.base,
             actors=newest.actors
             if newest.actors is not None

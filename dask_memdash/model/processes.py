@@ -79,8 +79,10 @@ class WorkerState:
     #: What MemDash costs there, and on its nanny.
     cost: SelfCost = field(default_factory=SelfCost)
     nanny_cost: SelfCost = field(default_factory=SelfCost)
-    #: Baseline of its first report that had one, in bytes.
+    #: Baseline of its first report that had one, and what of it was pages of files, in
+    #: bytes.
     first_base: int | None = None
+    first_base_file: int | None = None
     rows: dict[str, StorageRow] = field(default_factory=dict)
     #: Sum over `rows` of what is stored in RAM, in bytes.
     claimed: int = 0
@@ -284,13 +286,18 @@ class Processes:
     def idle_growth(self) -> int:
         """Sum by how much processes have grown from idle to idle, first to last.
 
-        In bytes; processes that have shrunk count as nothing.
+        Without pages of files, which are no leak.  In bytes; processes that have
+        shrunk count as nothing.
         """
         grown: dict[ProcessKey, int] = {}
         for worker in self.workers.values():
             now = None if worker.reading is None else worker.reading.base
             if now is not None and worker.first_base is not None:
-                grown[worker.key] = max(0, now - worker.first_base)
+                mapped = 0
+                if worker.first_base_file is not None:
+                    file = worker.reading.base_file if worker.reading else None
+                    mapped = max(0, (file or 0) - worker.first_base_file)
+                grown[worker.key] = max(0, now - worker.first_base - mapped)
         return sum(grown.values())
 
     def breakdown_of(self, address: str) -> Breakdown | None:

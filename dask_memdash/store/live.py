@@ -19,7 +19,7 @@ from dask_memdash.errors import (
     UnknownPrefixError,
     UnknownWorkerError,
 )
-from dask_memdash.model.breakdown import UNKNOWN
+from dask_memdash.model.breakdown import UNKNOWN, Reading
 from dask_memdash.model.breakdown import Breakdown as ModelBreakdown
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import Executing
@@ -48,6 +48,7 @@ from dask_memdash.store.worker_shapes import (
     Breakdown,
     ExecutingTask,
     PastTask,
+    RssParts,
     SelfCost,
     Thresholds,
     Worker,
@@ -278,6 +279,7 @@ class LiveStore:
             "limit": worker.info.limit,
             "thresholds": _thresholds(worker.thresholds),
             "breakdown": _breakdown(process.breakdown),
+            "rss": _rss(reading),
             "shares_process_with": len(process.members) - 1,
             "transfer": {
                 "incoming": reading.incoming if reading else None,
@@ -368,6 +370,14 @@ def _breakdown(breakdown: ModelBreakdown | None) -> Breakdown:
     return cast(Breakdown, dict(UNKNOWN) if breakdown is None else breakdown.to_dict())
 
 
+def _rss(reading: Reading | None) -> RssParts:
+    return {
+        "anon": reading.anon if reading else None,
+        "file": reading.file if reading else None,
+        "shmem": reading.shmem if reading else None,
+    }
+
+
 def _stale(worker: WorkerState) -> tuple[str, ...]:
     """Say that a worker's heartbeat is overdue; nothing while it is not."""
     if worker.stale_for is None:
@@ -400,6 +410,7 @@ def _departed(gone: Departed) -> Worker:
         "limit": info.limit,
         "thresholds": _thresholds(gone.worker.thresholds),
         "breakdown": _breakdown(gone.breakdown),
+        "rss": _rss(gone.worker.reading),
         "shares_process_with": 0,
         "transfer": dict.fromkeys(("incoming", "outgoing", "shuffle")),
         "executing_tasks": [],

@@ -33,6 +33,23 @@ class Breakdown(TypedDict):
     spilled: int | None
     spilled_disk: int | None
     shuffle_disk: int | None
+    reclaimable: int | None
+    """Of the process, pages of files (libraries, memory maps), beside the sum: the
+    kernel drops them when it needs memory.  ``None`` where it does not tell."""
+
+
+class RssParts(TypedDict):
+    """The RSS of a worker's process by what stands behind it, in bytes.
+
+    ``None`` where the kernel does not tell them apart.
+    """
+
+    anon: int | None
+    """Heap and stacks: what programs allocate."""
+    file: int | None
+    """Pages of files: libraries and memory maps."""
+    shmem: int | None
+    """Shared memory (``/dev/shm``)."""
 
 
 class ExecutingTask(TypedDict):
@@ -93,6 +110,8 @@ class Worker(TypedDict):
     thresholds: Thresholds
     breakdown: Breakdown
     """Of its process: the whole process where workers share one."""
+    rss: RssParts
+    """The same process by what stands behind its memory."""
     shares_process_with: int
     """How many other workers live in the same process."""
     transfer: dict[str, int | None]

@@ -13,8 +13,37 @@ import os
 import threading
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
+
+
+class RssParts(NamedTuple):
+    """A process's resident memory by what stands behind it; sizes in bytes."""
+
+    #: Backed by nothing: heap, stacks, what a program allocates.
+    anon: int
+    #: Pages of files: libraries, memory maps.  The kernel drops them when it needs
+    #: memory, and reads them again.
+    file: int
+    #: Shared memory (``/dev/shm``, tmpfs), which can only be swapped.
+    shmem: int
+
+
+def rss_parts_in(status: bytes) -> RssParts | None:
+    """Read the parts of the RSS from the text of a ``/proc/<pid>/status``.
+
+    None where the kernel does not tell them apart (before 4.5), or the process is gone.
+    """
+    start = status.find(b"RssAnon:")
+    if start < 0:
+        return None
+    words = status[start : start + 160].split(None, 8)
+    try:
+        anon, file, shmem = int(words[1]), int(words[4]), int(words[7])
+    except (ValueError, IndexError):
+        return None
+    return RssParts(anon * 1024, file * 1024, shmem * 1024)
 
 
 class HighWater:
@@ -56,16 +85,22 @@ class HighWater:
             except OSError:
                 return False
 
-    def read(self) -> int | None:
-        """Read the mark, in bytes; None where it cannot be read."""
+    def parts(self) -> RssParts | None:
+        """Read the parts of the RSS as they are now; None where they cannot be read."""
+        return rss_parts_in(self._status())
+
+    def _status(self) -> bytes:
         with self._lock:
             if self._files is None:
-                return None
+                return b""
             try:
-                text = os.pread(self._files[1], 4096, 0)
+                return os.pread(self._files[1], 4096, 0)
             except OSError:
-                return None
-        _, found, rest = text.partition(b"VmHWM:")
+                return b""
+
+    def read(self) -> int | None:
+        """Read the mark, in bytes; None where it cannot be read."""
+        _, found, rest = self._status().partition(b"VmHWM:")
         try:
             return int(rest.split(None, 1)[0]) * 1024 if found else None
         except (ValueError, IndexError):

@@ -65,6 +65,8 @@ class Row:
     #: Bytes; ``None`` before the first reading.
     process: int | None
     spilled: int | None
+    #: Pages of files in the process, in bytes; ``None`` where that is not known.
+    reclaimable: int | None = None
     thresholds: dict[str, int | None] = field(default_factory=dict)
     note: str = ""
 
@@ -138,6 +140,7 @@ def _row(group: list[Worker]) -> Row:
         parts={p.name: _part(first["breakdown"], p.name) for p in terms.PARTS.values()},
         process=first["breakdown"]["process"],
         spilled=_sum(worker["breakdown"]["spilled"] for worker in group),
+        reclaimable=first["breakdown"]["reclaimable"],
         thresholds=dict(first["thresholds"]),  # type: ignore[arg-type]
         note=note,
     )
@@ -160,6 +163,7 @@ def _rest(groups: list[list[Worker]]) -> Row:
         },
         process=_sum(breakdown["process"] for breakdown in known),
         spilled=_sum(w["breakdown"]["spilled"] for group in groups for w in group),
+        reclaimable=_sum(breakdown["reclaimable"] for breakdown in known),
         note="All workers without a row of their own, added up.",
     )
 
@@ -196,6 +200,7 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
         "process": [format_bytes(row.process) for row in shown],
         "limit": [format_bytes(row.limit) for row in shown],
         "spilled": [format_bytes(row.spilled) for row in shown],
+        "reclaimable": [format_bytes(row.reclaimable) for row in shown],
         "running": [_running(row) for row in shown],
         "note": [row.note for row in shown],
         "end": [],
@@ -301,7 +306,11 @@ class WorkersView(View):
             ),
         )
         about = [("address", "@{address}"), ("status", "@{status}")]
-        usage = [("process", "@{process} of @{limit}"), ("spilled", "@{spilled}")]
+        usage = [
+            ("process", "@{process} of @{limit}"),
+            (terms.BESIDE["reclaimable"].label, "@{reclaimable}"),
+            ("spilled", "@{spilled}"),
+        ]
         running = [("threads", "@{threads}"), ("running", "@{running}")]
         plot.add_tools(
             HoverTool(

@@ -44,6 +44,7 @@ def breakdown(*parts: int, spilled: int = 0, error: int = 5 * MiB) -> Breakdown:
         "spilled": spilled,
         "spilled_disk": spilled // 2,
         "shuffle_disk": None,
+        "reclaimable": None,
     }
 
 

@@ -126,7 +126,19 @@ def test_a_reading_comes_back_and_what_is_not_known_is_none():
         "inputs": None,
         "graph": None,
         "actors": None,
+        "file": None,
+        "base_file": None,
     }
+
+
+def test_what_the_sampler_saw_is_of_one_task_alone():
+    buffer = recorder()
+    assert layout.read_seen(buffer, 1.5e9) is None
+    layout.write_seen(buffer, 1.5e9, 300, 40)
+    assert layout.read_seen(buffer, 1.5e9) == (300, 40)
+    assert layout.read_seen(buffer, 1.6e9) is None
+    layout.write_seen(buffer, 1.5e9, -1, 40)
+    assert layout.read_seen(buffer, 1.5e9) is None
 
 
 def test_one_field_of_a_reading_is_brought_up_to_date_alone():

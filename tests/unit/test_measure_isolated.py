@@ -13,11 +13,12 @@ from dask_memdash.measure import isolated
 from dask_memdash.measure.isolated import (
     CloseLook,
     IsolatedPeak,
+    Mapped,
     judge,
     with_small_objects,
 )
 from dask_memdash.measure.rss import RssReader
-from dask_memdash.system.proc import HighWater
+from dask_memdash.system.proc import HighWater, RssParts
 
 MB = 1_000_000
 sizes = st.integers(0, 2**45)
@@ -176,12 +177,16 @@ class Mark:
     def __init__(self):
         self.high = 180 * MB
         self.allowed = True
+        self.made_of = None
 
     def reset(self):
         return self.allowed
 
     def read(self):
         return self.high
+
+    def parts(self):
+        return self.made_of
 
 
 @pytest.fixture
@@ -199,7 +204,7 @@ def test_a_look_puts_begin_and_end_together(high_water, no_arrow, monkeypatch):
     monkeypatch.setattr(isolated.sys, "getallocatedblocks", lambda: next(blocks))
     look = CloseLook(high_water, lambda: next(stored), lambda: 40)
     before = look.begin(100 * MB)
-    assert before == (100 * MB, 500, 40, 1000, None)
+    assert before == (100 * MB, 500, 40, 1000, None, None)
     # 200 bytes of storage went, which is no growth of the task's
     assert look.end(before, None) == (IsolatedPeak(80 * MB, 240, "hwm"), 700)
 
@@ -361,3 +366,28 @@ def test_what_was_never_touched_is_found_by_a_real_look(real):
     assert found.method == "hwm"
     assert found.peak < 5 * MB
     assert found.untouched == pytest.approx(400 * MB, rel=0.02)
+
+
+def test_a_map_that_was_read_is_no_tasks():
+    found = judge(2 * MB, 302 * MB, mapped=Mapped(file=300 * MB, anon=2 * MB))
+    assert found == IsolatedPeak(2 * MB, 0, "hwm", mapped=300 * MB)
+
+
+def test_heap_that_was_seen_beside_a_map_is_the_tasks():
+    found = judge(0, 300 * MB, mapped=Mapped(file=290 * MB, anon=200 * MB))
+    assert (found.peak, found.method) == (200 * MB, "hwm")
+
+
+def test_a_map_seen_in_part_leaves_the_rest_in_the_error():
+    found = judge(50 * MB, 340 * MB, mapped=Mapped(file=250 * MB, anon=50 * MB))
+    assert (found.peak, found.error, found.method) == (50 * MB, 40 * MB, "hwm")
+
+
+def test_what_the_sampler_saw_of_a_map_counts_though_it_is_gone_at_the_end():
+    mark = Mark()
+    mark.high = 400 * MB
+    mark.made_of = RssParts(90 * MB, 10 * MB, 0)
+    close_look = CloseLook(mark, lambda: 0, lambda: 0)
+    before = close_look.begin(100 * MB)
+    found, _ = close_look.end(before, 0, (310 * MB, 90 * MB))
+    assert (found.peak, found.mapped) == (0, 300 * MB)

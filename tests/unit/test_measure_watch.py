@@ -10,6 +10,7 @@ from dask_memdash.flight.reader import RecorderReader
 from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.measure import watch as module
 from dask_memdash.measure.watch import WorkerWatch
+from dask_memdash.system.proc import RssParts
 
 T = 1_760_000_000.0
 MB = 1_000_000
@@ -20,9 +21,13 @@ class Rss:
 
     def __init__(self, pid=0):
         self.now = 0
+        self.made_of = None
 
     def read(self):
         return self.now
+
+    def parts(self):
+        return None if self.now is None else self.made_of
 
     def close(self):
         self.now = None
@@ -260,3 +265,26 @@ def test_a_real_process_can_be_watched():
 
 
 # -- search --------------------------------------------------------------------
+
+
+def test_a_map_that_a_task_reads_is_no_error_of_its_count(watch, recorder):
+    recorder.buffer[40] = layout.COUNTERS_FROM_TALLY
+    watch.recorders = [RecorderReader(recorder.buffer)]
+    watch._rss.made_of = RssParts(60, 40, 0)
+    look(watch, T - 1, 100)
+    recorder.begin("mapped-1", 7, T, 100)
+    watch._rss.made_of = RssParts(61, 340, 0)
+    for n in range(3):
+        look(watch, T + n, 401)
+    assert watch.last_tasks()[0].error == 1
+    assert recorder.seen(T) == (340, 61)
+    assert recorder.seen(T + 1) is None
+
+
+def test_a_map_is_not_shared_out(watch, recorder):
+    watch._rss.made_of = RssParts(60, 40, 0)
+    look(watch, T - 1, 100)
+    recorder.begin("mapped-1", 7, T, 100)
+    watch._rss.made_of = RssParts(75, 340, 0)
+    (task,) = look(watch, T, 415).tasks
+    assert (task.now, task.peak) == (15, 15)

@@ -35,6 +35,8 @@ readings = st.builds(
     live=sizes,
     actors=maybe,
     graph=maybe,
+    file=maybe,
+    base_file=maybe,
     busy=st.booleans(),
 )
 
@@ -266,6 +268,7 @@ def test_the_public_dict_holds_dasks_own_split_beside_the_sum():
         "spilled": 77,
         "spilled_disk": 33,
         "shuffle_disk": 22,
+        "reclaimable": None,
     }
 
 
@@ -444,3 +447,22 @@ def test_a_process_that_has_not_grown_is_what_it_was():
     before = break_down(Reading(time=0.0, rss=100 * MiB))
     assert grown_to(before, 90 * MiB, busy=True) is before
     assert grown_to(None, 90 * MiB, busy=False).process == 90 * MiB
+
+
+def test_a_map_that_a_task_reads_is_in_nobodys_execution():
+    mapped = {"rss": 400, "base": 100, "file": 340, "base_file": 40, "busy": True}
+    found = parts(**mapped)
+    assert (found["executing"], found["baseline"], found["error"]) == (0, 400, 0)
+    assert break_down(Reading(time=0.0, **mapped)).reclaimable == 340
+
+
+def test_what_tasks_are_known_to_hold_comes_before_maps():
+    found = parts(rss=400, base=100, file=340, base_file=40, live=50, busy=True)
+    assert (found["executing"], found["baseline"], found["error"]) == (50, 350, 0)
+
+
+def test_a_map_that_is_an_output_is_managed_and_leaves_others_alone():
+    found = parts(
+        rss=700, managed_claimed=300, base=100, file=340, base_file=40, live=300, busy=1
+    )
+    assert (found["managed"], found["executing"], found["baseline"]) == (300, 300, 100)

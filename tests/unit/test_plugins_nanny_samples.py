@@ -20,6 +20,7 @@ class Watch:
 
     def __init__(self, reader):
         self.recorders = [reader]
+        self.parts = None
         self.held = 0
         self.ticks = 0
 

@@ -46,6 +46,9 @@ class Process:
     def read(self):
         return self.high
 
+    def parts(self):
+        return None
+
     # what the tally is asked
     def begin(self, mapping, offset):
         return True

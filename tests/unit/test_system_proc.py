@@ -10,8 +10,10 @@ import pytest
 
 from dask_memdash.system import proc
 from dask_memdash.system.proc import (
+    RssParts,
     allocator_free,
     oom_kills,
+    rss_parts_in,
     start_ticks,
 )
 
@@ -80,3 +82,17 @@ def test_the_allocators_free_bytes_are_fewer_than_the_process_ever_had():
 def test_free_bytes_are_not_known_without_mallinfo2(monkeypatch):
     monkeypatch.setattr(proc, "_mallinfo2", lambda: None)
     assert allocator_free() is None
+
+
+def test_the_parts_of_the_rss_are_read_from_a_status():
+    text = (
+        b"VmRSS:\t  1234 kB\nRssAnon:\t   20 kB\nRssFile:\t    3 kB\nRssShmem:\t 4 kB\n"
+    )
+    assert rss_parts_in(text) == RssParts(20_480, 3_072, 4_096)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"VmRSS: 1 kB\n", b"RssAnon: 1 kB", b"RssAnon:\tx"]
+)
+def test_parts_that_the_kernel_does_not_tell_are_not_known(text):
+    assert rss_parts_in(text) is None

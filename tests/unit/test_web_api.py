@@ -21,7 +21,7 @@ BREAKDOWN = {
     *("process", "managed", "transfer", "actors", "executing", "retained", "graph"),
     *("baseline", "error"),
     *("managed_claimed", "unmanaged", "unmanaged_old", "unmanaged_recent"),
-    *("inputs", "spilled", "spilled_disk", "shuffle_disk"),
+    *("inputs", "spilled", "spilled_disk", "shuffle_disk", "reclaimable"),
 }
 
 
@@ -103,12 +103,14 @@ async def test_workers_have_the_shape_of_the_contract(served):
     assert set(worker) == {
         *("address", "name", "host", "pid", "nthreads", "status", "n_pauses"),
         *("last_seen", "stale_for"),
-        *("limit", "thresholds", "breakdown", "shares_process_with", "transfer"),
+        *("limit", "thresholds", "breakdown", "rss", "shares_process_with"),
+        *("transfer",),
         *("executing_tasks", "method", "degraded", "self_cost"),
     }
     assert set(worker["self_cost"]) == {"worker", "nanny"}
     assert set(worker["self_cost"]["worker"]) == COST
     assert set(worker["thresholds"]) == {"target", "spill", "pause", "terminate"}
+    assert set(worker["rss"]) == {"anon", "file", "shmem"}
     assert set(worker["transfer"]) == {"incoming", "outgoing", "shuffle"}
     assert set(worker["executing_tasks"][0]) == {
         *("key", "prefix", "thread", "seconds", "bytes", "peak", "method", "error"),

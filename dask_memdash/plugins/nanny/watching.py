@@ -113,6 +113,7 @@ class Watched:
             **whole,
             "time": now,
             "rss": rss,
+            **({} if self.watch.parts is None else self.watch.parts._asdict()),
             "live": sum(task.now for task in tasks if task.measured),
             "busy": bool(tasks),
         }

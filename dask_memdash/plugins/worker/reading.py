@@ -36,6 +36,7 @@ def read_worker(
     rss = process.read_rss() or 0
     process.observe(time.monotonic(), rss)
     moving = storage.moving()
+    parts = process.parts
     spilled, spilled_disk = storage.ledger.spilled
     return Reading(
         time=now,
@@ -52,6 +53,10 @@ def read_worker(
         spilled_disk=spilled_disk if spills else None,
         inputs=storage.inputs() if spills else None,
         shuffle_disk=storage.shuffle_disk(),
+        anon=None if parts is None else parts.anon,
+        file=None if parts is None else parts.file,
+        shmem=None if parts is None else parts.shmem,
+        base_file=process.baseline.file,
     )
 
 

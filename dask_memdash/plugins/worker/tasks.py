@@ -263,12 +263,14 @@ class RunningTasks:
             return
         held, peak, _ = self._recorder.counters(slot)
         counted = peak if task.method == EXACT else None
-        seen = self._process.close_look.end(before, counted)
-        if seen is None:
+        found_at_end = self._process.close_look.end(
+            before, counted, self._recorder.seen(task.begin)
+        )
+        if found_at_end is None:
             return
-        found, task.blocks = seen
+        found, task.blocks = found_at_end
         task.isolated, task.method = found, found.method
-        if found.untouched:
+        if found.untouched or found.mapped:
             held = min(held, found.peak)
         elif found.native or counted is None:
             rss = self._process.read_rss() or before.rss
