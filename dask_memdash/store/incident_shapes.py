@@ -5,8 +5,9 @@ Sizes are in bytes, instants in seconds since the Unix epoch; ``None`` is not kn
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
+from dask_memdash.store import evidence_shapes as evidence
 from dask_memdash.store.worker_shapes import Breakdown
 
 
@@ -87,14 +88,43 @@ class IncidentFinding(TypedDict):
     responsible: Responsible
 
 
-class IncidentDetails(Incident):
-    """One incident whole; what only some kinds have is not listed."""
+class IncidentCost(LostKeys):
+    """What one incident cost."""
 
-    suspects: list[dict[str, Any]]
-    storage: list[dict[str, Any]]
+    seconds_away: float | None
+    """Until a worker was back in its place."""
+    nanny_closed_after: float | None
+    """Until its nanny closed without a worker."""
+
+
+class OfSomeKinds(TypedDict, total=False):
+    """What incidents of some kinds say, and others do not."""
+
+    tasks: list[evidence.IncidentTask]
+    """The first of the tasks that were given up, or refused memory."""
+    n_tasks: int
+    task: evidence.IncidentTask
+    """The first of them."""
+    attempts: list[str]
+    """Incidents behind a 'killed-worker', oldest first."""
+    stuck: evidence.Stuck
+    stage: str
+    """Of a 'memory-error': 'running', 'refused' or 'receiving'."""
+    detail: str
+    request: evidence.Request | None
+    cluster_limit: int | None
+
+
+class IncidentDetails(Incident, OfSomeKinds):
+    """One incident whole."""
+
+    suspects: list[evidence.Suspect]
+    innocent: evidence.Innocent
+    storage: list[evidence.StoredThen]
+    spill: evidence.Spilling
     findings: list[IncidentFinding]
-    cost: LostKeys
-    timeline: dict[str, Any]
+    cost: IncidentCost
+    timeline: evidence.Timeline
 
 
 class Failure(TypedDict):

@@ -170,6 +170,8 @@ def attack(
         once.answer()
         once.order("reset")
         once.end()
+        # What is left of it would take the place of one of those that come.
+        assert wait_until(lambda: sessions(cluster, f"/{page}") == 0, 90)
         cluster.loop.add_callback(clock.run)
         found["tasks, none open"] = work(client, tasks)
         found["memory before"] = process.memory_info().rss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import stories
 from fake_parts import no_breakdown, point
@@ -17,6 +17,7 @@ from dask_memdash.errors import (
 )
 from dask_memdash.model.breakdown import PARTS
 from dask_memdash.store.cluster_shapes import Cluster, History
+from dask_memdash.store.incident_shapes import Incident
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.order_shapes import Graph, OrderPoint
 from dask_memdash.store.prefix_shapes import (
@@ -132,9 +133,9 @@ class FakeStore:
     ) -> list[dict[str, Any]]:
         """Return the incidents without their details."""
         self.asked.append("incidents")
-        details = ("suspects", "innocent", "storage", "findings", "cost", "timeline")
+        brief = get_type_hints(Incident)
         return [
-            {name: value for name, value in known.items() if name not in details}
+            {name: value for name, value in known.items() if name in brief}
             for known in self.all_incidents[offset:][:limit]
         ]
 

@@ -10,6 +10,7 @@ import urllib.request
 import fake_parts
 import fake_store
 import pytest
+from schema_check import check, check_error
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
@@ -26,10 +27,16 @@ BREAKDOWN = {
 
 
 class Served:
-    """A store behind a real HTTP server on a free port."""
+    """A store behind a real HTTP server on a free port.
 
-    def __init__(self, store, prefix="", notice=None):
+    Every answer of the API is compared with its schema, unless a test says that the
+    shapes of its store are not the contract's.
+    """
+
+    def __init__(self, store, prefix="", notice=None, checked=True):
         self.boundary = Boundary()
+        self.checked = checked
+        self.beneath = f"{prefix}/memdash/api/"
         self.server = HTTPServer(
             files_application(prefix, notice, store, self.boundary)
         )
@@ -46,10 +53,20 @@ class Served:
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
-                return self._read(answer)
+                found = self._read(answer)
         except urllib.error.HTTPError as error:
             with error:
-                return self._read(error)
+                found = self._read(error)
+        if path.startswith(self.beneath) and method != "HEAD":
+            self._check(path.removeprefix(self.beneath), *found)
+        return found
+
+    def _check(self, path, status, headers, body):
+        assert headers["Content-Type"] == "application/json; charset=utf-8"
+        if status != 200:
+            check_error(path, body)
+        elif self.checked:
+            check(path, body)
 
     @staticmethod
     def _read(answer):
@@ -268,7 +285,7 @@ async def test_no_list_is_longer_than_its_limit(served, monkeypatch):
 async def test_a_key_of_a_megabyte_makes_no_large_answer(served):
     store = fake_store.busy()
     store.workers = lambda *args: [{"key": "k" * 2**20, "n": [1.5] * 9}]
-    (row,) = await served(store).get("workers")
+    (row,) = await served(store, checked=False).get("workers")
     assert row["key"] == "k" * 3999 + "…"
     assert row["n"] == [1.5] * 9
 
@@ -276,7 +293,9 @@ async def test_a_key_of_a_megabyte_makes_no_large_answer(served):
 async def test_halves_of_surrogate_pairs_become_text_and_whole_ones_stay(served):
     store = fake_store.busy()
     store.workers = lambda *args: [{"key": "a\ud800b", "emoji": "🎈"}]
-    assert await served(store).get("workers") == [{"key": "a?b", "emoji": "🎈"}]
+    assert await served(store, checked=False).get("workers") == [
+        {"key": "a?b", "emoji": "🎈"}
+    ]
 
 
 PATHS = (
@@ -340,7 +359,7 @@ async def test_store_that_fails_is_a_500_in_json_and_a_fault_at_the_border(serve
 async def test_numbers_that_json_lacks_become_null(served):
     store = fake_store.busy()
     store.cluster = lambda: {"time": math.nan, "all": [math.inf, 1.5], 3: (-math.inf,)}
-    body = await served(store).get("cluster")
+    body = await served(store, checked=False).get("cluster")
     assert body == {"time": None, "all": [None, 1.5], "3": [None]}
 
 

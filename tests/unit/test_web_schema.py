@@ -2,6 +2,7 @@
 
 import copy
 import json
+import typing
 from pathlib import Path
 
 import fake_store
@@ -10,7 +11,7 @@ from jsonschema import Draft202012Validator
 from schema_check import check
 
 from dask_memdash.web import api
-from dask_memdash.web.schema import VERSION, schema
+from dask_memdash.web.schema import ANSWERS, VERSION, answer_schema, schema
 
 STORES = {
     "empty": fake_store.empty,
@@ -65,6 +66,38 @@ def test_an_answer_that_differs_is_found():
     del right[0]["address"]
     with pytest.raises(AssertionError, match="address"):
         check("workers", right)
+
+
+def test_a_field_that_nobody_can_read_about_is_found():
+    right = answer(fake_store.after_incident(), "incidents/4")
+    for wrong in (
+        {**right, "colour": "red"},
+        {**right, "cost": {**right["cost"], "euros": 3}},
+        {**right, "suspects": [{**right["suspects"][0], "mood": None}]},
+    ):
+        with pytest.raises(AssertionError, match=r"\('(colour|euros|mood)' was unexp"):
+            check("incidents/4", wrong)
+
+
+def test_readers_of_today_take_a_field_of_tomorrow():
+    tomorrow = {**answer(fake_store.busy(), "cluster"), "colour": "red"}
+    Draft202012Validator(answer_schema("cluster")).validate(tomorrow)
+
+
+def test_every_shape_has_a_name_of_its_own():
+    named = {}
+
+    def visit(shape):
+        for inner in typing.get_args(shape):
+            visit(inner)
+        if typing.is_typeddict(shape) and named.setdefault(shape.__name__, shape):
+            assert named[shape.__name__] is shape
+            for inner in typing.get_type_hints(shape).values():
+                visit(inner)
+
+    for shape in ANSWERS.values():
+        visit(shape)
+    assert len(named) > 40
 
 
 def test_the_published_schema_is_the_one_that_is_served():

@@ -1,0 +1,180 @@
+"""Shapes of the evidence on an incident, as the store gives them.
+
+Sizes are in bytes, instants in seconds since the Unix epoch; ``None`` is not known.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class Attempt(TypedDict):
+    """An earlier death at which the same task was executing."""
+
+    incident: str
+    kind: str
+
+
+class ExpectedPeak(TypedDict):
+    """What a prefix's tasks usually need."""
+
+    p50: int
+    p95: int | None
+    max: int | None
+    method: str
+
+
+class Inputs(TypedDict):
+    """Inputs of a task, as the scheduler knows them."""
+
+    count: int
+    size: int
+    n_fetched: int
+    """Of them copies of what other workers hold too, or have to send."""
+    fetched: int
+
+
+class Suspect(TypedDict):
+    """A task that was executing at a death, not merely assigned."""
+
+    key: str
+    prefix: str
+    bytes: int | None
+    peak: int | None
+    share: float | None
+    """`bytes` as a share of the worker's limit."""
+    seconds: float
+    thread: int | None
+    priority: list[float] | None
+    order_position: int | None
+    order_total: int | None
+    attempts: list[Attempt]
+    method: str
+    grown: int | None
+    """By how much the process grew since the task began."""
+    rss_at_begin: int | None
+    inputs: Inputs | None
+    arguments: int | None
+    """Its arguments and closures."""
+    expected: ExpectedPeak | None
+
+
+class Innocent(TypedDict):
+    """Tasks that were assigned to the worker and not executing."""
+
+    count: int
+    keys: list[str]
+    """The first of them."""
+
+
+class Reason(TypedDict):
+    """Why some bytes of a prefix were held."""
+
+    why: str
+    """'replica', 'run-ahead', 'awaited', 'pinned' or 'other'."""
+    prefix: str | None
+    """The prefix that waits for them."""
+    bytes: int
+    client: str | None
+    """The client that wants most of them."""
+
+
+class StoredThen(TypedDict):
+    """Storage of one prefix on the worker, and why it was held."""
+
+    prefix: str
+    managed: int
+    spilled: int
+    count: int
+    because: list[Reason]
+
+
+class SpillFailure(TypedDict):
+    """Outputs that the worker could not spill."""
+
+    reason: str
+    """'max-spill', 'disk-full', 'disk-error' or 'unpicklable'."""
+    prefix: str
+    count: int
+
+
+class Spilling(TypedDict):
+    """Whether the worker could spill, and from where on."""
+
+    on: bool | None
+    target: int | None
+    threshold: int | None
+    spilled: int | None
+    failures: list[SpillFailure]
+
+
+class Timeline(TypedDict):
+    """Memory of the process before the incident, as columns."""
+
+    time: list[float]
+    process: list[int]
+    clock_offset: float
+    """Seconds added to the worker's instants, as its clock differs."""
+
+
+class IncidentTask(TypedDict):
+    """A task that an incident is about: given up, or refused memory."""
+
+    key: str
+    prefix: str
+    priority: list[float] | None
+    order_position: int | None
+    order_total: int | None
+    inputs: Inputs | None
+
+
+class Request(TypedDict):
+    """Memory that was asked for and refused."""
+
+    bytes: int | None
+    shape: list[int] | None
+    dtype: str | None
+    source: str
+    device: str
+    impossible: bool
+    limit: int | None
+    verdict: str
+    times: float | None
+    """The request as a multiple of the worker's limit."""
+    text: str
+    likely: str
+    """How a mistake probably came about; empty where that is not known."""
+
+
+class Waiting(TypedDict):
+    """Tasks of one prefix that could run and do not."""
+
+    prefix: str
+    queued: int
+    assigned: int
+
+
+class Held(TypedDict):
+    """Outputs of one prefix in the memory of the paused workers."""
+
+    prefix: str
+    bytes: int
+    because: dict[str, int]
+    clients: dict[str, int]
+    awaited_by: dict[str, int]
+
+
+class Stuck(TypedDict):
+    """Who waits and who holds where nothing moves; sums over the paused workers."""
+
+    since: float
+    waiting: list[Waiting]
+    n_waiting: int
+    n_paused: int
+    n_workers: int
+    by_hand: int
+    running: int
+    spilling: bool | None
+    holding: list[Held]
+    deaths: list[str]
+    """Where no worker is left: the incidents that led there."""
