@@ -97,3 +97,27 @@ class SchedulerGoneError(MemDashError, ConnectionError):
 
 class UnexplainedError(MemDashError, LookupError):
     """An exception that no incident of this scheduler tells of."""
+
+
+class StorageError(MemDashError):
+    """A store of intermediates refuses, or cannot do, what it is asked for."""
+
+
+class MissingError(StorageError, LookupError):
+    """The store answers, and has no such object or name."""
+
+
+class UnreachableError(StorageError, ConnectionError):
+    """The store does not answer; what is in it is not known."""
+
+
+class CorruptError(StorageError, ValueError):
+    """A stored object is damaged, or is another one's."""
+
+
+class NameTakenError(StorageError):
+    """Something else is stored, or being stored, under that name."""
+
+
+class UntrustedError(StorageError, PermissionError):
+    """A store that others can write to: opening it may run their code."""

@@ -31,6 +31,10 @@ RULES = {
     "measure": ({"model", "flight", "system"}, {"psutil", "numpy"}),
     "analysis": ({"model", "terms"}, {"numpy"}),
     "store": ({"model", "analysis", "boundary", "terms"}, {"numpy"}),
+    "intermediates": (
+        set(),
+        {"dask", "distributed", "msgpack", "fsspec", "redis", "cloudpickle", "numpy"},
+    ),
     "plugins": (
         {"model", "flight", "measure", "system", "boundary", "self_cost", "config"},
         {"dask", "distributed", "zict", "psutil", "numpy"},

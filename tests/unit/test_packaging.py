@@ -228,8 +228,8 @@ def test_every_library_that_is_imported_is_declared() -> None:
         re.split(r"[^\w-]", requirement)[0].lower()
         for requirement in PROJECT["project"]["dependencies"]
     }
-    # these come with distributed, and with bokeh, which cannot be imported without them
-    declared |= {"cloudpickle", "jinja2", "msgpack", "psutil", "yaml"}
+    # these come with dask, distributed and bokeh, which cannot be imported without them
+    declared |= {"cloudpickle", "fsspec", "jinja2", "msgpack", "psutil", "yaml"}
     declared |= {"numpy", "pandas"}
     used: set[str] = set()
     for path in (REPOSITORY / "dask_memdash").rglob("*.py"):
