@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common import header, parser, progress, row, sized
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "cluster"))
 
 from advice_workloads import WORKLOADS, Followed, follow_first_advice

@@ -71,7 +71,7 @@ class TaskInputs:
     #: Inputs, and the sum of their sizes.
     count: int
     size: int
-    #: Of them copies that its worker has, or has to fetch, of what others hold too.
+    #: Of them those that other workers hold: its worker has, or has to fetch, a copy.
     n_fetched: int
     fetched: int
 

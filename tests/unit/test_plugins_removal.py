@@ -13,9 +13,9 @@ from dask_memdash.model.event_parts import TaskInputs
 from dask_memdash.plugins.scheduler import removal
 from dask_memdash.plugins.scheduler.removal import (
     RemovalWatch,
-    inputs_of,
     worker_leaving,
 )
+from dask_memdash.plugins.scheduler.translate import inputs_of
 
 T = 1_760_000_000.0
 MB = 1_000_000
@@ -244,5 +244,5 @@ def test_inputs_beyond_a_number_are_added_up_from_a_part():
     worker = Worker()
     inputs = [Task(f"x-{n}", 10) for n in range(5_000)]
     worker.hold(*inputs)
-    found = inputs_of(Task("sum-1", needs=inputs), worker)
+    found = inputs_of(Task("sum-1", needs=inputs), worker.address)
     assert found == TaskInputs(count=5_000, size=50_000, n_fetched=0, fetched=0)

@@ -66,14 +66,17 @@ def test_every_byte_has_one_reason():
     )
 
 
-def test_a_copy_is_a_replica_whoever_else_wants_it():
-    a, b = Worker("a"), Worker("b")
-    shared = a.hold(size=7, waiters=["sum"])
-    shared.who_has = {a, b}
+def test_all_but_one_of_the_copies_are_replicas_shared_by_their_holders():
+    a, b, c = Worker("a"), Worker("b"), Worker("c")
+    shared = a.hold(size=900, waiters=["sum"])
+    shared.who_has = {a, b, c}
     b.has_what = {0: shared}
-    found = look(a, b)
-    assert found["a"]["open"].because == {"awaited": 7}
-    assert found["b"]["open"].because == {"replica": 7}
+    c.has_what = {0: shared}
+    found = look(a, b, c)
+    for worker in "abc":
+        assert found[worker]["open"].because == {"replica": 600, "awaited": 300}
+    # What is copied, of all that is stored, is counted once for each copy.
+    assert [found[worker]["open"].replicas for worker in "abc"] == [0, 900, 900]
 
 
 def test_the_types_of_outputs_are_named_and_bounded():

@@ -19,10 +19,13 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.boundary import boundary
-from dask_memdash.model.event_parts import TaskInputs
 from dask_memdash.model.events import Event, WorkerLeaving
 from dask_memdash.plugins.scheduler.storage_scan import look_at
-from dask_memdash.plugins.scheduler.translate import MAX_ASSIGNED, task_info
+from dask_memdash.plugins.scheduler.translate import (
+    MAX_ASSIGNED,
+    inputs_of,
+    task_info,
+)
 from dask_memdash.plugins.worker.graph_bytes import SentTasks
 from dask_memdash.text import KEY_KEPT
 
@@ -39,10 +42,8 @@ LEAST = 0.1
 CREDIT = 0.1
 COMES_BACK = 0.05
 
-#: Assigned and stored tasks whose arguments are weighed, and inputs of a task that are
-#: added up, at most.
+#: Assigned and stored tasks whose arguments are weighed, at most.
 MAX_TASKS = 2_000
-MAX_INPUTS = 2_000
 
 
 class RemovalWatch:
@@ -136,7 +137,9 @@ def worker_leaving(worker: WorkerState, pace: float, now: float) -> WorkerLeavin
     for task in first:
         info = task_info(task)
         arguments = sent.add(_prefix(task), task.run_spec)
-        inputs = inputs_of(task, worker) if time.perf_counter() < deadline else None
+        inputs = None
+        if time.perf_counter() < deadline:
+            inputs = inputs_of(task, worker.address)
         assigned.append(replace(info, inputs=inputs, arguments=arguments))
     seen = set(first)
     # What it has run stays there as long as its output does; a copy came without.
@@ -154,27 +157,6 @@ def worker_leaving(worker: WorkerState, pace: float, now: float) -> WorkerLeavin
         assigned=tuple(assigned),
         graph=sent.rows(scale),
         actors=tuple(sorted({_prefix(task) for task in worker.actors})),
-    )
-
-
-def inputs_of(task: TaskState, worker: WorkerState) -> TaskInputs:
-    """Add up a task's inputs, and those of them that are copies on its worker.
-
-    An input that its worker does not have is one that it has to fetch, so a copy too.
-    """
-    size = fetched = n_fetched = looked = 0
-    for needed in islice(task.dependencies, MAX_INPUTS):
-        looked += 1
-        size += max(0, needed.nbytes)
-        holders = needed.who_has or ()
-        others = len(holders) - (worker in holders)
-        if others and worker is not min(holders, key=lambda holder: holder.address):
-            n_fetched += 1
-            fetched += max(0, needed.nbytes)
-    count = len(task.dependencies)
-    scale = count / looked if looked else 1.0
-    return TaskInputs(
-        count, round(size * scale), round(n_fetched * scale), round(fetched * scale)
     )
 
 

@@ -184,8 +184,12 @@ class _Look:
         ):
             sums.replicas += size
             sums.n_replicas += 1
-            why = "replica"
-        elif task.waiters:
+        # Which of several is no copy is not known here: each holder has its share.
+        copied = size * (len(holders) - 1) // len(holders) if holders else 0
+        if copied:
+            sums.because["replica"] = sums.because.get("replica", 0) + copied
+            size -= copied
+        if task.waiters:
             why = "awaited"
         elif task.who_wants:
             why = "pinned"

@@ -48,6 +48,9 @@ MAX_LOST = 20_000
 #: Dependencies that are kept of a task that a client wants; of one with more, none.
 MAX_DEPENDENCIES = 8
 
+#: Inputs of one task that are added up at most.
+MAX_INPUTS = 2_000
+
 #: States of a task that is still to run.
 TO_RUN = frozenset({"waiting", "queued", "processing", "no-worker"})
 
@@ -92,19 +95,25 @@ def _needs(task: TaskState) -> tuple[int, ...]:
 def inputs_of(task: TaskState, worker: str) -> TaskInputs:
     """Return the inputs of a task and their sizes, as the scheduler knows them.
 
+    Of more than `MAX_INPUTS` the first are added up, and the sums are scaled.
+
     Parameters
     ----------
     worker
         Address of the worker that the task is assigned to.
     """
-    size = n_fetched = fetched = 0
-    for needed in task.dependencies:
+    size = n_fetched = fetched = looked = 0
+    for needed in islice(task.dependencies, MAX_INPUTS):
+        looked += 1
         weight = max(0, int(needed.nbytes))
         size += weight
         if any(holder.address != worker for holder in needed.who_has or ()):
             n_fetched += 1
             fetched += weight
-    return TaskInputs(len(task.dependencies), size, n_fetched, fetched)
+    count = len(task.dependencies)
+    scale = count / looked if looked else 1.0
+    sums = (round(part * scale) for part in (size, n_fetched, fetched))
+    return TaskInputs(count, *sums)
 
 
 def priority_of(task: TaskState) -> tuple[float, ...] | None:
