@@ -2,7 +2,18 @@
 
 import pytest
 from builders import MiB
-from cases import T0, case, expected, facts, held, parts, storing, suspect, task
+from cases import (
+    T0,
+    case,
+    expected,
+    facts,
+    held,
+    parts,
+    stored,
+    storing,
+    suspect,
+    task,
+)
 
 from dask_memdash.analysis.incidents.case import Attempt
 from dask_memdash.analysis.incidents.diagnose import diagnose
@@ -11,6 +22,7 @@ from dask_memdash.analysis.incidents.need import held_by, need_of
 from dask_memdash.analysis.incidents.rules.task_too_large import task_too_large
 from dask_memdash.analysis.incidents.rules.too_many_at_once import too_many_at_once
 from dask_memdash.model.event_parts import TaskInputs
+from dask_memdash.model.evidence import OrderFacts
 
 
 def running(*suspects, executing=None, managed=0, **more):
@@ -354,6 +366,42 @@ def test_copies_of_a_large_piece_that_a_shuffle_sends_are_its_tasks():
     assert "Dask joins chunks up to `array.chunk-size`" in finding.text
     assert '{"array.chunk-size": "64MiB"}' in finding.advice[0]
     assert weights(known).keys() == {"task-too-large"}
+
+
+def test_a_shuffles_task_that_its_own_copies_leave_no_room_for_is_too_large():
+    """Its like have finished with the same peak, beside fewer copies by chance."""
+    name = "rechunk-merge-rechunk-transfer"
+    inputs = TaskInputs(count=11, size=220 * MiB, n_fetched=8, fetched=160 * MiB)
+    known = running(
+        suspect(f"{name}-7", 220, prefix=name, inputs=inputs, grown=220 * MiB),
+        executing=350,
+        managed=400,
+        facts=facts(
+            expected={name: expected(23, peak=440)},
+            held={"random": held(by=name, awaited=400)},
+            awaited={"random": 400},
+            order=OrderFacts(
+                graph="graph-1",
+                done=122,
+                total=471,
+                ideal=20 * MiB,
+                held=1600 * MiB,
+                minimum=900 * MiB,
+                capacity=3400 * MiB,
+                run_ahead={"random": 1580 * MiB},
+            ),
+        ),
+        storage=(stored("random", 400),),
+    )
+    assert need_of(known, known.suspects[0]) == (220 + 440 + 220) * MiB
+    found = diagnose(known)
+    assert (found.cause, found.prefix) == ("task-too-large", name)
+    assert '{"array.chunk-size": "64MiB"}' in found.advice[0]
+    assert (
+        "It needs at least 880 MiB, 220 MiB of it copies to be sent, and an empty "
+        "worker has room for 850 MiB. 23 tasks of "
+        "`rechunk-merge-rechunk-transfer` had finished, with peaks of 440 MiB."
+    ) in found.text
 
 
 def test_chunks_that_dask_joins_are_made_smaller_by_the_line_that_is_advised():

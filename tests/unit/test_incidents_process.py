@@ -19,7 +19,7 @@ from dask_memdash.analysis.incidents.rules.retained import retained
 from dask_memdash.analysis.incidents.rules.transfer import transfer
 from dask_memdash.analysis.incidents.rules.unaccounted import unaccounted
 from dask_memdash.analysis.incidents.rules.unresponsive import unresponsive
-from dask_memdash.model.event_parts import ActorRow, GraphRow
+from dask_memdash.model.event_parts import ActorRow, GraphRow, TaskInputs
 
 # -- transfer ------------------------------------------------------------------
 
@@ -34,6 +34,23 @@ def test_buffers_are_transfer_and_the_shuffles_prefix_is_named():
         )
     )
     assert (finding.weight, finding.prefix) == (0.75, "x-rechunk-transfer")
+
+
+def test_buffers_of_pieces_that_hardly_fit_are_advised_to_be_smaller():
+    name = "rechunk-merge-rechunk-transfer"
+    inputs = TaskInputs(count=11, size=200 * MiB, n_fetched=8, fetched=160 * MiB)
+    piece = suspect(f"{name}-1", 400, prefix=name, inputs=inputs)
+    (finding,) = transfer(
+        case(breakdown=parts(managed=200, transfer=400), suspects=(piece,))
+    )
+    assert '{"array.chunk-size": "64MiB"}' in finding.advice[0]
+
+
+def test_buffers_of_small_pieces_are_advised_to_go_to_disk():
+    inputs = TaskInputs(count=1, size=20 * MiB, n_fetched=0, fetched=0)
+    piece = suspect("rechunk-transfer-1", 40, prefix="rechunk-transfer", inputs=inputs)
+    (finding,) = transfer(case(breakdown=parts(transfer=800), suspects=(piece,)))
+    assert '{"distributed.p2p.storage.disk": True}' in finding.advice[0]
 
 
 def test_what_a_shuffles_tasks_have_handed_over_is_transfer_and_no_leak():

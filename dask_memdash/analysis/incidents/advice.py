@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.growth_attribution import hands_over
 from dask_memdash.analysis.incidents.need import (
+    FITS,
     inputs_of,
     need_of,
     uncounted_of,
@@ -73,6 +75,18 @@ def on_one_task(case: Case, task: Suspect) -> Iterator[str]:
     one = _Piece(task.prefix, task.inputs, need)
     yield from _smaller_chunks(case, one, room / wanted)
     yield from more_memory(case, task.prefix, need, wanted)
+
+
+def on_pieces(case: Case, task: Suspect) -> Iterator[str]:
+    """Yield what makes pieces smaller of which a worker holds hardly one at a time.
+
+    They are those that a task hands over to a P2P shuffle.
+    """
+    need, room = need_of(case, task), case.usable
+    if room is None or need < FITS * room or not hands_over(task.prefix):
+        return
+    one = _Piece(task.prefix, task.inputs, need)
+    yield from _smaller_chunks(case, one, room / (HEADROOM * need))
 
 
 def on_request(case: Case, task: TaskInfo, size: int) -> Iterator[str]:

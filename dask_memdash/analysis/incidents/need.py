@@ -96,11 +96,21 @@ def inputs_of(suspect: Suspect) -> int:
 
 def taken_by(case: Case, suspect: Suspect) -> int:
     """Return what a task takes beside its inputs, at least, in bytes."""
-    held = _raw(case, suspect)
+    counted = most_held(suspect) or 0
     usual = case.expected(suspect.prefix)
     if usual is not None and usual.finished >= ENOUGH:
-        held = max(held, usual.p95 or 0, usual.output_p95 or 0)
-    return max(held, case.learnt(suspect))
+        counted = max(counted, usual.p95 or 0, usual.output_p95 or 0)
+    counted = max(counted, case.learnt(suspect))
+    return max(_raw(case, suspect), counted + sent_by(suspect))
+
+
+def sent_by(suspect: Suspect) -> int:
+    """Return the copies that are made of what a task hands over, to send it, in bytes.
+
+    A task of a P2P shuffle hands all of its inputs over, and does not end before they
+    are on their way.  Its count has the pieces, and not what is made of them to send.
+    """
+    return inputs_of(suspect) if hands_over(suspect.prefix) else 0
 
 
 def need_of(case: Case, suspect: Suspect) -> int:

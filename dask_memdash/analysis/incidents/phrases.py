@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.growth_attribution import hands_over
 from dask_memdash.analysis.incidents.need import held_by
 from dask_memdash.analysis.incidents.retention_reasons import waiting_for
 from dask_memdash.model.evidence import largest
@@ -52,6 +53,6 @@ def thin_execution(case: Case, top: Suspect) -> str:
         return "the running task could not be measured"
     if top.method == "estimated" and len(case.suspects) > 1:
         return "what each task held is estimated"
-    if held_by(case, top) > 2 * (top.bytes or 0):
+    if held_by(case, top) > 2 * (top.bytes or 0) and not hands_over(top.prefix):
         return "most of what the task held was not counted"
     return ""

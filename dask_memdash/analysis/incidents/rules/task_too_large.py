@@ -17,6 +17,7 @@ from dask_memdash.analysis.incidents.need import (
     largest_task,
     need_of,
     never_fits,
+    sent_by,
     too_large_alone,
     uncounted_of,
 )
@@ -100,15 +101,19 @@ def _sentences(case: Case, top: Suspect) -> Iterator[str]:
             f"{format_bytes(room)} that an empty worker has room for."
         )
     elif room is not None:
+        sent = sent_by(top)
+        copies = f", {format_bytes(sent)} of it copies to be sent" if sent else ""
         yield (
-            f"It needs at least {format_bytes(need)}, and an empty worker has room for "
-            f"{format_bytes(room)}."
+            f"It needs at least {format_bytes(need)}{copies}, and an empty worker has "
+            f"room for {format_bytes(room)}."
         )
     usual = case.expected(top.prefix)
     if usual is not None and usual.p50 is not None:
+        low, high = format_bytes(usual.p50), format_bytes(usual.max)
+        peaks = high if low == high else f"{low} (median) to {high}"
         yield (
             f"{count(usual.finished, 'task')} of {code(top.prefix)} had finished, with "
-            f"peaks of {format_bytes(usual.p50)} (median) to {format_bytes(usual.max)}."
+            f"peaks of {peaks}."
         )
     tries = [t.bytes for t in case.attempts.get(top.key, ()) if t.bytes]
     if tries and max(tries) >= WORTH_TELLING * need:

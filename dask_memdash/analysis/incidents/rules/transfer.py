@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dask_memdash.analysis.incidents import advice as advise
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.growth_attribution import give_out, hands_over
+from dask_memdash.analysis.incidents.need import largest_task
 from dask_memdash.model.evidence import largest
 from dask_memdash.text import format_bytes
 
@@ -32,6 +34,12 @@ def transfer(case: Case) -> Iterator[Finding]:
 def _advice(case: Case, size: int, prefix: str | None) -> Iterator[str]:
     if prefix is None:
         return
+    top = largest_task(case)
+    if top is not None and top.prefix == prefix:
+        smaller = tuple(advise.on_pieces(case, top))
+        if smaller:
+            yield from smaller
+            return
     if not case.parts.shuffle_disk:
         yield (
             "Let P2P shuffles write to disk, before the workers start: "
