@@ -175,13 +175,18 @@ def break_down(reading: Reading) -> Breakdown:
         baseline=left - actors - graph,
         error=error,
         managed_claimed=claimed,
-        unmanaged_old=reading.unmanaged_old,
-        inputs=reading.inputs,
-        spilled=reading.spilled,
-        spilled_disk=reading.spilled_disk,
-        shuffle_disk=reading.shuffle_disk,
+        unmanaged_old=_known(reading.unmanaged_old),
+        inputs=_known(reading.inputs),
+        spilled=_known(reading.spilled),
+        spilled_disk=_known(reading.spilled_disk),
+        shuffle_disk=_known(reading.shuffle_disk),
         reclaimable=None if reading.file is None else min(max(0, reading.file), rss),
     )
+
+
+def _known(size: int | None) -> int | None:
+    """Return a figure as read, in bytes; None also where it cannot be true."""
+    return None if size is None or size < 0 else size
 
 
 def _mapped_since_base(reading: Reading) -> int:

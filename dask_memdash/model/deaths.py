@@ -20,11 +20,11 @@ from dask_memdash.model.events import DeathReported, TaskKilled, WorkerRemoved
 from dask_memdash.model.evidence import with_expected, with_leaving
 from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.incidents import (
-    Exit,
     Incident,
     IncidentLog,
     Suspect,
     WorkerRef,
+    exit_of,
     kind_of_death,
     rank_suspects,
     with_attempts,
@@ -240,12 +240,12 @@ class Deaths:
         self._name_suspects(incident, event.assigned)
 
     def _add_report(self, incident: Incident, event: DeathReported) -> None:
-        incident.kind = kind_of_death(event)
+        incident.exit = exit_of(event)
+        incident.kind = kind_of_death(incident.exit)
         if event.asked and incident.unresponsive is not None:
             incident.kind = "lost"
         incident.reported = True
         incident.clock_offset = event.clock_offset
-        incident.exit = Exit(event.code, event.signal, event.by)
         if event.reading is not None:
             incident.breakdown = break_down(event.reading)
             if incident.facts is not None:

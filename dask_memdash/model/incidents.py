@@ -38,6 +38,9 @@ MAX_REMEMBERED = 2 * MAX_ATTEMPTS
 #: No process can address more, in bytes.
 ADDRESSES = 2**47
 
+#: Largest status that a process can end with, and the largest signal that Linux has.
+MAX_STATUS, MAX_SIGNAL = 255, 64
+
 #: Assigned tasks that an incident names; the others are counted.
 NAMED_INNOCENT = 20
 
@@ -354,17 +357,27 @@ class IncidentLog:
                 self._at.pop(key, None)
 
 
-def kind_of_death(report: DeathReported) -> str:
+def exit_of(report: DeathReported) -> Exit:
+    """Return how a process ended, without a signal or status that cannot be."""
+    code, signal = report.code, report.signal
+    return Exit(
+        code if code is not None and 0 <= code <= MAX_STATUS else None,
+        signal if signal is not None and 0 < signal <= MAX_SIGNAL else None,
+        report.by,
+    )
+
+
+def kind_of_death(ended: Exit) -> str:
     """Name a death from how the process ended (kinds: ``terms.KINDS``)."""
-    if report.by == "nanny":
+    if ended.by == "nanny":
         return "terminated"
-    if report.by == "kernel":
+    if ended.by == "kernel":
         return "oom-killed"
-    if report.signal in (9, 15):
+    if ended.signal in (9, 15):
         return "killed"
-    if report.signal is not None:
+    if ended.signal is not None:
         return "crashed"
-    return "lost" if report.code is None else "exited"
+    return "lost" if ended.code is None else "exited"
 
 
 def rank_suspects(
@@ -419,9 +432,13 @@ def rank_suspects(
 
 
 def _believable(task: Executing) -> Executing:
-    """Return a task without figures that no process can have: its slot was torn."""
+    """Return a task without figures that no process can have: its slot was torn.
+
+    One that says nothing at all of its memory was not written to its end.
+    """
     sizes = (task.bytes or 0, task.peak or 0)
-    if all(0 <= size < ADDRESSES for size in sizes):
+    written = any(sizes) or task.rss_at_begin is not None or task.bytes is None
+    if written and all(0 <= size < ADDRESSES for size in sizes):
         return task
     return replace(task, bytes=None, peak=None, error=None, method="unmeasured")
 

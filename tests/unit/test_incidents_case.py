@@ -13,7 +13,7 @@ from builders import (
     reported,
     row,
 )
-from cases import case, facts, held, parts, stored, suspect
+from cases import T0, case, facts, held, parts, stored, suspect
 
 from dask_memdash.analysis.incidents.case import Attempt, SpillFailure
 from dask_memdash.analysis.incidents.gathering import case_of
@@ -288,3 +288,14 @@ def test_what_is_on_disk_and_no_heartbeat_has_told_is_stored_and_not_in_memory()
         storage=(stored("view", 600),),
     )
     assert known.in_memory() == {"view": 500 * MiB}
+
+
+def test_an_idle_process_had_no_more_than_the_process_ever_had():
+    """Where no heartbeat tells of its first moments, the nanny's samples bound them."""
+    known = case(
+        breakdown=parts(baseline=400, managed=100),
+        facts=facts(baseline=()),
+        timeline=((T0 - 9, 150 * MiB), (T0 - 5, 0), (T0, 500 * MiB)),
+    )
+    assert known.baselines == [400 * MiB]
+    assert (known.idle, known.grown) == (150 * MiB, 250 * MiB)

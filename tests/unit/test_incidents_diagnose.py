@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from builders import MiB
 from cases import (
+    T0,
     case,
     ended,
     expected,
@@ -441,3 +442,45 @@ def test_outputs_of_which_nothing_else_is_known_outweigh_a_lighter_cause():
         "The cause is not known: 500 MiB of outputs were in memory, and who needed "
         "them is not known."
     )
+
+
+def test_outputs_in_use_of_which_nothing_is_known_outweigh_a_lighter_cause():
+    known = case(
+        breakdown=parts(managed=150, baseline=700, spilled=350, inputs=350),
+        storage=(stored("view", 150, spilled=350),),
+        facts=facts(baseline=(100,)),
+    )
+    said = diagnose(known)
+    assert said.cause == "unknown"
+    assert said.text.startswith("The cause is not known: 500 MiB of outputs were in")
+
+
+def test_growth_that_only_came_while_a_task_ran_does_not_weigh_for_what_was_stored():
+    """Outputs left no room to what was counted; the rest may be anybody's."""
+    known = case(
+        breakdown=parts(managed=270, executing=580),
+        suspects=(suspect("read-1", 0, grown=400 * MiB),),
+        storage=(stored("x", 270),),
+        facts=facts(held={"x": held(awaited=270)}, claimed={"x": 270}),
+    )
+    said = diagnose(known)
+    assert (said.cause, said.prefix) == ("unaccounted", None)
+    counted = replace(known, suspects=(suspect("read-1", 400, grown=400 * MiB),))
+    assert diagnose(counted).cause == "awaited"
+
+
+def test_a_process_that_nobody_saw_idle_leaves_a_lighter_cause_open():
+    known = case(
+        breakdown=parts(managed=250, baseline=650),
+        storage=(stored("x", 250),),
+        facts=facts(held={"x": held(awaited=250)}, claimed={"x": 250}),
+        timeline=((T0 - 20, 900 * MiB), (T0, 900 * MiB)),
+    )
+    said = diagnose(known)
+    assert said.cause == "unknown"
+    assert said.text == (
+        "The cause is not known: no heartbeat came, and nothing says how much of "
+        "650 MiB the process needed when it was idle."
+    )
+    young = replace(known, timeline=((T0 - 0.3, 900 * MiB), (T0, 900 * MiB)))
+    assert diagnose(young).cause == "awaited"

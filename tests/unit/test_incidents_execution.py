@@ -241,6 +241,44 @@ def test_without_a_limit_the_one_that_dominates_is_blamed_and_no_advice_is_made_
     assert (finding.weight, finding.advice) == (1.0, ())
 
 
+def test_the_one_that_dominates_is_not_blamed_where_another_may_hold_the_rest():
+    known = case(
+        breakdown=parts(executing=850),
+        suspects=(
+            suspect("mid-1", 340, grown=675 * MiB),
+            suspect("mid-2", 0, grown=800 * MiB),
+        ),
+    )
+    assert diagnose(known).cause != "task-too-large"
+
+
+def test_a_task_that_still_grows_beside_a_trifle_is_not_known_to_need_no_more():
+    """Two deaths at one size may be chance: its workers have the same limit."""
+    known = case(
+        breakdown=parts(executing=800, managed=40),
+        suspects=(
+            suspect("hog-1", 700, grown=740 * MiB),
+            suspect("small-1", 40, grown=300 * MiB),
+        ),
+        attempts={"hog-1": (Attempt("1", "terminated", 701 * MiB),)},
+        timeline=((T0 - 1, 200 * MiB), (T0 - 0.1, 900 * MiB), (T0, 940 * MiB)),
+    )
+    assert diagnose(known).key == "hog-1"
+
+
+def test_what_came_after_the_last_look_is_shared_out_as_the_counts_were_by_then():
+    known = case(
+        evidence="heartbeat",
+        breakdown=parts(executing=900),
+        unseen=400 * MiB,
+        suspects=(
+            suspect("hog-1", 400, grown=850 * MiB),
+            suspect("small-1", 100, grown=890 * MiB),
+        ),
+    )
+    assert give_out(known).charged == {"hog-1": 312 * MiB, "small-1": 78 * MiB}
+
+
 # -- whom to charge ------------------------------------------------------------
 
 

@@ -466,3 +466,8 @@ def test_a_map_that_is_an_output_is_managed_and_leaves_others_alone():
         rss=700, managed_claimed=300, base=100, file=340, base_file=40, live=300, busy=1
     )
     assert (found["managed"], found["executing"], found["baseline"]) == (300, 300, 100)
+
+
+def test_a_figure_that_cannot_be_is_not_known():
+    said = break_down(Reading(time=0.0, rss=500, inputs=-(2**40), spilled=-1))
+    assert (said.inputs, said.spilled, said.spilled_disk) == (None, None, None)

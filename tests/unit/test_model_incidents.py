@@ -2,12 +2,16 @@
 
 import time
 
-from builders import executing
+import pytest
+from builders import died, executing
 
 from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.incidents import (
+    Exit,
     IncidentLog,
     WorkerRef,
+    exit_of,
+    kind_of_death,
     rank_suspects,
     with_attempts,
 )
@@ -77,3 +81,14 @@ def test_a_log_full_of_suspects_does_not_slow_the_next_death_down():
         {},
         set(),
     )
+
+
+@pytest.mark.parametrize("signal", [-(2**40), 0, 65])
+def test_a_signal_that_is_none_names_no_crash(signal):
+    ended = exit_of(died(signal=signal, code=None))
+    assert (ended, kind_of_death(ended)) == (Exit(None, None, "unknown"), "lost")
+
+
+def test_a_status_that_is_none_names_no_exit():
+    ended = exit_of(died(signal=None, code=2**70))
+    assert (ended, kind_of_death(ended)) == (Exit(None, None, "unknown"), "lost")

@@ -136,11 +136,16 @@ class Case:
 
     @property
     def risen(self) -> int:
-        """By how much the baseline is above that of the worker's first idle moment."""
+        """By how much the baseline is above that of the worker's first idle moment.
+
+        It was no more then than the whole process had at any instant: where that
+        moment is not known, the least that was seen bounds it.
+        """
         if self.breakdown is None:
             return 0  # nothing is known of the instant
         sizes = self.baselines
-        return max(0, sizes[-1] - sizes[0])
+        least = min((size for _, size in self.timeline if size > 0), default=sizes[0])
+        return max(0, sizes[-1] - min(sizes[0], least))
 
     @property
     def grown(self) -> int:

@@ -85,6 +85,12 @@ LEAST_WEIGHT = 0.03
 #: A cause lighter than this is not the cause of anything: it is not known.
 LEAST = 0.25
 
+#: Seconds that a worker lived from which its baseline may have grown.
+LIVED = 5.0
+
+#: What a worker process needs that has imported nothing but Dask, in bytes.
+BARE_WORKER = 100 * 2**20
+
 #: How far the evidence on a death can be trusted, after where it comes from.
 TRUST = {"flight-recorder": 1.0, "heartbeat": 0.75, "scheduler": 0.3}
 
@@ -136,7 +142,7 @@ def weigh(case: Case, found: Sequence[Finding]) -> list[Finding]:
     """Take from each finding what is not about memory, or is explained by another."""
     possible = plausible(case)
     promised = sum(f.weight for f in found if f.cause == "overcommitted")
-    more = _left_no_room(case, found)
+    more, nobodys = _left_no_room(case, found)
     top = largest_task(case)
     fits_nowhere = top is not None and never_fits(case, top)
     fits_nowhere = fits_nowhere or gathered_in_vain(case) is not None
@@ -144,6 +150,8 @@ def weigh(case: Case, found: Sequence[Finding]) -> list[Finding]:
     weighed = []
     for finding in found:
         weight = min(1.0, finding.weight)
+        if finding.cause == "unaccounted":
+            weight += nobodys
         if finding.cause not in NOT_MEMORY:
             weight *= possible
             if finding.cause != "overcommitted":
@@ -228,6 +236,12 @@ def missing(case: Case) -> str:
             f"it grew by {format_bytes(case.unseen)} after its last heartbeat, and no "
             "flight recorder says what ran then"
         )
+    unseen = _unseen_idle(case)
+    if unseen >= LEAST * case.above:
+        return (
+            "no heartbeat came, and nothing says how much of "
+            f"{format_bytes(case.idle)} the process needed when it was idle"
+        )
     unlooked = _unlooked(case)
     if unlooked >= LEAST * case.above:
         return (
@@ -243,34 +257,55 @@ def missing(case: Case) -> str:
 def _least(case: Case, top: Finding) -> float:
     """Return how heavy a finding must be to be the cause.
 
-    Heavier than outputs in memory of which nobody knows who needed them.
+    Heavier than outputs in memory of which nobody knows who needed them, and than what
+    may have grown unseen.
     """
     if top.cause in NOT_MEMORY or case.kind not in DEATHS:
         return LEAST
-    return max(LEAST, _unlooked(case) / case.above)
+    return max(LEAST, _unlooked(case) / case.above, _unseen_idle(case) / case.above)
+
+
+def _unseen_idle(case: Case) -> int:
+    """Return what may have grown in a process that nobody has seen idle, in bytes.
+
+    Of a worker that lived for a while and whose heartbeats all got lost, only its
+    recorder says what its baseline was, and only as it was last.
+    """
+    times = [time for time, _ in case.timeline]
+    if case.facts.baseline or not times or times[-1] - times[0] < LIVED:
+        return 0
+    return max(0, case.idle - BARE_WORKER)
 
 
 def _unlooked(case: Case) -> int:
-    """Return the outputs in memory of which nobody knows who needed them, in bytes."""
+    """Return the outputs in memory of which nobody knows who needed them, in bytes.
+
+    Spilled ones that are in use are among them.
+    """
     hidden = give_out(case).hidden
     known = {*case.facts.held, *hidden}
-    looked_at = sum(size for name, size in case.stored().items() if name in known)
-    return case.parts.managed - looked_at
+    looked_at = sum(size for name, size in case.in_memory().items() if name in known)
+    return case.parts.managed + case.in_use - case.inputs_in_use - looked_at
 
 
-def _left_no_room(case: Case, found: Sequence[Finding]) -> float:
-    """Return how much heavier what is beside the running tasks weighs.
+def _left_no_room(case: Case, found: Sequence[Finding]) -> tuple[float, float]:
+    """Return how much heavier what is beside the running tasks weighs, and nobody's.
 
     Tasks that an empty worker would have held are not to blame: what left them no room
-    takes their share.
+    takes their share.  What was not counted and only came while they ran may be
+    somebody else's all the same: it adds to the weight of what nobody counted, before
+    that is made heavier with the rest.
     """
     own, top = beside(case), largest_task(case)
     known = top is not None and need_is_known(case, top)
     if not own or (own < MUCH_BESIDE * case.above and not known):
-        return 1.0
+        return 1.0, 0.0
+    held = execution(case)
     blamed = sum(f.weight for f in found if f.cause in EXECUTION_CAUSES)
-    left = max(0.0, execution(case) / case.above - blamed)
-    return 1 + left * case.above / own
+    left = max(0.0, held / case.above - blamed)
+    sure = min(1.0, (case.counted + case.inputs_in_use) / max(1, held))
+    more = 1 + sure * left * case.above / own
+    return more, (1 - sure) * left / more
 
 
 def _name(finding: Finding) -> tuple[str, str | None]:

@@ -187,13 +187,28 @@ def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:
     open_ = {s.key: most[s.key] for s in running if s.bytes is None}
     charged = _fit(open_, pool)
     counted = {key: size for key, size in most.items() if key not in open_}
-    charged |= _fit(counted, pool - sum(charged.values()))
+    charged |= _since_last_look(case, counted, pool - sum(charged.values()))
     if any(_needed_less(case, suspect) for suspect in running):
         return charged, UNLIKE_OTHERS
     if len(running) > 1 and sum(charged.values()) > case.counted:
         return charged, SEVERAL_RAN
     in_its_time = sum(charged.values()) >= MOST_OF_IT * rest
     return charged, ALL_IN_ITS_TIME if in_its_time else TIME_NOT_KNOWN
+
+
+def _since_last_look(case: Case, most: dict[str, int], pool: int) -> dict[str, int]:
+    """Share out what grew beyond the counts of tasks, at most `most` for each.
+
+    What came after the last look at them is thought to have come as what they held by
+    then: in proportion.
+    """
+    sizes = {s.key: s.bytes or 0 for s in case.running if s.key in most}
+    share = scale(sizes, min(pool, case.unseen)) if any(sizes.values()) else {}
+    later = {key: min(size, most[key]) for key, size in share.items()}
+    left = {key: size - later.get(key, 0) for key, size in most.items()}
+    more = _fit(left, pool - sum(later.values()))
+    whole = {key: later.get(key, 0) + more.get(key, 0) for key in most}
+    return {key: size for key, size in whole.items() if size}
 
 
 def _large_pieces(case: Case) -> dict[str, int]:

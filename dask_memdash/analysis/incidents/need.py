@@ -35,9 +35,12 @@ SAME = 0.005
 #: Shares of its count between which all that the process grew by is a task's own.
 ALL_ITS_OWN = (0.95, 1.05)
 
+#: Share of all that was counted from which the other tasks' part is a trifle.
+NEARLY_ALL = 0.9
+
 #: Share of the memory to explain from which what is beside the running tasks may be
-#: what left them no room.
-MUCH_BESIDE = 0.25
+#: what left them no room, and from which it is.
+MUCH_BESIDE, MOST_BESIDE = 0.25, 0.3
 
 #: Share of a task's inputs that must be in memory before its worker is said to have
 #: gathered them.
@@ -131,9 +134,10 @@ def too_large_alone(case: Case, top: Suspect) -> float:
     if need_is_known(case, top):
         return ramp(need / room, FITS, FITS_NOT)
     fills = ramp(need / room, MAYBE, SURELY)
-    if beside(case) >= MUCH_BESIDE * case.above:
-        return min(ramp(need / room, FITS, FITS_NOT), max(dominates, fills))
-    return max(fills, dominates)
+    alone = max(fills, dominates)
+    squeezed = ramp(beside(case) / case.above, MUCH_BESIDE, MOST_BESIDE)
+    fits = ramp(need / room, FITS, FITS_NOT)
+    return alone - squeezed * max(0.0, alone - fits)
 
 
 def never_fits(case: Case, top: Suspect) -> bool:
@@ -179,13 +183,17 @@ def need_is_known(case: Case, suspect: Suspect) -> bool:
 
 
 def _still_grows(case: Case, suspect: Suspect) -> bool:
-    """Say whether a process rose up to its end, and by this task's memory alone."""
+    """Say whether a process rose up to its end, and by this task's memory alone.
+
+    Other tasks that ran may have added a trifle.
+    """
     own, grown = suspect.bytes or 0, case.grown_since(suspect)
     if not own or grown is None or len(case.timeline) < 2:
         return False
     low, high = ALL_ITS_OWN
+    together = case.counted if own >= NEARLY_ALL * case.counted else own
     last, end = (size for _, size in case.timeline[-2:])
-    return low * own <= grown <= high * own and end > last
+    return low * own <= grown <= high * together and end > last
 
 
 def too_many_together(case: Case) -> float:
@@ -227,12 +235,17 @@ def _dominates(case: Case, top: Suspect) -> float:
     """Say how far one task holds most of all execution while it still grows."""
     if top.peak and (top.bytes or 0) < GROWING * min(top.peak, case.parts.executing):
         return 0.0
-    held = sum(held_by(case, s) for s in case.running)
+    growth, others = give_out(case), [s for s in case.running if s is not top]
+    # All of what nobody counted may be the others' own, however little of it is
+    # believed to be.
+    held = held_by(case, top) + sum(
+        (s.bytes or 0) + growth.charged.get(s.key, 0) for s in others
+    )
     if not held:
-        return 1.0 if len(case.suspects) == 1 else 0.0
-    if any(s.bytes is None for s in case.running if s is not top):
-        # One that was not measured may hold all that nobody counted.
-        held = max(held, held_by(case, top) + give_out(case).running)
+        return 1.0 if not others else 0.0
+    if any(s.bytes is None for s in others):
+        # One that was not measured may hold what others are charged with.
+        held = max(held, held_by(case, top) + growth.running)
     return ramp(held_by(case, top) / held, ONE_OF_MANY, THE_ONE)
 
 
