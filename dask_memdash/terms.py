@@ -132,6 +132,12 @@ BESIDE = _table(
         "when memory is short; Dask counts them against the limit all the same.",
     ),
     Term(
+        "children",
+        "child processes",
+        "Processes that tasks start (subprocess, multiprocessing, joblib): the kernel "
+        "counts them against the container or host, and Dask does not count them.",
+    ),
+    Term(
         "process",
         "process",
         "Memory of a worker's process as the kernel counts it (RSS); the parts always "

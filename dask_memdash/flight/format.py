@@ -24,6 +24,10 @@ Layout, version 1, little-endian::
      520  16f64 the reading (READING_FIELDS, NaN where not known)
      648   3f64 what the sampler saw of the task that runs alone: its begin, the most of
                 files' pages and the most of heap, in bytes (begin 0: nothing)
+    1024   u16  length of what the sampler tells of child processes, its u32 CRC, then
+                at most 2,042 bytes of JSON
+    3072  128u64 threads that have run tasks: identifier and the kernel's number, by
+                turns (0: no more)
     slots, from the end of the header on
        0   i64  bytes that the task holds now          } written by native code,
        8   i64  most bytes that it held at any instant } or from samples
@@ -51,6 +55,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -106,6 +111,10 @@ READING_FIELDS = (
     "base_file",
 )
 _READING_VALUES = struct.Struct("<16d")
+_TOLD = (1024, 2042)
+_THREADS = 3072
+_THREAD = struct.Struct("<QQ")
+MAX_THREADS = 64
 _SEEN = 648
 _SEEN_VALUES = struct.Struct("<3d")
 
@@ -229,6 +238,40 @@ def read_seen(buffer: memoryview, begin: float) -> tuple[int, int] | None:
     if whose != begin or not (0 <= file < _NONSENSE and 0 <= anon < _NONSENSE):
         return None
     return int(file), int(anon)
+
+
+def write_told(buffer: Writable, raw: bytes) -> bool:
+    """Store what the sampler tells the worker; False where it is too long for that."""
+    offset, capacity = _TOLD
+    if len(raw) > capacity:
+        return False
+    head = _U16.pack(len(raw)) + _U32.pack(zlib.crc32(raw))
+    buffer[offset : offset + len(head) + len(raw)] = head + raw
+    return True
+
+
+def read_told(buffer: memoryview) -> bytes:
+    """Read what the sampler tells the worker; empty where there is nothing whole."""
+    offset, capacity = _TOLD
+    (length,) = _U16.unpack_from(buffer, offset)
+    (checksum,) = _U32.unpack_from(buffer, offset + 2)
+    raw = bytes(buffer[offset + 6 : offset + 6 + min(length, capacity)])
+    return raw if zlib.crc32(raw) == checksum else b""
+
+
+def write_thread(buffer: memoryview, number: int, ident: int, native: int) -> None:
+    """Note a thread that runs tasks; more than `MAX_THREADS` are not noted."""
+    if number < MAX_THREADS:
+        start = _THREADS + number * _THREAD.size
+        buffer[start : start + _THREAD.size] = _THREAD.pack(ident, native)
+
+
+def read_threads(buffer: memoryview) -> dict[int, int]:
+    """Read the threads that have run tasks: identifier → the kernel's number."""
+    pairs = _THREAD.iter_unpack(
+        bytes(buffer[_THREADS : _THREADS + MAX_THREADS * _THREAD.size])
+    )
+    return {ident: native for ident, native in pairs if ident and native}
 
 
 def write_reading(buffer: memoryview, values: dict[str, float | None]) -> None:

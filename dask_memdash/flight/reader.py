@@ -126,6 +126,13 @@ class RecorderReader:
         now = self._source.copy(layout.HEADER_SIZE)
         return layout.read_reading(now) if layout.same_reading(before, now) else None
 
+    def threads(self) -> dict[int, int]:
+        """Read the threads that have run tasks: identifier → the kernel's number."""
+        if isinstance(self._source, memoryview):
+            return layout.read_threads(self._source)
+        copy = self._source.copy(layout.HEADER_SIZE)
+        return layout.read_threads(copy) if len(copy) == layout.HEADER_SIZE else {}
+
     def tasks(self) -> list[layout.Slot]:
         """Read the tasks that are running or pending."""
         if isinstance(self._source, memoryview):
@@ -148,6 +155,10 @@ class RecorderReader:
     def write_seen(self, begin: float, file: int, anon: int) -> None:
         """Say what was seen at most while a task ran alone; see the format."""
         layout.write_seen(self._source, begin, file, anon)
+
+    def tell(self, raw: bytes) -> bool:
+        """Tell the worker something; False where it is too long for that."""
+        return layout.write_told(self._source, raw)
 
     def write_error(self, index: int, error: int) -> None:
         """Set a slot's error from outside, beside native code's counters."""

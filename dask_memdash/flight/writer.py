@@ -162,6 +162,14 @@ class FlightRecorder:
         """
         return layout.read_seen(self.buffer, begin)
 
+    def told(self) -> bytes:
+        """Read what the sampler tells this worker; empty where that is nothing."""
+        return layout.read_told(self.buffer)
+
+    def note_thread(self, number: int, ident: int, native: int) -> None:
+        """Note the `number`-th thread that runs tasks, by both of its names."""
+        layout.write_thread(self.buffer, number, ident, native)
+
     def mark_closing(self, reason: str) -> None:
         """Mark that the worker closes in good order."""
         layout.write_closing(self.buffer, reason)

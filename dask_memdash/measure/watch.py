@@ -8,6 +8,7 @@ each with its recorder.  Not thread-safe: it belongs to the sampler's thread.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,11 @@ from dataclasses import dataclass, replace
 from dask_memdash.flight import format as layout
 from dask_memdash.flight.reader import RecorderReader
 from dask_memdash.measure.attribution import TaskBegin, share_out
+from dask_memdash.measure.children import ChildWatch
 from dask_memdash.measure.regression import PrefixRegression, Share
 from dask_memdash.measure.rss import RssReader
+from dask_memdash.model.event_parts import ChildRow
+from dask_memdash.model.event_readers import to_dict
 from dask_memdash.system.proc import RssParts
 
 #: Seconds of RSS kept.
@@ -71,6 +75,9 @@ class WorkerWatch:
         self._alone = (0.0, 0, 0, 0)
         # What a counted task that runs alone held at the last sample: (begin, bytes).
         self._held = (0.0, 0)
+        #: Processes that its tasks started.
+        self.children = ChildWatch(pid, prefix_of)
+        self._told: tuple[ChildRow, ...] = ()
         self._prefix_of = prefix_of
         self._use = PrefixRegression()
         self._solved = 0.0
@@ -85,6 +92,8 @@ class WorkerWatch:
             self.samples.popleft()
         before, self.parts = self.parts, self._rss.parts() or self.parts
         tasks = self._attribute(rss, now, before)
+        if rss:  # else it is a zombie
+            self._look_at_children(tasks)
         return Glance(now, rss, tuple(tasks), self.parts)
 
     def last_tasks(self) -> list[layout.Slot]:
@@ -129,6 +138,22 @@ class WorkerWatch:
                 recorder.write_counters(task.index, share.bytes, peak, error)
                 tasks.append(replace(task, now=share.bytes, peak=peak, error=error))
         return tasks
+
+    def _look_at_children(self, tasks: Sequence[layout.Slot]) -> None:
+        """Look at the processes that tasks started, and tell the worker of them."""
+        threads: dict[int, int] = {}
+        for recorder in list(self.recorders):
+            threads |= recorder.threads()
+        self.children.look(tasks, threads)
+        rows = self.children.rows()
+        if rows == self._told or not self.recorders:
+            return
+        self._told = rows
+        # The largest come first: where there is no room for all, the others go.
+        for most in range(len(rows), -1, -1):
+            text = json.dumps(to_dict(rows[:most]), ensure_ascii=False)
+            if self.recorders[0].tell(text.encode("utf-8", "replace")):
+                return
 
     def _look_at_maps(
         self, recorder: RecorderReader, task: layout.Slot, before: RssParts | None

@@ -17,6 +17,7 @@ from typing import Any
 from dask_memdash.model.deaths import Deaths
 from dask_memdash.model.event_parts import (
     ActorRow,
+    ChildRow,
     Executing,
     SelfCost,
     Thresholds,
@@ -174,6 +175,7 @@ class ClusterModel:
         worker.graph = worker.graph if event.graph is None else event.graph
         worker.actors = worker.actors if event.actors is None else event.actors
         worker.spill_room = event.spill_room
+        self._see_children(worker, event.children, event.time)
         worker.cost, worker.nanny_cost = event.cost, event.nanny_cost
         if worker.first_base is None:
             worker.first_base = event.reading.base
@@ -194,6 +196,8 @@ class ClusterModel:
         if worker is None:
             return
         worker.nanny_notices = first_notices(event.notices)
+        if event.children is not None:
+            self._see_children(worker, event.children, event.time)
         if worker.reading is None:
             return
         newest = event.reading if event.reading is not None else worker.reading
@@ -224,6 +228,22 @@ class ClusterModel:
         worker.executing = executing
         worker.task_history.see(executing, event.time)
         self._refresh(worker, event.time)
+
+    def _see_children(
+        self, worker: WorkerState, children: tuple[ChildRow, ...], time: float
+    ) -> None:
+        """Take in what processes a worker's tasks have; tell of those killed since."""
+        if not (children or worker.children):
+            return
+        self.prefixes.replace_children(worker.children, children)
+        worker.children = children
+        told = worker.killed_children
+        worker.killed_children = {
+            (row.prefix, row.key): row.killed for row in children if row.killed
+        }
+        for row in children:
+            if row.killed > told.get((row.prefix, row.key), 0):
+                self._worker_errors.child_killed(row, worker, time)
 
     def _status_changed(self, event: WorkerStatusChanged) -> None:
         worker = self.processes.workers.get(event.address)
@@ -416,6 +436,7 @@ class ClusterModel:
         self.prefixes.replace_executing(worker.executing, ())
         self.prefixes.replace_rows(worker.rows, {})
         self.prefixes.replace_held(worker.held, {})
+        self.prefixes.replace_children(worker.children, ())
         worker.rows, worker.executing, worker.held = {}, (), {}
         worker.last_seen = time
         self.prefixes.move_managed(self.processes.remove(address))

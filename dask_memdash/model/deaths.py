@@ -258,6 +258,12 @@ class Deaths:
             incident.unseen = max(0, rss - (before.process if before else 0))
             incident.breakdown = grown_to(incident.breakdown, rss, busy=busy)
             incident.suspects = _still_running(incident)
+        if event.children and incident.facts is not None:
+            incident.facts = replace(incident.facts, children=event.children)
+            for row in event.children:
+                if row.prefix:
+                    state = self._prefixes.of(row.prefix)
+                    state.children_peak = max(state.children_peak, row.peak)
         if event.samples:
             incident.timeline = event.samples
         if event.recorded:

@@ -55,6 +55,28 @@ class ActorRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildRow:
+    """Processes that one task of a worker started; sizes in bytes.
+
+    Beside the worker's own process, whose RSS they are no part of.
+    """
+
+    #: Of the task; both empty where it is not known which one it was.
+    prefix: str
+    key: str
+    #: Program of the first of them.
+    command: str
+    #: How many there are now, and how many there were in all.
+    processes: int
+    started: int
+    #: What they have resident now, and had at most, as far as looked at.
+    rss: int
+    peak: int
+    #: How many were ended by SIGKILL, or when the kernel killed for memory.
+    killed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SpillRoom:
     """How much more a worker can spill, in bytes; None where not known."""
 

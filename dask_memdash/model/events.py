@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.event_parts import (
     ActorRow,
+    ChildRow,
     Executing,
     Finished,
     GraphRow,
@@ -76,6 +77,8 @@ class WorkerReported:
     graph: dict[str, GraphRow] | None = None
     actors: dict[str, ActorRow] | None = None
     spill_room: SpillRoom = field(default_factory=SpillRoom)
+    #: Processes that its tasks started, by task: the largest.
+    children: tuple[ChildRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class WorkerSampled:
     executing: tuple[Executing, ...]
     #: How MemDash is degraded on this nanny, in sentences.
     notices: tuple[str, ...] = ()
+    #: Processes that its tasks started, by task; None where that was not looked at.
+    children: tuple[ChildRow, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +203,8 @@ class DeathReported:
     samples: tuple[tuple[float, int], ...]
     #: Whether the flight recorder could be read.
     recorded: bool
+    #: Processes that its tasks had started, by task: the largest.
+    children: tuple[ChildRow, ...] = ()
     #: What the scheduler knows of the executing tasks.
     known: tuple[TaskInfo, ...] = ()
     #: Seconds by which the nanny's clock was behind the scheduler's; they have been
@@ -236,7 +243,8 @@ class MemoryErrorRaised:
     #: The error as Python prints it.
     text: str
     #: 'running' (the task raised it), 'refused' (the scheduler did, as its inputs
-    #: exceed the worker's limit) or 'receiving' (an input did not fit when it came).
+    #: exceed the worker's limit), 'receiving' (an input did not fit when it came) or
+    #: 'child' (a process that it started was killed).
     stage: str = "running"
 
 

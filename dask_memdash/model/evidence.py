@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from dask_memdash.model.event_parts import (
     ActorRow,
+    ChildRow,
     GraphRow,
     Held,
     SpillRoom,
@@ -130,6 +131,8 @@ class Evidence:
     actors: dict[str, ActorRow] = field(default_factory=dict)
     #: How much more the worker could spill, as last reported.
     spill_room: SpillRoom = field(default=SpillRoom())
+    #: Processes that its tasks had started, by task; beside the worker's own process.
+    children: tuple[ChildRow, ...] = ()
 
 
 def expected_of(state: PrefixState) -> Expected:
@@ -249,6 +252,7 @@ def observe(worker: WorkerState, process: ProcessState, prefixes: Prefixes) -> E
         graph=worker.graph,
         actors=worker.actors,
         spill_room=worker.spill_room,
+        children=worker.children,
     )
 
 

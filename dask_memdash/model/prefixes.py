@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from dask_memdash.model.event_parts import (
+    ChildRow,
     Executing,
     Finished,
     Held,
@@ -58,6 +59,11 @@ class PrefixState:
     at_least: int | None = None
     errors: QuantileSketch = field(default_factory=QuantileSketch)
     outputs: QuantileSketch = field(default_factory=QuantileSketch)
+    #: Processes that its tasks started: how many there are, what they have now, and the
+    #: most that those of one task had, in bytes.
+    children: int = 0
+    children_rss: int = 0
+    children_peak: int = 0
     #: Sums over all counted tasks, and the most that one of them had beside its count.
     weighed: Weighed = field(default_factory=Weighed)
     unseen: Unseen = field(default_factory=Unseen)
@@ -72,6 +78,7 @@ class PrefixState:
             or self.pinned
             or self.awaited
             or self.n_replicas
+            or self.children
         )
 
     @property
@@ -146,6 +153,18 @@ class Prefixes:
                     state.executing += sign * task.bytes
                 if sign > 0 and state.method in ("none", "unmeasured"):
                     state.method = task.method
+
+    def replace_children(
+        self, old: Iterable[ChildRow], new: Iterable[ChildRow]
+    ) -> None:
+        """Put the processes that a worker's tasks started in the place of the old."""
+        for rows, sign in ((old, -1), (new, 1)):
+            for row in rows:
+                if row.prefix:
+                    state = self.of(row.prefix)
+                    state.children += sign * row.processes
+                    state.children_rss += sign * row.rss
+                    state.children_peak = max(state.children_peak, row.peak)
 
     def finish(self, finished: Mapping[str, Finished]) -> None:
         """Add tasks that have finished."""

@@ -27,6 +27,7 @@ from dask_memdash.model.breakdown import (
 )
 from dask_memdash.model.event_parts import (
     ActorRow,
+    ChildRow,
     Executing,
     GraphRow,
     Held,
@@ -99,6 +100,9 @@ class WorkerState:
     graph: dict[str, GraphRow] = field(default_factory=dict)
     actors: dict[str, ActorRow] = field(default_factory=dict)
     spill_room: SpillRoom = field(default_factory=SpillRoom)
+    #: Processes that its tasks started, and how many of each task's were told killed.
+    children: tuple[ChildRow, ...] = ()
+    killed_children: dict[tuple[str, str], int] = field(default_factory=dict)
     #: Seconds since its last heartbeat while that is overdue; else None.
     stale_for: float | None = None
     #: Seconds without a word for which the scheduler gave it up; None if it did not.

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from dask_memdash.model.event_parts import TaskInfo
+from dask_memdash.model.event_parts import ChildRow, TaskInfo
 from dask_memdash.model.events import MemoryErrorRaised, SpillFailed
 from dask_memdash.model.incidents import Incident, IncidentLog
 from dask_memdash.model.memory_pools import Danger
@@ -64,10 +65,26 @@ class WorkerErrors:
         which = ("memory-error", event.address, event.task.prefix, event.stage)
         incident = self._incident(which, worker, event.time, event.text)
         incident.stage, incident.cluster_limit = event.stage, cluster_limit
+        if event.stage == "child":
+            _see_children(incident, worker)
         if event.stage == "refused":
             incident.suspects = ()  # what ran elsewhere has no part in it
         incident.n_tasks += 1
         _name(incident, event.task)
+
+    def child_killed(self, row: ChildRow, worker: WorkerState, time: float) -> None:
+        """Take in that a process which a task had started was killed."""
+        prefix = row.prefix or "(not known)"
+        which = ("memory-error", worker.info.address, prefix, "child")
+        text = (
+            f"{row.command or 'a process'} was killed; the processes of this task had "
+            f"{row.peak >> 20:,} MiB at most"
+        )
+        incident = self._incident(which, worker, time, text)
+        incident.stage = "child"
+        _see_children(incident, worker)
+        incident.n_tasks += 1
+        _name(incident, TaskInfo(row.key, row.prefix, "", None))
 
     def spill_failed(self, event: SpillFailed, worker: WorkerState) -> None:
         """Take in that an output could not be spilled."""
@@ -140,6 +157,12 @@ class Replacements:
         incident = self._log.get(self._empty.get(home))
         if incident is not None:
             incident.given_up = time
+
+
+def _see_children(incident: Incident, worker: WorkerState) -> None:
+    """Add what is known by now of the processes that a worker's tasks started."""
+    if incident.facts is not None and worker.children:
+        incident.facts = replace(incident.facts, children=worker.children)
 
 
 def _name(incident: Incident, task: TaskInfo) -> None:

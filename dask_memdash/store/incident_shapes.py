@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from dask_memdash.store import evidence_shapes as evidence
-from dask_memdash.store.worker_shapes import Breakdown
+from dask_memdash.store.worker_shapes import Breakdown, TaskChildren
 
 
 class WorkerName(TypedDict):
@@ -109,7 +109,7 @@ class OfSomeKinds(TypedDict, total=False):
     """Incidents behind a 'killed-worker', oldest first."""
     stuck: evidence.Stuck
     stage: str
-    """Of a 'memory-error': 'running', 'refused' or 'receiving'."""
+    """Of a 'memory-error': 'running', 'refused', 'receiving' or 'child'."""
     detail: str
     request: evidence.Request | None
     cluster_limit: int | None
@@ -122,6 +122,8 @@ class IncidentDetails(Incident, OfSomeKinds):
     innocent: evidence.Innocent
     storage: list[evidence.StoredThen]
     spill: evidence.Spilling
+    children: list[TaskChildren]
+    """Processes that its tasks had started, beside the worker's own process."""
     findings: list[IncidentFinding]
     cost: IncidentCost
     timeline: evidence.Timeline

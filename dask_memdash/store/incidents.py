@@ -26,6 +26,7 @@ from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.evidence import Expected, OrderFacts
 from dask_memdash.model.incidents import Incident, Suspect
 from dask_memdash.model.stall import Stall
+from dask_memdash.store.children import children_of_tasks
 
 #: Diagnoses kept.
 KEPT = 2_000
@@ -162,6 +163,7 @@ class IncidentReader:
                 for row in incident.storage
             ],
             "spill": _spill(case),
+            "children": children_of_tasks(case.facts.children),
             "findings": [_finding(finding) for finding in diagnosis.findings],
             "cost": {
                 "keys_lost": incident.keys_lost,

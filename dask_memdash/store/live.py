@@ -28,6 +28,7 @@ from dask_memdash.model.event_parts import Thresholds as ModelThresholds
 from dask_memdash.model.prefixes import PrefixState
 from dask_memdash.model.processes import Departed, WorkerState
 from dask_memdash.model.quantiles import QuantileSketch
+from dask_memdash.store.children import children_of
 from dask_memdash.store.cluster_shapes import Cluster, History, Notice, SelfCosts
 from dask_memdash.store.failures import FailureReader
 from dask_memdash.store.graph_orders import Orders
@@ -252,7 +253,7 @@ class LiveStore:
         now = (
             *(worker.info, worker.status, worker.last_seen, worker.reading),
             *(worker.executing, worker.thresholds, worker.method, worker.notices),
-            *(worker.nanny_notices, worker.cost, worker.nanny_cost),
+            *(worker.nanny_notices, worker.cost, worker.nanny_cost, worker.children),
             *(process.breakdown, len(process.members), worker.stale_for),
         )
         before = kept.get(worker.info.address)
@@ -280,6 +281,7 @@ class LiveStore:
             "thresholds": _thresholds(worker.thresholds),
             "breakdown": _breakdown(process.breakdown),
             "rss": _rss(reading),
+            "children": children_of(worker.children),
             "shares_process_with": len(process.members) - 1,
             "transfer": {
                 "incoming": reading.incoming if reading else None,
@@ -411,6 +413,7 @@ def _departed(gone: Departed) -> Worker:
         "thresholds": _thresholds(gone.worker.thresholds),
         "breakdown": _breakdown(gone.breakdown),
         "rss": _rss(gone.worker.reading),
+        "children": children_of(()),
         "shares_process_with": 0,
         "transfer": dict.fromkeys(("incoming", "outgoing", "shuffle")),
         "executing_tasks": [],
@@ -493,6 +496,11 @@ def _prefix(
             "leak": None
             if audited is None
             else {"bytes": audited.leaked_total, "per_task": audited.leaked},
+        },
+        "children": {
+            "processes": state.children,
+            "rss": state.children_rss,
+            "peak": state.children_peak or None,
         },
     }
 

@@ -107,12 +107,25 @@ class PrefixExecution(TypedDict):
     """``None`` before enough tasks were counted."""
 
 
+class PrefixChildren(TypedDict):
+    """Processes that the tasks of a prefix started, over the whole cluster."""
+
+    processes: int
+    """How many there are now."""
+    rss: int
+    """What they have resident now, in bytes."""
+    peak: int | None
+    """The most that those of one task had; ``None`` where none was seen."""
+
+
 class Prefix(TypedDict):
     """One task prefix; largest (storage and execution together) first."""
 
     prefix: str
     storage: PrefixStorage
     execution: PrefixExecution
+    children: PrefixChildren
+    """Beside the workers' own processes: in no sum of theirs."""
 
 
 class SizeBin(TypedDict):

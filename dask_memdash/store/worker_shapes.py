@@ -68,6 +68,37 @@ class ExecutingTask(TypedDict):
     error: int | None
 
 
+class TaskChildren(TypedDict):
+    """Processes that one task of a worker started, or has started just now."""
+
+    prefix: str | None
+    key: str | None
+    """The task's; ``None`` where it is not known which task it was."""
+    command: str
+    """Program of the first of them."""
+    processes: int
+    """How many there are now."""
+    started: int
+    rss: int
+    """What they have resident now, without what they share with the worker."""
+    peak: int
+    """The most that they had, as far as looked at."""
+    killed: int
+    """How many were ended by SIGKILL, or when the kernel killed for memory."""
+
+
+class Children(TypedDict):
+    """Processes that a worker's tasks started, beside its own process; in bytes.
+
+    The kernel counts them against the same container or host; Dask does not.
+    """
+
+    processes: int
+    rss: int
+    tasks: list[TaskChildren]
+    """Largest first; those that have ended stay for some seconds."""
+
+
 class Thresholds(TypedDict):
     """The worker's own memory thresholds, in bytes; ``None`` where off."""
 
@@ -112,6 +143,8 @@ class Worker(TypedDict):
     """Of its process: the whole process where workers share one."""
     rss: RssParts
     """The same process by what stands behind its memory."""
+    children: Children
+    """Processes that its tasks started, which are not in the breakdown."""
     shares_process_with: int
     """How many other workers live in the same process."""
     transfer: dict[str, int | None]

@@ -211,6 +211,15 @@ TASKS = Table(
             "Execution",
         ),
         Column(
+            "children",
+            "Child processes",
+            "size",
+            lambda prefix: prefix["children"]["peak"],
+            "The most that the processes had that one of its tasks started. "
+            + terms.BESIDE["children"].sentence,
+            "Execution",
+        ),
+        Column(
             "leak",
             "Left behind",
             "size",

@@ -38,6 +38,11 @@ def _all_workers(store: Store) -> Sequence[Worker]:
     return [*store.workers(), *store.departed()]
 
 
+def _children(worker: Worker) -> int | None:
+    """Return what its tasks' processes have, in bytes; None where there are none."""
+    return worker["children"]["rss"] if worker["children"]["processes"] else None
+
+
 def _method(worker: Worker) -> str:
     return terms.label(terms.METHODS, worker["method"])
 
@@ -96,6 +101,13 @@ WORKERS = Table(
             "size",
             _part("spilled"),
             terms.BESIDE["spilled"].sentence,
+        ),
+        Column(
+            "children",
+            "Child processes",
+            "size",
+            _children,
+            terms.BESIDE["children"].sentence,
         ),
         Column(
             "tasks",

@@ -67,6 +67,8 @@ class Row:
     spilled: int | None
     #: Pages of files in the process, in bytes; ``None`` where that is not known.
     reclaimable: int | None = None
+    #: Processes that tasks started, beside it: how many, and their bytes.
+    children: tuple[int, int] = (0, 0)
     thresholds: dict[str, int | None] = field(default_factory=dict)
     note: str = ""
 
@@ -141,6 +143,7 @@ def _row(group: list[Worker]) -> Row:
         process=first["breakdown"]["process"],
         spilled=_sum(worker["breakdown"]["spilled"] for worker in group),
         reclaimable=first["breakdown"]["reclaimable"],
+        children=_children(group),
         thresholds=dict(first["thresholds"]),  # type: ignore[arg-type]
         note=note,
     )
@@ -164,8 +167,19 @@ def _rest(groups: list[list[Worker]]) -> Row:
         process=_sum(breakdown["process"] for breakdown in known),
         spilled=_sum(w["breakdown"]["spilled"] for group in groups for w in group),
         reclaimable=_sum(breakdown["reclaimable"] for breakdown in known),
+        children=_children(worker for group in groups for worker in group),
         note="All workers without a row of their own, added up.",
     )
+
+
+def _children(workers: Iterable[Worker]) -> tuple[int, int]:
+    known = [worker["children"] for worker in workers]
+    return sum(c["processes"] for c in known), sum(c["rss"] for c in known)
+
+
+def _beside(row: Row) -> str:
+    number, size = row.children
+    return f"{number:,}, {format_bytes(size)} beside the process" if number else "none"
 
 
 def _running(row: Row) -> str:
@@ -201,6 +215,7 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
         "limit": [format_bytes(row.limit) for row in shown],
         "spilled": [format_bytes(row.spilled) for row in shown],
         "reclaimable": [format_bytes(row.reclaimable) for row in shown],
+        "children": [_beside(row) for row in shown],
         "running": [_running(row) for row in shown],
         "note": [row.note for row in shown],
         "end": [],
@@ -309,6 +324,7 @@ class WorkersView(View):
         usage = [
             ("process", "@{process} of @{limit}"),
             (terms.BESIDE["reclaimable"].label, "@{reclaimable}"),
+            (terms.BESIDE["children"].label, "@{children}"),
             ("spilled", "@{spilled}"),
         ]
         running = [("threads", "@{threads}"), ("running", "@{running}")]

@@ -5,6 +5,11 @@ What each program has is known, so that the figures can be compared with the tru
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -78,3 +83,124 @@ def test_a_memory_map_that_a_task_reads_is_reclaimable_and_not_execution(
     execution = prefix(one, "read_map")["execution"]
     assert execution["peak"]["max"] < 5 * MB
     assert execution["error"] < 30 * MB
+
+
+def _child(megabytes: int, seconds: float) -> str:
+    return (
+        f"import time; block = bytearray({megabytes} * 10**6)\n"
+        f"for at in range(0, len(block), 4096): block[at] = 1\n"
+        f"time.sleep({seconds})"
+    )
+
+
+def start_child(megabytes: int, seconds: float) -> int:
+    return subprocess.run(
+        [sys.executable, "-c", _child(megabytes, seconds)], check=True
+    ).returncode
+
+
+def start_child_that_is_killed(megabytes: int) -> None:
+    command = [sys.executable, "-c", _child(megabytes, 30)]
+    with subprocess.Popen(command) as child:
+        time.sleep(2)
+        child.kill()  # as the kernel would
+    raise subprocess.CalledProcessError(child.returncode, "convert")
+
+
+def start_pool(megabytes: int) -> int:
+    """Fork two processes, each of which fills memory of its own."""
+    # A worker with a nanny is a daemon, which `multiprocessing` lets have no children.
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    context = multiprocessing.get_context("fork")
+    with context.Pool(2) as pool:
+        pool.map(_fill, [megabytes] * 2)
+    return megabytes
+
+
+def _fill(megabytes: int) -> None:
+    block = np.ones(megabytes * MB, dtype="u1")
+    time.sleep(2.5)
+    del block
+
+
+def idle(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def test_a_process_that_a_task_starts_is_measured_and_is_the_tasks(
+    one: Session,
+) -> None:
+    beside = one.client.submit(idle, 4)
+    running = one.client.submit(start_child, 300, 3)
+
+    def children() -> Any:
+        (worker,) = one.api("workers")
+        held = worker["children"]
+        return worker if held["rss"] > 300 * MB else None
+
+    worker = wait_for(children, "the child's memory")
+    (family,) = worker["children"]["tasks"]
+    assert family["key"] == running.key
+    assert family["prefix"] == "start_child"
+    assert family["command"].startswith("python")
+    assert worker["children"]["processes"] == 1
+    assert 300 * MB < family["rss"] < 340 * MB
+    assert worker["breakdown"]["process"] < 200 * MB, "it is no part of the process"
+    running.result()
+    found = prefix(one, "start_child")
+    assert 300 * MB < found["children"]["peak"] < 340 * MB
+    assert found["execution"]["peak"]["max"] < 5 * MB
+    beside.result()
+
+    def gone() -> Any:
+        (worker,) = one.api("workers")
+        return worker["children"]["processes"] == 0
+
+    wait_for(gone, "the child to be gone")
+    assert prefix(one, "start_child")["children"]["rss"] == 0
+
+
+def test_a_forked_pool_counts_without_what_it_shares_with_the_worker(
+    one: Session,
+) -> None:
+    running = one.client.submit(start_pool, 80)
+
+    def children() -> Any:
+        (worker,) = one.api("workers")
+        held = worker["children"]
+        return held if held["rss"] > 150 * MB else None
+
+    held = wait_for(children, "the pool's memory")
+    assert held["tasks"][0]["key"] == running.key
+    assert held["processes"] == 2
+    assert held["rss"] < 230 * MB
+    running.result()
+
+
+def test_a_child_that_is_killed_is_an_incident_of_its_task(one: Session) -> None:
+    failing = one.client.submit(start_child_that_is_killed, 200, retries=0)
+    assert isinstance(failing.exception(), subprocess.CalledProcessError)
+    incident = one.api.wait_for_death("memory-error")
+    assert incident["stage"] == "child"
+    assert incident["diagnosis"]["responsible"] == {
+        "prefix": "start_child_that_is_killed",
+        "key": failing.key,
+    }
+    assert incident["diagnosis"]["cause"] == "overcommitted"
+    assert "does not" in incident["diagnosis"]["text"]
+
+
+def test_what_children_had_is_known_after_the_workers_death(one: Session) -> None:
+    running = one.client.submit(start_child, 200, 60, retries=0)
+
+    def children() -> Any:
+        (worker,) = one.api("workers")
+        return worker["pid"] if worker["children"]["rss"] > 190 * MB else None
+
+    pid = wait_for(children, "the child's memory")
+    os.kill(pid, signal.SIGKILL)
+    death = one.api.wait_for_death("killed")
+    (family,) = death["children"]
+    assert family["prefix"] == "start_child"
+    assert family["peak"] > 190 * MB
+    running.release()

@@ -455,3 +455,23 @@ def test_a_write_that_a_death_cuts_short_anywhere_is_not_read():
         assert slots_of(memoryview(torn)) == []
     torn[start + 24 : start + 32] = new[start + 24 : start + 32]
     assert [slot.key for slot in slots_of(memoryview(torn))] == ["latter-2"]
+
+
+def test_what_the_sampler_tells_comes_whole_or_not_at_all():
+    buffer = recorder()
+    assert layout.read_told(buffer) == b""
+    assert layout.write_told(buffer, b'[{"key": "sum-1"}]')
+    assert layout.read_told(buffer) == b'[{"key": "sum-1"}]'
+    buffer[1024 + 10] = 0  # half of it is of another write
+    assert layout.read_told(buffer) == b""
+    assert not layout.write_told(buffer, b"x" * 2043)
+
+
+def test_threads_come_back_by_both_of_their_names():
+    buffer = recorder()
+    assert layout.read_threads(buffer) == {}
+    layout.write_thread(buffer, 0, 2**63, 71)
+    layout.write_thread(buffer, 63, 5, 72)
+    layout.write_thread(buffer, 64, 6, 73)
+    assert layout.read_threads(buffer) == {2**63: 71, 5: 72}
+    assert next(layout.read_slots(buffer, 1), None) is None

@@ -2,6 +2,7 @@
 
 import pytest
 from builders import (
+    T0,
     A,
     B,
     C,
@@ -29,7 +30,7 @@ from hypothesis.stateful import (
 
 from dask_memdash.model import prefixes
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.event_parts import Held, Thresholds
+from dask_memdash.model.event_parts import ChildRow, Held, Thresholds
 from dask_memdash.model.events import (
     GraphArrived,
     Noticed,
@@ -558,3 +559,34 @@ def test_a_new_prefix_costs_the_same_however_many_busy_ones_are_known(monkeypatc
     known.replace_rows({}, {f"p{n}": row(1) for n in range(1000)})
     assert len(known.by_name) == 1000
     assert looks <= prefixes.LOOKED_AT * 900
+
+
+def test_processes_that_tasks_start_are_counted_by_prefix_and_go_with_the_worker():
+    model = ClusterModel()
+    model.handle(added())
+    row = ChildRow("convert", "convert-1", "gdal", 2, 3, 300, 500)
+    model.handle(reported(children=(row,)))
+    state = model.prefixes.of("convert")
+    assert (state.children, state.children_rss, state.children_peak) == (2, 300, 500)
+    less = ChildRow("convert", "convert-1", "gdal", 1, 3, 100, 500)
+    model.handle(sampled(children=(less, ChildRow("", "", "sh", 1, 1, 7, 7))))
+    assert (state.children, state.children_rss, state.children_peak) == (1, 100, 500)
+    model.handle(sampled(time=T0 + 3))
+    assert len(model.processes.workers[A].children) == 2, "it was not looked at"
+    model.handle(removed())
+    assert (state.children, state.children_rss, state.children_peak) == (0, 0, 500)
+
+
+def test_a_child_that_was_killed_is_told_once_for_each():
+    model = ClusterModel()
+    model.handle(added())
+    killed = ChildRow("convert", "convert-1", "gdal", 0, 1, 0, 500 * MiB, 1)
+    for time in (1, 2, 3):
+        model.handle(reported(time=T0 + time, children=(killed,)))
+    (incident,) = model.incidents
+    assert (incident.kind, incident.stage, incident.n_tasks) == (
+        "memory-error",
+        "child",
+        1,
+    )
+    assert incident.facts.children == (killed,)

@@ -16,6 +16,7 @@ from dask_memdash.model import event_readers
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.event_parts import (
     ActorRow,
+    ChildRow,
     GraphRow,
     Held,
     SpillRoom,
@@ -89,6 +90,7 @@ EXAMPLES = {
         graph={"sum": GraphRow(2, 5, 13_000)},
         actors={"counter": ActorRow(1, 9, 4)},
         spill_room=SpillRoom(max_spill=None, disk_free=8),
+        children=(ChildRow("sum", "sum-1", "convert", 1, 2, 5, 9, 1),),
     ),
     WorkerSampled: WorkerSampled(1.0, "tcp://a:1", 17, 4, READING, TASKS, ("one",)),
     WorkerStatusChanged: WorkerStatusChanged(1.0, "tcp://a:1", "paused"),

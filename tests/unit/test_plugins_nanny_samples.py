@@ -21,6 +21,7 @@ class Watch:
     def __init__(self, reader):
         self.recorders = [reader]
         self.parts = None
+        self.children = SimpleNamespace(rows=tuple)
         self.held = 0
         self.ticks = 0
 

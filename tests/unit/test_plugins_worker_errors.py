@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -316,3 +317,28 @@ def test_a_watch_that_fails_harms_no_insertion(clock, tmp_path, process_border):
     data["new-1"] = b"y" * 600
     assert set(data.fast) == {"old-1", "new-1"}
     assert "noting a failure to spill" in process_border.texts()[0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        subprocess.CalledProcessError(-9, "convert"),
+        subprocess.CalledProcessError(137, "sh -c convert"),
+        RuntimeError("workers were terminated, exit codes are {SIGKILL(-9)}"),
+    ],
+)
+def test_a_child_that_was_killed_is_told_of_its_task(error):
+    worker = Worker({})
+    watch = ErrorWatch(worker)
+    worker.erred("convert-1", error)
+    watch.task_erred("convert-1")
+    (sent,) = worker.sent
+    assert (sent["stage"], sent["prefix"]) == ("child", "convert")
+
+
+def test_a_child_that_failed_by_itself_is_no_concern_of_ours():
+    worker = Worker({})
+    watch = ErrorWatch(worker)
+    worker.erred("convert-1", subprocess.CalledProcessError(1, "convert"))
+    watch.task_erred("convert-1")
+    assert worker.sent == []

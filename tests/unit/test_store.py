@@ -68,6 +68,7 @@ DETAILS = INCIDENT | {
     "innocent",
     "storage",
     "spill",
+    "children",
     "findings",
     "cost",
     "timeline",
@@ -448,6 +449,7 @@ def test_prefixes_come_largest_first_with_storage_and_execution(store_of):
             "unseen": {"native": 0, "arrow": 0, "untouched": 0, "small": 0},
             "leak": None,
         },
+        "children": {"processes": 0, "rss": 0, "peak": None},
     }
     assert prefixes[2]["execution"]["executing"] is None, "not measured is not 0"
 

@@ -120,13 +120,15 @@ async def test_workers_have_the_shape_of_the_contract(served):
     assert set(worker) == {
         *("address", "name", "host", "pid", "nthreads", "status", "n_pauses"),
         *("last_seen", "stale_for"),
-        *("limit", "thresholds", "breakdown", "rss", "shares_process_with"),
+        *("limit", "thresholds", "breakdown", "rss", "children"),
+        *("shares_process_with",),
         *("transfer",),
         *("executing_tasks", "method", "degraded", "self_cost"),
     }
     assert set(worker["self_cost"]) == {"worker", "nanny"}
     assert set(worker["self_cost"]["worker"]) == COST
     assert set(worker["thresholds"]) == {"target", "spill", "pause", "terminate"}
+    assert set(worker["children"]) == {"processes", "rss", "tasks"}
     assert set(worker["rss"]) == {"anon", "file", "shmem"}
     assert set(worker["transfer"]) == {"incoming", "outgoing", "shuffle"}
     assert set(worker["executing_tasks"][0]) == {
@@ -136,7 +138,8 @@ async def test_workers_have_the_shape_of_the_contract(served):
 
 async def test_prefixes_have_the_shape_of_the_contract(served):
     prefix = (await served(fake_store.busy()).get("prefixes"))[0]
-    assert set(prefix) == {"prefix", "storage", "execution"}
+    assert set(prefix) == {"prefix", "storage", "execution", "children"}
+    assert set(prefix["children"]) == {"processes", "rss", "peak"}
     assert set(prefix["storage"]) == {
         *("managed", "managed_claimed", "replicas", "spilled", "spilled_disk"),
         *("pinned", "awaited", "count", "output_bytes", "awaited_by", "sizeof"),

@@ -96,7 +96,8 @@ class Case:
     #: Key of a suspect → its earlier attempts, oldest first.
     attempts: Mapping[str, tuple[Attempt, ...]] = field(default_factory=dict)
     spill_failures: tuple[SpillFailure, ...] = ()
-    #: When a task ran out of memory: 'running', 'refused' or 'receiving'; else empty.
+    #: When a task ran out of memory: 'running', 'refused', 'receiving' or 'child' (a
+    #: process that it had started was killed); else empty.
     stage: str = ""
     #: Tasks that raised ``MemoryError``, or whose outputs could not be spilled.
     tasks: tuple[TaskInfo, ...] = ()

@@ -21,6 +21,7 @@ from dask_memdash.analysis.incidents.plausible import is_refused, plausible
 from dask_memdash.analysis.incidents.relief import Relief, relief_of
 from dask_memdash.analysis.incidents.rules.actor_state import actor_state
 from dask_memdash.analysis.incidents.rules.awaited import awaited
+from dask_memdash.analysis.incidents.rules.children import children
 from dask_memdash.analysis.incidents.rules.crash import crash
 from dask_memdash.analysis.incidents.rules.external import external
 from dask_memdash.analysis.incidents.rules.graph import graph
@@ -62,6 +63,9 @@ RULES: tuple[Rule, ...] = (
     crash,
     external,
 )
+
+#: Stage of a refused allocation → the rules that alone can say why.
+STAGES = {"refused": (task_too_large,), "child": (children,)}
 
 #: Causes in which running tasks fill the memory.
 EXECUTION_CAUSES = frozenset({"task-too-large", "too-many-at-once"})
@@ -115,7 +119,7 @@ UNKNOWN_CAUSE = Diagnosis(
 def diagnose(case: Case) -> Diagnosis:
     """Weigh all that the rules find."""
     # What the scheduler refuses to start fills no memory: it is the task's own need.
-    rules = (task_too_large,) if case.stage == "refused" else RULES
+    rules = STAGES.get(case.stage, RULES)
     found = rank(weigh(case, [f for rule in rules for f in rule(case)]))
     if not found or found[0].weight < _least(case, found[0]):
         return not_known(found, missing(case), case.instant)

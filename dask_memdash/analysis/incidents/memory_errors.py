@@ -1,6 +1,6 @@
 """What is said of a task that ran out of memory: in a sentence, and as plain data.
 
-Covers incidents of kind 'memory-error' in their three stages.  The causes are the
+Covers incidents of kind 'memory-error' in their four stages.  The causes are the
 rules'.
 """
 
@@ -46,6 +46,12 @@ def headline(incident: Incident) -> str:
         return (
             f"The scheduler refused to run task {task}{many} on worker {worker}. "
             f"{judgement.text}{_elsewhere(incident)} No worker died."
+        )
+    if incident.stage == "child":
+        return (
+            f"A process that task {task} had started on worker {worker} was killed: "
+            f"{_said(incident)}. The worker lives on; it used {_usage(incident)}, "
+            "without its child processes."
         )
     if incident.stage == "receiving":
         said, _, what = incident.detail.rpartition(RECEIVED)

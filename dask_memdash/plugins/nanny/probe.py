@@ -192,6 +192,7 @@ class NannyProbe:
             "rss": glance.rss,
             "reading": watched.reading(glance.rss, glance.time),
             "executing": watched.executing(glance.tasks, glance.time),
+            "children": watched.children(),
             "notices": [*boundary.texts(), *filter(None, [watched.trouble])],
         }
         self._nanny.loop.add_callback(

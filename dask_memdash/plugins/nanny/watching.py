@@ -54,6 +54,7 @@ class Watched:
         #: Looks at the nanny's cgroup, which is the worker's too; a dead worker's own
         #: cannot be looked up any more.
         self.oom = OomWatch(os.getpid())
+        self.watch.children.oom = self.oom.killed
         #: Where its worker listens; empty until that is sure.
         self.address = ""
         #: Whether somebody had asked it to end before it did.
@@ -118,6 +119,10 @@ class Watched:
             "busy": bool(tasks),
         }
 
+    def children(self) -> Any:
+        """Describe the processes that its tasks started, as plain data."""
+        return to_dict(self.watch.children.rows())
+
     def describe(self, nanny: Nanny) -> dict[str, Any]:
         """Return what every message says of the worker and its nanny."""
         return {
@@ -149,6 +154,7 @@ class Watched:
             "closing": bool(header and header.closing),
             "reading": self.reading(rss, now) if rss else None,
             "executing": self.executing(tasks, now),
+            "children": self.children(),
             "samples": _thin(samples, MAX_TIMELINE),
             "recorded": header is not None,
         }

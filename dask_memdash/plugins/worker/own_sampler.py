@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 from dask_memdash.boundary import boundary
 from dask_memdash.flight.reader import RecorderReader
@@ -16,6 +17,7 @@ from dask_memdash.measure.sampler import sampler
 from dask_memdash.measure.watch import WorkerWatch
 from dask_memdash.plugins.keys import prefix_of
 from dask_memdash.self_cost import CostMeter
+from dask_memdash.system.oom_kills import OomWatch
 
 
 class OwnSampler:
@@ -36,6 +38,8 @@ class OwnSampler:
         with self._lock:
             if self._watch is None:
                 self._watch = WorkerWatch(os.getpid(), prefix_of=prefix_of)
+                self._oom = OomWatch(os.getpid())
+                self._watch.children.oom = self._oom.killed
                 sampler.add(self._tick, interval)
             reader = RecorderReader(recorder.buffer)
             self._readers[id(recorder)] = reader
@@ -62,6 +66,7 @@ class OwnSampler:
         watch = self._watch
         if watch is not None:
             watch.tick(now)
+            self._oom.look(time.monotonic())
 
 
 #: The one of this process.

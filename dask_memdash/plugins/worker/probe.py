@@ -31,6 +31,7 @@ from dask_memdash.plugins.worker.recorder_figures import (
     WRITE_STEP,
     RecorderFigures,
     make_recorder,
+    told_children,
 )
 from dask_memdash.plugins.worker.tasks import RunningTasks
 from dask_memdash.plugins.worker.worker_errors import ErrorWatch
@@ -167,6 +168,7 @@ class WorkerProbe:
             "notices": self._all_notices(),
             "nanny_cost": to_dict(self._nanny_cost()),
             "limits": to_dict(self._limits.report()) if self._limits else None,
+            "children": told_children(self._recorder),
             **unmanaged,
         }
 

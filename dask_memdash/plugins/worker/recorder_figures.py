@@ -7,6 +7,7 @@ Tasks' slots are written by :mod:`dask_memdash.plugins.worker.tasks` and the tal
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,18 @@ def make_recorder(
         recorder = FlightRecorder(slots, address, private=True, map_slots=map_slots)
         return recorder, f"{error}: a death leaves no record"
     return recorder, recorder.degraded
+
+
+def told_children(recorder: FlightRecorder) -> list[dict[str, Any]]:
+    """Return what the sampler tells of processes that tasks started, as plain data."""
+    raw = recorder.told()
+    if not raw:
+        return []
+    try:
+        rows = json.loads(raw)
+    except (ValueError, RecursionError):
+        return []
+    return rows if isinstance(rows, list) else []
 
 
 class RecorderFigures:

@@ -8,6 +8,7 @@ belongs to the worker's event loop.  How tasks are measured is
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -87,6 +88,8 @@ class RunningTasks:
         self.held_back = 0
         self._finished: list[FinishedTask] = []
         self._met: set[str] = set()
+        # Threads that have run tasks.
+        self._threads: set[int] = set()
 
     @property
     def busy(self) -> bool:
@@ -97,6 +100,10 @@ class RunningTasks:
 
     def begin(self, ident: int, key: Any) -> None:
         """Mark that a task begins in thread `ident`, which is the current one."""
+        if ident not in self._threads:
+            self._threads.add(ident)
+            native = threading.get_native_id()
+            self._recorder.note_thread(len(self._threads) - 1, ident, native)
         process, meter = self._process, self._meter
         task = self._new(key, ident, time.time(), meter.method)
         # Seen by others before it looks itself: of two that begin at the same time

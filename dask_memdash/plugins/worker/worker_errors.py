@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 
 #: What the messages are called.
 MEMORY_ERROR = "memory-error"
+
+#: What an error says of a process that the task had started and that was ended by
+#: SIGKILL, as the kernel does where memory is short: in the words of `subprocess` (137
+#: is a shell's), and of joblib.
+CHILD_KILLED = (
+    *("CalledProcessError(-9,", "CalledProcessError(137,", "Signals.SIGKILL: 9"),
+    *("exit status 137", "SIGKILL(-9)"),
+)
 SPILL_FAILED = "spill-failed"
 
 #: Least time between two messages about spilling that fails for the same reason, in
@@ -88,7 +96,13 @@ class ErrorWatch:
             The state that it failed in: 'flight' for an input on its way here.
         """
         task = self._worker.state.tasks.get(key)
-        if task is None or not _may_be_memory(task):
+        if task is None:
+            return
+        said = str(getattr(task, "exception_text", None) or "")[:MAX_TOLD]
+        if start != "flight" and any(sign in said for sign in CHILD_KILLED):
+            self._send(MEMORY_ERROR, key, {"text": said, "stage": "child"})
+            return
+        if not _may_be_memory(task):
             return
         serialized: Any = getattr(task, "exception", None)
         data = getattr(serialized, "data", None)

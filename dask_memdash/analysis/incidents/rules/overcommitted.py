@@ -8,6 +8,7 @@ from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.need import ramp
 from dask_memdash.analysis.incidents.relief import limit_above_memory
+from dask_memdash.analysis.incidents.rules.children import children
 from dask_memdash.text import format_bytes, format_share
 
 #: Shares of the terminate threshold between which the kernel's kill is less and less
@@ -27,7 +28,9 @@ def overcommitted(case: Case) -> Iterator[Finding]:
             text=f"{case.detail[:1].upper()}{case.detail[1:]}. The worker had reached "
             "none of its own thresholds.",
         )
+        yield from children(case)
         return
+    yield from children(case)
     ceiling, used = case.ceiling, case.parts.process
     if not limit_above_memory(case) or not ceiling or used >= ceiling:
         return
