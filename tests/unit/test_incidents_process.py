@@ -4,7 +4,18 @@ from dataclasses import replace
 
 import pytest
 from builders import MiB
-from cases import T0, case, ended, expected, facts, held, host, parts, suspect
+from cases import (
+    T0,
+    case,
+    ended,
+    expected,
+    facts,
+    held,
+    host,
+    order,
+    parts,
+    suspect,
+)
 
 from dask_memdash.analysis.incidents.diagnose import diagnose
 from dask_memdash.analysis.incidents.growth_attribution import give_out
@@ -64,6 +75,38 @@ def test_what_a_shuffles_tasks_have_handed_over_is_transfer_and_no_leak():
     assert list(leak(known)) == []
 
 
+def test_copies_of_what_is_in_a_shuffles_buffers_are_its_own_and_not_nobodys():
+    known = case(
+        breakdown=parts(transfer=100, baseline=500),
+        facts=facts(
+            baseline=(100, 100), expected={"x-rechunk-transfer": expected(2, peak=None)}
+        ),
+    )
+    assert give_out(known).moved == {"x-rechunk-transfer": 400 * MiB}
+    assert give_out(known).unaccounted == 0
+    (finding,) = transfer(known)
+    assert (finding.weight, finding.prefix) == (1.0, "x-rechunk-transfer")
+    # Without a shuffle nobody is known who would have copied anything.
+    assert give_out(replace(known, facts=facts(baseline=(100, 100)))).moved == {}
+
+
+def test_the_advice_on_a_shuffle_fits_its_buffers_into_the_worker():
+    known = case(
+        breakdown=parts(transfer=600, executing=200),
+        suspects=(suspect("x-rechunk-transfer-1", 200, prefix="x-rechunk-transfer"),),
+    )
+    (finding,) = transfer(known)
+    assert finding.advice == (
+        "Let P2P shuffles write to disk, through smaller buffers, before the workers "
+        'start: `dask.config.set({"distributed.p2p.storage.disk": True, '
+        '"distributed.p2p.comm.buffer": "32MiB", "distributed.p2p.storage.buffer": '
+        '"32MiB", "distributed.p2p.comm.concurrency": 10})`. 600 MiB were in buffers, '
+        "and none of the shuffle on disk. An empty worker has room for 850 MiB; two "
+        "buffers of 32 MiB and 10 messages of 2 MiB on their way will take about 164 "
+        "MiB.",
+    )
+
+
 def test_without_buffers_there_is_no_transfer():
     assert list(transfer(case(breakdown=parts(managed=800)))) == []
 
@@ -103,6 +146,30 @@ def test_the_advice_on_a_leak_restarts_workers_at_half_of_their_room():
         "a worker will restart at about 425 MiB of the 850 MiB that it has."
     )
     assert finding.advice[1].startswith("Look in `sum` for what keeps 8.5 MiB a task")
+
+
+def test_the_advice_on_a_leak_of_a_graph_that_ends_is_room_for_all_of_it():
+    known = case(
+        breakdown=parts(baseline=950),
+        facts=facts(
+            baseline=(100, 300, 500, 700),
+            expected={"sum": expected(100, left=850)},
+            order=replace(order(0, 0), done=100, total=240),
+            host=replace(host(8000), siblings=2000 * MiB),
+        ),
+        instant=T0 + 200.0,
+    )
+    (finding,) = leak(known)
+    assert finding.advice[0] == (
+        "Give each worker room for what the whole graph leaves, until the leak is "
+        "found: `--memory-limit 1.5GiB`. `sum` leaves 8.5 MiB a task. There are 240 "
+        "tasks, 120 on each of 2 workers: 1 GiB on a worker, and an empty one has "
+        "room for 850 MiB; it will have room for 1.25 GiB."
+    )
+    # A machine that has not that much.
+    small = replace(known.facts, host=replace(host(1000), siblings=2000 * MiB))
+    (finding,) = leak(replace(known, facts=small))
+    assert finding.advice[0].startswith("Let workers restart in turn")
 
 
 def test_no_lifetime_is_advised_where_it_is_not_known_how_fast_a_leak_grows():

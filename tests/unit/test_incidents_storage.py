@@ -114,8 +114,8 @@ def test_copies_of_a_broadcast_are_replicas():
     (finding,) = replicas(known)
     assert (finding.weight, finding.prefix) == (1.0, "table")
     assert finding.text == (
-        "700 MiB of `table` were copies of what other workers hold too, fetched as "
-        "inputs. 4 workers hold one of them at a time."
+        "700 MiB of `table` were copies, fetched from other workers as inputs. "
+        "4 workers hold one of them at a time."
     )
     assert "`--nworkers 1 --nthreads 2 --memory-limit 2GiB`" in finding.advice[0]
 

@@ -164,10 +164,10 @@ def test_a_worker_that_is_meant_to_go_is_not_looked_at(why):
 def test_many_removals_at_once_are_each_looked_at_for_a_shorter_time(monkeypatch):
     paces = []
 
-    def slow(worker, pace, now):
+    def slow(worker, pace, now, fetched):
         paces.append(pace)
         time.sleep(0.02)
-        return worker_leaving(worker, pace, now)
+        return worker_leaving(worker, pace, now, fetched)
 
     monkeypatch.setattr(removal, "worker_leaving", slow)
     workers = [Worker(f"tcp://a:{n}") for n in range(8)]

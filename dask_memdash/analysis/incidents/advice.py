@@ -100,19 +100,30 @@ def on_request(case: Case, task: TaskInfo, size: int) -> Iterator[str]:
 
 def more_memory(case: Case, prefix: str, need: float, wanted: float) -> Iterator[str]:
     """Yield a limit under which a worker has room for what is wanted."""
-    room, limit, ceiling = case.usable, case.limit, case.ceiling
-    if room is None or not limit or not ceiling:
+    room, limit, more = case.usable, case.limit, limit_for(case, wanted)
+    if room is None or more is None:
         return
-    more = (case.idle + wanted) * limit / ceiling
-    host = case.facts.host
-    if host is not None and host.effective and more > max(limit, host.effective):
-        return  # it would only move the end from the nanny to the kernel
     yield (
         f"Give each worker more memory: `--memory-limit {paste(more)}`. "
         f"{code(prefix)} needs at least {format_bytes(need)}, and an empty worker of "
         f"{format_bytes(limit)} has room for {format_bytes(room)}; it will have room "
         f"for {format_bytes(wanted)}."
     )
+
+
+def limit_for(case: Case, wanted: float) -> float | None:
+    """Return a limit under which an empty worker has so much room, in bytes.
+
+    None where the machine has not that much: a higher limit would only move the end
+    from the nanny to the kernel.
+    """
+    limit, ceiling, host = case.limit, case.ceiling, case.facts.host
+    if not limit or not ceiling:
+        return None
+    more = (case.idle + wanted) * limit / ceiling
+    if host is not None and host.effective and more > max(limit, host.effective):
+        return None
+    return more
 
 
 def on_many_tasks(case: Case, prefix: str, running: list[Suspect]) -> Iterator[str]:

@@ -66,6 +66,10 @@ MOST_SINCE = 3
 ALL_IN_ITS_TIME, TIME_NOT_KNOWN, UNLIKE_OTHERS = 0.85, 0.5, 0.3
 SEVERAL_RAN = 0.45
 
+#: Times that what is in the buffers of a shuffle is in memory beside them at most: it
+#: is split, pickled, cut into frames to be sent, and put together where it arrives.
+COPIES = 5
+
 #: Share of an empty worker's room from which a piece of a shuffle is large.
 LARGE_PIECE = 0.4
 
@@ -132,6 +136,9 @@ def give_out(case: Case) -> Growth:
     for name in lying:
         hidden[name] = hidden.get(name, 0) + left.pop(name)
     moved, leaked = _sort(left)
+    nobodys = pool - since - sum(charged.values())
+    copies = _copies_on_their_way(case, moved, nobodys)
+    moved = {p: moved.get(p, 0) + copies.get(p, 0) for p in {**moved, **copies}}
     return Growth(
         graph=graph,
         actors=actors,
@@ -140,7 +147,7 @@ def give_out(case: Case) -> Growth:
         leaked=leaked,
         charged=charged,
         belief=belief,
-        unaccounted=pool - since - sum(charged.values()),
+        unaccounted=nobodys - sum(copies.values()),
     )
 
 
@@ -224,6 +231,28 @@ def _large_pieces(case: Case) -> dict[str, int]:
         if hands_over(s.prefix)
     }
     return {k: n for k, n in sizes.items() if room and n >= LARGE_PIECE * room}
+
+
+def shuffling(case: Case) -> list[str]:
+    """Name the prefixes of P2P shuffles: that run, that are to run, that have run."""
+    names = [
+        *(suspect.prefix for suspect in case.suspects),
+        *(task.prefix for task in case.assigned),
+        *case.facts.expected,
+    ]
+    return [name for name in dict.fromkeys(names) if hands_over(name)]
+
+
+def _copies_on_their_way(
+    case: Case, moved: dict[str, int], rest: int
+) -> dict[str, int]:
+    """Return what nobody counted and is copies of what a shuffle's buffers hold."""
+    names = shuffling(case)
+    if not names or rest <= 0:
+        return {}
+    most = COPIES * case.parts.transfer - sum(moved.values())
+    size = min(rest, most)
+    return {names[0]: size} if size > 0 else {}
 
 
 def _usual_most(case: Case, suspect: Suspect, rest: int) -> int:

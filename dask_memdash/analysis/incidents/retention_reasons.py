@@ -1,7 +1,7 @@
 """Why outputs were held at an incident: reasons by prefix that sum to what was stored.
 
-Each byte has one reason, the first of these that holds it: a *replica* (of what h
-workers hold, 1/h on each is its own output and the rest are copies), *run-ahead*
+Each byte has one reason, the first of these that holds it: a *replica* (its worker
+fetched it; where that is not known, all but 1/h of what h workers hold), *run-ahead*
 (awaited, and produced earlier than the order needs it), *awaited* (tasks that are still
 to run wait for it), *pinned* (a client wants it and nothing else does), *other* (none
 of these, or not looked at before the incident).

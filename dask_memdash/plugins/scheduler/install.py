@@ -108,6 +108,7 @@ class Installation:
         self._wrap_removal()
         self._wrap_events()
         self._plugin.removals.attach()
+        self._plugin.copies.attach()
         self._plugin.notifications.attach()
         self._plugin.refusals.attach()
         self._ticker = PeriodicCallback(self._plugin.tick, TICK * 1000)

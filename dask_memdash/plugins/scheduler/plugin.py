@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,6 +28,7 @@ from dask_memdash.model.event_parts import SelfCost
 from dask_memdash.model.events import (
     Event,
     Noticed,
+    StorageHeld,
     Ticked,
     WorkerClosing,
     WorkerReported,
@@ -35,6 +37,7 @@ from dask_memdash.model.events import (
 )
 from dask_memdash.plugins import shims
 from dask_memdash.plugins.scheduler import translate
+from dask_memdash.plugins.scheduler.copies import CopyWatch
 from dask_memdash.plugins.scheduler.graph_watch import GraphWatch
 from dask_memdash.plugins.scheduler.inbound import Inbound
 from dask_memdash.plugins.scheduler.install import Installation, SchedulerExtension
@@ -43,7 +46,7 @@ from dask_memdash.plugins.scheduler.notifications import Notifications
 from dask_memdash.plugins.scheduler.progress_watch import ProgressWatch
 from dask_memdash.plugins.scheduler.refusals import Refusals
 from dask_memdash.plugins.scheduler.removal import RemovalWatch
-from dask_memdash.plugins.scheduler.storage_scan import StorageScan
+from dask_memdash.plugins.scheduler.storage_scan import StorageScan, look_at
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
 from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
 from dask_memdash.store.live import LiveStore
@@ -70,6 +73,11 @@ METERED = (
 
 #: Seconds between two ticks from which on the loop must have been held up.
 LATE = 1.0
+
+#: Seconds that a look at the outputs of a worker may take that has told of a trouble,
+#: and seconds to the next such look.
+LOOK_SECONDS = 0.005
+LOOK_AGAIN = 0.5
 
 #: Seconds between two looks at what our own data weighs.
 WEIGHED_EVERY = 30.0
@@ -111,6 +119,7 @@ class MemDash(SchedulerPlugin):
             config.load(self._overrides)
         self._installation: Installation | None = None
         # Workers that are known → what the scheduler logged of their removal just now.
+        self._looked = -math.inf
         self._removals: dict[str, Mapping[str, Any]] = {}
         self._heard_until: float | None = None
         self.cost = CostMeter()
@@ -147,7 +156,8 @@ class MemDash(SchedulerPlugin):
         self._scheduler = scheduler
         self._model = ClusterModel(settings.history_points, settings.incidents_keep)
         self.store = LiveStore(self._model)
-        self._walk = StorageScan(scheduler)
+        self.copies = CopyWatch(scheduler)
+        self._walk = StorageScan(scheduler, self.copies.has_fetched)
         self._backoff = Backoff(settings.budget, most=4)
         self._ticks = 0
         self._ticked = 0.0
@@ -169,7 +179,9 @@ class MemDash(SchedulerPlugin):
         for worker in scheduler.workers.values():
             self._model.handle(translate.worker_added(worker, time.time()))
             self.inbound.joined(worker)
-        self.removals = RemovalWatch(scheduler, self._handle, self._may_have_failed)
+        self.removals = RemovalWatch(
+            scheduler, self._handle, self._may_have_failed, self.copies.has_fetched
+        )
         self._heard_until = time.time()
         self._installation = Installation(scheduler, settings, self)
         await self._installation.install()
@@ -256,6 +268,7 @@ class MemDash(SchedulerPlugin):
         if action in (MEMORY_ERROR, SPILL_FAILED):
             trouble = self.inbound.trouble(message)
             if trouble is not None:
+                self._look_at_storage(trouble.address)
                 self._handle(trouble)
         elif action in ("lacks", "missing"):
             degraded = self.inbound.degraded(message)
@@ -267,6 +280,17 @@ class MemDash(SchedulerPlugin):
             else:
                 self._notices.warn(text)
 
+    def _look_at_storage(self, address: str) -> None:
+        """Look at why a worker's outputs are held, for what is about to be told.
+
+        Where very many tasks fail that is done for some of them.
+        """
+        worker, now = self._scheduler.workers.get(address), time.monotonic()
+        if worker is not None and now >= self._looked + LOOK_AGAIN:
+            self._looked = now
+            held, _ = look_at(worker, LOOK_SECONDS, self.copies.has_fetched)
+            self._handle(StorageHeld(time.time(), address, held))
+
     # -- called by the installation --------------------------------------------
 
     def detach(self) -> None:
@@ -277,6 +301,7 @@ class MemDash(SchedulerPlugin):
             extension.disconnect()
         self.notifications.detach()
         self.removals.detach()
+        self.copies.detach()
         self.refusals.detach()
         if installation is not None:
             self._close_watch()

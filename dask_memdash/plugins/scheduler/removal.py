@@ -32,6 +32,8 @@ from dask_memdash.text import KEY_KEPT
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, TaskState, WorkerState
 
+    from dask_memdash.plugins.scheduler.storage_scan import Fetched
+
 #: How long a look at outputs may take, and one at assigned tasks, in seconds: at most,
 #: and at least however many workers are removed at once.
 STORAGE_SECONDS = 0.010
@@ -57,6 +59,8 @@ class RemovalWatch:
         Takes in an event.
     wanted
         Whether a worker is to be looked at, by its address.
+    fetched
+        Whether a worker is known to hold an output as a copy.
     """
 
     def __init__(
@@ -64,10 +68,12 @@ class RemovalWatch:
         scheduler: Scheduler,
         handle: Callable[[Event], None],
         wanted: Callable[[str], bool],
+        fetched: Fetched | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._handle = handle
         self._wanted = wanted
+        self._fetched = fetched
         self._wrapped: Callable[..., Any] | None = None
         self._credit = CREDIT
         self._since = 0.0
@@ -108,13 +114,15 @@ class RemovalWatch:
         begun = time.perf_counter()
         self._credit = min(CREDIT, self._credit + COMES_BACK * (begun - self._since))
         pace = max(LEAST, self._credit / CREDIT)
-        event = worker_leaving(worker, pace, time.time())
+        event = worker_leaving(worker, pace, time.time(), self._fetched)
         self._since = time.perf_counter()
         self._credit = max(0.0, self._credit - (self._since - begun))
         self._handle(event)
 
 
-def worker_leaving(worker: WorkerState, pace: float, now: float) -> WorkerLeaving:
+def worker_leaving(
+    worker: WorkerState, pace: float, now: float, fetched: Fetched | None = None
+) -> WorkerLeaving:
     """Describe what a worker holds and was to do.
 
     Parameters
@@ -125,8 +133,10 @@ def worker_leaving(worker: WorkerState, pace: float, now: float) -> WorkerLeavin
         Share of the usual time that this may take.
     now
         Unix time in seconds.
+    fetched
+        Whether a worker is known to hold an output as a copy.
     """
-    held, share = look_at(worker, pace * STORAGE_SECONDS)
+    held, share = look_at(worker, pace * STORAGE_SECONDS, fetched)
     deadline = time.perf_counter() + pace * TASKS_SECONDS
     tasks = list(islice(worker.processing, MAX_TASKS))
     first = heapq.nsmallest(

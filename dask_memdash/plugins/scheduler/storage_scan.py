@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -20,12 +20,17 @@ from dask_memdash.model.events import StorageHeld
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, TaskState, WorkerState
 
+    Fetched = Callable[[WorkerState, TaskState], bool]
+
 #: Time spent in one go, in seconds, and tasks looked at between two looks at the clock.
 BUDGET = 0.002
 CHUNK = 200
 
 #: Waiting tasks looked at for each output; they are nearly always of one prefix.
 MAX_WAITERS = 8
+
+#: Holders of an output that are asked whether they fetched it, at most.
+MAX_HOLDERS = 8
 
 #: Types of outputs and clients named for each prefix, and characters of a name.
 MAX_TYPES = 4
@@ -34,10 +39,19 @@ SHOWN = 100
 
 
 class StorageScan:
-    """Goes over the workers' outputs, over and over."""
+    """Goes over the workers' outputs, over and over.
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    Parameters
+    ----------
+    scheduler
+        Whose workers.
+    fetched
+        Whether a worker is known to hold an output as a copy.
+    """
+
+    def __init__(self, scheduler: Scheduler, fetched: Fetched | None = None) -> None:
         self._scheduler = scheduler
+        self._fetched = fetched
         self._todo: list[str] = []
         self._current: _Look | None = None
         # Workers of which it was last said that they hold something.
@@ -67,7 +81,7 @@ class StorageScan:
                 worker = workers.get(self._todo.pop())
                 if worker is None:
                     continue
-                self._current = _Look(worker)
+                self._current = _Look(worker, self._fetched)
             if self._current.go_on():
                 look, self._current = self._current, None
                 address, held = look.worker.address, look.result()
@@ -78,7 +92,9 @@ class StorageScan:
                 return
 
 
-def look_at(worker: WorkerState, seconds: float) -> tuple[dict[str, Held], float]:
+def look_at(
+    worker: WorkerState, seconds: float, fetched: Fetched | None = None
+) -> tuple[dict[str, Held], float]:
     """Say why a worker's outputs are held, now.
 
     Parameters
@@ -89,6 +105,8 @@ def look_at(worker: WorkerState, seconds: float) -> tuple[dict[str, Held], float
         How long that may take.  Where it is not enough, outputs that lie evenly over
         all of them are looked at, with every one that is larger than a hundredth of
         the whole, and the figures are scaled up.
+    fetched
+        Whether a worker is known to hold an output as a copy.
 
     Returns
     -------
@@ -98,7 +116,7 @@ def look_at(worker: WorkerState, seconds: float) -> tuple[dict[str, Held], float
         Share of the outputs that was looked at: 1.0 where all were.
     """
     deadline = time.perf_counter() + seconds
-    look = _Look(worker, large_first=True)
+    look = _Look(worker, fetched, large_first=True)
     while not look.go_on() and time.perf_counter() < deadline:
         pass
     share = look.share
@@ -112,13 +130,22 @@ class _Look:
     ----------
     worker
         As the scheduler knows it.
+    fetched
+        Whether a worker is known to hold an output as a copy.
     large_first
         Whether to begin with every output that is larger than a hundredth of all, which
         then counts for itself alone.
     """
 
-    def __init__(self, worker: WorkerState, *, large_first: bool = False) -> None:
+    def __init__(
+        self,
+        worker: WorkerState,
+        fetched: Fetched | None = None,
+        *,
+        large_first: bool = False,
+    ) -> None:
         self.worker = worker
+        self._fetched = fetched
         self._large: dict[str, _Sums] = {}
         self._held: dict[str, _Sums] = {}
         self._tasks = list(worker.has_what)
@@ -184,11 +211,12 @@ class _Look:
         ):
             sums.replicas += size
             sums.n_replicas += 1
-        # Which of several is no copy is not known here: each holder has its share.
-        copied = size * (len(holders) - 1) // len(holders) if holders else 0
+        copied = self._copied(task, size)
         if copied:
             sums.because["replica"] = sums.because.get("replica", 0) + copied
             size -= copied
+            if not size:
+                return
         if task.waiters:
             why = "awaited"
         elif task.who_wants:
@@ -200,6 +228,20 @@ class _Look:
         else:
             why = "other"
         sums.because[why] = sums.because.get(why, 0) + size
+
+    def _copied(self, task: TaskState, size: int) -> int:
+        """Return how much of an output is a copy here, in bytes.
+
+        Where nobody is known to have fetched it, each of its holders has its share.
+        """
+        holders = task.who_has or ()
+        if self._fetched is not None:
+            if self._fetched(self.worker, task):
+                return size
+            others = islice(holders, MAX_HOLDERS)
+            if len(holders) > 1 and any(self._fetched(w, task) for w in others):
+                return 0
+        return size * (len(holders) - 1) // len(holders) if holders else 0
 
 
 def _prime_from(least: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dask_memdash.analysis.incidents import advice as advise
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.growth_attribution import give_out, left_by_each
@@ -12,6 +13,9 @@ from dask_memdash.text import code, count, format_bytes, format_duration
 
 #: Share of a worker's room that a leak may fill before the worker is to restart.
 FILLED = 0.5
+
+#: Room for what a graph leaves, as times of it: workers do not share it evenly.
+EXTRA = 1.25
 
 #: Restarting more often than this costs more than it saves, in seconds.
 SHORTEST = 5.0
@@ -39,6 +43,7 @@ def leak(case: Case) -> Iterator[Finding]:
 
 
 def _advice(case: Case, prefix: str, total: int, each: float) -> Iterator[str]:
+    yield from _room_for_all(case, prefix, total, each)
     seconds = _lifetime(case, total)
     if seconds is not None and case.usable is not None:
         grown = round(total * seconds / _seconds(case))
@@ -53,6 +58,36 @@ def _advice(case: Case, prefix: str, total: int, each: float) -> Iterator[str]:
         f"Look in {code(prefix)} for what keeps {format_bytes(each)} a task alive: "
         "globals, caches, mutable default arguments, reference cycles, handles of "
         "native libraries."
+    )
+
+
+def _room_for_all(case: Case, prefix: str, total: int, each: float) -> Iterator[str]:
+    """Yield a limit that has room for what all of the graph will leave.
+
+    None where the machine has not that much, or the graph's end is not known.
+    """
+    order, room, host = case.facts.order, case.usable, case.facts.host
+    if order is None or room is None or host is None or not each:
+        return
+    if order.done >= order.total or total <= 0 or not case.limit:
+        return
+    workers = 1
+    if host.siblings and host.limit:
+        workers = max(1, round(host.siblings / host.limit))
+    tasks = -(-order.total // workers)
+    left = round(tasks * each)
+    beside = max(0, case.above - total)
+    limit = advise.limit_for(case, EXTRA * left + beside)
+    if limit is None or left + beside <= room:
+        return
+    spread = f", {tasks:,} on each of {workers} workers" if workers > 1 else ""
+    yield (
+        "Give each worker room for what the whole graph leaves, until the leak is "
+        f"found: `--memory-limit {advise.paste(limit)}`. {code(prefix)} leaves "
+        f"{format_bytes(each)} a task. There are {count(order.total, 'task')}{spread}: "
+        f"{format_bytes(left)} on a worker, and an empty one has room for "
+        f"{format_bytes(room)}; it will have room for "
+        f"{format_bytes(EXTRA * left + beside)}."
     )
 
 

@@ -30,8 +30,8 @@ def replicas(case: Case) -> Iterator[Finding]:
     yield Finding(
         cause="replicas",
         weight=total / case.above,
-        text=f"{by_prefix(held)} were copies of what other workers hold too, fetched "
-        f"as inputs.{copies}",
+        text=f"{by_prefix(held)} were copies, fetched from other workers as "
+        f"inputs.{copies}",
         prefix=prefix,
         advice=_advice(case, prefix, total),
     )

@@ -16,6 +16,7 @@ from dask_memdash.analysis.incidents.rules.actor_state import actor_state
 from dask_memdash.analysis.incidents.rules.graph import graph
 from dask_memdash.analysis.incidents.rules.leak import leak
 from dask_memdash.analysis.incidents.rules.sizeof import sizeof
+from dask_memdash.analysis.incidents.rules.transfer import transfer
 from dask_memdash.analysis.incidents.rules.unaccounted import unaccounted
 from dask_memdash.model.breakdown import scale
 from dask_memdash.model.evidence import OrderFacts, largest
@@ -205,9 +206,24 @@ def _findings(
         ),
     ):
         if size:
-            yield Finding(cause, size / above, f"{format_bytes(size)} {text}.")
+            named = _named(cause, fullest)
+            yield Finding(
+                cause,
+                size / above,
+                f"{format_bytes(size)} {text}.",
+                None if named is None else named.prefix,
+                advice=() if named is None else named.advice,
+            )
     if parts.baseline > idle:
         yield from _grown(stall, parts.baseline - idle, above, fullest)
+
+
+def _named(cause: str, fullest: Case | None) -> Finding | None:
+    """Return what a rule finds of a part of the breakdown on the fullest worker."""
+    rules = {"graph": graph, "actor-state": actor_state, "transfer": transfer}
+    if fullest is None or cause not in rules:
+        return None
+    return next(rules[cause](fullest), None)
 
 
 def _grown(
@@ -389,11 +405,6 @@ def _release(
             '`client.run(lambda: __import__("ctypes").CDLL(None).malloc_trim(0))`, and '
             "if tasks use Arrow `client.run(lambda: "
             '__import__("pyarrow").default_memory_pool().release_unused())`.'
-        )
-    if top.cause == "graph":
-        yield (
-            "Send large arguments once: `x = client.scatter(x)`, and pass that instead "
-            "of `x`: Dask can see and spill scattered data."
         )
     if top.cause == "run-ahead":
         yield (
