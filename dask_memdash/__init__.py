@@ -4,7 +4,8 @@
 dashboard; ``dask scheduler --preload dask_memdash`` does the same at start.
 ``explain(error)`` says why Dask raised ``KilledWorker``, and ``connect(client)`` gives
 what the page shows as pandas DataFrames; ``order(collection)`` works out the storage
-that a collection needs before anything runs.
+that a collection needs before anything runs.  ``persist(x, memory=…)`` keeps results
+where they outlive the cluster, and ``open_persisted`` finds them again.
 """
 
 from __future__ import annotations
@@ -14,27 +15,47 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dask_memdash.client.connection import connect, explain
     from dask_memdash.client.order_preview import order
+    from dask_memdash.intermediates.fs_memory import FSMemory
+    from dask_memdash.intermediates.opening import open_persisted
+    from dask_memdash.intermediates.persisting import persist
+    from dask_memdash.intermediates.worker_memory import WorkerMemory
     from dask_memdash.plugins.scheduler.plugin import MemDash
 
 __version__ = "0.1.0"
 
-__all__ = ["MemDash", "__version__", "connect", "dask_setup", "explain", "order"]
+__all__ = [
+    "FSMemory",
+    "MemDash",
+    "WorkerMemory",
+    "__version__",
+    "connect",
+    "dask_setup",
+    "explain",
+    "open_persisted",
+    "order",
+    "persist",
+]
+
+#: Where each name is found once somebody asks for it.
+_HOMES = {
+    "FSMemory": "intermediates.fs_memory",
+    "MemDash": "plugins.scheduler.plugin",
+    "WorkerMemory": "intermediates.worker_memory",
+    "connect": "client.connection",
+    "explain": "client.connection",
+    "open_persisted": "intermediates.opening",
+    "order": "client.order_preview",
+    "persist": "intermediates.persisting",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "MemDash":
-        from dask_memdash.plugins.scheduler.plugin import MemDash
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return MemDash
-    if name in ("connect", "explain"):
-        from dask_memdash.client import connection
-
-        return getattr(connection, name)
-    if name == "order":
-        from dask_memdash.client.order_preview import order
-
-        return order
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def dask_setup(server: Any) -> None:

@@ -194,6 +194,13 @@ def format_clock(instant: float | None) -> str:
     return clocks.strftime("%H:%M:%S", clocks.localtime(instant))
 
 
+def format_instant(instant: float | None) -> str:
+    """Write an instant (Unix time, in seconds) as local date and time of day."""
+    if instant is None:
+        return UNKNOWN
+    return clocks.strftime("%Y-%m-%d %H:%M", clocks.localtime(instant))
+
+
 def count(number: int, singular: str, plural: str | None = None) -> str:
     """Write a number and what it counts: "1 task", "1,234 tasks"."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

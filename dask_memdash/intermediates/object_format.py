@@ -61,32 +61,30 @@ _UNPACK = {
 
 def encode(key: object, value: Any) -> list[Buffer]:
     """Return the frames of an object, of which the first is preamble and header."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
     how, frames = serialize(value, on_error="raise")
-    buffers = [_bytes_of(frame) for frame in frames]
     try:
-        packed = _header(key, value, how, buffers)
+        return pack(key_text(key), kind, how, frames)
     except (TypeError, ValueError, OverflowError):
         # msgpack cannot hold what this serializer says of its frames: pickle can
         how, frames = serialize(value, serializers=("pickle",), on_error="raise")
-        buffers = [_bytes_of(frame) for frame in frames]
-        packed = _header(key, value, how, buffers)
+        return pack(key_text(key), kind, how, frames)
+
+
+def pack(key: str, kind: str, how: Any, frames: Sequence[Any]) -> list[Buffer]:
+    """Return frames with preamble and header before them; see the module's layout."""
+    buffers = [_bytes_of(frame) for frame in frames]
+    header = {
+        "key": key,
+        "type": kind,
+        "how": how,
+        "frames": len(buffers),
+        "sizes": [len(frame) for frame in buffers],
+        "crc32": [zlib.crc32(frame) for frame in buffers],
+    }
+    packed = msgpack.packb(header, use_bin_type=True, unicode_errors="surrogatepass")
     preamble = PREAMBLE.pack(MAGIC, len(packed), zlib.crc32(packed))
     return [preamble + packed, *buffers]
-
-
-def _header(key: object, value: Any, how: Any, frames: Sequence[Buffer]) -> bytes:
-    header = {
-        "key": key_text(key),
-        "type": f"{type(value).__module__}.{type(value).__qualname__}",
-        "how": how,
-        "frames": len(frames),
-        "sizes": [len(frame) for frame in frames],
-        "crc32": [zlib.crc32(frame) for frame in frames],
-    }
-    packed: bytes = msgpack.packb(
-        header, use_bin_type=True, unicode_errors="surrogatepass"
-    )
-    return packed
 
 
 def _bytes_of(frame: Any) -> Buffer:

@@ -17,7 +17,7 @@ DRAWING = {"bokeh", "panel", "param"}
 #: Which rooms a room may import, beside itself, and which libraries.  The longest name
 #: that fits a module decides; `errors` and `text` are open to all but the model.
 RULES = {
-    "": ({"client", "plugins", "boundary"}, set()),
+    "": ({"client", "intermediates", "plugins", "boundary"}, set()),
     "boundary": (set(), set()),
     "errors": (set(), set()),
     "text": (set(), set()),
@@ -32,8 +32,8 @@ RULES = {
     "analysis": ({"model", "terms"}, {"numpy"}),
     "store": ({"model", "analysis", "boundary", "terms"}, {"numpy"}),
     "intermediates": (
-        set(),
-        {"dask", "distributed", "msgpack", "fsspec", "redis", "cloudpickle", "numpy"},
+        {"boundary"},
+        {"dask", "distributed", "msgpack", "fsspec", "redis", "cloudpickle", "xarray"},
     ),
     "plugins": (
         {"model", "flight", "measure", "system", "boundary", "self_cost", "config"},
