@@ -32,6 +32,9 @@ ADDRESS = click.option(
     show_default=True,
     help="Where the dashboard listens, as host:port or :port; port 0 takes a free one.",
 )
+DETAILS = click.option(
+    "--details", is_flag=True, help="Tell of each death too, not of all together only."
+)
 HOLD = click.option(
     "--hold", is_flag=True, help="Keep cluster and page up until Ctrl-C."
 )

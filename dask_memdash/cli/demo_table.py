@@ -71,10 +71,11 @@ DEMOS = (
         Starts a cluster on this machine, registers MemDash, prints the page's address,
         and turns (n, n) random arrays from tall chunks (n, √n) into wide ones (√n, n),
         for growing n, until Dask gives a task up with KilledWorker. Then it prints what
-        was run, and what MemDash knows of the deaths.
+        happened, why, and the line that MemDash advises to paste, and runs the same
+        rechunk with that line on a new cluster.
         """,
-        shown="a task was given up, and MemDash names the tasks that were running",
-        not_shown="no task was given up, or the tasks are not known",
+        shown="a task was given up, and with MemDash's advice the same completed",
+        not_shown="no task was given up, or it did not complete as advised",
         examples=(
             "--hold",
             "--method tasks --timeout 10min",
@@ -90,6 +91,7 @@ DEMOS = (
             options.MEMORY_LIMIT,
             options.ADDRESS,
             options.timeout("300s", "array"),
+            options.DETAILS,
             options.HOLD,
             options.FORCE,
         ),

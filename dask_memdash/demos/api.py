@@ -71,6 +71,11 @@ class Api:
         found: dict[str, Any] = self.get(f"incidents/{quote(incident_id, safe='')}")
         return found
 
+    def failures(self, since: float = 0.0) -> list[dict[str, Any]]:
+        """List the failures that opened from an instant on, oldest first."""
+        found = [f for f in self.get("failures?limit=1000") if f["opened"] >= since]
+        return sorted(found, key=lambda failure: (failure["opened"], failure["id"]))
+
     def prefix(
         self,
         name: str,
@@ -150,15 +155,13 @@ def deaths(incidents: Sequence[dict[str, Any]]) -> int:
     return sum(incident["kind"] in DEATHS for incident in incidents)
 
 
-def verdict(incidents: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the diagnosis that speaks for a run: None where nothing happened.
+def worst(failures: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the failure that speaks for a run: None where nothing serious happened.
 
-    That of a task that was given up, since it joins those of its deaths; else of the
-    death that is surest, or else of the standstill.
+    One that ended in a task that was given up, else in a death, else in a standstill.
     """
     for kinds in (("killed-worker",), DEATHS, ("stuck",)):
-        found: list[dict[str, Any]]
-        found = [i["diagnosis"] for i in incidents if i["kind"] in kinds]
+        found = [f for f in failures if any(kind in f["kinds"] for kind in kinds)]
         if found:
-            return max(found, key=lambda diagnosis: diagnosis["confidence"] or 0.0)
+            return max(found, key=lambda failure: failure["count"])
     return None

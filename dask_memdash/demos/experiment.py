@@ -15,7 +15,7 @@ from typing import Any
 from distributed import Client, Future
 
 from dask_memdash.demos import terminal
-from dask_memdash.demos.api import Api, deaths, verdict
+from dask_memdash.demos.api import Api, deaths, worst
 from dask_memdash.demos.cluster import START_TIMEOUT, Running
 from dask_memdash.demos.progress import Progress, bar, progress
 from dask_memdash.terms import DEATHS
@@ -81,6 +81,7 @@ class Result:
     #: exception.
     outcome: str = "running"
     incidents: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
     #: How often workers were paused.
     pauses: int = 0
     #: Incident → what speaks for which cause; of those that stopped something.
@@ -95,22 +96,22 @@ class Result:
         return deaths(self.incidents)
 
     @property
-    def diagnosis(self) -> dict[str, Any] | None:
-        """What MemDash says about it; None where it went well without a death."""
+    def failure(self) -> dict[str, Any] | None:
+        """The failure that says most; None where it went well without a death."""
         well = self.outcome == "ok" and not self.deaths
-        return None if well else verdict(self.incidents)
+        return None if well else worst(self.failures)
 
     @property
     def cause(self) -> str | None:
         """The cause in one word; None where it went well without a death."""
-        return None if self.diagnosis is None else str(self.diagnosis["cause"])
+        return None if self.failure is None else str(self.failure["diagnosis"]["cause"])
 
     @property
     def responsible(self) -> str | None:
         """The prefix that is to blame; None where there is none."""
-        if self.diagnosis is None:
+        if self.failure is None:
             return None
-        prefix: str | None = self.diagnosis["responsible"]["prefix"]
+        prefix: str | None = self.failure["responsible"]["prefix"]
         return prefix
 
     def found(self, cause: str, prefix: str) -> bool:
@@ -129,6 +130,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
         case = self.case
+        diagnosis = self.failure["diagnosis"] if self.failure else None
         return {
             "case": case.name,
             "parameters": dict(case.parameters),
@@ -140,8 +142,8 @@ class Result:
             "pauses": self.pauses,
             "cause": self.cause,
             "responsible": self.responsible,
-            "confidence": self.diagnosis["confidence"] if self.diagnosis else None,
-            "advice": self.diagnosis["advice"] if self.diagnosis else [],
+            "confidence": diagnosis["confidence"] if diagnosis else None,
+            "advice": diagnosis["advice"] if diagnosis else [],
             "peaks": self.peaks,
             "figures": self.figures,
             "incidents": [
@@ -191,6 +193,7 @@ def run(
             steps.close()
     result.runtime = time.time() - session.start
     result.incidents = session.api.settled(session.start, SETTLE)
+    result.failures = session.api.failures(session.start)
     result.findings = {
         incident["id"]: session.api.incident(incident["id"])["findings"]
         for incident in result.incidents[:MAX_FINDINGS]

@@ -1,22 +1,28 @@
 """The classic that runs out of memory: an all-to-all rechunk.
 
 The arrays of :func:`dask_memdash.demos.shuffles.array`, larger and larger, until a task
-is given up with ``KilledWorker``; then MemDash's JSON API is asked what happened.
+is given up with ``KilledWorker``; then MemDash's JSON API is asked what happened, and
+the same array is rechunked once more as MemDash advises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distributed import KilledWorker
 
 from dask_memdash.demos import tables, terminal
+from dask_memdash.demos.advice import Advice, followed, taken_apart
 from dask_memdash.demos.api import Api
 from dask_memdash.demos.cluster import Plan, Running, running
-from dask_memdash.demos.experiment import Result, Say, series
+from dask_memdash.demos.experiment import Result, Say, run, series
 from dask_memdash.demos.shuffles import array
+from dask_memdash.terms import DEATHS
+
+#: What is said where following the advice was not enough.
+NOT_ENOUGH = "It did not complete: the advice was not enough."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +35,59 @@ class Experiment:
     method: str
     #: Longest run of one array, in seconds.
     timeout: float
+    #: Whether to tell of each death too.
+    details: bool = False
 
 
 @contextmanager
 def session(plan: Plan, experiment: Experiment, say: Say) -> Iterator[bool]:
-    """Run the experiment on a cluster of its own, and keep that up inside the block.
+    """Run the experiment, follow the advice, and keep the clusters up inside the block.
 
     Yields
     ------
     bool
-        Whether a task was given up, and every reported cause stands on evidence: see
-        :func:`explain`.
+        Whether a task was given up, and the same rechunk completed once MemDash's
+        advice was followed.
     """
     with running(plan) as cluster:
         say(f"\nWatch it live: {cluster.page}\n")
         results = list(until_killed(cluster, experiment, say))
-        say("\n" + tables.outcomes(results) + "\n")
-        yield explain(Api(cluster.api), results, say)
+        advice = explain(Api(cluster.api), results, experiment.details, say)
+        if advice is None:
+            yield False
+            return
+        changed = followed(advice.line, replace(plan, port=0))
+        if changed is None:
+            say("\nThat is not for this demo to change, so it ends here.")
+            yield False
+            return
+        with following(changed, experiment, results[-1], say) as completed:
+            yield completed
+
+
+@contextmanager
+def following(
+    plan: Plan, experiment: Experiment, before: Result, say: Say
+) -> Iterator[bool]:
+    """Run what has failed again, on a new cluster as it was advised.
+
+    Yields
+    ------
+    bool
+        Whether it completed, without a death.
+    """
+    size = terminal.workers(plan.workers, plan.threads, plan.memory_limit)
+    what = f"The same rechunk with that line, on a new cluster of {size} each:"
+    say("\n".join(["", *terminal.paragraph(what), ""]))
+    with running(plan) as cluster:
+        after = run(cluster, before.case, experiment.timeout, lambda text: None)
+        say(tables.before_and_after(before, after))
+        completed = after.outcome == "ok" and not after.deaths
+        if completed:
+            say("\nIt completed: the advice helped.")
+        else:
+            say("\n".join(["", *tables.diagnoses([after]), "", NOT_ENOUGH]))
+        yield completed
 
 
 def until_killed(
@@ -59,33 +101,39 @@ def until_killed(
             return
 
 
-def explain(api: Api, results: Sequence[Result], say: Say) -> bool:
+def explain(
+    api: Api, results: Sequence[Result], details: bool, say: Say
+) -> Advice | None:
     """Tell in words what MemDash knows of the run that failed.
+
+    Parameters
+    ----------
+    details
+        Whether to tell of each death behind it too.
 
     Returns
     -------
-    bool
-        A task was given up with ``KilledWorker``, and MemDash names tasks that were
-        executing at the deaths behind it.
+    Advice or None
+        The one with a line to paste that was told; None where there is none, or no
+        task was given up with ``KilledWorker``.
     """
     last = results[-1]
-    given_up = [i for i in last.incidents if i["kind"] == "killed-worker"]
     if last.outcome != KilledWorker.__name__:
         say(
             "No task was given up with KilledWorker: "
             f"the last array ended with {last.outcome!r}. "
             "Try larger arrays (--sizes) or a lower --memory-limit."
         )
-        return False
-    if not given_up:
-        say("Dask gave a task up, but MemDash has no incident of it.")
-        return False
-    explained = True
-    for incident in given_up:
-        details = api.incident(incident["id"])
-        attempts = [api.incident(attempt) for attempt in details["attempts"]]
-        say("\n".join(terminal.killed_worker(details, attempts)) + "\n")
-        explained &= any(attempt["suspects"] for attempt in attempts)
-    if not explained:
-        say("MemDash does not know which tasks were running at the deaths.")
-    return explained
+        return None
+    failure = last.failure
+    if failure is None:
+        say("Dask gave a task up, but MemDash has no failure of it.")
+        return None
+    advices = map(taken_apart, failure["diagnosis"]["advice"][:1])
+    advice = next(advices, None)
+    apart = last.deaths - failure["deaths"]
+    say("\n" + "\n".join(terminal.failure(failure, advice, apart)))
+    deaths = [i for i in last.incidents if i["kind"] in DEATHS] if details else []
+    for incident in deaths:
+        say("\n" + "\n".join(terminal.death(api.incident(incident["id"]))))
+    return advice

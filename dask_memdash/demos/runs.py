@@ -38,7 +38,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UntilKilled:
-    """Larger and larger arrays, until a task is given up with ``KilledWorker``."""
+    """Larger and larger arrays, until a task is given up; then as MemDash advises."""
 
     experiment: rechunk.Experiment
     workers: int
@@ -47,11 +47,11 @@ class UntilKilled:
     needs: Sequence[str] = (shuffles.ARRAY.module,)
 
     def largest(self, host: str, port: int) -> Plan:
-        """Return its one cluster."""
+        """Return its first cluster; the second is as large unless advised."""
         return Plan(self.workers, self.memory_limit, host, port)
 
     def play(self, host: str, port: int, say: Say, write: Write, hold: Hold) -> bool:
-        """Run array after array, and say what MemDash knows of the deaths."""
+        """Run array after array, say what MemDash knows of the deaths, and follow."""
         plan = self.largest(host, port)
         say(_starting(plan))
         with rechunk.session(plan, self.experiment, say) as explained:
@@ -117,10 +117,15 @@ class Stages:
 
 
 def until_killed(
-    sizes: tuple[int, ...], method: str, workers: int, memory_limit: int, timeout: float
+    sizes: tuple[int, ...],
+    method: str,
+    workers: int,
+    memory_limit: int,
+    timeout: float,
+    details: bool,
 ) -> UntilKilled:
     """Return the rechunk of arrays until workers die of it."""
-    experiment = rechunk.Experiment(sizes, method, timeout)
+    experiment = rechunk.Experiment(sizes, method, timeout, details)
     return UntilKilled(experiment, workers, memory_limit)
 
 

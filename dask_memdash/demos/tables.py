@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from dask_memdash.demos import terminal
+from dask_memdash.demos.advice import taken_apart
 from dask_memdash.demos.api import PEAKS
 from dask_memdash.demos.cluster import Plan
 from dask_memdash.demos.experiment import Result
@@ -43,17 +44,44 @@ def peaks(results: Sequence[Result]) -> str:
     return terminal.table(["most of", *names], rows)
 
 
+def before_and_after(before: Result, after: Result) -> str:
+    """Set one computation beside itself, run as MemDash advises."""
+    rows = [
+        [
+            name,
+            format_duration(result.runtime),
+            result.outcome,
+            str(result.deaths),
+            format_bytes(result.peaks["process"]),
+        ]
+        for name, result in (("as it was", before), ("as advised", after))
+    ]
+    header = ["", "runtime", "outcome", "deaths", "most memory on the cluster"]
+    return terminal.table(header, rows)
+
+
 def diagnoses(results: Sequence[Result]) -> list[str]:
-    """Return what MemDash says of each run that had deaths or did not end well."""
-    lines = []
+    """Return what MemDash says of each run that had deaths or did not end well.
+
+    Of each the first advice; one with a line that stands there already is short.
+    """
+    lines: list[str] = []
+    told: dict[str, str] = {}
     for result in results:
-        if result.diagnosis is None:
+        failure = result.failure
+        if failure is None:
             continue
         title = f"{result.case.name}: {result.cause}"
         if result.responsible:
             title += f", responsible: {result.responsible}"
-        lines += ["", title, *terminal.paragraph(result.diagnosis["text"], "    ")]
-        for advice in result.diagnosis["advice"]:
+        text = f"{failure['text']} {failure['diagnosis']['text']}"
+        lines += ["", title, *terminal.paragraph(text, "    ")]
+        for advice in failure["diagnosis"]["advice"][:1]:
+            apart = taken_apart(advice)
+            line = advice if apart is None else apart.line
+            if line in told:
+                advice = f"The same as of {told[line]}."
+            told.setdefault(line, result.case.name)
             lines += terminal.paragraph(advice, "    → ", "      ")
     return lines
 

@@ -10,11 +10,21 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from dask_memdash.demos.advice import Advice
 from dask_memdash.terms import KINDS, PARTS, label
-from dask_memdash.text import UNKNOWN, count, format_bytes, format_clock, format_parts
+from dask_memdash.text import (
+    UNKNOWN,
+    code,
+    count,
+    format_bytes,
+    format_clock,
+    format_parts,
+)
 
 #: Characters in a line of text.
-WIDTH = 88
+WIDTH = 79
+
+INDENT = "    "
 
 #: Characters that the name of a run is given.
 NAME = 30
@@ -49,21 +59,38 @@ def _is_number(cell: str) -> bool:
     return cell[:1].isdecimal() or cell in ("", UNKNOWN)
 
 
-def killed_worker(
-    incident: dict[str, Any], attempts: Sequence[dict[str, Any]]
-) -> list[str]:
-    """Tell of tasks that were given up, and of the deaths behind it.
+def failure(found: dict[str, Any], advice: Advice | None, apart: int = 0) -> list[str]:
+    """Tell of a failure: what happened, why, and the one thing to change.
 
     Parameters
     ----------
-    incident
-        Details of an incident of kind ``killed-worker``.
-    attempts
-        Details of the deaths that it lists, oldest first.
+    found
+        A failure as the JSON API has it.
+    advice
+        Its first advice with a line to paste, if it has one.
+    apart
+        Deaths of the same run that MemDash does not count to this failure.
     """
-    lines = paragraph(incident["diagnosis"]["text"])
-    for attempt in attempts:
-        lines += ["", *death(attempt)]
+    text = found["text"]
+    if apart:
+        text += f" {count(apart, 'more death')} may be for another reason."
+    lines = ["What happened", *paragraph(text, INDENT)]
+    diagnosis = found["diagnosis"]
+    lines += ["", "Why", *paragraph(diagnosis["text"], INDENT)]
+    who = found["responsible"]["prefix"]
+    if who is not None:
+        lines += ["", "Responsible", *paragraph(code(who), INDENT)]
+    lines += ["", "What to change"]
+    if advice is not None:
+        lines += [
+            *paragraph(advice.lead, INDENT),
+            f"{INDENT * 2}{advice.line}",
+            *paragraph(f"{advice.figures}.", INDENT),
+        ]
+    elif diagnosis["advice"]:
+        lines += paragraph(diagnosis["advice"][0], INDENT)
+    else:
+        lines += paragraph("Nothing is known that would help here.", INDENT)
     return lines
 
 

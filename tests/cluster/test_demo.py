@@ -81,31 +81,44 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 @pytest.mark.hooks
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_demo_runs_out_of_memory_and_explains_it(start: Start) -> None:
+@pytest.mark.parametrize("details", [False, True])
+def test_demo_runs_out_of_memory_and_completes_as_advised(
+    start: Start, details: bool
+) -> None:
     sizes = "--sizes=96,112,128,144,160"
-    process = start("--workers=2", "--memory-limit=500MB", sizes)
+    more = ["--details"] if details else []
+    process = start("--workers=2", "--memory-limit=500MB", sizes, *more)
     output, errors = process.communicate(timeout=280)
 
     assert process.returncode == 0, output + errors
     assert errors == ""
     assert re.search(r"^Watch it live: http://127\.0\.0\.1:\d+/memdash$", output, re.M)
-
-    # the last row of the table: a task was given up after at least four deaths
-    row = re.compile(
-        r"^sqrt_n=\d+ +[\d.]+ [MG]iB +[\d.]+ MiB +[\d min.]+ s +KilledWorker +(\d+) ",
-        re.M,
-    )
-    (deaths,) = row.findall(output)
+    (deaths,) = re.findall(r"KilledWorker after .*, (\d+) deaths, cause:", output)
     assert int(deaths) >= 4
 
-    # the incidents in words: the deaths behind it, with tasks that were executing
-    told = output[output.index("Dask gave up on") :]
-    ended = r"^#\d+  \d\d:\d\d:\d\d  terminated by its nanny$"
-    assert len(re.findall(ended, told, re.M)) >= 4
-    flat = " ".join(told.split())
-    assert re.search(r"At its death, 1 task was running: \('rechunk-", flat)
-    assert re.search(r"task \d[\d,]* of \d[\d,]* in order", flat)
+    report = output[output.index("What happened") :]
+    flat = " ".join(report.split())
+    (together,) = re.findall(r"^What happened (\d+) deaths of ", flat)
+    apart = re.findall(r"(\d+) more deaths? may be for another reason", flat)
+    assert sum(map(int, [together, *apart])) == int(deaths)
+    assert re.search(r"one task needs too much\. .*`rechunk-merge-rechunk-tr", flat)
+    assert "copies of its pieces on their way" in flat
+    assert "Responsible `rechunk-merge-rechunk-transfer`" in flat
+    paste = r'^        dask\.config\.set\(\{"array\.chunk-size": "\d+MiB"\}\)$'
+    assert len(re.findall(paste, report, re.M)) == 1
 
+    # the same rechunk, run again with that line
+    after = re.compile(r"^as advised +[\d.]+ s +ok +0 +\d+ MiB$", re.M)
+    assert after.search(report), report
+    assert report.endswith("\nIt completed: the advice helped.\n")
+
+    each = re.findall(r"^#\d+  \d\d:\d\d:\d\d  terminated by its nanny$", report, re.M)
+    if details:
+        assert len(each) >= 4
+    else:  # one screen
+        assert each == []
+        assert len(report.splitlines()) <= 40
+        assert max(map(len, report.splitlines())) <= 100
     assert nothing_left(process.pid)
 
 

@@ -6,13 +6,15 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import pytest
 
 from dask_memdash.demos import DemoError, cluster, rechunk, shuffles, tables, terminal
-from dask_memdash.demos.api import Api, deaths, verdict
+from dask_memdash.demos.advice import followed, taken_apart
+from dask_memdash.demos.api import Api, deaths, worst
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
 from dask_memdash.terms import PARTS
 
@@ -65,8 +67,33 @@ def killed_worker(number: int, time: float, attempts: list[str]) -> dict[str, An
     }
 
 
+ADVICE = (
+    "Let Dask join chunks into smaller ones, before the graph is built: "
+    '`dask.config.set({"array.chunk-size": "32MiB"})`. `merge` needs 4 MiB.'
+)
+
+
+def failure(number: int, opened: float, **kinds: int) -> dict[str, Any]:
+    return {
+        "id": str(number),
+        "opened": opened,
+        "count": sum(kinds.values()),
+        "deaths": kinds.get("terminated", 0),
+        "kinds": {kind.replace("_", "-"): n for kind, n in kinds.items()},
+        "text": "2 deaths of 2 workers.",
+        "responsible": {"prefix": "load", "key": None},
+        "diagnosis": {
+            "cause": "awaited",
+            "confidence": 0.7,
+            "text": "Likely cause: outputs that tasks wait for.",
+            "advice": [ADVICE, "Use 3 workers."],
+        },
+    }
+
+
 class FakeMemDash(BaseHTTPRequestHandler):
     incidents: ClassVar[list[dict[str, Any]]] = []
+    failures: ClassVar[list[dict[str, Any]]] = []
     history: ClassVar[dict[str, list[int]]] = {}
     prefixes: ClassVar[list[dict[str, Any]]] = []
     workers: ClassVar[list[dict[str, Any]]] = []
@@ -75,6 +102,7 @@ class FakeMemDash(BaseHTTPRequestHandler):
         path = self.path.split("?")[0].removeprefix("/memdash/api/")
         by_id = {f"incidents/{i['id']}": i for i in self.incidents}
         lists = {"incidents": self.incidents, "history": self.history}
+        lists |= {"failures": self.failures}
         lists |= {"prefixes": self.prefixes, "workers": self.workers}
         found = lists.get(path, by_id.get(path))
         self.send_response(404 if found is None else 200)
@@ -98,6 +126,9 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
             death(0, 1.0, []),
         ],
     )
+    found = [failure(2, 10.0, killed_worker=1, terminated=2)]
+    found.append(failure(1, 1.0, terminated=1))
+    monkeypatch.setattr(FakeMemDash, "failures", found)
     server = ThreadingHTTPServer(("127.0.0.1", 0), FakeMemDash)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -115,6 +146,7 @@ def failed(api: Api) -> Result:
     case = Case("sqrt_n=120", work, 8 * 120**4, 8 * 120**3, seed=("~00:15", "OOM"))
     result = Result(case, 3.21, "KilledWorker")
     result.incidents = api.incidents(since=5.0)
+    result.failures = api.failures(since=5.0)
     names = ("process", *PARTS)
     result.peaks = {name: 2**20 * k for k, name in enumerate((*names, "spilled"))}
     return result
@@ -144,30 +176,106 @@ def test_deaths_are_counted_without_what_happened_to_tasks(api: Api) -> None:
     assert deaths(api.incidents(since=5.0)) == 2
 
 
-def test_given_up_task_with_suspects_is_explained(api: Api) -> None:
+def explained(api: Api, result: Result, details: bool = False) -> tuple[Any, str]:
     said: list[str] = []
-    assert rechunk.explain(api, [failed(api)], said.append)
-    text = "\n".join(said)
-    assert "Dask gave up on x (KilledWorker)." in text
-    assert "Worker 1 was ended" in text
-    assert "600 MiB = managed 400 MiB + executing 150 MiB + baseline 50 MiB" in text
+    advice = rechunk.explain(api, [result], details, said.append)
+    return advice, "\n".join(said)
 
 
-def test_given_up_task_without_suspects_is_not_explained(
+def test_given_up_task_is_explained_with_one_line_to_paste(api: Api) -> None:
+    advice, text = explained(api, failed(api))
+    assert (
+        text
+        == """
+What happened
+    2 deaths of 2 workers.
+
+Why
+    Likely cause: outputs that tasks wait for.
+
+Responsible
+    `load`
+
+What to change
+    Let Dask join chunks into smaller ones, before the graph is built:
+        dask.config.set({"array.chunk-size": "32MiB"})
+    `merge` needs 4 MiB."""
+    )
+    assert advice.line == 'dask.config.set({"array.chunk-size": "32MiB"})'
+
+
+def test_a_death_that_stands_apart_is_counted(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FakeMemDash.incidents[1], "suspects", [])
-    said: list[str] = []
-    assert not rechunk.explain(api, [failed(api)], said.append)
-    assert "does not know which tasks were running" in said[-1]
+    monkeypatch.setitem(FakeMemDash.failures[0], "deaths", 1)
+    _, text = explained(api, failed(api))
+    flat = " ".join(text.split())
+    assert "2 workers. 1 more death may be for another reason. Why" in flat
+
+
+def test_each_death_is_told_where_details_are_asked_for(api: Api) -> None:
+    _, text = explained(api, failed(api), details=True)
+    assert "Worker 1 was ended" in text
+    assert "Worker 2 was ended" in text
+    flat = " ".join(text.split())
+    assert "600 MiB = managed 400 MiB + executing 150 MiB + baseline 50 MiB" in flat
+
+
+def test_advice_without_a_line_is_told_and_not_followed(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diagnosis = FakeMemDash.failures[0]["diagnosis"]
+    monkeypatch.setitem(diagnosis, "advice", ["Think about `load`."])
+    advice, text = explained(api, failed(api))
+    assert advice is None
+    assert text.endswith("What to change\n    Think about `load`.")
+    monkeypatch.setitem(diagnosis, "advice", [])
+    _, text = explained(api, failed(api))
+    assert text.endswith("What to change\n    Nothing is known that would help here.")
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ('dask.config.set({"a": 1})', {"config": {"kept": 0, "a": 1}}),
+        ("--nthreads 2", {"threads": 2}),
+        (
+            "--nworkers 1 --nthreads 4 --memory-limit 2GiB",
+            {"workers": 1, "threads": 4, "memory_limit": 2**31},
+        ),
+    ],
+)
+def test_a_line_changes_the_cluster_to_the_letter(
+    line: str, changed: dict[str, Any]
+) -> None:
+    plan = cluster.Plan(2, 10**9, "127.0.0.1", 0, config={"kept": 0})
+    assert followed(line, plan) == replace(plan, **changed)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--nthreads",
+        "--nthreads many",
+        "--nthreads 1",  # as it is
+        "--lifetime 20s",
+        "dask.config.set({open('x')})",
+        "dask.config.set({})",
+    ],
+)
+def test_a_line_that_a_demo_cannot_follow_changes_nothing(line: str) -> None:
+    assert followed(line, cluster.Plan(2, 10**9, "127.0.0.1", 0)) is None
+
+
+def test_an_advice_on_the_program_has_no_line_for_a_demo() -> None:
+    assert taken_apart('Make chunks smaller: `x = x.rechunk("8MiB")`.') is None
 
 
 @pytest.mark.parametrize("outcome", ["ok", "timed out"])
 def test_no_given_up_task_is_said(api: Api, outcome: str) -> None:
-    said: list[str] = []
-    result = Result(Case("sqrt_n=64", work, 1, 1), 1.0, outcome)
-    assert not rechunk.explain(api, [result], said.append)
-    assert f"ended with '{outcome}'" in said[-1]
+    advice, text = explained(api, Result(Case("sqrt_n=64", work, 1, 1), 1.0, outcome))
+    assert advice is None
+    assert f"ended with '{outcome}'" in text
 
 
 # --- tables and figures ------------------------------------------------------------
@@ -187,14 +295,29 @@ def test_peaks_of_a_run(api: Api) -> None:
     )
 
 
-def test_what_went_wrong_is_told_with_advice(api: Api) -> None:
-    result = failed(api)
-    result.incidents = [i for i in result.incidents if i["kind"] == "terminated"]
-    assert tables.diagnoses([result]) == [
+def test_what_went_wrong_is_told_with_its_first_advice_once(api: Api) -> None:
+    once = failed(api)
+    again = replace(once, case=replace(once.case, name="sqrt_n=128"))
+    assert tables.diagnoses([once, again]) == [
         "",
-        "sqrt_n=120: pinned, responsible: load",
-        "    Worker 2 was ended. 1 task was running.",
-        "    → Persist less.",
+        "sqrt_n=120: awaited, responsible: load",
+        "    2 deaths of 2 workers. Likely cause: outputs that tasks wait for.",
+        "    → Let Dask join chunks into smaller ones, before the graph is built:",
+        '      `dask.config.set({"array.chunk-size": "32MiB"})`. `merge` needs 4 MiB.',
+        "",
+        "sqrt_n=128: awaited, responsible: load",
+        "    2 deaths of 2 workers. Likely cause: outputs that tasks wait for.",
+        "    → The same as of sqrt_n=120.",
+    ]
+
+
+def test_a_run_as_advised_stands_beside_what_failed(api: Api) -> None:
+    before, after = failed(api), failed(api)
+    after.outcome, after.runtime, after.incidents = "ok", 1.0, []
+    after.peaks = {"process": 2**20}
+    assert tables.before_and_after(before, after).splitlines()[2:] == [
+        "as it was     3.2 s  KilledWorker       2                         0 B",
+        "as advised    1.0 s  ok                 0                       1 MiB",
     ]
 
 
@@ -264,12 +387,14 @@ def test_workers_are_read_once_all_have_told_of_their_memory(
     assert not api.until_read(2, timeout=0.2)
 
 
-def test_cause_is_the_surest_death_s_where_no_task_was_given_up(api: Api) -> None:
-    incidents = [i for i in api.incidents() if i["kind"] == "terminated"]
-    found = verdict(incidents)
-    assert found is not None
-    assert found["confidence"] == 0.2
-    assert verdict([]) is None
+def test_a_run_is_spoken_for_by_the_failure_that_gave_a_task_up() -> None:
+    killed = failure(1, 1.0, killed_worker=1, terminated=2)
+    larger = failure(2, 2.0, terminated=9)
+    stuck = failure(3, 3.0, stuck=1)
+    assert worst([stuck, larger, killed]) is killed
+    assert worst([stuck, larger]) is larger
+    assert worst([stuck]) is stuck
+    assert worst([failure(4, 4.0, spill_failed=1)]) is None
 
 
 # --- the experiments of 2017 ------------------------------------------------------
@@ -332,10 +457,10 @@ def test_parts_of_a_dead_worker_s_memory_add_up_as_shown() -> None:
         "breakdown": breakdown,
         "diagnosis": {"text": "It died."},
     }
-    head, said, memory = terminal.death(incident)
+    head, said, *memory = terminal.death(incident)
     assert head.endswith("killed by the kernel (out of memory)")
     assert said == "    It died."
-    assert memory == (
-        "    193 MiB = managed 100 MiB + executing 29 MiB + retained < 1 MiB + "
-        "baseline 64 MiB"
+    assert " ".join(line.strip() for line in memory) == (
+        "193 MiB = managed 100 MiB + executing 29 MiB + retained < 1 MiB + baseline "
+        "64 MiB"
     )
