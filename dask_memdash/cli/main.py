@@ -13,6 +13,7 @@ import click
 
 from dask_memdash.cli.demo import demo
 from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages, size_or_none
+from dask_memdash.cli.storage import storage
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
 
@@ -38,7 +39,8 @@ def main() -> None:
     KilledWorker was raised.
 
     Nothing is needed on a running cluster for the commands below: "limits" says how
-    to start workers on this machine, "demo" starts clusters of its own.
+    to start workers on this machine, "demo" starts clusters of its own, "storage" looks
+    after stored intermediates.
     """
 
 
@@ -158,3 +160,4 @@ def failures(address: str, as_json: bool) -> None:
 
 
 main.add_command(demo)
+main.add_command(storage)

@@ -66,6 +66,7 @@ RULES = {
             "model",
             "system",
             "config",
+            "intermediates",
             "plugins",
             "terms",
         },
