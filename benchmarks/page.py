@@ -25,7 +25,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from unittest import mock
@@ -92,11 +92,15 @@ class Refreshes:
                 timer._seen[page] = version
                 timer.taken.append(spent)
 
-        def fill(page: layout.Page, doc: Any) -> bool:
-            start = time.thread_time()
-            filled = timer._fill(page, doc)
-            timer.opened.append(time.thread_time() - start)
-            return filled
+        def fill(page: layout.Page, doc: Any) -> Iterator[str]:
+            spent, pieces, piece = 0.0, timer._fill(page, doc), ""
+            while piece is not None:
+                start = time.thread_time()
+                piece = next(pieces, None)
+                spent += time.thread_time() - start
+                if piece is not None:
+                    yield piece
+            timer.opened.append(spent)
 
         return mock.patch.multiple(layout.OpenPage, update=update), mock.patch.multiple(
             layout.Page, _fill=fill

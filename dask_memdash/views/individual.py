@@ -5,7 +5,7 @@ Each is a view of the page without what is around it, filling its window.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,11 @@ class IndividualPage:
         doc.template = environment().get_template("individual.html")
         doc.template_variables.update(asset=self._assets)
         self._boundary.guarded(self._fill, f"opening {self._chart.title}")(doc)
+
+    def opening(self, doc: Document) -> Iterator[None]:
+        """Put the chart into a document; it is small, so that it is made at once."""
+        self.open(doc)
+        yield from ()
 
     def _fill(self, doc: Document) -> None:
         context = Context("")

@@ -16,8 +16,14 @@ from dataclasses import dataclass
 import panel as pn
 from bokeh.document import Document
 from bokeh.model import Model
-from bokeh.models import Column, ColumnDataSource, CustomJS, TextInput
-from panel.io.resources import LOCAL_DIST, patch_model_css
+from bokeh.models import (
+    Column,
+    ColumnDataSource,
+    CustomJS,
+    ImportedStyleSheet,
+    TextInput,
+)
+from panel.io.resources import LOCAL_DIST, patch_stylesheet
 from panel.io.state import set_curdoc
 
 from dask_memdash.boundary import Boundary
@@ -89,6 +95,8 @@ class OpenPage:
         URL of the page's stylesheet, relative to the page.
     guarded
         Wraps a function so that it never raises; each view fails by itself.
+    whole
+        Whether the views are made at once, rather than by :meth:`pieces`.
     """
 
     def __init__(
@@ -97,6 +105,8 @@ class OpenPage:
         store: Store,
         stylesheet: str,
         guarded: Guard,
+        *,
+        whole: bool = True,
     ) -> None:
         self.doc = doc
         self.store = store
@@ -122,8 +132,14 @@ class OpenPage:
         self.state.js_on_change(
             "disabled", CustomJS(args={"sources": [self.facts, *tables]}, code="")
         )
-        self._make_tab("")
-        self._make_tab(self.context.shown.tab)
+        if whole:
+            for _ in self.pieces():
+                pass
+
+    def pieces(self) -> Iterator[None]:
+        """Make the views that the page opens with, one a step."""
+        yield from self._sections("")
+        yield from self._sections(self.context.shown.tab)
 
     def update(self) -> None:
         """Bring what is shown up to date, unless the reader has paused it."""
@@ -144,7 +160,11 @@ class OpenPage:
         return [*self._holders.values(), inputs]
 
     def _make_tab(self, tab: str) -> None:
-        """Make the views of a tab, once."""
+        for _ in self._sections(tab):
+            pass
+
+    def _sections(self, tab: str) -> Iterator[None]:
+        """Make the views of a tab, once, one a step."""
         self._made.add(tab)
         self._follow(self.store)
         for name, section in SECTIONS.items():
@@ -154,6 +174,7 @@ class OpenPage:
                 update()  # so that it comes to the browser whole
                 self._updates.append((tab, update))
                 self._holders[name].children = [hand_out(view.root, self.doc)]
+                yield
 
     def _told(self, attr: str, old: str, new: str) -> None:
         before, shown = self.context.shown, read(str(new))
@@ -207,10 +228,21 @@ def together(doc: Document) -> Iterator[None]:
     try:
         with set_curdoc(doc), doc.models.freeze():
             yield
-        for root in doc.roots:
-            patch_model_css(root, LOCAL_DIST)
+        _from_this_server(doc)
     finally:
         doc.unhold()
+
+
+def _from_this_server(doc: Document) -> None:
+    """Do what Panel's ``patch_model_css`` does with each root, in one walk over all.
+
+    What it changes goes to the browser with the models themselves, so it is no event.
+    """
+    held = list(doc.callbacks._held_events)
+    for model in doc.models:
+        if isinstance(model, ImportedStyleSheet):
+            patch_stylesheet(model, LOCAL_DIST)
+    doc.callbacks._held_events = held
 
 
 class Page:
@@ -246,6 +278,14 @@ class Page:
 
     def open(self, doc: Document) -> None:
         """Put a page into the document of a new session; never raises."""
+        for _ in self.opening(doc):
+            pass
+
+    def opening(self, doc: Document) -> Iterator[None]:
+        """Put a page into a document piece by piece; never raises.
+
+        Between two steps others may have the loop; the page is whole after the last.
+        """
         doc.title = "MemDash"
         if hasattr(doc, "config"):  # else BokehJS tells nothing and does not reconnect
             doc.config.update(notify_connection_status=False, reconnect_session=False)
@@ -253,15 +293,24 @@ class Page:
         doc.template_variables.update(
             pages=list(self._pages), asset=self._assets, failed=False, tabs=TABS
         )
-        opened = self._boundary.guarded(self._fill, "opening the page", False)(doc)
-        if not opened:
+        pieces = self._fill(doc)
+        step = self._boundary.guarded(lambda: next(pieces, "whole"), "opening the page")
+        while (came := step()) == "piece":
+            yield
+        if came != "whole":
             doc.clear()
             doc.template_variables["failed"] = True
 
-    def _fill(self, doc: Document) -> bool:
+    def _fill(self, doc: Document) -> Iterator[str]:
         stylesheet, guarded = self._assets("memdash.css"), self._boundary.guarded
         with together(doc):
-            page = OpenPage(doc, self._store, stylesheet, guarded)
+            page = OpenPage(doc, self._store, stylesheet, guarded, whole=False)
+        pieces, more = page.pieces(), True
+        while more:
+            yield "piece"
+            with together(doc):
+                more = next(pieces, "last") is None
+        with together(doc):
             page.update()
             for root in page.roots():
                 doc.add_root(root)
@@ -271,4 +320,3 @@ class Page:
             ),
             max(100, round(self._refresh * 1000 / LOOKS)),
         )
-        return True

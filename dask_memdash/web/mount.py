@@ -246,24 +246,26 @@ def _serve_page(
     from dask_memdash.views.individual import CHARTS, IndividualPage
     from dask_memdash.views.layout import Page
     from dask_memdash.views.shared import SharedStore
+    from dask_memdash.web import making
 
     variables = template_variables(scheduler)
     refresh = settings.page_refresh
     shared = SharedStore(store, interval=0.8 * refresh)
-    shown: dict[str, Page | IndividualPage] = {
+    shown: dict[str, making.Page] = {
         f"/{PAGE}": Page(shared, refresh, variables["pages"], asset_url, boundary)
     }
     for path, chart in CHARTS.items():
         shown[f"/{path}"] = IndividualPage(chart, shared, refresh, asset_url, boundary)
     pages = OpenPages(settings.page_limit)
     application = BokehApplication(
-        {path: _opener(page, pages.ended) for path, page in shown.items()},
+        dict.fromkeys(shown, making.nothing),
         scheduler,
         prefix=prefix,
         template_variables={},
     )
     application.resources = functools.partial(_resources, prefix)
     application.initialize(IOLoop.current())
+    making.make_in_pieces(application, shown, pages)
     pages.take_over(application)
     mounted._undo.append(pages.close)
     # Right behind the dashboard: other applications (Jupyter's) leave no path over.
@@ -282,20 +284,6 @@ def _serve_page(
         variables["plots"].append(link)
         mounted._undo.append(functools.partial(_remove, variables["plots"], link))
     mounted._undo += listing.extend(scheduler.http_application, list(CHARTS))
-
-
-def _opener(
-    page: Any, ended: Callable[[], object]
-) -> Callable[[Any, dict[str, Any], Any], None]:
-    """Make what the host calls with every new session of a page."""
-
-    def show(scheduler: Any, extra: dict[str, Any], doc: Any) -> None:
-        from dask_memdash.views.session_end import ends_quietly
-
-        page.open(doc)
-        ends_quietly(doc, ended)
-
-    return show
 
 
 def _resources(prefix: str, *args: Any, **kwargs: Any) -> Any:

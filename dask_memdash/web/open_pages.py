@@ -1,9 +1,10 @@
 """How many pages are open, and that opening or closing them never holds the loop.
 
 Making a page takes the scheduler's loop some tenths of a second, and whoever asks for
-fifty pages at once asks without credentials.  So pages are made one after another, and
-the loop is left to the scheduler for as long again after each; a page that nobody waits
-for any more is not made.  Beyond a limit there is a light page, which needs no session.
+fifty pages at once asks without credentials.  So pages are made one after another and
+piece by piece; the loop is left to the scheduler for as long again after each piece.
+A page that nobody waits for any more is not made.  Beyond a limit there is a light one,
+which needs no session.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from dask_memdash.web.readonly import DATA, NOTICE, PAGE, ReadOnly, hardened
 #: Seconds after the last document's end until garbage is collected.
 QUIET = 2.0
 
-#: For how long the loop is left alone after a page was made, in times of what it took.
+#: For how long the loop is left alone after a piece of a page was made, in times of
+#: what it took.
 REST = 1.0
 
 #: Most seconds of that.
@@ -49,7 +51,11 @@ class OpenPages:
         self._waiting = 0
         self._turn = asyncio.Lock()
         self._rests_until = 0.0
+        #: Since when the page whose turn it is has held the loop.
+        self._held_since = 0.0
         self._collection: asyncio.TimerHandle | None = None
+        #: Whether no page may be made any more.
+        self.closed = False
 
     def count(self) -> int:
         """Return how many sessions there are, those that wait for their turn too."""
@@ -65,32 +71,55 @@ class OpenPages:
         wanted
             Whether somebody still waits for it.
         """
-        if self.count() >= self.limit:
+        if self.closed or self.count() >= self.limit:
             yield False
             return
         self._waiting += 1
         try:
             async with self._turn:
                 await asyncio.sleep(max(0.0, self._rests_until - time.monotonic()))
-                if not wanted():
+                if self.closed or not wanted():
                     yield False
                     return
-                start = time.monotonic()
+                self._held_since = time.monotonic()
                 try:
                     yield True
                 finally:
                     now = time.monotonic()
-                    self._rests_until = now + min(REST * (now - start), LONGEST_REST)
+                    self._rests_until = now + self._rest(now)
         finally:
             self._waiting -= 1
 
+    async def make(self, steps: Iterator[None]) -> None:
+        """Take the steps that make a page, and rest after each.
+
+        Parameters
+        ----------
+        steps
+            What one step does holds the loop.
+        """
+        self._held_since = time.monotonic()
+        for _ in steps:
+            await asyncio.sleep(self._rest(time.monotonic()))
+            if self.closed:
+                return
+            self._held_since = time.monotonic()
+
+    def _rest(self, now: float) -> float:
+        """Return for how many seconds the loop is to be left alone now."""
+        return min(REST * (now - self._held_since), LONGEST_REST)
+
     def ended(self) -> None:
         """Take in that a document has ended: its garbage is collected with others'."""
-        self.close()
+        self._collect_none()
         self._collection = asyncio.get_running_loop().call_later(QUIET, self._collect)
 
     def close(self) -> None:
-        """Have no garbage collected any more."""
+        """Make no page any more, and have no garbage collected."""
+        self.closed = True
+        self._collect_none()
+
+    def _collect_none(self) -> None:
         if self._collection is not None:
             self._collection.cancel()
             self._collection = None

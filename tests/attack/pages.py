@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import json
 import statistics
@@ -137,7 +138,11 @@ class Told(dict[str, Any]):
 
 
 def attack(
-    page: str, pages: int, settings: dict[str, Any] | None = None, tasks: int = TASKS
+    page: str,
+    pages: int,
+    settings: dict[str, Any] | None = None,
+    tasks: int = TASKS,
+    rounds: int = 1,
 ) -> dict[str, Any]:
     """Open pages, leave them unread, reset them, and open them again.
 
@@ -149,6 +154,8 @@ def attack(
         How many.
     settings
         Of MemDash, by key with underscores.
+    rounds
+        How often they are opened and reset.
     """
     found: dict[str, Any] = Told(page=page, pages=pages)
     process = psutil.Process()
@@ -185,22 +192,33 @@ def attack(
             time.sleep(3)
             found["loop, open"] = clock.take()
             found["memory, open"] = process.memory_info().rss
-            visitors.order("reset")
-            gone = wait_until(lambda: sessions(cluster, f"/{page}") == 0, 90)
-            found["sessions left"] = sessions(cluster, f"/{page}")
-            found["all gone"] = gone
-            left = documents()
-            found["documents left"] = len(left)
-            found["holders"] = holders(left[:1])
-            del left
-            found["memory after"] = process.memory_info().rss
-            clock.take()
-            found["opened again"] = visitors.order("open")
-            found["loop while opening again"] = clock.take()
+            found["rounds"] = []
+            for number in range(rounds):
+                if number:
+                    found["opened again"] = visitors.order("open")
+                    found["loop while opening again"] = clock.take()
+                visitors.order("reset")
+                wait_until(lambda: sessions(cluster, f"/{page}") == 0, 90)
+                left = documents()
+                found["sessions left"] = sessions(cluster, f"/{page}")
+                found["documents left"] = len(left)
+                found["holders"] = holders(left[:1])
+                del left
+                round_ = {"memory": process.memory_info().rss}
+                round_["trimmed"] = trimmed(process)
+                found["rounds"] = [*found["rounds"], round_]
+                clock.take()
         finally:
             visitors.end()
             clock.running = False
     return found
+
+
+def trimmed(process: psutil.Process) -> int:
+    """Return the RSS once the allocator has given back what it kept for later."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).malloc_trim(0)
+    return process.memory_info().rss
 
 
 def holders(left: list[Document]) -> list[str]:
@@ -218,10 +236,11 @@ def main() -> None:
     """Attack, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pages", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--page", nargs="*", default=["memdash", "status"])
     options = parser.parse_args()
     for page in options.page:
-        for name, value in attack(page, options.pages).items():
+        for name, value in attack(page, options.pages, rounds=options.rounds).items():
             print(f"{page}: {name}: {value}", flush=True)
 
 

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import weakref
 from types import SimpleNamespace
+from unittest import mock
 
 import fake_store
 import pytest
@@ -339,3 +340,81 @@ async def test_a_page_that_nobody_waits_for_is_not_made():
     async with pages.turn(lambda: False) as free:
         assert not free
     assert pages.count() == 0
+
+
+async def test_the_loop_is_left_alone_between_the_pieces_of_a_page():
+    pages = open_pages.OpenPages(5)
+    pages._application = SimpleNamespace(applications={})
+    free, others = [], []
+
+    def steps():
+        for _ in range(4):
+            time.sleep(0.03)  # as making a piece does, which holds the loop
+            free.append(time.monotonic())
+            yield
+
+    async def others_run():
+        while True:
+            await asyncio.sleep(0)
+            others.append(time.monotonic())
+
+    running = asyncio.create_task(others_run())
+    async with pages.turn(lambda: True):
+        await pages.make(steps())
+    running.cancel()
+    for since, until in itertools.pairwise(free):
+        run = [at for at in others if since < at < until]
+        assert run[-1] - run[0] >= 0.02
+    # The loop was left alone for four pieces already, and is not for all once more.
+    assert pages._rests_until - time.monotonic() < 0.03
+
+
+async def test_a_page_is_made_before_bokeh_asks_for_it(started):
+    scheduler = await started()
+    mounted = mounted_on(scheduler)
+    lent = []
+    make = open_pages.OpenPages.make
+
+    async def watched(pages, steps):
+        async def lend():
+            while True:
+                lent.append(1)
+                await asyncio.sleep(0)
+
+        lending = asyncio.create_task(lend())
+        await make(pages, steps)
+        lending.cancel()
+
+    with mock.patch.object(open_pages.OpenPages, "make", watched):
+        status, page = await fetch(scheduler, "/memdash")
+    assert status == 200
+    assert "memdash-facts" not in page  # it comes by the web socket
+    assert len(lent) > 10
+    context = bokeh_application(scheduler).applications["/memdash"]
+    (session,) = context.sessions
+    assert session.document.select_one({"name": "memdash-facts"})
+    await mounted.unmount()
+
+
+async def test_a_page_that_is_half_made_at_the_end_is_left_so(started):
+    scheduler = await started()
+    mounted = mounted_on(scheduler)
+    make = open_pages.OpenPages.make
+    ended = asyncio.Event()
+
+    async def interrupted(pages, steps):
+        def until_unmounted():
+            yield next(steps)
+            pages.close()
+            ended.set()
+            yield from steps
+
+        await make(pages, until_unmounted())
+
+    with mock.patch.object(open_pages.OpenPages, "make", interrupted):
+        await fetch(scheduler, "/memdash")
+    assert ended.is_set()
+    context = bokeh_application(scheduler).applications["/memdash"]
+    assert [s.document.session_callbacks for s in context.sessions] == [[]]
+    assert (await fetch(scheduler, "/memdash"))[0] == 503
+    await mounted.unmount()
