@@ -23,7 +23,7 @@ PIP_INSTALL = -m pip install $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest demos corpora attack lint format bench browser clean
+.PHONY: help demo test test-oldest demos corpora attack coverage lint format bench browser clean
 
 help: ## show this list
 	@echo "make <target>, one of:"
@@ -65,8 +65,12 @@ corpora: $(VENV)/.dev browser ## run every way to die, and the page for a while
 	  tests/cluster/test_advice.py \
 	  tests/browser/test_endurance.py $(ARGS)
 
-attack: $(VENV)/.dev ## do the worst to real clusters, and print what held
+attack: $(VENV)/.attack ## do the worst to real clusters, and print what held
 	$(BIN)/python -m pytest tests/attack $(ARGS)
+
+coverage: $(VENV)/.attack ## which lines of the package the unit tests run
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/unit --cov=dask_memdash \
+	  --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
 lint: $(VENV)/.dev ## ruff (lint and format) and mypy --strict on the package
 	$(BIN)/ruff check .
@@ -114,6 +118,11 @@ $(VENV)/.dev: $(BUILT_FROM)
 	@echo "installing dask_memdash with demo, test and lint tools into $(VENV)"
 	@$(BIN)/python $(PIP_INSTALL) --editable ".[demo,test,lint]"
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.attack: $(VENV)/.dev
+	@echo "installing what attacks and measures coverage into $(VENV)"
+	@$(BIN)/python $(PIP_INSTALL) --editable ".[attack]"
+	@touch $@
 
 $(VENV_OLDEST)/.dev: $(BUILT_FROM) Makefile
 	$(call make-venv,$(VENV_OLDEST))

@@ -28,6 +28,7 @@ from dask_memdash.store.base import Store
 from dask_memdash.text import plain, short
 from dask_memdash.web import schema as shapes
 from dask_memdash.web.readonly import METHODS, ReadOnly
+from dask_memdash.web.turns import Turns, gone
 
 #: Most points of a history that one request may ask for.
 MAX_POINTS = 10_000
@@ -48,6 +49,10 @@ MAX_ROWS = 10_000
 
 #: Characters of one text in an answer; users make keys and errors of any length.
 MAX_TEXT = 4000
+
+#: Most requests that wait for their turn, and what is said to one too many.
+MOST_WAITING = 500
+TOO_MANY = "too many requests wait for an answer: ask again in a few seconds"
 
 #: Digits of the largest integer that a query may hold; all larger ones mean it.
 _MAX_DIGITS = 15
@@ -317,22 +322,31 @@ def answered(
 class StoreHandler(JSONHandler):
     """A request that one of the functions above answers."""
 
-    def initialize(self, store: Store, boundary: Boundary, answer: Answer) -> None:
+    def initialize(
+        self, store: Store, boundary: Boundary, turns: Turns, answer: Answer
+    ) -> None:
         """Take what the route was made with."""
         self.store = store
         self.answer = answer
         self.boundary = boundary
+        self.turns = turns
 
     def prepare(self) -> None:
         """Let the request through."""
 
-    def get(self, *path: str) -> None:
-        """Answer with what the store says."""
-        status, body = self.boundary.guarded(
-            answered,
-            f"GET api/{self.answer.__name__}",
-            (HTTPStatus.INTERNAL_SERVER_ERROR, "MemDash failed to answer this"),
-        )(self, self.store, self.answer, path)
+    async def get(self, *path: str) -> None:
+        """Answer with what the store says, when it is this request's turn."""
+        if self.turns.waiting >= MOST_WAITING:
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, text=TOO_MANY)
+            return
+        async with self.turns.turn():
+            if gone(self):
+                return
+            status, body = self.boundary.guarded(
+                answered,
+                f"GET api/{self.answer.__name__}",
+                (HTTPStatus.INTERNAL_SERVER_ERROR, "MemDash failed to answer this"),
+            )(self, self.store, self.answer, path)
         if status == HTTPStatus.OK:
             self.finish(body)
         else:

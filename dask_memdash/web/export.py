@@ -17,6 +17,7 @@ from dask_memdash.views.table_columns import TABLES
 from dask_memdash.views.tabular import select, to_csv
 from dask_memdash.web.api import BadRequestError, Query, read_arguments
 from dask_memdash.web.readonly import METHODS, REPORT, ReadOnly
+from dask_memdash.web.turns import Turns, gone
 
 #: Rows of a file at most.
 MOST_ROWS = 100_000
@@ -52,10 +53,11 @@ async def report(store: Store) -> str:
 class ExportHandler(ReadOnly):
     """A request for a file to take along."""
 
-    def initialize(self, store: Store, boundary: Boundary) -> None:
+    def initialize(self, store: Store, boundary: Boundary, turns: Turns) -> None:
         """Take what the route was made with."""
         self.store = store
         self.boundary = boundary
+        self.turns = turns
 
     def set_default_headers(self) -> None:
         """Say that no answer may be kept."""
@@ -76,8 +78,8 @@ class ExportHandler(ReadOnly):
 class TableHandler(ExportHandler):
     """``tables/<name>.csv``."""
 
-    def get(self, name: str) -> None:
-        """Answer with the table."""
+    async def get(self, name: str) -> None:
+        """Answer with the table, when it is this request's turn."""
         try:
             arguments = read_arguments(self)
             Query(arguments).accept("sort", "descending", "search")
@@ -85,9 +87,12 @@ class TableHandler(ExportHandler):
             self.send_error(HTTPStatus.BAD_REQUEST, text=str(error))
             return
         failed = object()
-        text: Any = self.boundary.guarded(table_as_csv, "writing a table", failed)(
-            self.store, name, arguments
-        )
+        async with self.turns.turn():
+            if gone(self):
+                return
+            text: Any = self.boundary.guarded(table_as_csv, "writing a table", failed)(
+                self.store, name, arguments
+            )
         if text is failed:
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
         elif text is None:
@@ -110,9 +115,13 @@ class ReportHandler(ExportHandler):
         if self.request.method == "HEAD":
             self.set_header("Content-Type", "text/html; charset=utf-8")
             return
-        text = await self.boundary.guarded(report, "writing the report", None)(
-            self.store
-        )
+        # One at a time: threads that work for others take the scheduler's time too.
+        async with self.turns.turn():
+            if gone(self):
+                return
+            text = await self.boundary.guarded(report, "writing the report", None)(
+                self.store
+            )
         if text is None:
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
         else:

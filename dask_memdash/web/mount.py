@@ -32,6 +32,7 @@ from dask_memdash.views.assets import asset_url, static_dir
 from dask_memdash.web import api, export, listing
 from dask_memdash.web.open_pages import OpenPages
 from dask_memdash.web.readonly import NOTICE, ReadOnly, Redirect, StaticFiles
+from dask_memdash.web.turns import Turns
 
 #: Where the page is, beneath the dashboard's prefix; also its name in the navigation.
 PAGE = "memdash"
@@ -208,12 +209,18 @@ def files_application(
 ) -> web.Application:
     """Make the application that serves all but the page, or the notice in its place."""
     base = re.escape(f"{prefix}/{PAGE}")
+    shared = {"store": store, "boundary": boundary}
+    answers, files = Turns(), Turns()  # a report takes seconds, an answer may not wait
     handlers: list[tuple[Any, ...]] = [
-        (rf"{base}/api/{path}", api.StoreHandler, _context(store, boundary, answer))
+        (
+            rf"{base}/api/{path}",
+            api.StoreHandler,
+            {**shared, "turns": answers, "answer": answer},
+        )
         for path, answer in api.routes
     ]
     handlers += [
-        (rf"{base}/{path}", handler, {"store": store, "boundary": boundary})
+        (rf"{base}/{path}", handler, {**shared, "turns": files})
         for path, handler in export.routes
     ]
     handlers += [
@@ -224,10 +231,6 @@ def files_application(
     if notice is not None:
         handlers.append((base, NoticeHandler, {"notice": notice}))
     return web.Application(handlers)
-
-
-def _context(store: Store, boundary: Boundary, answer: api.Answer) -> dict[str, Any]:
-    return {"store": store, "boundary": boundary, "answer": answer}
 
 
 def _serve_page(

@@ -11,26 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tornado import web
-
 from dask_memdash.web.listing import rules
 from dask_memdash.web.readonly import DATA, NOTICE, PAGE, ReadOnly, hardened
+from dask_memdash.web.turns import Turns, gone
 
 #: Seconds after the last document's end until garbage is collected.
 QUIET = 2.0
-
-#: For how long the loop is left alone after a piece of a page was made, in times of
-#: what it took.
-REST = 1.0
-
-#: Most seconds of that.
-LONGEST_REST = 5.0
 
 #: Why a web socket is closed that would open one page too many.
 TRY_AGAIN_LATER = 1013
@@ -48,11 +39,7 @@ class OpenPages:
     def __init__(self, limit: int) -> None:
         self._application: Any = None
         self.limit = limit
-        self._waiting = 0
-        self._turn = asyncio.Lock()
-        self._rests_until = 0.0
-        #: Since when the page whose turn it is has held the loop.
-        self._held_since = 0.0
+        self._turns = Turns()
         self._collection: asyncio.TimerHandle | None = None
         #: Whether no page may be made any more.
         self.closed = False
@@ -60,7 +47,7 @@ class OpenPages:
     def count(self) -> int:
         """Return how many sessions there are, those that wait for their turn too."""
         contexts = self._application.applications.values()
-        return self._waiting + sum(len(context.sessions) for context in contexts)
+        return self._turns.waiting + sum(len(context.sessions) for context in contexts)
 
     @asynccontextmanager
     async def turn(self, wanted: Callable[[], bool]) -> AsyncIterator[bool]:
@@ -74,21 +61,8 @@ class OpenPages:
         if self.closed or self.count() >= self.limit:
             yield False
             return
-        self._waiting += 1
-        try:
-            async with self._turn:
-                await asyncio.sleep(max(0.0, self._rests_until - time.monotonic()))
-                if self.closed or not wanted():
-                    yield False
-                    return
-                self._held_since = time.monotonic()
-                try:
-                    yield True
-                finally:
-                    now = time.monotonic()
-                    self._rests_until = now + self._rest(now)
-        finally:
-            self._waiting -= 1
+        async with self._turns.turn():
+            yield wanted() and not self.closed
 
     async def make(self, steps: Iterator[None]) -> None:
         """Take the steps that make a page, and rest after each.
@@ -98,16 +72,10 @@ class OpenPages:
         steps
             What one step does holds the loop.
         """
-        self._held_since = time.monotonic()
         for _ in steps:
-            await asyncio.sleep(self._rest(time.monotonic()))
+            await self._turns.rest()
             if self.closed:
                 return
-            self._held_since = time.monotonic()
-
-    def _rest(self, now: float) -> float:
-        """Return for how many seconds the loop is to be left alone now."""
-        return min(REST * (now - self._held_since), LONGEST_REST)
 
     def ended(self) -> None:
         """Take in that a document has ended: its garbage is collected with others'."""
@@ -167,11 +135,11 @@ def _limited_page(handler: Any, pages: OpenPages) -> type:
             return str(Path(__file__).parent / "templates")
 
         async def get(self, *args: Any, **kwargs: Any) -> None:
-            async with pages.turn(lambda: not _gone(self)) as free:
+            async with pages.turn(lambda: not gone(self)) as free:
                 if free:
                     await super().get(*args, **kwargs)
                     return
-            if not _gone(self):
+            if not gone(self):
                 self.set_header("Content-Security-Policy", NOTICE)
                 self.set_header("Cache-Control", "no-store")
                 self.set_status(503)
@@ -201,9 +169,3 @@ def _limited_socket(handler: Any, pages: OpenPages) -> type:
                     self.close(TRY_AGAIN_LATER, "too many pages are open")
 
     return WSHandler
-
-
-def _gone(handler: web.RequestHandler) -> bool:
-    """Whether nobody waits for an answer any more."""
-    stream = getattr(handler.request.connection, "stream", None)
-    return stream is not None and stream.closed()

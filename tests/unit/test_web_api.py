@@ -1,9 +1,11 @@
 """The JSON API over HTTP: its contract, its errors, its limits."""
 
 import asyncio
+import itertools
 import json
 import math
 import posixpath
+import time
 import urllib.error
 import urllib.request
 
@@ -400,3 +402,35 @@ def test_every_route_answers_and_is_one_of_the_contract():
         *("order", "order/([^/]+)", "incidents"),
         *("incidents/([^/]+)", "failures", "failures/([^/]+)"),
     ]
+
+
+async def test_answers_are_made_one_after_another_and_others_have_as_long(served):
+    store, spans, others = fake_store.busy(), [], []
+    workers = store.workers
+
+    def slow(*slices):
+        begun = time.monotonic()
+        time.sleep(0.03)  # as a large answer does, which holds the loop
+        spans.append((begun, time.monotonic()))
+        return workers(*slices)
+
+    async def others_run():
+        while True:
+            await asyncio.sleep(0)
+            others.append(time.monotonic())
+
+    store.workers = slow
+    ask = served(store)
+    running = asyncio.create_task(others_run())
+    await asyncio.gather(*(ask.get("workers") for _ in range(8)))
+    running.cancel()
+    assert len(spans) == 8
+    for (_, end), (begun, _) in itertools.pairwise(sorted(spans)):
+        between = [at for at in others if end < at < begun]
+        assert between[-1] - between[0] >= 0.02
+
+
+async def test_one_request_too_many_is_told_to_come_again(served, monkeypatch):
+    monkeypatch.setattr(api, "MOST_WAITING", 0)
+    status, _, body = await served(fake_store.busy())("/memdash/api/cluster")
+    assert (status, body) == (503, {"error": api.TOO_MANY})

@@ -366,7 +366,7 @@ async def test_the_loop_is_left_alone_between_the_pieces_of_a_page():
         run = [at for at in others if since < at < until]
         assert run[-1] - run[0] >= 0.02
     # The loop was left alone for four pieces already, and is not for all once more.
-    assert pages._rests_until - time.monotonic() < 0.03
+    assert pages._turns._rests_until - time.monotonic() < 0.03
 
 
 async def test_a_page_is_made_before_bokeh_asks_for_it(started):
