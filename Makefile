@@ -91,7 +91,8 @@ clean: ## remove environments, builds and caches
 
 # --- environments -----------------------------------------------------------------
 # A stamp stands for "installed as these files of that time say".
-BUILT_FROM := pyproject.toml setup.py dask_memdash/measure/_tally.c
+BUILT_FROM := pyproject.toml setup.py dask_memdash/measure/_tally.c \
+  $(wildcard dask_memdash/measure/native/*.[ch])
 
 define make-venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

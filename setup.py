@@ -4,15 +4,26 @@ Without a compiler, NumPy's headers or a fitting platform the package is install
 without it, and says at run time what that costs (``measure/tally.py``).
 """
 
+import platform
 import sys
 
 from setuptools import Extension, find_packages, setup
+
+FLAGS = ["-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
+
+#: The second generation's files, in ``measure/native``.
+PARTS = ("arrow", "family", "got", "module", "residency", "slots", "threads")
 
 
 def extensions() -> list[Extension]:
     """Return the tally's extension, or nothing where it could not work anyway."""
     if sys.platform == "win32" or sys.implementation.name != "cpython":
         return []
+    return [*first_generation(), *second_generation()]
+
+
+def first_generation() -> list[Extension]:
+    """Return ``_tally``, which takes NumPy's headers: empty without them."""
     try:
         import numpy
     except ImportError:
@@ -22,8 +33,26 @@ def extensions() -> list[Extension]:
             "dask_memdash.measure._tally",
             ["dask_memdash/measure/_tally.c"],
             include_dirs=[numpy.get_include()],
-            extra_compile_args=["-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],
+            extra_compile_args=FLAGS,
             # a failed build is a warning, not the end of the installation
+            optional=True,
+        )
+    ]
+
+
+def second_generation() -> list[Extension]:
+    """Return ``_native``, which takes Linux on a processor that it was written for."""
+    known = platform.machine() in ("x86_64", "aarch64") and sys.maxsize > 2**32
+    if sys.platform != "linux" or not known:
+        return []
+    folder = "dask_memdash/measure/native"
+    return [
+        Extension(
+            "dask_memdash.measure._native",
+            [f"{folder}/{name}.c" for name in PARTS],
+            depends=[f"{folder}/native.h"],
+            extra_compile_args=[*FLAGS, "-std=gnu11", "-pthread"],
+            extra_link_args=["-pthread", "-ldl"],
             optional=True,
         )
     ]

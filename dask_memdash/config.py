@@ -26,8 +26,8 @@ class Settings:
 
     #: Seconds between two samples of a worker's RSS.
     sample_interval: float
-    #: Whether tasks are measured by the tally where it can be used.
-    tally: bool
+    #: Which tally counts: ``auto``, ``native``, ``python`` or ``off``.
+    tally: str
     #: Share of a core that MemDash may cost on a worker, nanny or scheduler.
     budget: float
     #: Directory of the flight recorders, ``None`` to choose one.
@@ -167,11 +167,35 @@ def _fraction(key: str) -> Callable[[Any], float]:
     return check
 
 
-def _truth(key: str) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise ConfigError(key, value, "true or false")
-        return value
+#: What ``memdash.tally`` may be, from the least to the most that is done in a process.
+TALLIES = ("off", "python", "native", "auto")
+
+
+def tally_allowed(asked: str) -> str:
+    """Return which tally this process may have: what was asked for, or less.
+
+    Whoever runs the workers can forbid it in their configuration or environment
+    (``DASK_MEMDASH__TALLY=off``), whatever the client asks for.
+    """
+    own = dask.config.get("memdash.tally", None)
+    if own is None:
+        return asked
+    try:
+        own = str(CHECKS["tally"](own))
+    except ConfigError:
+        return asked
+    return min(asked, own, key=TALLIES.index)
+
+
+def _mode(key: str) -> Callable[[Any], str]:
+    """Check which tally is asked for; true and false are what they always were."""
+
+    def check(value: Any) -> str:
+        if isinstance(value, bool):  # YAML reads a bare off as false, too
+            return "auto" if value else "off"
+        if value not in TALLIES:
+            raise ConfigError(key, value, f"one of {', '.join(reversed(TALLIES))}")
+        return str(value)
 
     return check
 
@@ -188,7 +212,7 @@ def _directory(key: str) -> Callable[[Any], str | None]:
 #: Key → what turns its configured value into the setting, or raises.
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "sample-interval": _seconds("sample-interval", 0.005, 10),
-    "tally": _truth("tally"),
+    "tally": _mode("tally"),
     "budget": _fraction("budget"),
     "recorder.directory": _directory("recorder.directory"),
     "recorder.slots": _integer("recorder.slots", 1, 4096, optional=True),

@@ -18,7 +18,7 @@ from dask_memdash.measure.isolated import CloseLook
 from dask_memdash.measure.methods import UNMEASURED
 from dask_memdash.measure.rss import RssReader
 from dask_memdash.measure.running_task import RunningTask
-from dask_memdash.measure.tally import load
+from dask_memdash.measure.tally import current
 from dask_memdash.system.proc import HighWater, RssParts, allocator_free
 
 
@@ -158,8 +158,8 @@ class SharedProcess:
 
         In bytes; may be called from any thread.
         """
-        tally = load()
-        arenas = tally.arena_free() if tally is not None and tally.installed else 0
+        tally = current()
+        arenas = tally.arena_free() if tally is not None else 0
         return (allocator_free() or 0) + arenas
 
     # -- since it was idle last ------------------------------------------------

@@ -40,11 +40,23 @@ MISSED_PYTHON = 2
 #: … NumPy's, as the task itself imported it, or set or used a handler of its own.
 MISSED_NUMPY = 4
 
-_COUNTERS = struct.Struct("<qq")
+#: Bytes now, bytes at most, and the latter's error.
+_COUNTERS = struct.Struct("<qqq")
+
+
+#: The tally whose hooks are in this process now: one or none.
+_INSTALLED: list[Tally] = []
+
+
+def current() -> Tally | None:
+    """Return the tally that counts in this process now; None if none does."""
+    return _INSTALLED[0] if _INSTALLED else None
 
 
 class Tally:
-    """The tally of this process.
+    """The tally of this process, of the first generation: hooks in Python and NumPy.
+
+    Its successor is :class:`dask_memdash.measure.native_tally.NativeTally`.
 
     All methods may be called from any thread, `begin` and `end` in the task's own
     thread and context.
@@ -60,6 +72,9 @@ class Tally:
     map_slots : (fd, size) -> (mapping, memoryview)
         Map memory for slots, for as long as the process lives.
     """
+
+    #: The setting that asks for it.
+    mode = "python"
 
     def __init__(self, native: ModuleType) -> None:
         self._native = native
@@ -90,6 +105,7 @@ class Tally:
                 self.refused = self._install()
                 if self.refused:
                     return False
+                _INSTALLED.append(self)
             self._users += 1
             return True
 
@@ -101,6 +117,7 @@ class Tally:
             self._users -= 1
             if self._users == 0:
                 self._native.uninstall()
+                _INSTALLED.remove(self)
 
     @property
     def installed(self) -> bool:
@@ -184,7 +201,7 @@ class Tally:
 
     def _install(self) -> str:
         try:
-            reason: str | None = self._native.install()
+            reason = self._set_hooks()
             if not reason:
                 reason = self.self_test()
                 if reason:
@@ -194,6 +211,10 @@ class Tally:
             reason = f"{type(error).__name__}: {error}"
         return f"the tally cannot be used: {reason}" if reason else ""
 
+    def _set_hooks(self) -> str | None:
+        reason: str | None = self._native.install()
+        return reason
+
     def _count(self, allocate: Callable[[], object]) -> int:
         """Count what a function's result weighs, in bytes; -1 if not all of it goes."""
         if self._scratch is None:
@@ -202,9 +223,9 @@ class Tally:
         self.begin(mapping, 0)
         try:
             result = allocate()
-            held, _ = _COUNTERS.unpack(buffer)
+            held, _, _ = _COUNTERS.unpack(buffer)
             del result
-            left, _ = _COUNTERS.unpack(buffer)
+            left, _, _ = _COUNTERS.unpack(buffer)
         finally:
             self.end()
         gone = abs(left) <= TEST_TOLERANCE * TEST_SIZE
@@ -212,6 +233,7 @@ class Tally:
 
     def _forget(self) -> None:
         """Start anew in a forked child, where native code has stopped counting."""
+        _INSTALLED.clear()
         self._lock = threading.Lock()
         self._users = 0
         self._scratch = None

@@ -10,7 +10,7 @@ import yaml
 
 import dask_memdash
 from dask_memdash import config
-from dask_memdash.config import CHECKS, Settings, defaults, load
+from dask_memdash.config import CHECKS, Settings, defaults, load, tally_allowed
 from dask_memdash.errors import ConfigError, MemDashError
 
 PACKAGE = Path(dask_memdash.__file__).parent
@@ -19,7 +19,7 @@ SCHEMA = yaml.safe_load((PACKAGE / "memdash-schema.yaml").read_text())
 
 KEYS = {
     "sample-interval": 0.05,
-    "tally": True,
+    "tally": "python",
     "budget": 0.02,
     "recorder.directory": None,
     "recorder.slots": None,
@@ -105,6 +105,9 @@ def test_settings_are_sent_as_plain_data_and_newer_ones_ignored():
         ("page.refresh", "1 minute", 60.0),
         ("page.refresh", 0.5, 0.5),
         ("recorder.directory", "/scratch", "/scratch"),
+        ("tally", "native", "native"),
+        ("tally", True, "auto"),
+        ("tally", False, "off"),
         ("recorder.slots", 1, 1),
         ("recorder.slots", 4096, 4096),
         ("history.points", 20, 20),
@@ -216,3 +219,19 @@ def test_an_override_is_checked_like_a_configured_value():
 def test_the_hosts_own_terminate_threshold_is_read(value, expected):
     with dask.config.set({"distributed.worker.memory.terminate": value}):
         assert config.terminate_fraction() == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "allowed"),
+    [
+        ("auto", None, "auto"),
+        ("auto", "off", "off"),
+        ("native", False, "off"),
+        ("off", "auto", "off"),
+        ("auto", "python", "python"),
+        ("auto", "nonsense", "auto"),
+    ],
+)
+def test_whoever_runs_a_worker_can_forbid_the_tally_there(asked, here, allowed):
+    with dask.config.set({"memdash.tally": here}):
+        assert tally_allowed(asked) == allowed

@@ -101,7 +101,7 @@ def test_wheel_holds_what_the_package_reads_at_run_time(wheel: Path) -> None:
             part.startswith(("__pycache__", "."))
             for part in path.relative_to(package).parts
         )
-        and path.suffix not in (".so", ".c")
+        and path.suffix not in (".so", ".c", ".h")
     }
     assert "dask_memdash/memdash.yaml" in expected
     assert "dask_memdash/py.typed" in expected
@@ -247,9 +247,18 @@ def test_oldest_supported_version_is_the_same_everywhere() -> None:
     assert required in (REPOSITORY / "README.md").read_text()
 
 
-def test_the_tally_is_built_under_the_name_that_it_is_loaded_by() -> None:
+@pytest.mark.parametrize(
+    ("module", "loader"), [("_tally", "tally.py"), ("_native", "native_tally.py")]
+)
+def test_the_tally_is_built_under_the_name_that_it_is_loaded_by(module, loader) -> None:
     setup = (REPOSITORY / "setup.py").read_text()
-    loader = (REPOSITORY / "dask_memdash/measure/tally.py").read_text()
-    built = re.findall(r'"(dask_memdash\.[\w.]*_tally)"', setup)
-    loaded = re.findall(r'import_module\("([\w.]+)"\)', loader)
-    assert built == loaded == ["dask_memdash.measure._tally"]
+    text = (REPOSITORY / "dask_memdash/measure" / loader).read_text()
+    name = f"dask_memdash.measure.{module}"
+    assert f'"{name}"' in setup
+    assert re.findall(r'import_module\("([\w.]+)"\)', text) == [name]
+
+
+def test_all_parts_of_the_native_tally_are_built() -> None:
+    (parts,) = re.findall(r"PARTS = \(([^)]*)\)", (REPOSITORY / "setup.py").read_text())
+    files = (REPOSITORY / "dask_memdash/measure/native").glob("*.c")
+    assert sorted(re.findall(r'"(\w+)"', parts)) == sorted(path.stem for path in files)

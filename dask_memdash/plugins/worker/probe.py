@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_memdash.boundary import boundary, guard_entry_points
-from dask_memdash.config import Settings
+from dask_memdash.config import Settings, tally_allowed
 from dask_memdash.flight.files import sweep
 from dask_memdash.measure.regression import PrefixRegression
 from dask_memdash.measure.running_task import RunningTask
@@ -281,11 +281,11 @@ class WorkerProbe:
 
     def _acquire_tally(self) -> Tally | None:
         """Return the tally with its hooks installed; None, and say why, without."""
-        if not self._settings.tally:
-            return None
-        tally, why = acquire_tally()
-        if tally is None:
-            text = f"{why}; in-execution memory is estimated from the RSS instead"
+        tally, why = acquire_tally(tally_allowed(self._settings.tally))
+        if why:
+            text = why
+            if tally is None:
+                text += "; in-execution memory is estimated from the RSS instead"
             self._notices.append(text)
             self._worker.log_event("memdash", {"action": "lacks", "text": text})
         return tally

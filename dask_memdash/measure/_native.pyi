@@ -1,0 +1,73 @@
+"""The native half of :mod:`.native_tally`; see ``native/native.h``."""
+
+from collections.abc import Callable
+from typing import TypedDict
+
+from dask_memdash.measure._tally import Mapping
+
+class State(TypedDict):
+    """What is hooked now."""
+
+    #: Whether what Python allocates reaches a wrapper.
+    python: bool
+    #: Slots of loaded objects that were pointed at wrappers.
+    slots: int
+    #: Whether arenas of small objects are seen.
+    arenas: bool
+    #: Whether each small object is allocated by itself (``PYTHONMALLOC=malloc``).
+    objects: bool
+    #: Whether Arrow's default pool is seen.
+    arrow: bool
+    #: Path of the library that the malloc family comes from; empty before an install.
+    allocator: str
+    #: Large blocks that tasks which run own now.
+    blocks: int
+
+def map_slots(fd: int, size: int, /) -> tuple[Mapping, memoryview]:
+    """Map a file, or anonymous memory where `fd` is -1, for good; size in bytes.
+
+    Raises
+    ------
+    ValueError
+        The file is shorter than `size`.
+    OSError
+        The system refuses.
+    """
+
+def begin(mapping: Mapping, offset: int, /) -> bool:
+    """Count this thread into the slot at `offset` from now on, starting at 0.
+
+    False, and nothing counts, in a forked child and while not installed.
+
+    Raises
+    ------
+    ValueError
+        `offset` is outside of the mapping or no multiple of 8.
+    """
+
+def end() -> int:
+    """End the last `begin` of this thread; return a sum of ``tally.MISSED_…``."""
+
+def install(on_load: Callable[[], None] | None, /) -> str | None:
+    """Set the wrappers that are not set, or not any more; return why that cannot be.
+
+    `on_load` is called in a task's thread, at its begin, when libraries have come.
+    """
+
+def uninstall() -> bool:
+    """Take all wrappers out; return whether none is left."""
+
+def look(whole: bool, /) -> int:
+    """Look at objects that have come since the last look, or at the `whole` process.
+
+    Return how many slots were hooked; -1 if another thread is looking.
+    """
+
+def attach_arrow(path: str, /) -> str | None:
+    """Count what the default pool of the libarrow at `path` gives; or say why not."""
+
+def arenas() -> int:
+    """Return by how many bytes arenas have grown since they were hooked."""
+
+def state() -> State:
+    """Return what is hooked now."""

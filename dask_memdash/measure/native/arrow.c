@@ -1,0 +1,171 @@
+/* Arrow's default memory pool, whose allocators (mimalloc, jemalloc) call no malloc.
+ *
+ * The pool is a C++ object that everybody reaches through a pointer to it, so its first
+ * word, the pointer to the table of its virtual functions, is replaced: by a copy of
+ * the table in which Allocate, Reallocate and Free are ours.  They call the former ones
+ * and count.  Undone by putting the former table back; copies are never freed.
+ *
+ * What is assumed of the C++ side: the Itanium ABI on x86-64, where a Status comes back
+ * through a hidden first argument and is one word, which is 0 where all went well; and
+ * the signatures of these three functions, which have been the same since Arrow 13.
+ * Hence the list of versions that were tried, which is tally_choice's.  What is checked:
+ * where the three stand in a table, by finding the addresses of a public pool's own
+ * functions (ProxyMemoryPool) in that pool's table, both by their mangled names.
+ *
+ * With table_lock not held; in any thread, with or without the GIL.
+ */
+#define _GNU_SOURCE
+#include "native.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+
+typedef void *(*allocate_t)(void *status, void *pool, int64_t size, int64_t alignment,
+                            uint8_t **out);
+typedef void *(*reallocate_t)(void *status, void *pool, int64_t before, int64_t size,
+                              int64_t alignment, uint8_t **block);
+typedef void (*free_t)(void *pool, uint8_t *block, int64_t size, int64_t alignment);
+
+/* Most functions that a table is copied with, and what stands before the first. */
+enum { FUNCTIONS = 24, AHEAD = 2 };
+
+static void **place; /* where the pool keeps the pointer to its table */
+static void **former;
+static void *table[AHEAD + FUNCTIONS];
+static allocate_t former_allocate;
+static reallocate_t former_reallocate;
+static free_t former_free;
+
+static void *hook_allocate(void *status, void *pool, int64_t size, int64_t alignment,
+                           uint8_t **out) {
+    void *result = former_allocate(status, pool, size, alignment, out);
+    if (me.now.task != NULL && size > 0 && *(void **)status == NULL) {
+        block_came(*out, (size_t)size);
+    }
+    return result;
+}
+
+static void *hook_reallocate(void *status, void *pool, int64_t before, int64_t size,
+                             int64_t alignment, uint8_t **block) {
+    uint8_t *old = *block;
+    ref_t owner = me.now;
+    size_t prefix = before > 0 ? (size_t)before : 0;
+    int counts = anybody_counts();
+    if (counts && before >= (int64_t)OWNED) {
+        owned_gone(old, (size_t)before, &owner, &prefix);
+    }
+    else if (counts && me.now.task != NULL) {
+        count_small(-before);
+    }
+    void *result = former_reallocate(status, pool, before, size, alignment, block);
+    int64_t after = *(void **)status == NULL ? size : before; /* else it failed */
+    if (counts && owner.task != NULL && after >= (int64_t)OWNED) {
+        owned_came(*block, (size_t)after, owner,
+                   after < (int64_t)RESIDENT ? (size_t)after : prefix);
+    }
+    else if (counts && me.now.task != NULL && after < (int64_t)OWNED) {
+        count_small(after);
+    }
+    return result;
+}
+
+static void hook_free_(void *pool, uint8_t *block, int64_t size, int64_t alignment) {
+    if (size > 0 && anybody_counts()) {
+        block_goes(block, (size_t)size);
+    }
+    former_free(pool, block, size, alignment);
+}
+
+/* Where a function of a class stands in the class's table; -1 if it cannot be told. */
+static int index_of(void *library, void **functions, size_t n, const char *name) {
+    void *function = dlsym(library, name);
+    int found = -1;
+    for (size_t i = 0; function != NULL && i < n; i++) {
+        if (functions[i] == function) {
+            if (found >= 0) {
+                return -1;
+            }
+            found = (int)i;
+        }
+    }
+    return found;
+}
+
+static const char *attach(void *library) {
+    const ElfW(Sym) *symbol = NULL;
+    Dl_info info;
+    void **proxy = dlsym(library, "_ZTVN5arrow15ProxyMemoryPoolE");
+    void *(*pool_of)(void) =
+        (void *(*)(void))(uintptr_t)dlsym(library, "_ZN5arrow19default_memory_poolEv");
+    if (proxy == NULL || pool_of == NULL ||
+        dladdr1(proxy, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0 || symbol == NULL) {
+        return "its library does not export what is looked for";
+    }
+    size_t n = symbol->st_size / sizeof(void *);
+    if (n <= AHEAD || n > AHEAD + FUNCTIONS) {
+        return "its tables of functions are not as they were when this was written";
+    }
+    n -= AHEAD;
+    void **functions = proxy + AHEAD;
+    int allocate = index_of(library, functions, n,
+                            "_ZN5arrow15ProxyMemoryPool8AllocateEllPPh");
+    int reallocate = index_of(library, functions, n,
+                              "_ZN5arrow15ProxyMemoryPool10ReallocateElllPPh");
+    int release = index_of(library, functions, n,
+                           "_ZN5arrow15ProxyMemoryPool4FreeEPhll");
+    if (allocate < 0 || reallocate < 0 || release < 0) {
+        return "its functions are not where they were when this was written";
+    }
+    void **pool = pool_of();
+    void **now = pool != NULL ? __atomic_load_n((void ***)pool, __ATOMIC_ACQUIRE) : NULL;
+    if (now == NULL || now == table + AHEAD) {
+        return now == NULL ? "it has no default pool" : NULL;
+    }
+    if (former != NULL && former != now) {
+        return "its pool is not the one that it was";
+    }
+    memcpy(table, now - AHEAD, (AHEAD + n) * sizeof *table);
+    former_allocate = (allocate_t)(uintptr_t)now[allocate];
+    former_reallocate = (reallocate_t)(uintptr_t)now[reallocate];
+    former_free = (free_t)(uintptr_t)now[release];
+    table[AHEAD + allocate] = (void *)(uintptr_t)hook_allocate;
+    table[AHEAD + reallocate] = (void *)(uintptr_t)hook_reallocate;
+    table[AHEAD + release] = (void *)(uintptr_t)hook_free_;
+    former = now;
+    place = (void **)pool;
+    __atomic_store_n(place, (void *)(table + AHEAD), __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* Count what comes from the default pool of the libarrow at a path, which is loaded.
+ * Returns why that cannot be; NULL if it can.  The GIL keeps calls apart. */
+HIDDEN const char *arrow_attach(const char *path) {
+    void *library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD); /* kept: it must not go */
+    return library != NULL ? attach(library) : "its library is not loaded from there";
+}
+
+HIDDEN int arrow_attached(void) {
+    return place != NULL && __atomic_load_n(place, __ATOMIC_ACQUIRE) == table + AHEAD;
+}
+
+HIDDEN void arrow_detach(void) {
+    if (arrow_attached()) {
+        __atomic_store_n(place, (void *)former, __ATOMIC_RELEASE);
+    }
+}
+
+#else
+
+HIDDEN const char *arrow_attach(const char *path) {
+    (void)path;
+    return "its calls are known on x86-64 only";
+}
+
+HIDDEN int arrow_attached(void) { return 0; }
+HIDDEN void arrow_detach(void) {}
+
+#endif

@@ -1,0 +1,96 @@
+/* The wrappers of malloc and its relatives.
+ *
+ * Each calls the real function and counts.  What a block weighs is what the C library
+ * says it weighs, when it comes and when it goes, so that counts cannot drift.
+ *
+ * They run in any thread at any time: no Python, no allocation, no lock but those of
+ * slots.c.  errno is as the real function left it.
+ */
+#include "native.h"
+
+HIDDEN real_t real;
+
+static inline void came(void *block) {
+    if (block != NULL) {
+        block_came(block, real.usable_size(block));
+    }
+}
+
+HIDDEN void *hook_malloc(size_t size) {
+    void *block = real.malloc(size);
+    if (me.now.task != NULL) {
+        came(block);
+    }
+    return block;
+}
+
+HIDDEN void *hook_calloc(size_t count, size_t size) {
+    void *block = real.calloc(count, size);
+    if (me.now.task != NULL) {
+        came(block);
+    }
+    return block;
+}
+
+HIDDEN void *hook_memalign(size_t alignment, size_t size) {
+    void *block = real.memalign(alignment, size);
+    if (me.now.task != NULL) {
+        came(block);
+    }
+    return block;
+}
+
+HIDDEN void *hook_aligned_alloc(size_t alignment, size_t size) {
+    void *block = real.aligned_alloc(alignment, size);
+    if (me.now.task != NULL) {
+        came(block);
+    }
+    return block;
+}
+
+HIDDEN int hook_posix_memalign(void **block, size_t alignment, size_t size) {
+    int error = real.posix_memalign(block, alignment, size);
+    if (error == 0 && me.now.task != NULL) {
+        came(*block);
+    }
+    return error;
+}
+
+HIDDEN void hook_free(void *block) {
+    if (block != NULL && anybody_counts()) {
+        block_goes(block, real.usable_size(block));
+    }
+    real.free(block);
+}
+
+/* The old block's entry goes before the call, since its address may be somebody else's
+ * at once.  A block that grows stays with the task that made it. */
+HIDDEN void *hook_realloc(void *old, size_t size) {
+    if (old == NULL || !anybody_counts()) {
+        void *block = real.realloc(old, size);
+        if (old == NULL && me.now.task != NULL) {
+            came(block);
+        }
+        return block;
+    }
+    size_t before = real.usable_size(old), prefix = before;
+    ref_t owner = me.now;
+    if (before >= OWNED) {
+        owned_gone(old, before, &owner, &prefix);
+    }
+    else if (me.now.task != NULL) {
+        count_small(-(int64_t)before);
+    }
+    void *block = real.realloc(old, size);
+    void *kept = block != NULL ? block : size != 0 ? old : NULL; /* else it failed */
+    if (kept != NULL && owner.task != NULL) {
+        size_t after = real.usable_size(kept);
+        if (after >= OWNED) {
+            owned_came(kept, after, owner, after < RESIDENT ? after : prefix);
+        }
+        else if (me.now.task != NULL) {
+            count_small((int64_t)after);
+        }
+    }
+    return block;
+}

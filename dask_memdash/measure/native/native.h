@@ -1,0 +1,202 @@
+/* The native tally: what its parts share.
+ *
+ *   slots.c      tasks, each thread's counts, who owns which block
+ *   residency.c  large blocks count what is resident of them
+ *   got.c        finds and points the loaded objects' slots at the wrappers
+ *   family.c     the wrappers of malloc and its relatives
+ *   threads.c    a thread that a task starts counts for the task
+ *   arrow.c      Arrow's memory pool
+ *   module.c     the Python module: install, begin, end, state
+ *
+ * Every allocation of C and C++ code ends in a function of the malloc family, which
+ * each loaded object calls through a slot of its global offset table (GOT).  Those
+ * slots are pointed at wrappers, which call the real function and count.  No block gets
+ * a header, so wrapped and bare calls can be mixed at will: hooks may come and go while
+ * blocks live.
+ *
+ * Nothing here is ever unloaded or unmapped: a thread may be inside a wrapper for as
+ * long as the process lives.
+ */
+#ifndef MEMDASH_NATIVE_H
+#define MEMDASH_NATIVE_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define HIDDEN __attribute__((visibility("hidden")))
+
+/* In the static TLS block a variable is one instruction away, and no first touch in a
+ * new thread has to allocate. */
+#define THREAD_LOCAL __thread __attribute__((tls_model("initial-exec")))
+
+/* Blocks from so many bytes on are known one by one, with the task that made them, so
+ * that whoever frees them takes them off that task.  Smaller ones are taken off the
+ * task in the thread that frees them. */
+#define OWNED ((size_t)64 << 10)
+
+/* Blocks from so many bytes on count what is resident of them. */
+#define RESIDENT ((size_t)1 << 20)
+
+/* Small blocks are added up in the thread, and to the task in steps of so many bytes. */
+#define STEP 4096
+
+/* ---- slots.c ------------------------------------------------------------------- */
+
+/* What another process reads; see flight/format.py. */
+typedef struct {
+    int64_t net;  /* bytes allocated less bytes freed since begin() */
+    int64_t peak; /* the most that net has been, at least 0 */
+    int64_t error; /* how far the peak may be off; others write it, too */
+} counters_t;
+
+typedef struct block block_t;
+
+/* A task that runs, or did: never freed, since threads may point at it for good. */
+typedef struct task {
+    int lock;            /* guards the counters and the generation */
+    uint32_t generation; /* one more with every end */
+    counters_t *counters;
+    /* guarded by table_lock */
+    block_t *blocks;   /* that it owns */
+    int64_t untouched; /* reserved by them, and not counted */
+    int64_t looked;    /* time spent on looks at them, in nanoseconds */
+    int64_t begun;     /* monotonic, in nanoseconds; 0 until the first look */
+    struct task *next_free;
+} task_t;
+
+/* A task as it was at some time: if the generation has moved on, it is over. */
+typedef struct {
+    task_t *task;
+    uint32_t generation;
+} ref_t;
+
+/* A block of at least OWNED bytes that belongs to a task which runs. */
+struct block {
+    uintptr_t address;
+    size_t size;
+    size_t counted; /* of its bytes */
+    size_t prefix;  /* bytes known to be resident from its start on */
+    task_t *owner;
+    block_t *next_in_bucket;
+    block_t *next_of_task, **to_this_of_task;
+    block_t *next_open, **to_this_open; /* blocks that are not wholly resident yet */
+};
+
+typedef struct {
+    ref_t now;       /* task NULL: count nothing */
+    int64_t pending; /* of small blocks, not added to the task yet */
+    void *frames;    /* module.c's */
+} thread_t;
+
+extern HIDDEN THREAD_LOCAL thread_t me;
+extern HIDDEN size_t owned_blocks; /* number of blocks in the table; read without lock */
+extern HIDDEN pthread_mutex_t table_lock;
+
+HIDDEN void count_step(int64_t bytes);
+HIDDEN void owned_came(void *block, size_t size, ref_t owner, size_t prefix);
+HIDDEN int owned_gone(void *block, size_t size, ref_t *owner, size_t *prefix);
+HIDDEN void add_to_task(task_t *task, int64_t bytes);
+HIDDEN ref_t task_begin(counters_t *counters);
+HIDDEN void task_end(ref_t ended);
+HIDDEN void slots_in_child(void);
+
+/* Count small blocks in the current thread. */
+static inline void count_small(int64_t bytes) {
+    int64_t pending = me.pending + bytes;
+    if (unlikely(pending >= STEP || pending <= -STEP)) {
+        count_step(pending);
+    }
+    else {
+        me.pending = pending;
+    }
+}
+
+/* Whether a block that goes may be anybody's. */
+static inline int anybody_counts(void) {
+    return me.now.task != NULL || __atomic_load_n(&owned_blocks, __ATOMIC_RELAXED) != 0;
+}
+
+/* A block has come, in a thread that counts. */
+static inline void block_came(void *block, size_t size) {
+    if (likely(size < OWNED)) {
+        count_small((int64_t)size);
+    }
+    else {
+        owned_came(block, size, me.now, size < RESIDENT ? size : 0);
+    }
+}
+
+/* A block goes: must be said before it does, as its address may be used at once. */
+static inline void block_goes(void *block, size_t size) {
+    if (likely(size < OWNED)) {
+        if (me.now.task != NULL) {
+            count_small(-(int64_t)size);
+        }
+    }
+    else {
+        owned_gone(block, size, NULL, NULL);
+    }
+}
+
+/* ---- residency.c: all with table_lock held -------------------------------------- */
+
+HIDDEN void block_opens(block_t *block);
+HIDDEN void block_closes(block_t *block);
+HIDDEN void look_at_block(block_t *block);
+HIDDEN void look_at_task(task_t *task, int last);
+HIDDEN size_t resident_bytes(uintptr_t address, size_t size);
+HIDDEN int residency_start(void);
+HIDDEN void residency_in_child(void);
+
+/* ---- family.c ------------------------------------------------------------------ */
+
+/* The functions that the process's objects call, found before anything is hooked. */
+typedef struct {
+    void *(*malloc)(size_t);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void (*free)(void *);
+    int (*posix_memalign)(void **, size_t, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    void *(*memalign)(size_t, size_t);
+    size_t (*usable_size)(void *);
+    int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    void *(*dlsym)(void *, const char *);
+} real_t;
+
+extern HIDDEN real_t real;
+
+HIDDEN void *hook_malloc(size_t size);
+HIDDEN void *hook_calloc(size_t count, size_t size);
+HIDDEN void *hook_realloc(void *old, size_t size);
+HIDDEN void hook_free(void *block);
+HIDDEN int hook_posix_memalign(void **block, size_t alignment, size_t size);
+HIDDEN void *hook_aligned_alloc(size_t alignment, size_t size);
+HIDDEN void *hook_memalign(size_t alignment, size_t size);
+
+/* ---- threads.c ----------------------------------------------------------------- */
+
+HIDDEN int hook_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                               void *(*start)(void *), void *argument);
+
+/* ---- got.c --------------------------------------------------------------------- */
+
+HIDDEN const char *got_find(void);
+HIDDEN const char *got_allocator(void);
+HIDDEN int got_look(int all);
+HIDDEN int got_changed(void);
+HIDDEN void got_arm(void);
+HIDDEN void got_restore(void);
+HIDDEN void got_in_child(void);
+HIDDEN int got_slots(void);
+
+/* ---- arrow.c ------------------------------------------------------------------- */
+
+HIDDEN const char *arrow_attach(const char *path);
+HIDDEN void arrow_detach(void);
+HIDDEN int arrow_attached(void);
+
+#endif

@@ -1,0 +1,313 @@
+/* Tasks, each thread's counts, and who owns which block.
+ *
+ * A task's counters are in shared memory, so that another process reads them without
+ * the GIL and still has them after a SIGKILL.  Several threads may add to them (threads
+ * that the task started, whoever frees its blocks, looks at what is resident), so a
+ * lock of the task guards them, and its generation says whether it is still the task
+ * that somebody means.
+ *
+ * Small blocks are added up in the thread and given to the task in steps of STEP bytes:
+ * the hot path writes thread-local memory only.
+ *
+ * Blocks of at least OWNED bytes stand in a table, by address, as long as their task
+ * runs.  Whoever frees one takes it off that task.  What is not in the table was there
+ * before the task that runs now, and is taken off the task in the thread that frees it:
+ * the nets of all tasks together then say by how much all of them made the process
+ * grow, and a cache that drops one block for every new one does not look like a leak.
+ *
+ * Locks: table_lock before a task's.  No Python, and nothing that allocates by the
+ * wrapped functions, runs under either.
+ */
+#include "native.h"
+
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+
+HIDDEN THREAD_LOCAL thread_t me;
+HIDDEN size_t owned_blocks;
+HIDDEN pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---- a task's counters ---------------------------------------------------------- */
+
+static void lock(task_t *task) {
+    for (int tries = 0; __atomic_exchange_n(&task->lock, 1, __ATOMIC_ACQUIRE); tries++) {
+        if (tries > 100) { /* whoever has it was sent off the processor */
+            sched_yield();
+        }
+    }
+}
+
+static void unlock(task_t *task) { __atomic_store_n(&task->lock, 0, __ATOMIC_RELEASE); }
+
+/* With the task's lock held.  The stores are atomic so that a reader in another process
+ * never sees half a number. */
+static void add_locked(task_t *task, int64_t bytes) {
+    counters_t *counters = task->counters;
+    int64_t net = counters->net + bytes;
+    __atomic_store_n(&counters->net, net, __ATOMIC_RELAXED);
+    if (net > counters->peak) {
+        __atomic_store_n(&counters->peak, net, __ATOMIC_RELAXED);
+    }
+}
+
+/* For a task that is known to run: with table_lock held. */
+HIDDEN void add_to_task(task_t *task, int64_t bytes) {
+    lock(task);
+    add_locked(task, bytes);
+    unlock(task);
+}
+
+/* Add to the current thread's task, if it still runs; else this thread, which was
+ * started by it, counts no longer. */
+static void add_to_mine(int64_t bytes) {
+    task_t *task = me.now.task;
+    lock(task);
+    int runs = task->generation == me.now.generation;
+    if (runs) {
+        add_locked(task, bytes);
+    }
+    unlock(task);
+    if (!runs) {
+        me.now.task = NULL;
+    }
+}
+
+HIDDEN void count_step(int64_t bytes) {
+    me.pending = 0;
+    if (me.now.task != NULL) {
+        add_to_mine(bytes);
+    }
+}
+
+/* ---- the table of owned blocks -------------------------------------------------- */
+
+static block_t **buckets;
+static size_t n_buckets; /* a power of two, or 0 */
+static block_t *unused_blocks;
+static task_t *unused_tasks;
+
+/* Memory that is never given back, for blocks and tasks. */
+static void *for_good(size_t size) {
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                        -1, 0);
+    return memory != MAP_FAILED ? memory : NULL;
+}
+
+static size_t bucket_of(uintptr_t address, size_t n) {
+    uint64_t mixed = (uint64_t)(address >> 4) * UINT64_C(0x9E3779B97F4A7C15);
+    return (size_t)(mixed >> 32) & (n - 1);
+}
+
+static int more_buckets(void) {
+    size_t n = n_buckets != 0 ? 2 * n_buckets : 1024;
+    block_t **table = for_good(n * sizeof *table);
+    if (table == NULL) {
+        return n_buckets != 0;
+    }
+    for (size_t i = 0; i < n_buckets; i++) {
+        for (block_t *block = buckets[i], *next; block != NULL; block = next) {
+            block_t **place = &table[bucket_of(block->address, n)];
+            next = block->next_in_bucket;
+            block->next_in_bucket = *place;
+            *place = block;
+        }
+    }
+    if (n_buckets != 0) {
+        munmap(buckets, n_buckets * sizeof *buckets);
+    }
+    buckets = table;
+    n_buckets = n;
+    return 1;
+}
+
+static block_t *new_block(void) {
+    if (owned_blocks >= n_buckets && !more_buckets()) {
+        return NULL;
+    }
+    if (unused_blocks == NULL) {
+        enum { CHUNK = 1 << 16 };
+        block_t *chunk = for_good(CHUNK);
+        for (size_t i = 0; chunk != NULL && i < CHUNK / sizeof *chunk; i++) {
+            chunk[i].next_in_bucket = unused_blocks;
+            unused_blocks = &chunk[i];
+        }
+    }
+    block_t *block = unused_blocks;
+    if (block != NULL) {
+        unused_blocks = block->next_in_bucket;
+    }
+    return block;
+}
+
+static block_t **find(uintptr_t address) {
+    if (n_buckets == 0) {
+        return NULL;
+    }
+    block_t **place = &buckets[bucket_of(address, n_buckets)];
+    while (*place != NULL && (*place)->address != address) {
+        place = &(*place)->next_in_bucket;
+    }
+    return *place != NULL ? place : NULL;
+}
+
+/* Take a block out of the table, where `place` points at it. */
+static void drop(block_t **place) {
+    block_t *block = *place;
+    *place = block->next_in_bucket;
+    *block->to_this_of_task = block->next_of_task;
+    if (block->next_of_task != NULL) {
+        block->next_of_task->to_this_of_task = block->to_this_of_task;
+    }
+    block_closes(block);
+    block->owner->untouched -= (int64_t)(block->size - block->counted);
+    block->next_in_bucket = unused_blocks;
+    unused_blocks = block;
+    __atomic_store_n(&owned_blocks, owned_blocks - 1, __ATOMIC_RELAXED);
+}
+
+/* A large block has come.  `prefix`: how many of its bytes are known to be resident. */
+HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix) {
+    pthread_mutex_lock(&table_lock);
+    task_t *task = owner.task;
+    if (task != NULL && task->generation == owner.generation) {
+        /* Whoever freed the block that was here before did so unseen. */
+        block_t **stale = find((uintptr_t)address);
+        if (stale != NULL) {
+            add_to_task((*stale)->owner, -(int64_t)(*stale)->counted);
+            drop(stale);
+        }
+        block_t *block = new_block();
+        size_t counted = prefix < size ? prefix : size;
+        if (block == NULL) { /* out of memory: as if it were small */
+            add_to_task(task, (int64_t)size);
+        }
+        else {
+            block_t **bucket = &buckets[bucket_of((uintptr_t)address, n_buckets)];
+            *block = (block_t){.address = (uintptr_t)address,
+                               .size = size,
+                               .counted = counted,
+                               .prefix = counted,
+                               .owner = task,
+                               .next_in_bucket = *bucket,
+                               .next_of_task = task->blocks,
+                               .to_this_of_task = &task->blocks};
+            *bucket = block;
+            if (task->blocks != NULL) {
+                task->blocks->to_this_of_task = &block->next_of_task;
+            }
+            task->blocks = block;
+            task->untouched += (int64_t)(size - counted);
+            __atomic_store_n(&owned_blocks, owned_blocks + 1, __ATOMIC_RELAXED);
+            if (counted < size) {
+                block_opens(block);
+            }
+            add_to_task(task, (int64_t)counted);
+        }
+    }
+    pthread_mutex_unlock(&table_lock);
+}
+
+/* What a task holds now may be the most that it will have held. */
+static void look_before_peak(task_t *task) {
+    if (task->counters->net + task->untouched > task->counters->peak) {
+        look_at_task(task, 0);
+    }
+}
+
+/* A large block goes.  Returns whether a task owned it; then, if asked for, who and how
+ * much of it is resident from its start on. */
+HIDDEN int owned_gone(void *address, size_t size, ref_t *owner, size_t *prefix) {
+    pthread_mutex_lock(&table_lock);
+    block_t **place = find((uintptr_t)address);
+    int owned = place != NULL;
+    if (owned) {
+        block_t *block = *place;
+        task_t *task = block->owner;
+        if (block->counted < block->size) {
+            look_at_block(block);
+        }
+        look_before_peak(task);
+        if (owner != NULL) {
+            *owner = (ref_t){task, task->generation};
+            *prefix = block->prefix;
+        }
+        add_to_task(task, -(int64_t)block->counted);
+        drop(place);
+    }
+    else if (me.now.task != NULL) {
+        task_t *mine = me.now.task;
+        size_t counted = size < RESIDENT ? size : resident_bytes((uintptr_t)address, size);
+        if (mine->generation == me.now.generation) {
+            look_before_peak(mine);
+        }
+        add_to_mine(-(int64_t)counted);
+        if (prefix != NULL) {
+            *prefix = counted;
+        }
+    }
+    pthread_mutex_unlock(&table_lock);
+    return owned;
+}
+
+/* ---- begin and end -------------------------------------------------------------- */
+
+/* A task that counts into `counters` from now on; no task if there is no memory. */
+HIDDEN ref_t task_begin(counters_t *counters) {
+    pthread_mutex_lock(&table_lock);
+    if (unused_tasks == NULL) {
+        enum { CHUNK = 1 << 14 };
+        task_t *chunk = for_good(CHUNK);
+        for (size_t i = 0; chunk != NULL && i < CHUNK / sizeof *chunk; i++) {
+            chunk[i].next_free = unused_tasks;
+            unused_tasks = &chunk[i];
+        }
+    }
+    task_t *task = unused_tasks;
+    ref_t begun = {task, 0};
+    if (task != NULL) {
+        unused_tasks = task->next_free;
+        begun.generation = task->generation;
+        task->untouched = task->looked = task->begun = 0;
+        lock(task);
+        task->counters = counters;
+        __atomic_store_n(&counters->net, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&counters->peak, 0, __ATOMIC_RELAXED);
+        unlock(task);
+    }
+    pthread_mutex_unlock(&table_lock);
+    return begun;
+}
+
+/* End the current thread's task. */
+HIDDEN void task_end(ref_t ended) {
+    task_t *task = ended.task;
+    if (me.pending != 0) {
+        count_step(me.pending);
+    }
+    pthread_mutex_lock(&table_lock);
+    if (task->untouched > 0) {
+        look_at_task(task, 1);
+    }
+    while (task->blocks != NULL) {
+        drop(find(task->blocks->address));
+    }
+    lock(task);
+    task->generation++;
+    unlock(task);
+    task->next_free = unused_tasks;
+    unused_tasks = task;
+    pthread_mutex_unlock(&table_lock);
+}
+
+/* A forked child has none of its parent's tasks and threads.  What they left may be half
+ * done: it is let go of, not mended. */
+HIDDEN void slots_in_child(void) {
+    memset(&me, 0, sizeof me);
+    pthread_mutex_init(&table_lock, NULL);
+    buckets = NULL;
+    n_buckets = 0;
+    owned_blocks = 0;
+    unused_blocks = NULL;
+    unused_tasks = NULL;
+}
