@@ -12,7 +12,16 @@ from setuptools import Extension, find_packages, setup
 FLAGS = ["-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
 
 #: The second generation's files, in ``measure/native``.
-PARTS = ("arrow", "family", "got", "module", "residency", "slots", "threads")
+PARTS = (
+    "arrow",
+    "arrow_jobs",
+    "family",
+    "got",
+    "module",
+    "residency",
+    "slots",
+    "threads",
+)
 
 
 def extensions() -> list[Extension]:

@@ -535,7 +535,9 @@ def test_arrow_buffer_that_grows_is_followed(slots: Slots, arrow: Any) -> None:
     assert now == pytest.approx(0, abs=0.01)
 
 
-def test_group_of_arrow_strings_is_counted(slots: Slots, arrow: Any) -> None:
+def test_group_of_arrow_strings_is_counted_with_all_of_arrows_threads(
+    slots: Slots, arrow: Any
+) -> None:
     pc = pytest.importorskip("pyarrow.compute")
     words = arrow.array([f"word number {i % 5000}" for i in range(1_000_000)])
     table = arrow.table({"word": words, "value": np.arange(1_000_000)})
@@ -544,9 +546,7 @@ def test_group_of_arrow_strings_is_counted(slots: Slots, arrow: Any) -> None:
 
     def work() -> None:
         upper = table.set_column(0, "word", pc.utf8_upper(table["word"]))
-        held.append(
-            upper.group_by("word", use_threads=False).aggregate([("value", "list")])
-        )
+        held.append(upper.group_by("word").aggregate([("value", "list")]))
         held.append(upper)
 
     work()  # what the first one imports and starts

@@ -8,11 +8,12 @@
  * What is assumed of the C++ side: the Itanium ABI on x86-64, where a Status comes back
  * through a hidden first argument and is one word, which is 0 where all went well; and
  * the signatures of these three functions, which have been the same since Arrow 13.
- * Hence the list of versions that were tried, which is tally_choice's.  What is checked:
- * where the three stand in a table, by finding the addresses of a public pool's own
- * functions (ProxyMemoryPool) in that pool's table, both by their mangled names.
+ * Hence the list of versions that were tried, which is native_tally.py's.  What is
+ * checked: where the three stand in a table, by finding the addresses of a public pool's
+ * own functions (ProxyMemoryPool) in that pool's table, both by their mangled names.
  *
- * With table_lock not held; in any thread, with or without the GIL.
+ * The wrappers run in any thread, with or without the GIL; attaching and detaching is
+ * kept apart by the GIL.
  */
 #define _GNU_SOURCE
 #include "native.h"
@@ -30,12 +31,7 @@ typedef void *(*reallocate_t)(void *status, void *pool, int64_t before, int64_t 
                               int64_t alignment, uint8_t **block);
 typedef void (*free_t)(void *pool, uint8_t *block, int64_t size, int64_t alignment);
 
-/* Most functions that a table is copied with, and what stands before the first. */
-enum { FUNCTIONS = 24, AHEAD = 2 };
-
-static void **place; /* where the pool keeps the pointer to its table */
-static void **former;
-static void *table[AHEAD + FUNCTIONS];
+static swap_t swapped;
 static allocate_t former_allocate;
 static reallocate_t former_reallocate;
 static free_t former_free;
@@ -73,15 +69,34 @@ static void *hook_reallocate(void *status, void *pool, int64_t before, int64_t s
     return result;
 }
 
-static void hook_free_(void *pool, uint8_t *block, int64_t size, int64_t alignment) {
+static void hook_release(void *pool, uint8_t *block, int64_t size, int64_t alignment) {
     if (size > 0 && anybody_counts()) {
         block_goes(block, (size_t)size);
     }
     former_free(pool, block, size, alignment);
 }
 
+/* ---- tables of virtual functions ------------------------------------------------- */
+
+/* Find the table of a class by its mangled name, and how many functions it has. */
+HIDDEN void **table_of(void *library, const char *name, size_t *n) {
+    const ElfW(Sym) *symbol = NULL;
+    Dl_info info;
+    void **table = dlsym(library, name);
+    if (table == NULL || dladdr1(table, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0 ||
+        symbol == NULL) {
+        return NULL;
+    }
+    *n = symbol->st_size / sizeof(void *);
+    if (*n <= AHEAD || *n > AHEAD + FUNCTIONS) {
+        return NULL;
+    }
+    *n -= AHEAD;
+    return table + AHEAD;
+}
+
 /* Where a function of a class stands in the class's table; -1 if it cannot be told. */
-static int index_of(void *library, void **functions, size_t n, const char *name) {
+HIDDEN int index_of(void *library, void **functions, size_t n, const char *name) {
     void *function = dlsym(library, name);
     int found = -1;
     for (size_t i = 0; function != NULL && i < n; i++) {
@@ -95,67 +110,82 @@ static int index_of(void *library, void **functions, size_t n, const char *name)
     return found;
 }
 
+/* Copy the table of an object, so that functions of the copy can be replaced.  Returns
+ * whether that could be: not if the object is another one than last time. */
+HIDDEN int swap_prepare(swap_t *swap, void *object, size_t n) {
+    void **now = object != NULL ? *(void ***)object : NULL;
+    if (now == NULL || now == swap->table + AHEAD ||
+        (swap->former != NULL && (swap->former != now || swap->object != object))) {
+        return 0;
+    }
+    memcpy(swap->table, now - AHEAD, (AHEAD + n) * sizeof *swap->table);
+    swap->former = now;
+    swap->object = object;
+    return 1;
+}
+
+HIDDEN void swap_set(swap_t *swap) {
+    __atomic_store_n(swap->object, (void *)(swap->table + AHEAD), __ATOMIC_RELEASE);
+}
+
+HIDDEN int swap_is_set(const swap_t *swap) {
+    return swap->object != NULL &&
+           __atomic_load_n(swap->object, __ATOMIC_ACQUIRE) == swap->table + AHEAD;
+}
+
+HIDDEN void swap_undo(swap_t *swap) {
+    if (swap_is_set(swap)) {
+        __atomic_store_n(swap->object, (void *)swap->former, __ATOMIC_RELEASE);
+    }
+}
+
+/* ---- attach and detach ------------------------------------------------------------ */
+
 static const char *attach(void *library) {
-    const ElfW(Sym) *symbol = NULL;
-    Dl_info info;
-    void **proxy = dlsym(library, "_ZTVN5arrow15ProxyMemoryPoolE");
-    void *(*pool_of)(void) =
+    size_t n = 0;
+    void **functions = table_of(library, "_ZTVN5arrow15ProxyMemoryPoolE", &n);
+    void *(*pool)(void) =
         (void *(*)(void))(uintptr_t)dlsym(library, "_ZN5arrow19default_memory_poolEv");
-    if (proxy == NULL || pool_of == NULL ||
-        dladdr1(proxy, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0 || symbol == NULL) {
+    if (functions == NULL || pool == NULL) {
         return "its library does not export what is looked for";
     }
-    size_t n = symbol->st_size / sizeof(void *);
-    if (n <= AHEAD || n > AHEAD + FUNCTIONS) {
-        return "its tables of functions are not as they were when this was written";
-    }
-    n -= AHEAD;
-    void **functions = proxy + AHEAD;
-    int allocate = index_of(library, functions, n,
-                            "_ZN5arrow15ProxyMemoryPool8AllocateEllPPh");
-    int reallocate = index_of(library, functions, n,
-                              "_ZN5arrow15ProxyMemoryPool10ReallocateElllPPh");
-    int release = index_of(library, functions, n,
-                           "_ZN5arrow15ProxyMemoryPool4FreeEPhll");
+    int allocate =
+        index_of(library, functions, n, "_ZN5arrow15ProxyMemoryPool8AllocateEllPPh");
+    int reallocate =
+        index_of(library, functions, n, "_ZN5arrow15ProxyMemoryPool10ReallocateElllPPh");
+    int release =
+        index_of(library, functions, n, "_ZN5arrow15ProxyMemoryPool4FreeEPhll");
     if (allocate < 0 || reallocate < 0 || release < 0) {
         return "its functions are not where they were when this was written";
     }
-    void **pool = pool_of();
-    void **now = pool != NULL ? __atomic_load_n((void ***)pool, __ATOMIC_ACQUIRE) : NULL;
-    if (now == NULL || now == table + AHEAD) {
-        return now == NULL ? "it has no default pool" : NULL;
-    }
-    if (former != NULL && former != now) {
+    if (!swap_prepare(&swapped, pool(), n)) {
         return "its pool is not the one that it was";
     }
-    memcpy(table, now - AHEAD, (AHEAD + n) * sizeof *table);
-    former_allocate = (allocate_t)(uintptr_t)now[allocate];
-    former_reallocate = (reallocate_t)(uintptr_t)now[reallocate];
-    former_free = (free_t)(uintptr_t)now[release];
-    table[AHEAD + allocate] = (void *)(uintptr_t)hook_allocate;
-    table[AHEAD + reallocate] = (void *)(uintptr_t)hook_reallocate;
-    table[AHEAD + release] = (void *)(uintptr_t)hook_free_;
-    former = now;
-    place = (void **)pool;
-    __atomic_store_n(place, (void *)(table + AHEAD), __ATOMIC_RELEASE);
-    return NULL;
+    former_allocate = (allocate_t)(uintptr_t)swapped.former[allocate];
+    former_reallocate = (reallocate_t)(uintptr_t)swapped.former[reallocate];
+    former_free = (free_t)(uintptr_t)swapped.former[release];
+    swapped.table[AHEAD + allocate] = (void *)(uintptr_t)hook_allocate;
+    swapped.table[AHEAD + reallocate] = (void *)(uintptr_t)hook_reallocate;
+    swapped.table[AHEAD + release] = (void *)(uintptr_t)hook_release;
+    swap_set(&swapped);
+    return jobs_attach(library);
 }
 
 /* Count what comes from the default pool of the libarrow at a path, which is loaded.
- * Returns why that cannot be; NULL if it can.  The GIL keeps calls apart. */
+ * Returns why that cannot be; NULL if it can. */
 HIDDEN const char *arrow_attach(const char *path) {
     void *library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD); /* kept: it must not go */
-    return library != NULL ? attach(library) : "its library is not loaded from there";
+    if (library == NULL) {
+        return "its library is not loaded from there";
+    }
+    return arrow_attached() ? NULL : attach(library);
 }
 
-HIDDEN int arrow_attached(void) {
-    return place != NULL && __atomic_load_n(place, __ATOMIC_ACQUIRE) == table + AHEAD;
-}
+HIDDEN int arrow_attached(void) { return swap_is_set(&swapped); }
 
 HIDDEN void arrow_detach(void) {
-    if (arrow_attached()) {
-        __atomic_store_n(place, (void *)former, __ATOMIC_RELEASE);
-    }
+    jobs_detach();
+    swap_undo(&swapped);
 }
 
 #else

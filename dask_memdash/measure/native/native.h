@@ -6,6 +6,7 @@
  *   family.c     the wrappers of malloc and its relatives
  *   threads.c    a thread that a task starts counts for the task
  *   arrow.c      Arrow's memory pool
+ *   arrow_jobs.c what Arrow's own threads do for a task
  *   module.c     the Python module: install, begin, end, state
  *
  * Every allocation of C and C++ code ends in a function of the malloc family, which
@@ -198,5 +199,26 @@ HIDDEN int got_slots(void);
 HIDDEN const char *arrow_attach(const char *path);
 HIDDEN void arrow_detach(void);
 HIDDEN int arrow_attached(void);
+
+/* An object of C++ whose table of virtual functions is replaced by a changed copy. */
+enum { FUNCTIONS = 24, AHEAD = 2 }; /* at most; and what stands before the first */
+
+typedef struct {
+    void **object; /* its first word is the pointer to the table */
+    void **former;
+    void *table[AHEAD + FUNCTIONS];
+} swap_t;
+
+HIDDEN void **table_of(void *library, const char *name, size_t *n);
+HIDDEN int index_of(void *library, void **functions, size_t n, const char *name);
+HIDDEN int swap_prepare(swap_t *swap, void *object, size_t n);
+HIDDEN void swap_set(swap_t *swap);
+HIDDEN int swap_is_set(const swap_t *swap);
+HIDDEN void swap_undo(swap_t *swap);
+
+/* ---- arrow_jobs.c -------------------------------------------------------------- */
+
+HIDDEN const char *jobs_attach(void *library);
+HIDDEN void jobs_detach(void);
 
 #endif
