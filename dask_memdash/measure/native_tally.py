@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Versions of pyarrow whose memory pool was seen to be counted rightly (major ones: the
 #: binary interface is the same within one).
-ARROW_VERSIONS = frozenset({26})
+ARROW_VERSIONS = frozenset({22, 24, 25, 26})
 
 #: Seconds between two looks at all loaded objects, where others may have taken slots.
 LOOK_AT_ALL_EVERY = 10.0
