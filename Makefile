@@ -60,7 +60,7 @@ demos: $(VENV)/.dev ## run the tests of every demo: five minutes
 	$(BIN)/python -m pytest -m demos tests/cluster $(ARGS)
 
 corpora: $(VENV)/.dev browser ## run every way to die, and the page for a while
-	$(BIN)/python benchmarks simulated_deaths
+	$(BIN)/python benchmarks simulated_deaths controls
 	$(BIN)/python -m pytest -m "corpora or not demos" tests/cluster/test_zoo.py \
 	  tests/cluster/test_advice.py \
 	  tests/browser/test_endurance.py $(ARGS)

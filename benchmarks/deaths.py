@@ -88,6 +88,17 @@ TRUTH: dict[str, tuple[str, int | None, int | None]] = {
 }
 
 
+#: How a worker is made to die → cause that the incident must have.
+CAUSES = {
+    "kill": "external",
+    "term": "external",
+    "exit": "crash",
+    "segfault": "crash",
+    "abort": "crash",
+    "memory": "task-too-large",
+}
+
+
 @dataclass
 class Death:
     """One death: what was done, and when what was seen of it."""
@@ -269,6 +280,7 @@ def main() -> None:
     chance = random.Random(options.seed)
     judged: dict[str, Counter[str]] = {how: Counter() for how in TRUTH}
     blamed: dict[str, int] = Counter()
+    said: dict[str, Counter[str]] = {how: Counter() for how in TRUTH}
     times: dict[str, list[tuple[float, float]]] = {how: [] for how in TRUTH}
     invented = done = 0
     while done < total:
@@ -290,6 +302,10 @@ def main() -> None:
                 times[death.how].append(
                     (death.seen - death.died, death.told - death.died)
                 )
+            cause = (death.incident or {}).get("diagnosis", {}).get("cause", "nothing")
+            said[death.how][cause] += 1
+            if cause != CAUSES[death.how]:
+                progress(f"{death.how} is said to be {cause}: {death.incident}")
             suspects = (death.incident or {}).get("suspects", ())
             blamed[death.how] += any(s["key"] == death.name for s in suspects)
     header("how", "deaths", "right", "wrong", "lost", "double", "suspect found")
@@ -301,6 +317,10 @@ def main() -> None:
             *(counts["lost"], counts["double"]),
             "from outside" if outside else f"{blamed[how]} of {number}",
         )
+    print()
+    header("how", "true cause", "said")
+    for how, causes in said.items():
+        row(how, CAUSES[how], ", ".join(f"{n} × {c}" for c, n in causes.most_common()))
     print(f"\nIncidents of workers that did not die: {invented}.\n")
     header("seconds from death", "median", "95 %", "most")
     for name, place in (("seen", 0), ("told", 1)):

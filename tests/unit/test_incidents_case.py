@@ -295,7 +295,23 @@ def test_an_idle_process_had_no_more_than_the_process_ever_had():
     known = case(
         breakdown=parts(baseline=400, managed=100),
         facts=facts(baseline=()),
-        timeline=((T0 - 9, 150 * MiB), (T0 - 5, 0), (T0, 500 * MiB)),
+        timeline=((T0 - 9, 150 * MiB), (T0, 500 * MiB)),
     )
     assert known.baselines == [400 * MiB]
     assert (known.idle, known.grown) == (150 * MiB, 250 * MiB)
+
+
+def test_a_process_that_is_starting_is_not_taken_for_an_idle_worker():
+    samples = ((T0 - 9, 10 * MiB), (T0 - 5, 150 * MiB), (T0, 500 * MiB))
+    young = case(
+        breakdown=parts(baseline=100, managed=400),
+        facts=facts(baseline=()),
+        timeline=samples,
+    )
+    assert (young.idle, young.grown) == (80 * MiB, 20 * MiB)
+    told = case(
+        breakdown=parts(baseline=180, managed=320),
+        facts=facts(baseline=(120, 200)),
+        timeline=samples,
+    )
+    assert (told.idle, told.grown) == (120 * MiB, 60 * MiB)

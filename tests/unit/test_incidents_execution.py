@@ -266,17 +266,17 @@ def test_a_task_that_still_grows_beside_a_trifle_is_not_known_to_need_no_more():
     assert diagnose(known).key == "hog-1"
 
 
-def test_what_came_after_the_last_look_is_shared_out_as_the_counts_were_by_then():
+def test_what_came_after_the_last_look_came_as_fast_as_what_tasks_held_by_then():
     known = case(
         evidence="heartbeat",
         breakdown=parts(executing=900),
         unseen=400 * MiB,
         suspects=(
-            suspect("hog-1", 400, grown=850 * MiB),
-            suspect("small-1", 100, grown=890 * MiB),
+            suspect("hog-1", 400, grown=850 * MiB, seconds=2.0),
+            suspect("small-1", 100, grown=890 * MiB, seconds=0.25),
         ),
     )
-    assert give_out(known).charged == {"hog-1": 312 * MiB, "small-1": 78 * MiB}
+    assert give_out(known).charged == {"hog-1": 130 * MiB, "small-1": 260 * MiB}
 
 
 # -- whom to charge ------------------------------------------------------------

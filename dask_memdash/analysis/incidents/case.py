@@ -42,6 +42,9 @@ LEAST_ABOVE = 0.2
 #: Where the nanny terminates by default.
 USUAL_TERMINATE = 0.95
 
+#: What a worker process needs that has imported little but Dask, in bytes.
+BARE_WORKER = 80 * 2**20
+
 #: A sample of the process within so many seconds of a task's begin tells what the
 #: process had then.
 NEAR = 0.3
@@ -139,14 +142,18 @@ class Case:
     def risen(self) -> int:
         """By how much the baseline is above that of the worker's first idle moment.
 
-        It was no more then than the whole process had at any instant: where that
-        moment is not known, the least that was seen bounds it.
+        It was no more then than the whole process had at any instant: where no
+        heartbeat told that moment, the least that was seen of it bounds it.
         """
         if self.breakdown is None:
             return 0  # nothing is known of the instant
         sizes = self.baselines
-        least = min((size for _, size in self.timeline if size > 0), default=sizes[0])
-        return max(0, sizes[-1] - min(sizes[0], least))
+        first, last = sizes[0], sizes[-1]
+        if not self.facts.baseline:
+            least = min((size for _, size in self.timeline), default=first)
+            # A process that is just starting has less, and is no idle worker yet.
+            first = min(first, max(least, BARE_WORKER))
+        return max(0, last - first)
 
     @property
     def grown(self) -> int:

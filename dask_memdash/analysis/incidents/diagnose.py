@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from dask_memdash.analysis.incidents.case import Case
+from dask_memdash.analysis.incidents.case import BARE_WORKER, Case
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
 from dask_memdash.analysis.incidents.growth_attribution import give_out
 from dask_memdash.analysis.incidents.need import (
@@ -91,9 +91,6 @@ LEAST = 0.25
 
 #: Seconds that a worker lived from which its baseline may have grown.
 LIVED = 5.0
-
-#: What a worker process needs that has imported nothing but Dask, in bytes.
-BARE_WORKER = 100 * 2**20
 
 #: How far the evidence on a death can be trusted, after where it comes from.
 TRUST = {"flight-recorder": 1.0, "heartbeat": 0.75, "scheduler": 0.3}

@@ -70,6 +70,9 @@ SEVERAL_RAN = 0.45
 #: is split, pickled, cut into frames to be sent, and put together where it arrives.
 COPIES = 5
 
+#: Seconds that a task is taken to have run at least, where its rate is asked for.
+SHORTEST = 0.01
+
 #: Share of an empty worker's room from which a piece of a shuffle is large.
 LARGE_PIECE = 0.4
 
@@ -206,11 +209,15 @@ def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:
 def _since_last_look(case: Case, most: dict[str, int], pool: int) -> dict[str, int]:
     """Share out what grew beyond the counts of tasks, at most `most` for each.
 
-    What came after the last look at them is thought to have come as what they held by
-    then: in proportion.
+    What came after the last look at them is thought to have come as fast as what they
+    held by then.
     """
-    sizes = {s.key: s.bytes or 0 for s in case.running if s.key in most}
-    share = scale(sizes, min(pool, case.unseen)) if any(sizes.values()) else {}
+    rates = {
+        s.key: round((s.bytes or 0) / max(s.seconds, SHORTEST))
+        for s in case.running
+        if s.key in most
+    }
+    share = scale(rates, min(pool, case.unseen)) if any(rates.values()) else {}
     later = {key: min(size, most[key]) for key, size in share.items()}
     left = {key: size - later.get(key, 0) for key, size in most.items()}
     more = _fit(left, pool - sum(later.values()))
