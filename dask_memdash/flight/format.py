@@ -254,6 +254,8 @@ def read_told(buffer: memoryview) -> bytes:
     """Read what the sampler tells the worker; empty where there is nothing whole."""
     offset, capacity = _TOLD
     (length,) = _U16.unpack_from(buffer, offset)
+    if not length:
+        return b""
     (checksum,) = _U32.unpack_from(buffer, offset + 2)
     raw = bytes(buffer[offset + 6 : offset + 6 + min(length, capacity)])
     return raw if zlib.crc32(raw) == checksum else b""

@@ -28,6 +28,11 @@ _pread = _from_libc("pread") if _wide else None
 _pwrite = _from_libc("pwrite") if _wide else None
 
 
+def keeping_pread() -> ctypes._NamedFuncPointer | None:
+    """Return ``pread(fd, room, size, offset)`` that keeps the GIL; None without one."""
+    return _pread
+
+
 class OpenFile:
     """A file that can be copied and, as a buffer, be written by slices.
 

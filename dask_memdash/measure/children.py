@@ -24,8 +24,8 @@ SEARCHED_EVERY = 0.2
 SEARCHED_IDLE = 1.0
 REST = 400
 
-#: Seconds after which threads are listed again that run no task.
-LISTED_EVERY = 2.0
+#: Seconds between two searches of threads that run no task.
+LISTED_EVERY = 1.0
 
 #: Least seconds between two looks at what a forked child shares.
 SHARED_EVERY = 1.0
@@ -120,10 +120,11 @@ class ChildWatch:
         # Task (prefix, key; both empty: not known) → its children.
         self._families: dict[tuple[str, str], Family] = {}
         self._known: dict[int, Child] = {}
-        self._threads: list[int] = []
         self._list_from = self._search_from = 0.0
 
-    def look(self, tasks: Sequence[Slot], threads: Mapping[int, int]) -> None:
+    def look(
+        self, tasks: Sequence[Slot], threads: Callable[[], Mapping[int, int]]
+    ) -> None:
         """Look at the children, and now and then for new ones.
 
         Parameters
@@ -131,13 +132,13 @@ class ChildWatch:
         tasks
             The worker's tasks, as its flight recorder has them.
         threads
-            Identifier of a task's thread → the kernel's number of it.
+            Returns identifier of a task's thread → the kernel's number of it.
         """
         now = self._clock()
         for child in list(self._known.values()):
             self._measure(child, now)
         if now >= self._search_from:
-            self._search(now, tasks, threads)
+            self._search(now, tasks, threads())
             active = bool(self._known) or any(t.state == RUNNING for t in tasks)
             took = self._clock() - now
             every = SEARCHED_EVERY if active else SEARCHED_IDLE
@@ -159,10 +160,10 @@ class ChildWatch:
     def _search(
         self, now: float, tasks: Sequence[Slot], threads: Mapping[int, int]
     ) -> None:
+        starters = {self._pid, *threads.values()}
         if now >= self._list_from:
-            self._threads = system.threads_of(self._pid, self._root)
+            starters.update(system.threads_of(self._pid, self._root))
             self._list_from = now + LISTED_EVERY
-        starters = {*self._threads, *threads.values()}
         found = system.children_of(self._pid, starters, self._root)
         idents = {native: ident for ident, native in threads.items()}
         for pid, thread in found.items():

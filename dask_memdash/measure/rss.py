@@ -7,12 +7,14 @@ Covers the RSS and its parts; what else the kernel says of a process is
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import time
 from collections.abc import Callable
 
 import psutil
 
-from dask_memdash.flight.open_file import OpenFile
+from dask_memdash.flight.open_file import OpenFile, keeping_pread
 from dask_memdash.system.proc import RssParts, rss_parts_in
 
 #: Reads an open ``statm`` and keeps the GIL, which a task's thread may have to wait
@@ -23,8 +25,15 @@ try:
 except ImportError:
     _native_rss = None
 
+_pread = keeping_pread()
+
 #: Bytes of a process's ``status`` that are read: all of it.
 STATUS = 4096
+
+#: For how long what is known of shared memory serves, in seconds, and change of what is
+#: of files or shared, in bytes, that it does not serve for.
+SHMEM_SERVES = 2.0
+MUCH = 2**24
 
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -41,6 +50,9 @@ class RssReader:
         self.pid = pid
         self._fd: int | None = None
         self._status: OpenFile | None = None
+        # What was of files or shared when shared memory was asked for, that, and when.
+        self._shared = self._shmem = 0
+        self._asked = -SHMEM_SERVES
         self._process: psutil.Process | None = None
         try:
             self._fd = os.open(f"{root}/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -70,8 +82,41 @@ class RssReader:
     def parts(self) -> RssParts | None:
         """Read what the RSS is made of; None where the kernel does not say, or is gone.
 
-        Costs some ten times as much as :meth:`read`.
+        What of it is shared memory costs more to ask than the rest: that is known from
+        a moment ago, or asked where what is backed by files or shared has moved much.
         """
+        both = self._resident_and_shared()
+        if both is None:
+            return None
+        resident, shared = both
+        now = time.monotonic()
+        if now >= self._asked + SHMEM_SERVES or abs(shared - self._shared) > MUCH:
+            exact = self._exact_parts()
+            if exact is None:
+                return None
+            self._asked, self._shared, self._shmem = now, shared, exact.shmem
+            return exact
+        shmem = min(self._shmem, shared)
+        return RssParts(resident - shared, shared - shmem, shmem)
+
+    def _resident_and_shared(self) -> tuple[int, int] | None:
+        """Read ``statm``: the RSS, and what of it is of files or shared, in bytes."""
+        fd = self._fd
+        if fd is None:
+            return None
+        try:
+            if _pread is None:
+                text = os.pread(fd, 127, 0)
+            else:
+                room = ctypes.create_string_buffer(128)
+                text = room.raw[: max(0, _pread(fd, room, 127, 0))]
+            words = text.split(None, 3)
+            resident, shared = int(words[1]) * PAGE, int(words[2]) * PAGE
+        except (OSError, ValueError, IndexError):
+            return None
+        return (resident, min(shared, resident)) if resident else None
+
+    def _exact_parts(self) -> RssParts | None:
         status = self._status
         return None if status is None else rss_parts_in(status.copy(STATUS).tobytes())
 

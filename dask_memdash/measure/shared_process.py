@@ -164,7 +164,7 @@ class SharedProcess:
 
     # -- since it was idle last ------------------------------------------------
 
-    def observe(self, time: float, rss: int) -> None:
+    def observe(self, time: float, rss: int, parts: RssParts | None = None) -> None:
         """Let the baseline see this instant.
 
         Parameters
@@ -173,9 +173,11 @@ class SharedProcess:
             In seconds, on a clock that only goes forward.
         rss
             RSS of the process now, in bytes.
+        parts
+            What it is made of; asked for where it is not given.
         """
         self.free = allocator_free()
-        self.parts = self.read_parts()
+        self.parts = parts or self.read_parts()
         self._moving = sum(member.moving() for member in self._members)
         rest = max(0, rss - self.stored() - self._moving - self.named())
         quiet = all(member.quiet() for member in self._members)

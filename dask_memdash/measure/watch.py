@@ -141,10 +141,7 @@ class WorkerWatch:
 
     def _look_at_children(self, tasks: Sequence[layout.Slot]) -> None:
         """Look at the processes that tasks started, and tell the worker of them."""
-        threads: dict[int, int] = {}
-        for recorder in list(self.recorders):
-            threads |= recorder.threads()
-        self.children.look(tasks, threads)
+        self.children.look(tasks, self._threads)
         rows = self.children.rows()
         if rows == self._told or not self.recorders:
             return
@@ -154,6 +151,12 @@ class WorkerWatch:
             text = json.dumps(to_dict(rows[:most]), ensure_ascii=False)
             if self.recorders[0].tell(text.encode("utf-8", "replace")):
                 return
+
+    def _threads(self) -> dict[int, int]:
+        threads: dict[int, int] = {}
+        for recorder in list(self.recorders):
+            threads |= recorder.threads()
+        return threads
 
     def _look_at_maps(
         self, recorder: RecorderReader, task: layout.Slot, before: RssParts | None

@@ -88,7 +88,7 @@ def watch(proc, clock):
 
 def look(watch, clock, *tasks, threads=None):
     clock.now += 3
-    watch.look(tasks, threads or {})
+    watch.look(tasks, lambda: threads or {})
     return watch.rows()
 
 
@@ -203,7 +203,7 @@ def test_an_idle_worker_is_searched_rarely(watch, proc, clock, monkeypatch):
     )
     for _ in range(100):
         clock.now += 0.05
-        watch.look([], {})
+        watch.look([], dict)
     assert len(searched) <= 6
 
 
@@ -226,7 +226,7 @@ def test_a_real_child_is_found_by_the_thread_that_started_it():
         task = slot("convert-1", 5, begin)
         while time.monotonic() < deadline:
             if len(started) == 2:
-                watch.look([task], {5: started[0]})
+                watch.look([task], lambda: {5: started[0]})
                 rows = [r for r in watch.rows() if r.key == "convert-1"]
                 if rows and rows[0].rss > 60 * MB:
                     break

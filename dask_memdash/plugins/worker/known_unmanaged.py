@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.boundary import boundary
 from dask_memdash.flight.writer import FlightRecorder
-from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.worker.actor_state import ActorState
 from dask_memdash.plugins.worker.graph_bytes import GraphBytes, is_data_node
@@ -103,10 +101,10 @@ class KnownUnmanaged:
         """What the graph and the actors weigh, as last seen."""
         return self._graph.total + (self._actors.total or 0)
 
-    def add_to(self, reading: Reading) -> Reading:
-        """Return a reading with what the graph and the actors weigh, as last seen."""
+    def read(self) -> tuple[int | None, int]:
+        """Return what actors and graph weigh, as last seen, for a reading; in bytes."""
         self._written = self._graph.total
-        return replace(reading, actors=self._actors.total, graph=self._graph.total)
+        return self._actors.total, self._graph.total
 
     def _weigh_graph(self) -> None:
         """Weigh tasks that have arrived: at a duty of one percent, whatever comes."""

@@ -106,8 +106,8 @@ class WorkerProbe:
         if not self._has_nanny:
             own_sampler.add(self._recorder, self._settings.sample_interval)
         worker.extensions["memdash"] = self
-        reading = self._unmanaged.add_to(
-            read_worker(self._storage, self.tasks, process, time.time())
+        reading = read_worker(
+            self._storage, self.tasks, process, self._unmanaged, time.time()
         )
         self._figures.write(reading, process.idle_rest())
 
@@ -147,8 +147,8 @@ class WorkerProbe:
         now = time.time()
         executing = self.tasks.executing(now)
         unmanaged = self._unmanaged.heartbeat()
-        reading = self._unmanaged.add_to(
-            read_worker(self._storage, self.tasks, process, now, spills=spills)
+        reading = read_worker(
+            self._storage, self.tasks, process, self._unmanaged, now, spills=spills
         )
         self._figures.write(reading, process.idle_rest())
         thresholds = read_thresholds(self._worker, has_nanny=self._has_nanny)

@@ -9,6 +9,7 @@ from dask_memdash.config import terminate_fraction
 from dask_memdash.measure.shared_process import SharedProcess
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.event_parts import Thresholds
+from dask_memdash.plugins.worker.known_unmanaged import KnownUnmanaged
 from dask_memdash.plugins.worker.tasks import RunningTasks
 from dask_memdash.plugins.worker.worker_storage import WorkerStorage
 
@@ -20,6 +21,7 @@ def read_worker(
     storage: WorkerStorage,
     tasks: RunningTasks,
     process: SharedProcess,
+    unmanaged: KnownUnmanaged,
     now: float,
     *,
     spills: bool = True,
@@ -33,10 +35,11 @@ def read_worker(
     spills
         Whether what is spilled is known: where not, its figures are None, never 0.
     """
-    rss = process.read_rss() or 0
-    process.observe(time.monotonic(), rss)
+    parts = process.read_parts()
+    rss = sum(parts) if parts is not None else process.read_rss() or 0
+    process.observe(time.monotonic(), rss, parts)
     moving = storage.moving()
-    parts = process.parts
+    actors, graph = unmanaged.read()
     spilled, spilled_disk = storage.ledger.spilled
     return Reading(
         time=now,
@@ -57,6 +60,8 @@ def read_worker(
         file=None if parts is None else parts.file,
         shmem=None if parts is None else parts.shmem,
         base_file=process.baseline.file,
+        actors=actors,
+        graph=graph,
     )
 
 
