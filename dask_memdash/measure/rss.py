@@ -109,7 +109,8 @@ class RssReader:
                 text = os.pread(fd, 127, 0)
             else:
                 room = ctypes.create_string_buffer(128)
-                text = room.raw[: max(0, _pread(fd, room, 127, 0))]
+                size = _pread(fd, room, 127, 0)
+                text = room.raw[: max(0, size)]
             words = text.split(None, 3)
             resident, shared = int(words[1]) * PAGE, int(words[2]) * PAGE
         except (OSError, ValueError, IndexError):

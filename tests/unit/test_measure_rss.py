@@ -1,5 +1,6 @@
 """The RSS of a process, by native code and without."""
 
+import mmap
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from dask_memdash.measure import rss
 from dask_memdash.measure.rss import PAGE, RssReader
 
+MB = 1_000_000
 DATA = Path(__file__).parent.parent / "data"
 
 
@@ -95,3 +97,22 @@ def test_a_process_that_ends_while_it_is_read_has_no_rss_any_more():
     process.communicate()
     assert reader.read() is None
     reader.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_a_memory_map_is_told_from_the_heap(tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(bytes(50 * MB))
+    reader = RssReader(os.getpid())
+    before = reader.parts()
+    assert sum(before) == pytest.approx(reader.read(), rel=0.05)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=1) as mapped:
+        assert sum(mapped[::4096]) == 0
+        during = reader.parts()
+        block = bytearray(50 * MB)
+        later = reader.parts()
+    assert during.file - before.file == pytest.approx(50 * MB, rel=0.1)
+    assert abs(during.anon - before.anon) < 10 * MB
+    assert len(block) + during.anon == pytest.approx(later.anon, rel=0.1)
+    reader.close()
+    assert reader.parts() is None
