@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from zoo_tasks import MB
+from zoo_tasks import MB, Liar
 
 
 def output(_: Any = 0, size: int = 15) -> Any:
@@ -105,15 +105,18 @@ def remembering(_: int) -> int:
     return len(_kept)
 
 
+def lying_much(_: Any) -> Liar:
+    """Return 40 MB that say they are small."""
+    time.sleep(0.05)
+    return Liar(40)
+
+
 class Journal:
     """An actor that keeps all that it is told."""
 
     def __init__(self) -> None:
         self.pages: list[Any] = []
 
-    def note(self, size: int) -> int:
-        self.pages.append(np.ones(size * MB))
+    def note(self, page: Any) -> int:
+        self.pages.append(page)
         return len(self.pages)
-
-    def clear(self) -> None:
-        self.pages.clear()

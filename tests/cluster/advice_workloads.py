@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +22,7 @@ import dask
 import zoo_tasks
 from advice_lines import NoLineError, Setup, follow
 from advice_tasks import (
+    Journal,
     combined,
     edge,
     expand,
@@ -26,6 +30,7 @@ from advice_tasks import (
     holding_the_gil,
     limit_address_space,
     looked_up,
+    lying_much,
     outlined,
     output,
     part_of_all,
@@ -46,6 +51,9 @@ PATIENCE = 90.0
 #: What is configured unless a workload says otherwise.
 MEMORY = "distributed.worker.memory."
 NO_SPILLING = {MEMORY + name: False for name in ("target", "spill", "pause")}
+
+#: Stands for a directory on a disk of 60 MB.
+SMALL_DISK = "<a small disk>"
 
 #: Spilling is on, and out of the way: stored outputs may fill the worker.
 NEVER_FULL = {MEMORY + "target": 0.92, MEMORY + "spill": False, MEMORY + "pause": False}
@@ -94,6 +102,10 @@ class StuckError(Exception):
     """Nothing moves any more."""
 
 
+class NotHereError(Exception):
+    """A workload cannot run on this machine."""
+
+
 @dataclass(frozen=True)
 class Followed:
     """A workload before and after its first advice."""
@@ -133,11 +145,12 @@ def outcome(workload: Workload, setup: Setup) -> Outcome:
         "silence_logs": logging.CRITICAL,
         **setup.cluster,
     }
-    if "local_directory" in setup.cluster:
-        options["local_directory"] = None  # the usual one has room
+    directory = setup.cluster.get("local_directory")
     with (
+        small_disk() if directory == SMALL_DISK else nullcontext() as place,
         dask.config.set({"distributed.scheduler.allowed-failures": 0, **setup.config}),
-        LocalCluster(**options) as cluster,
+        # Any other than the small one is the usual one, which has room.
+        LocalCluster(**{**options, "local_directory": place}) as cluster,
         Client(cluster) as client,
     ):
         session = Session(cluster, client)
@@ -157,6 +170,27 @@ def outcome(workload: Workload, setup: Setup) -> Outcome:
         well = end == "completed" and not deaths
         diagnosis = {} if well else _diagnosis(session)
         return Outcome(end, seconds, deaths, diagnosis)
+
+
+@contextmanager
+def small_disk() -> Iterator[str]:
+    """Mount a disk of 60 MB.
+
+    Raises
+    ------
+    NotHereError
+        Only root may, and this is not root.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        command = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", place]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise NotHereError(str(error)) from error
+        try:
+            yield place
+        finally:
+            subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def paste(session: Session, line: str) -> None:
@@ -324,6 +358,29 @@ def untold(session: Session, own: dict[str, Any]) -> None:
     finish(session, session.client.map(lying, range(40), pure=False))
 
 
+def untold_at_once(session: Session, own: dict[str, Any]) -> None:
+    """Hold outputs of 40 MB that say they are small, four at a time."""
+    finish(session, session.client.map(lying_much, range(24), pure=False))
+
+
+def told_to_an_actor(session: Session, own: dict[str, Any]) -> None:
+    """Tell an actor of 24 tables of 15 MB."""
+    client = session.client
+    futures = client.map(output, range(24), size=1, pure=False, key="warm")
+    finish(session, futures)
+    created = client.submit(Journal, actor=True)
+    finish(session, [created])
+    journal = created.result()
+    for n in range(24):
+        x = output(n)
+        if "scatter" in own:
+            x = client.scatter(x)
+        try:
+            journal.note(x).result(timeout=30)
+        except (ValueError, TimeoutError, OSError) as error:
+            raise StuckError from error  # its worker is gone, and it with it
+
+
 def fragments(session: Session, own: dict[str, Any]) -> None:
     session.client.submit(fragmenting, 0).result(timeout=60)
     if "between" in own:
@@ -348,7 +405,6 @@ WORKLOADS = (
         _of_a_stored_chunk(expand, 100),
         ("task-too-large",),
         has=frozenset({"rechunk"}),
-        not_enough="it died again with smaller chunks; why is not known",
     ),
     Workload("one task that no worker holds", one_task, ("task-too-large",)),
     Workload(
@@ -406,7 +462,6 @@ WORKLOADS = (
         broadcast,
         ("replicas",),
         Setup({"n_workers": 3}, NEVER_FULL),
-        not_enough="what was not copied yet is called awaited, without advice",
     ),
     Workload(
         "a table of 40 MB in every task's closure",
@@ -451,6 +506,40 @@ WORKLOADS = (
         Setup(config={MEMORY + "pause": False, MEMORY + "max-spill": "60 MB"}),
     ),
     Workload(
+        "outputs that say they are small, spilling on",
+        untold_at_once,
+        ("sizeof",),
+        Setup({"threads_per_worker": 4, "memory_limit": "500 MB"}),
+        frozenset({"sizeof"}),
+    ),
+    Workload(
+        "more outputs than fit on the disk of the workers",
+        held_outputs,
+        ("pinned",),
+        Setup({"local_directory": SMALL_DISK}, {MEMORY + "pause": False}),
+    ),
+    Workload(
+        "an actor that keeps all that it is told",
+        told_to_an_actor,
+        ("actor-state",),
+        Setup(config={MEMORY + "pause": False}),
+        frozenset({"scatter"}),
+    ),
+    Workload(
+        "producers ahead on two workers, a spilled disk too small",
+        run_ahead,
+        ("run-ahead",),
+        Setup(
+            {"threads_per_worker": 2},
+            {
+                MEMORY + "pause": False,
+                MEMORY + "max-spill": "60 MB",
+                "distributed.worker.resources": {"taker": 1},
+                "distributed.scheduler.worker-saturation": "inf",
+            },
+        ),
+    ),
+    Workload(
         "memory that the allocator keeps",
         fragments,
         ("retained",),
@@ -464,7 +553,6 @@ WORKLOADS = (
             {"n_workers": 2},
             {"distributed.p2p.storage.disk": False, "array.chunk-size": "32 MiB"},
         ),
-        not_enough="buffers take as much with a disk, where workers are this small",
     ),
     Workload(
         "a task that holds the GIL past worker-ttl",
