@@ -78,7 +78,7 @@ def test_the_kernel_is_not_to_blame_where_it_allows_what_the_limit_says():
     ("reason", "name", "text", "advice"),
     [
         ("max-spill", "spill-full", "as much had been spilled as", '"1.3GiB"})`'),
-        ("disk-full", "spill-full", "the disk was full", "0.98 GiB more free"),
+        ("disk-full", "spill-full", "the disk was full", "1.22 GiB free"),
         ("disk-error", "spill-failing", "could not be written to", "--local-directory"),
         ("unpicklable", "spill-failing", "could not be pickled", "`lock` return"),
     ],

@@ -216,9 +216,9 @@ def _failure_advice(reason: str, prefix: str | None, stored: int, more: _More) -
         )
     if reason == "disk-full":
         return (
-            f"Give workers a disk with {format_bytes(1.2 * stored)} more free: "
+            f"Give workers a disk with {format_bytes(1.2 * more.size)} free: "
             f"`--local-directory /a/larger/disk`. {format_bytes(stored)} of outputs "
-            "could not go to this one."
+            f"could not go to this one. {more.text}"
         )
     if reason == "unpicklable" and prefix:
         return (

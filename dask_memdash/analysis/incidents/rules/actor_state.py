@@ -34,8 +34,11 @@ def actor_state(case: Case) -> Iterator[Finding]:
         f"{format_bytes(kept[prefix])}{since}. {UNSEEN}",
         prefix=prefix,
         advice=(
-            f"Let {code(prefix)} drop what it no longer needs, or return it as results "
-            f"of tasks, which Dask can spill: {format_bytes(kept[prefix])} of this "
-            f"worker's {format_bytes(case.parts.process)}.",
+            "Hand over large data as futures: `x = client.scatter(x)` before a method "
+            f"of {code(prefix)} is called with `x`, or with `get_client()` in the "
+            f"method. {code(prefix)} then keeps futures. Dask can spill what they "
+            f"stand for: {format_bytes(kept[prefix])} of this worker's "
+            f"{format_bytes(case.parts.process)}.",
+            f"Or let {code(prefix)} drop what it no longer needs.",
         ),
     )

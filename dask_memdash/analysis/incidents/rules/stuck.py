@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from dask_memdash.analysis.incidents.advice import paste
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
 from dask_memdash.analysis.incidents.rules.actor_state import actor_state
@@ -51,17 +52,23 @@ SPILL_ON = (
     '"distributed.worker.memory.spill": 0.7})`'
 )
 
+#: Room on disk that is advised, as times of what is known to be spilled.
+EXTRA = 1.2
+
 #: Why an output could not be spilled → relief, sentence, advice.
 SPILL_TROUBLE = {
     "max-spill": (
         "spill-full",
         "As much is spilled as `distributed.worker.memory.max-spill` allows.",
-        "Raise `distributed.worker.memory.max-spill` by {short}.",
+        "Allow more on disk before the workers start: "
+        '`dask.config.set({{"distributed.worker.memory.max-spill": "{enough}"}})`. '
+        "{short} more have to be stored.",
     ),
     "disk-full": (
         "spill-full",
         "The disk that they spill to is full.",
-        "Free {short} on the disk that the workers spill to (`--local-directory`).",
+        "Give workers a disk with {short} more free: `--local-directory "
+        "/a/larger/disk`.",
     ),
     "disk-error": (
         "spill-failing",
@@ -386,7 +393,7 @@ def _release(
     elif relief in ("spill-full", "spill-failing"):
         _, _, advice = SPILL_TROUBLE[stall.spill_trouble]
         size = format_bytes(missing) if missing else "what is missing"
-        yield advice.format(short=size, prefix=prefix)
+        yield advice.format(short=size, prefix=prefix, enough=_enough(stall, missing))
     yield from top.advice
     if top.cause == "graph":
         return  # how much more the waiting tasks will bring is not known
@@ -413,6 +420,14 @@ def _release(
             "before the scheduler starts."
         )
     yield from _more_room(stall, order)
+
+
+def _enough(stall: Stall, missing: int | None) -> str:
+    """Write what each worker may have to spill: what is stored, and what is missing."""
+    spilled = 0 if stall.parts is None else stall.parts.spilled or 0
+    stored = spilled + sum(holding.bytes for holding in stall.holding)
+    each = (stored + (missing or 0)) / max(1, stall.n_paused)
+    return paste(EXTRA * each)
 
 
 def _more_room(stall: Stall, order: OrderFacts | None) -> Iterator[str]:
