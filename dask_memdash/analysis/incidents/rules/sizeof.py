@@ -47,6 +47,7 @@ def _advice(case: Case, prefix: str, measured: float) -> str:
         name = "Type"
     return (
         f"Tell Dask the size of what {code(prefix)} returns, on the workers: "
-        f"`client.run(lambda: dask.sizeof.sizeof.register({name}, lambda x: {measured:.0f}))`. It "
+        f"`client.run(lambda: dask.sizeof.sizeof.register({name}, lambda x: "
+        f"{measured:.0f}))`. It "
         f"then counts {format_bytes(measured)} for each, and spills them in time."
     )
