@@ -340,6 +340,9 @@ class ClusterStuck:
     by_hand: int = 0
     #: Tasks that run, and use no processor.
     running: int = 0
+    #: Tasks for which an input did not fit when it came, where these are why; then
+    #: `paused` are their workers, which are not paused.
+    unreceived: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,10 @@ class Origin:
     prefixes: frozenset[str]
     #: Whether the prefix alone is known, so that any failure with it will do.
     vague: bool = False
+    #: Graphs whose outputs were lost with the worker.
+    lost: frozenset[str] = frozenset()
+    #: The graph, where it had finished before: what was lost of it is made again.
+    again: str | None = None
 
     @property
     def graph(self) -> str | None:
@@ -88,6 +92,8 @@ class Origin:
     def meets(self, other: Origin) -> bool:
         """Say whether both are of one failure, as far as is known."""
         if not self.links.isdisjoint(other.links):
+            return True
+        if self.again in other.lost or other.again in self.lost:
             return True
         unsure = (
             self.vague or other.vague or (self.graph is None) != (other.graph is None)
@@ -295,6 +301,9 @@ class FailureLog:
             for failure in self._failures.values()
             if self._takes_more(failure, now) and failure.shares(origin, ids)
         ]
+        if origin.again is not None:
+            # Whichever lost it first: two that lost outputs of one graph stay two.
+            found = found[:1]
         for other in found[1:]:
             self._join(other, found[0])
         for target in found[:1]:
@@ -387,6 +396,23 @@ class FailureLog:
         together
             An incident, and what was given up for it.
         """
+        origin = self._by_tasks(together)
+        incident = together[0]
+        graph = origin.graph
+        if incident.kind in DEATHS:
+            stored = {row.prefix for row in incident.storage}
+            if incident.facts is not None:
+                stored |= incident.facts.held.keys()
+            graphs = {self._running_with(prefix) for prefix in stored}
+            lost = frozenset(g for g in graphs if g is not None and g != graph)
+            origin = replace(origin, lost=lost)
+        record = self._orders.graphs.get(graph or "")
+        done = None if record is None else record.done_at(incident.time)
+        if record is not None and done is not None and done >= record.total:
+            origin = replace(origin, again=graph)
+        return origin
+
+    def _by_tasks(self, together: Sequence[Incident]) -> Origin:
         incident = together[0]
         if incident.tasks:
             return self._from_tasks(incident.tasks[:1])
@@ -446,7 +472,10 @@ def _with_retries(origin: Origin, incident: Incident) -> Origin:
 
 
 def _graph_of(failure: Failure) -> str | None:
-    graphs = (member.origin.graph for member in reversed(failure.members.values()))
+    """Return the newest graph, before those of which only what was lost ran again."""
+    origins = [member.origin for member in reversed(failure.members.values())]
+    origins.sort(key=lambda origin: origin.again is not None)
+    graphs = (origin.graph for origin in origins)
     return next((graph for graph in graphs if graph is not None), None)
 
 

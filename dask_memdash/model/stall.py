@@ -42,6 +42,8 @@ class Stall:
     by_hand: int = 0
     #: Tasks that run, and use no processor.
     running: int = 0
+    #: Tasks that wait for an input that did not fit when it came, where these are why.
+    unreceived: int = 0
     #: What is stored, largest first.
     holding: tuple[Holding, ...] = ()
     #: Where the memory is; None where no worker is left.
@@ -58,5 +60,6 @@ class Stall:
     room: Room = field(default_factory=Room)
     #: Prefix that waits → the median size of its outputs so far.
     outputs: Mapping[str, int] = field(default_factory=dict)
-    #: Where no worker is left, the deaths that led there, oldest first.
+    #: The incidents that led there, oldest first: deaths where no worker is left,
+    #: inputs that could not be received where tasks wait for these.
     deaths: tuple[str, ...] = ()

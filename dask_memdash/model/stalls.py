@@ -116,6 +116,7 @@ class Stalls:
             n_workers=event.n_workers,
             by_hand=event.by_hand,
             running=event.running,
+            unreceived=event.unreceived,
             holding=_holding(workers, [process.managed for process in processes]),
             parts=parts if processes else None,
             idle=None if None in idle else sum(size or 0 for size in idle),
@@ -129,7 +130,7 @@ class Stalls:
                 for name, state in known.items()
                 if (size := state.outputs.quantile(0.5)) is not None
             },
-            deaths=() if event.n_workers else self._deaths(),
+            deaths=self._led_there(event),
         )
 
     def _paused(self, event: ClusterStuck) -> list[WorkerState]:
@@ -147,10 +148,21 @@ class Stalls:
         left = self._processes.departed
         return left[next(reversed(left))].worker if left else None
 
-    def _deaths(self) -> tuple[str, ...]:
-        """Name the newest deaths, oldest first."""
+    def _led_there(self, event: ClusterStuck) -> tuple[str, ...]:
+        """Name the newest incidents that it comes of, oldest first."""
         searched = islice(self._log, MAX_SEARCHED)
-        found = [incident.id for incident in searched if incident.kind in DEATHS]
+        if event.unreceived:
+            addresses = set(event.paused)
+            found = [
+                incident.id
+                for incident in searched
+                if incident.stage == "receiving"
+                and incident.worker.address in addresses
+            ]
+        elif not event.n_workers:
+            found = [incident.id for incident in searched if incident.kind in DEATHS]
+        else:
+            found = []
         return tuple(reversed(found[:MAX_DEATHS]))
 
     def _spill_trouble(self, workers: list[WorkerState]) -> str:

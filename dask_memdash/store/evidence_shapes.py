@@ -174,7 +174,10 @@ class Stuck(TypedDict):
     n_workers: int
     by_hand: int
     running: int
+    unreceived: int
+    """Tasks that wait for an input that did not fit when it came."""
     spilling: bool | None
     holding: list[Held]
     deaths: list[str]
-    """Where no worker is left: the incidents that led there."""
+    """The incidents that led there: deaths where no worker is left, inputs that could
+    not be received where tasks wait for these."""

@@ -239,6 +239,7 @@ def _stall(stall: Stall) -> dict[str, Any]:
         "n_workers": stall.n_workers,
         "by_hand": stall.by_hand,
         "running": stall.running,
+        "unreceived": stall.unreceived,
         "spilling": stall.spills,
         "holding": [
             {

@@ -195,3 +195,41 @@ def test_a_cluster_that_has_no_worker_yet_is_not_stuck(quick):
     session.cluster.scale(1)
     wait(waiting, timeout=60)
     assert stuck(session) == []
+
+
+def test_an_input_that_could_not_be_received_is_stuck_until_its_worker_restarts(quick):
+    session = quick()
+    sender, receiver = session.addresses()
+    big = session.client.submit(ones, 150 * MB, workers=[sender], key="big-1")
+    wait(big)
+    session.client.run(limit_address_space, 50 * MB, workers=[receiver])
+    waiting = session.client.submit(
+        last, big, workers=[receiver], key="last-1", allow_other_workers=True
+    )
+    incident = wait_stuck(session)
+    assert incident["stuck"]["unreceived"] == 1
+    assert "did not fit into memory when it came" in incident["diagnosis"]["text"]
+    assert incident["diagnosis"]["cause"] == "task-too-large"
+    (failure,) = session.api("failures")
+    assert sorted(failure["kinds"]) == ["memory-error", "stuck"]
+    restart = next(a for a in incident["diagnosis"]["advice"] if "restart" in a)
+    exec(restart.split("`")[1], {"client": session.client})
+    assert waiting.result(timeout=60) == 1
+    wait_for(lambda: stuck(session)[0]["until"], "the end of it")
+
+
+def ones(size):
+    return np.ones(size, dtype="u1")
+
+
+def last(block):
+    return int(block[-1])
+
+
+def limit_address_space(more):
+    import resource
+
+    import psutil
+
+    size = psutil.Process().memory_info().vms + more
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))

@@ -71,6 +71,30 @@ def test_an_input_that_did_not_fit_belongs_to_the_worker_that_received_it(model)
     )
 
 
+def test_an_input_that_did_not_fit_is_its_tasks_need_and_a_restart_asks_for_it(model):
+    inputs = TaskInputs(2, 240 * MiB, 2, 240 * MiB)
+    incident_of(model, RECEIVING, "receiving", inputs=inputs)
+    diagnosis = details(model)["diagnosis"]
+    assert diagnosis["cause"] == "task-too-large"
+    assert diagnosis["responsible"] == {"prefix": "load", "key": "load-1"}
+    assert "`load` needs 2 inputs of 240 MiB in memory at once" in diagnosis["text"]
+    assert diagnosis["advice"][0] == (
+        f'To go on now, restart the worker: `client.restart_workers(["{A}"])`. Dask '
+        "does not ask for the input again, and `load` waits for ever; an empty worker "
+        "asks for it anew."
+    )
+
+
+def test_inputs_that_no_worker_holds_need_more_memory_first(model):
+    inputs = TaskInputs(9, 1800 * MiB, 9, 1800 * MiB)
+    text = "MemoryError, for input part-1 of 200 MiB"
+    incident_of(model, text, "receiving", inputs=inputs)
+    first, second = details(model)["diagnosis"]["advice"]
+    assert first.startswith("Give each worker more memory: `--memory-limit ")
+    assert "`load` needs at least 1.76 GiB" in first
+    assert second.startswith("To go on now, restart the worker: ")
+
+
 def test_the_api_has_stage_text_request_and_inputs(model):
     inputs = TaskInputs(75, 1500 * MiB, 40, 800 * MiB)
     incident_of(model, ARRAY, inputs=inputs)

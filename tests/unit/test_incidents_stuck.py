@@ -228,3 +228,36 @@ def test_hostile_names_stay_short():
         )
     )
     assert len(told.text) < 400
+
+
+def test_an_input_that_nobody_asks_for_again_is_told_by_what_did_not_fit():
+    waits = replace(PINNED, unreceived=1, n_paused=1, deaths=("4",))
+    assert headline(waits, T + 12) == (
+        "Nothing has moved for 12 s: 1 task waits for an input that did not fit into "
+        "memory when it came, and Dask does not ask for it again."
+    )
+    error = replace(
+        diagnose_stuck(AWAITED), cause="task-too-large", text="Cause: one task."
+    )
+    told = diagnose_stuck(waits, deaths=[error])
+    assert told.cause == "task-too-large"
+    assert told.text == (
+        "The input could not be received in incident #4. Cause: one task."
+    )
+    (restart,) = diagnose_stuck(waits).advice
+    assert "`client.restart_workers([...])`" in restart
+
+
+def test_arguments_that_fill_the_workers_are_advised_to_be_sent_once():
+    stall, fullest = grown(
+        facts=cases.facts(graph={"score": GraphRow(7, 600 * MiB, 0)})
+    )
+    full = parts(0, graph=600)
+    told = diagnose_stuck(
+        replace(stall, parts=full),
+        fullest=replace(fullest, breakdown=cases.parts(graph=600)),
+    )
+    assert (told.cause, told.prefix) == ("graph", "score")
+    assert told.advice[0].startswith(
+        "Send large arguments once: `x = client.scatter(x)`, and pass that to `score`"
+    )

@@ -8,13 +8,14 @@ from builders import A, B, C, MiB, added, died, executing, info, killed, removed
 from dask_memdash.model import failures as failures_module
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.event_parts import TaskInfo
+from dask_memdash.model.event_parts import Held, TaskInfo
 from dask_memdash.model.events import (
     GraphArrived,
     GraphChecked,
     MemoryErrorRaised,
     SpillFailed,
     Ticked,
+    WorkerLeaving,
 )
 from dask_memdash.model.failures import Loss
 
@@ -96,6 +97,39 @@ def test_graphs_that_fail_at_the_same_time_are_a_failure_each(model):
     feed(model, *death(load(1)), *death(regrid(1), B, 7, T + 11))
     feed(model, *death(load(2), C, 8, T + 12), *death(regrid(2), A, 9, T + 13))
     assert shapes(model) == [("graph-1", ["1", "3"]), ("graph-2", ["2", "4"])]
+
+
+def stored(prefix, size=300 * MiB):
+    """Return what the scheduler says of a worker's outputs as it is removed."""
+    held = Held(pinned=size, awaited=0, awaited_by={}, because={"pinned": size}, keys=3)
+    return WorkerLeaving(T + 9, A, {prefix: held})
+
+
+def finish(model, graph):
+    """Let all tasks of a graph have finished at T + 5."""
+    record = model.orders.graphs[graph]
+    record.done = record.total
+    record.progress.append((T + 5, record.total))
+
+
+def test_a_graph_of_which_lost_outputs_are_made_again_is_of_the_failure_that_lost_them(
+    model,
+):
+    finish(model, "graph-1")
+    model.orders.graphs["graph-1"].prefixes = ("load",)
+    came, *gone = death(regrid(1))
+    feed(model, came, stored("load"), *gone)
+    feed(model, *death(load(2), B, 7, T + 12, "1"))
+    feed(model, *death(regrid(2), C, 8, T + 14, "2"))
+    assert shapes(model) == [("graph-2", ["1", "2", "3"])]
+
+
+def test_a_graph_that_had_not_finished_fails_for_itself_whatever_another_lost(model):
+    model.orders.graphs["graph-1"].prefixes = ("load",)
+    came, *gone = death(regrid(1))
+    feed(model, came, stored("load"), *gone)
+    feed(model, *death(load(2), B, 7, T + 12, "1"))
+    assert shapes(model) == [("graph-2", ["1"]), ("graph-1", ["2"])]
 
 
 def test_the_largest_task_that_ran_says_which_graph_it_was(model):

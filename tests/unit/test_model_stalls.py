@@ -97,6 +97,7 @@ def test_the_cycle_is_named_with_who_waits_and_who_holds(model):
         "n_workers": 2,
         "by_hand": 0,
         "running": 0,
+        "unreceived": 0,
         "spilling": False,
         "holding": [
             {

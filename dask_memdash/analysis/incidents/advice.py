@@ -111,6 +111,17 @@ def more_memory(case: Case, prefix: str, need: float, wanted: float) -> Iterator
     )
 
 
+def ask_again(case: Case, prefix: str) -> Iterator[str]:
+    """Yield what makes Dask ask again for an input that could not be received."""
+    if case.address:
+        yield (
+            "To go on now, restart the worker: "
+            f'`client.restart_workers(["{case.address}"])`. Dask does not ask for the '
+            f"input again, and {code(prefix)} waits for ever; an empty worker asks for "
+            "it anew."
+        )
+
+
 def limit_for(case: Case, wanted: float) -> float | None:
     """Return a limit under which an empty worker has so much room, in bytes.
 

@@ -110,6 +110,8 @@ class Case:
     detail: str = ""
     #: Why the worker said that it closes, if it did.
     closing: str = ""
+    #: Address of the worker; empty where it is not known.
+    address: str = ""
     #: Number of the incident; empty where it has none.
     id: str = ""
     #: Unix time of the breakdown: the instant that the case speaks of.

@@ -42,6 +42,7 @@ def case_of(
         assigned=_not_begun(incident),
         detail=incident.detail,
         closing=incident.closing,
+        address=incident.worker.address,
         id=incident.id,
         instant=_instant(incident),
         unresponsive=incident.unresponsive,

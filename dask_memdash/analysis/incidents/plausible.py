@@ -35,6 +35,8 @@ def plausible(case: Case) -> float:
         return 0.0
     if case.stage == "child":  # another process: what the worker had says nothing
         return 1.0
+    if case.stage == "receiving":  # there is nothing else that it can be about
+        return 1.0
     if case.kind == "memory-error" and (request := parse(case.detail)) is not None:
         verdict = judge_request(case, request).verdict
         if verdict != "unknown":

@@ -27,6 +27,7 @@ from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import SelfCost
 from dask_memdash.model.events import (
     Event,
+    MemoryErrorRaised,
     Noticed,
     StorageHeld,
     Ticked,
@@ -44,6 +45,7 @@ from dask_memdash.plugins.scheduler.install import Installation, SchedulerExtens
 from dask_memdash.plugins.scheduler.notices import Notices
 from dask_memdash.plugins.scheduler.notifications import Notifications
 from dask_memdash.plugins.scheduler.progress_watch import ProgressWatch
+from dask_memdash.plugins.scheduler.receiving_watch import ReceivingWatch
 from dask_memdash.plugins.scheduler.refusals import Refusals
 from dask_memdash.plugins.scheduler.removal import RemovalWatch
 from dask_memdash.plugins.scheduler.storage_scan import StorageScan, look_at
@@ -127,6 +129,7 @@ class MemDash(SchedulerPlugin):
         self._weight = 0
         self._watch: GraphWatch | None = None
         self._look_at_progress: Callable[[float], Any] | None = None
+        self._look_at_receiving: Callable[[float], Any] | None = None
         self._erred = self.cost.metered(
             boundary.guarded(self._look_at_error, "looking at an error")
         )
@@ -167,6 +170,10 @@ class MemDash(SchedulerPlugin):
         )
         self._look_at_progress = boundary.guarded(
             progress.step, "looking whether tasks move"
+        )
+        self._receiving = ReceivingWatch(scheduler, self._handle, settings.stuck_after)
+        self._look_at_receiving = boundary.guarded(
+            self._receiving.step, "looking whether inputs come"
         )
         self.notifications = Notifications(
             scheduler, self._model, self.store, self._handle
@@ -270,6 +277,8 @@ class MemDash(SchedulerPlugin):
             if trouble is not None:
                 self._look_at_storage(trouble.address)
                 self._handle(trouble)
+                if isinstance(trouble, MemoryErrorRaised):
+                    self._not_received(trouble)
         elif action in ("lacks", "missing"):
             degraded = self.inbound.degraded(message)
             if degraded is None:
@@ -279,6 +288,11 @@ class MemDash(SchedulerPlugin):
                 self.notice(where, text)
             else:
                 self._notices.warn(text)
+
+    def _not_received(self, event: MemoryErrorRaised) -> None:
+        """Remember a task whose input did not fit, which may wait for ever."""
+        if event.stage == "receiving":
+            self._receiving.note(event.address, event.task.key)
 
     def _look_at_storage(self, address: str) -> None:
         """Look at why a worker's outputs are held, for what is about to be told.
@@ -361,6 +375,8 @@ class MemDash(SchedulerPlugin):
             self._watch.step(now)
         if self._look_at_progress is not None:
             self._look_at_progress(now)
+        if self._look_at_receiving is not None:
+            self._look_at_receiving(now)
         cost = self._own_cost(now)
         self._ticks += 1
         if self._ticks % (1 << cost.held_back) == 0:

@@ -366,9 +366,14 @@ def trouble(
     event = from_dict(MemoryErrorRaised, {**data, "task": task})
     if not known:
         return event
-    found = scheduler.tasks.get(key) or scheduler.tasks.get(_tuple_key(key))
+    found = task_of(scheduler, key)
     inputs = None if found is None else inputs_of(found, event.address)
     return replace(event, task=replace(known[0], inputs=inputs))
+
+
+def task_of(scheduler: Scheduler, key: str) -> TaskState | None:
+    """Return the task of a key's text; None where there is none, or it was cut."""
+    return scheduler.tasks.get(key) or scheduler.tasks.get(_tuple_key(key))
 
 
 def _clock_offset(sent: object, time: float) -> float:

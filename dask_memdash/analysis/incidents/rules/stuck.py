@@ -106,6 +106,13 @@ def headline(stall: Stall, now: float) -> str:
         ready = f"{tasks} of {code(stall.waiting[0].prefix)} {verb} ready"
     else:
         ready = f"{tasks} {verb} ready ({join(by)})"
+    if stall.unreceived:
+        tasks = count(stall.unreceived, "task")
+        verb = "waits" if stall.unreceived == 1 else "wait"
+        return (
+            f"{still}: {tasks} {verb} for an input that did not fit into memory when "
+            "it came, and Dask does not ask for it again."
+        )
     if not stall.n_workers:
         return f"{still}: {ready}, and no worker is left."
     if stall.n_paused == stall.n_workers:
@@ -128,10 +135,13 @@ def diagnose_stuck(
     order
         Storage against the order of the graph that runs; None where not known.
     deaths
-        Diagnoses of the deaths after which no worker is left, oldest first.
+        Diagnoses of the incidents that it comes of, oldest first: deaths after which no
+        worker is left, inputs that could not be received.
     fullest
         The evidence on the fullest of the paused workers; None where there is none.
     """
+    if stall.unreceived:
+        return _not_received(stall, deaths)
     if stall.parts is None:
         return _none_left(stall, deaths)
     found = sorted(
@@ -450,6 +460,27 @@ def _more_room(stall: Stall, order: OrderFacts | None) -> Iterator[str]:
             "Or raise the limit of each worker: "
             f'`memory_limit="{math.ceil(higher / MiB)}MiB"`.'
         )
+
+
+def _not_received(stall: Stall, errors: Sequence[Diagnosis]) -> Diagnosis:
+    """Say what the errors say with which inputs could not be received."""
+    known = [error for error in errors if error.cause != "unknown"]
+    which = join([f"#{number}" for number in stall.deaths])
+    before = f"The input could not be received in incident {which}. " if which else ""
+    if known:
+        return replace(known[-1], text=f"{before}{known[-1].text}")
+    return Diagnosis(
+        cause="unknown",
+        confidence=0.0,
+        prefix=None,
+        key=None,
+        findings=(),
+        advice=(
+            "To go on now, restart the workers that hold the waiting tasks: "
+            "`client.restart_workers([...])` with their addresses.",
+        ),
+        text=f"{before}What filled the worker is not known.",
+    )
 
 
 def _none_left(stall: Stall, deaths: Sequence[Diagnosis]) -> Diagnosis:

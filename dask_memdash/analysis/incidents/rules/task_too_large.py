@@ -146,8 +146,39 @@ def _gathering(case: Case) -> Iterator[Finding]:
     )
 
 
+def _not_received(case: Case) -> Iterator[Finding]:
+    """Yield a task of which an input did not fit when it came."""
+    task, room = case.tasks[0] if case.tasks else None, case.usable
+    request = parse(case.detail)
+    asked = 0 if request is None else request.bytes or 0
+    if task is None or room is None:
+        return
+    inputs = 0 if task.inputs is None else task.inputs.size
+    size = max(asked, inputs)
+    if not size:
+        return
+    many = "" if task.inputs is None else f"{count(task.inputs.count, 'input')} of "
+    fits = size <= room
+    more = advise.HEADROOM * size
+    yield Finding(
+        cause="task-too-large",
+        weight=min(1.0, size / room),
+        text=f"{code(task.prefix)} needs {many}{format_bytes(size)} in memory at once, "
+        f"and an empty worker has room for {format_bytes(room)}.",
+        prefix=task.prefix,
+        key=task.key,
+        advice=(
+            *(() if fits else advise.more_memory(case, task.prefix, size, more)),
+            *advise.ask_again(case, task.prefix),
+        ),
+    )
+
+
 def _refused(case: Case) -> Iterator[Finding]:
     """Yield a task that asked for more than it could have."""
+    if case.stage == "receiving":
+        yield from _not_received(case)
+        return
     request = parse(case.detail)
     task = case.tasks[0] if case.tasks else None
     if request is None or task is None:
