@@ -7,7 +7,7 @@ Byte layout: a stored object (see :mod:`~dask_memdash.intermediates.object_forma
 type ``memdash-manifest`` whose key is the name, with two frames:
 
 1. the *facts*, a msgpack map that anybody can read without running code;
-2. the *body*, a cloudpickle of how the collections are made again.  Empty in a draft.
+2. the *body*, a cloudpickle of how the collections are made again.
 
 Entries of the facts:
 
@@ -161,11 +161,10 @@ def versions_here() -> dict[str, str]:
     return found
 
 
-def write(facts: Facts, body: Any = None) -> list[Buffer]:
-    """Return the frames of a manifest; without a body, of a draft."""
+def write(facts: Facts, body: Any) -> list[Buffer]:
+    """Return the frames of a manifest or a draft."""
     packed = msgpack.packb(asdict(facts), use_bin_type=True)
-    pickled = b"" if body is None else cloudpickle.dumps(body)
-    return pack(facts.name, KIND, None, [packed, pickled])
+    return pack(facts.name, KIND, None, [packed, cloudpickle.dumps(body)])
 
 
 def read(content: Buffer, name: str, place: str) -> tuple[Facts, memoryview]:

@@ -35,10 +35,14 @@ def read_finished(memory: Memory, name: str) -> tuple[Facts, memoryview] | None:
     return _read(memory, NAMES, name)
 
 
-def read_draft(memory: Memory, name: str) -> Facts | None:
-    """Return the facts of a set under way; None if there is none of that name."""
-    found = _read(memory, DRAFTS, name)
-    return None if found is None else found[0]
+def read_draft(memory: Memory, name: str) -> tuple[Facts, memoryview] | None:
+    """Return facts and body of a set under way; None if there is none of that name."""
+    return _read(memory, DRAFTS, name)
+
+
+def _drafted(memory: Memory, name: str) -> Facts | None:
+    found = read_draft(memory, name)
+    return found[0] if found else None
 
 
 def _read(memory: Memory, folder: str, name: str) -> tuple[Facts, memoryview] | None:
@@ -56,7 +60,9 @@ def stored_ids(memory: Memory) -> dict[str, int]:
     }
 
 
-def claim(memory: Memory, mine: Facts, overwrite: bool, trust_keys: bool) -> Facts:
+def claim(
+    memory: Memory, mine: Facts, body: Any, overwrite: bool, trust_keys: bool
+) -> Facts:
     """Claim a name for a set; return its facts, which may be those of a former run.
 
     With `trust_keys`, objects that other source made are taken for the set's own.
@@ -68,7 +74,7 @@ def claim(memory: Memory, mine: Facts, overwrite: bool, trust_keys: bool) -> Fac
     """
     place = address_of(memory)
     finished = read_finished(memory, mine.name)
-    for other in (finished[0] if finished else None, read_draft(memory, mine.name)):
+    for other in (finished[0] if finished else None, _drafted(memory, mine.name)):
         if other is None or overwrite:
             continue
         if other.plan == mine.plan or (trust_keys and other.keys == mine.keys):
@@ -77,11 +83,11 @@ def claim(memory: Memory, mine: Facts, overwrite: bool, trust_keys: bool) -> Fac
             mine = other
             continue
         raise NameTakenError(difference(other, mine, place))
-    frames = manifest.write(mine)
+    frames = manifest.write(mine, body)
     try:
         memory.put(DRAFTS + mine.name, frames, new=True)
     except NameTakenError:
-        other = read_draft(memory, mine.name)
+        other = _drafted(memory, mine.name)
         if other is not None and other.plan != mine.plan and not overwrite:
             raise NameTakenError(difference(other, mine, place)) from None
         memory.put(DRAFTS + mine.name, frames)
@@ -141,7 +147,7 @@ def finish(memory: Memory, mine: Facts, body: Any, overwrite: bool) -> Facts:
         Objects have gone meanwhile.
     """
     place = address_of(memory)
-    draft = read_draft(memory, mine.name)
+    draft = _drafted(memory, mine.name)
     if draft is not None and draft.plan != mine.plan:
         raise NameTakenError(difference(draft, mine, place))
     there = stored_ids(memory)

@@ -49,16 +49,13 @@ def open_persisted(memory: Memory, name: str, *, trust: bool = False) -> Any:
         from distributed import get_client
 
         return get_client().get_dataset(name)
-    found = names.read_finished(memory, name)
-    if found is None:
-        raise MissingError(_what_is_there(memory, name))
-    facts, pickled = found
+    facts, pickled = _find(memory, name)
     place = address_of(memory)
     if not trust:
         check_trust(memory, facts)
     line = (
         f"opening {name!r} in {place}, written by {facts.writer} at "
-        f"{format_instant(facts.finished)}: this runs their code"
+        f"{format_instant(facts.finished or facts.started)}: this runs their code"
     )
     logger.info("%s", plain(line, MAX_LINE))
     body = manifest.load_body(pickled, facts, place)
@@ -67,12 +64,28 @@ def open_persisted(memory: Memory, name: str, *, trust: bool = False) -> Any:
     return opened(memory, facts, body)
 
 
-def _what_is_there(memory: Memory, name: str) -> str:
-    """Say what is known of a name that has no finished set."""
-    place = address_of(memory)
+def _find(memory: Memory, name: str) -> tuple[Facts, memoryview]:
+    """Return facts and body of a set whose chunks are all there."""
+    found = names.read_finished(memory, name)
+    if found is not None:
+        return found
     draft = names.read_draft(memory, name)
-    if draft is not None:
-        return unfinished(memory, draft)
+    if draft is None:
+        # it may have been finished between the two looks
+        found = names.read_finished(memory, name)
+        if found is None:
+            raise MissingError(_which_names(memory, name))
+        return found
+    there = names.stored_ids(memory)
+    stored = sum(one in there for one in draft[0].objects)
+    if stored < len(draft[0].objects):
+        raise MissingError(_unfinished(memory, draft[0], stored))
+    # whole but for its name: its writer is about to give it, or was killed before
+    return draft
+
+
+def _which_names(memory: Memory, name: str) -> str:
+    place = address_of(memory)
     known = sorted(entry.name.removeprefix("names/") for entry in memory.list("names/"))
     if not known:
         return f"no {name!r} in {place}: nothing there has a name yet"
@@ -80,10 +93,8 @@ def _what_is_there(memory: Memory, name: str) -> str:
     return f"no {name!r} in {place}; there are {', '.join(known[:10])}{more}"
 
 
-def unfinished(memory: Memory, draft: Facts) -> str:
+def _unfinished(memory: Memory, draft: Facts, stored: int) -> str:
     """Say how far a set is that is under way, or was cut short."""
-    there = names.stored_ids(memory)
-    stored = sum(one in there for one in draft.objects)
     return (
         f"{draft.name!r} in {address_of(memory)} is not finished: {stored:,} of "
         f"{len(draft.objects):,} chunks ({format_share(stored, len(draft.objects))}) "

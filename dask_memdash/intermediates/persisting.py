@@ -217,7 +217,9 @@ def _claim(plan: Plan) -> tuple[Facts, dict[str, int]]:
     create = getattr(plan.memory, "create", None)
     if create is not None:
         create()
-    facts = names.claim(plan.memory, plan.facts, plan.overwrite, plan.trust_keys)
+    facts = names.claim(
+        plan.memory, plan.facts, plan.body, plan.overwrite, plan.trust_keys
+    )
     of_key = {one.partition("-")[0]: one for one in facts.objects}
     for key, stored in plan.where.items():
         trusted = of_key[stored.object_id.partition("-")[0]]

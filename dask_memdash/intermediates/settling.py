@@ -84,7 +84,7 @@ def in_thread(give_name: Callable[[], object]) -> threading.Thread:
             logger.error("%s", plain(str(error), MAX_LINE))
 
     thread = threading.Thread(
-        target=boundary.guarded(give, "naming what is stored"), name="naming"
+        target=boundary.guarded(give, "naming what is stored"), name="MemDash naming"
     )
     thread.start()
     return thread

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dask_memdash.errors import UntrustedError
 from dask_memdash.intermediates.manifest import Facts
-from dask_memdash.intermediates.memory import NAMES, OBJECTS, Memory
+from dask_memdash.intermediates.memory import DRAFTS, NAMES, OBJECTS, Memory
 
 
 def check_trust(memory: Memory, facts: Facts) -> None:
@@ -40,7 +40,7 @@ def check_trust(memory: Memory, facts: Facts) -> None:
 def _paths(root: Path, name: str) -> Iterator[tuple[Path, bool]]:
     """Yield what decides about a set's content, and whether it is above the store."""
     whole = Path(os.path.realpath(root))
-    for part in (NAMES + name, NAMES.rstrip("/"), OBJECTS.rstrip("/"), ""):
+    for part in (NAMES + name, DRAFTS + name, NAMES, DRAFTS, OBJECTS, ""):
         yield whole / part, False
     for directory in whole.parents:
         yield directory, True

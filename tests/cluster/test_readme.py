@@ -297,6 +297,11 @@ def verify_order(names: Any, output: str, session: Any) -> None:
     assert "MiB" in str(need)
 
 
+def verify_kept(names: Any, output: str, session: Any) -> None:
+    assert names["z"].compute() == 4_000_000
+    assert Path("memdash-store/objects").is_dir()
+
+
 def verify_explained(names: Any, output: str, session: Any) -> None:
     assert "KilledWorker" in output
     words = " ".join(output.split())
@@ -323,6 +328,7 @@ EXPECTED: dict[str, Callable[[Any, str, Any], None]] = {
     'need = dask_memdash.order(collection, sizes={"load": "100 MB"})': verify_order,
     "import dask_memdash": verify_explained,
     "memdash = dask_memdash.connect(client)": verify_connection,
+    "from dask_memdash import FSMemory, open_persisted, persist": verify_kept,
 }
 
 

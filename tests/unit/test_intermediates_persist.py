@@ -343,8 +343,20 @@ def test_a_set_whose_objects_go_while_it_is_stored_gets_no_name(memory, monkeypa
     monkeypatch.setattr(names, "stored_ids", lose)
     with pytest.raises(StorageError, match="1 object of 4 went while"):
         persist(numbers(), memory=memory, name="x")
-    with pytest.raises(MissingError, match=r"4 of 4 chunks"):
-        open_persisted(memory, "x")
+    assert [entry.name for entry in memory.list("names/")] == []
+
+
+def test_a_set_is_opened_once_it_is_whole_even_before_it_has_its_name(
+    memory, monkeypatch
+):
+    """As between the last chunk and the name, or if the client is killed there."""
+    monkeypatch.setattr(names, "finish", lambda *_: None)
+    monkeypatch.setattr(dask_memdash.intermediates.persisting, "_loaded", id)
+    with pytest.raises(AttributeError):
+        persist(numbers(), memory=memory, name="x")
+    assert memory.exists("drafts/x")
+    assert not memory.exists("names/x")
+    assert open_persisted(memory, "x").sum().compute() == 1560
 
 
 def test_a_name_that_is_not_there_says_which_are(memory):
