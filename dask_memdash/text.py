@@ -113,7 +113,7 @@ def format_groups(
 
     def write(count: int, size: int) -> str:
         if count == 0:
-            return f"< {1 / 10**places:.{places}f} {unit}" if size else "0"
+            return f"< {1 / 10**places:.{places}f} {unit}" if size else "0 B"
         return f"{count / 10**places:.{places}f} {unit}"
 
     return {

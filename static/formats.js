@@ -72,7 +72,7 @@ window.memdash = (() => {
       if (count > 0) {
         return `${(count / 10 ** places).toFixed(places)} ${unit}`;
       }
-      return sizes[i] > 0 ? `< ${(1 / 10 ** places).toFixed(places)} ${unit}` : "0";
+      return sizes[i] > 0 ? `< ${(1 / 10 ** places).toFixed(places)} ${unit}` : "0 B";
     });
   }
 

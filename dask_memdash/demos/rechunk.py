@@ -132,7 +132,7 @@ def explain(
     advices = map(taken_apart, failure["diagnosis"]["advice"][:1])
     advice = next(advices, None)
     apart = last.deaths - failure["deaths"]
-    say("\n" + "\n".join(terminal.failure(failure, advice, apart)))
+    say("\n" + "\n".join(terminal.failure(failure, apart)))
     deaths = [i for i in last.incidents if i["kind"] in DEATHS] if details else []
     for incident in deaths:
         say("\n" + "\n".join(terminal.death(api.incident(incident["id"]))))

@@ -13,6 +13,8 @@ from dask_memdash.demos.cluster import Plan
 from dask_memdash.demos.experiment import Result
 from dask_memdash.text import UNKNOWN, format_bytes, format_duration
 
+MiB = 2**20
+
 
 def outcomes(results: Sequence[Result]) -> str:
     """Set what was run and how it ended in a table, beside the outcome of 2017."""
@@ -35,8 +37,12 @@ def outcomes(results: Sequence[Result]) -> str:
 
 
 def peaks(results: Sequence[Result]) -> str:
-    """Set the most that each part of the cluster's breakdown reached in a table."""
-    names = ("process", *PEAKS)
+    """Set the most that each part of the cluster's breakdown reached in a table.
+
+    A part of which no run had a MiB has no column.
+    """
+    had = [name for name in PEAKS if any(r.peaks[name] >= MiB for r in results)]
+    names = ("process", *had)
     rows = [
         [result.case.name, *(format_bytes(result.peaks[name]) for name in names)]
         for result in results
@@ -80,9 +86,10 @@ def diagnoses(results: Sequence[Result]) -> list[str]:
             apart = taken_apart(advice)
             line = advice if apart is None else apart.line
             if line in told:
-                advice = f"The same as of {told[line]}."
-            told.setdefault(line, result.case.name)
-            lines += terminal.paragraph(advice, "    → ", "      ")
+                lines += terminal.paragraph(f"→ The same as of {told[line]}.", "    ")
+                continue
+            told[line] = result.case.name
+            lines += ["", *terminal.advice(advice, "    ")]
     return lines
 
 

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from dask_memdash.demos.advice import Advice
+from dask_memdash.demos.advice import taken_apart
 from dask_memdash.terms import KINDS, PARTS, label
 from dask_memdash.text import (
     UNKNOWN,
@@ -59,15 +59,13 @@ def _is_number(cell: str) -> bool:
     return cell[:1].isdecimal() or cell in ("", UNKNOWN)
 
 
-def failure(found: dict[str, Any], advice: Advice | None, apart: int = 0) -> list[str]:
+def failure(found: dict[str, Any], apart: int = 0) -> list[str]:
     """Tell of a failure: what happened, why, and the one thing to change.
 
     Parameters
     ----------
     found
         A failure as the JSON API has it.
-    advice
-        Its first advice with a line to paste, if it has one.
     apart
         Deaths of the same run that MemDash does not count to this failure.
     """
@@ -80,18 +78,20 @@ def failure(found: dict[str, Any], advice: Advice | None, apart: int = 0) -> lis
     who = found["responsible"]["prefix"]
     if who is not None:
         lines += ["", "Responsible", *paragraph(code(who), INDENT)]
-    lines += ["", "What to change"]
-    if advice is not None:
-        lines += [
-            *paragraph(advice.lead, INDENT),
-            f"{INDENT * 2}{advice.line}",
-            *paragraph(f"{advice.figures}.", INDENT),
-        ]
-    elif diagnosis["advice"]:
-        lines += paragraph(diagnosis["advice"][0], INDENT)
-    else:
-        lines += paragraph("Nothing is known that would help here.", INDENT)
-    return lines
+    first = next(iter(diagnosis["advice"]), "Nothing is known that would help here.")
+    return [*lines, "", "What to change", *advice(first, INDENT)]
+
+
+def advice(text: str, indent: str) -> list[str]:
+    """Set an advice in lines; what is to be pasted stands on one of its own."""
+    apart = taken_apart(text)
+    if apart is None:
+        return paragraph(text, indent)
+    return [
+        *paragraph(apart.lead, indent),
+        f"{indent}{INDENT}{apart.line}",
+        *paragraph(f"{apart.figures}.", indent),
+    ]
 
 
 def death(incident: dict[str, Any]) -> list[str]:

@@ -295,6 +295,16 @@ def test_peaks_of_a_run(api: Api) -> None:
     )
 
 
+def test_a_part_that_no_run_had_has_no_column(api: Api) -> None:
+    result = failed(api)
+    result.peaks |= {"actors": 0, "graph": 2**20 - 1}
+    header = tables.peaks([result]).splitlines()[0]
+    assert header.split() == [
+        *("most", "of", "process", "managed", "transfer"),
+        *("executing", "retained", "baseline", "spilled"),
+    ]
+
+
 def test_what_went_wrong_is_told_with_its_first_advice_once(api: Api) -> None:
     once = failed(api)
     again = replace(once, case=replace(once.case, name="sqrt_n=128"))
@@ -302,8 +312,10 @@ def test_what_went_wrong_is_told_with_its_first_advice_once(api: Api) -> None:
         "",
         "sqrt_n=120: awaited, responsible: load",
         "    2 deaths of 2 workers. Likely cause: outputs that tasks wait for.",
-        "    → Let Dask join chunks into smaller ones, before the graph is built:",
-        '      `dask.config.set({"array.chunk-size": "32MiB"})`. `merge` needs 4 MiB.',
+        "",
+        "    Let Dask join chunks into smaller ones, before the graph is built:",
+        '        dask.config.set({"array.chunk-size": "32MiB"})',
+        "    `merge` needs 4 MiB.",
         "",
         "sqrt_n=128: awaited, responsible: load",
         "    2 deaths of 2 workers. Likely cause: outputs that tasks wait for.",

@@ -237,7 +237,7 @@ def test_a_failure_is_told_once_when_it_opens_and_once_when_it_is_over(
 
 
 def test_a_failure_that_fails_again_is_told_to_be_over_again_only(
-    notifications, scheduler, model
+    notifications, scheduler, model, caplog
 ):
     graph = GraphArrived(T, "graph-1", ("sum",), {"0.0,1.0": (1.0, 5.0)})
     feed(model, graph)
@@ -251,6 +251,12 @@ def test_a_failure_that_fails_again_is_told_to_be_over_again_only(
         ("failure-closed", "1"),
         ("failure-closed", "1"),
     ]
+    assert [event["reopened"] for _, event in scheduler.logged] == [0, 0, 1]
+    _, once, again = caplog.messages
+    assert once.startswith("MemDash failure 1 is over: A worker died (lost).")
+    assert again.startswith(
+        "MemDash failure 1, which reopened, is over: 2 deaths of 1 worker (lost 2)."
+    )
 
 
 def test_a_failure_whose_evidence_does_not_come_is_told_all_the_same(

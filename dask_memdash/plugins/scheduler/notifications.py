@@ -195,14 +195,19 @@ class Notifications:
         return failure.closed is not None or any(log.settled(i, now) for i in known)
 
     def _tell_of(
-        self, failure: Failure, action: str, line: Callable[[Any, str | None], str]
+        self,
+        failure: Failure,
+        action: str,
+        line: Callable[[Any, str | None, int], str],
     ) -> None:
         """Log one line, and one event of our topic."""
         told = self._store.failure(failure.id)
+        reopened = max(0, failure.closings - 1)
         page = self.page(failure_id=failure.id)
         diagnosis = told["diagnosis"]
         event = {
             "action": action,
+            "reopened": reopened,
             **{name: told[name] for name in TOLD},
             "cause": diagnosis["cause"],
             "relief": diagnosis["relief"],
@@ -211,7 +216,7 @@ class Notifications:
             "page": page,
         }
         self._scheduler.log_event(TOPIC, event)
-        logger.warning("%s", plain(line(told, page)))
+        logger.warning("%s", plain(line(told, page, reopened)))
 
 
 def _dashboard(scheduler: Scheduler) -> str | None:
