@@ -23,7 +23,8 @@ PIP_INSTALL = -m pip install $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest demos corpora attack coverage lint format bench browser clean
+.PHONY: help demo test test-oldest demos corpora attack coverage lint format bench
+.PHONY: browser redis clean
 
 help: ## show this list
 	@echo "make <target>, one of:"
@@ -39,7 +40,7 @@ demo: $(VENV)/.demo ## set up, then run a rechunk out of memory and explain it
 # With ARGS only those tests run, in the main environment.  Otherwise the oldest version
 # goes first, so that the last line is the verdict of the whole suite, which runs
 # whatever the former said.
-test: $(VENV)/.dev browser ## set up, then run all tests (or those that ARGS names)
+test: $(VENV)/.dev browser redis ## set up, then run all tests (or those that ARGS names)
 ifeq ($(strip $(ARGS)),)
 	@status=0; \
 	$(MAKE) --no-print-directory test-oldest || status=1; \
@@ -163,3 +164,21 @@ browser:
 	  "\"chromium\", or set MEMDASH_CHROMIUM to the program's path." >&2; \
 	if [ -n "$$CI" ]; then exit 1; fi; \
 	echo "The browser tests will be skipped." >&2
+
+# --- the Redis server ---------------------------------------------------------------
+# The tests of RedisMemory start a server of their own on loopback.  Without the program
+# they are skipped, except in CI, where that is a failure.
+
+redis:
+	@if command -v redis-server >/dev/null 2>&1; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	  echo "installing redis-server for the tests of stores"; \
+	  if apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+	    apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
+	  then exit 0; fi; \
+	fi; \
+	echo "No redis-server found for the tests of stores, and it could not be installed" \
+	  "from here (that takes apt-get and root). Install the package" \
+	  "\"redis-server\"." >&2; \
+	if [ -n "$$CI" ]; then exit 1; fi; \
+	echo "Those tests will be skipped." >&2

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dask_memdash.intermediates.fs_memory import FSMemory
     from dask_memdash.intermediates.opening import open_persisted
     from dask_memdash.intermediates.persisting import persist
+    from dask_memdash.intermediates.redis_memory import RedisMemory
     from dask_memdash.intermediates.worker_memory import WorkerMemory
     from dask_memdash.plugins.scheduler.plugin import MemDash
 
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FSMemory",
     "MemDash",
+    "RedisMemory",
     "WorkerMemory",
     "__version__",
     "connect",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "FSMemory": "intermediates.fs_memory",
     "MemDash": "plugins.scheduler.plugin",
+    "RedisMemory": "intermediates.redis_memory",
     "WorkerMemory": "intermediates.worker_memory",
     "connect": "client.connection",
     "explain": "client.connection",

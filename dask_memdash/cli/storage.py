@@ -18,6 +18,9 @@ from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages
 #: Where the address is taken from unless it is given.
 URL_VARIABLE = "DASK_MEMDASH__STORAGE__URL"
 
+#: Addresses of Redis servers; all others are fsspec's.
+REDIS = ("redis://", "rediss://", "unix://")
+
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say which store, and how the answer is written."""
@@ -200,6 +203,10 @@ def _memory(url: str, storage_options: str | None) -> Any:
             raise StorageError(f"--storage-options is no JSON: {error}") from None
         if not isinstance(options, dict):
             raise StorageError("--storage-options is no JSON object")
+    if url.startswith(REDIS):
+        from dask_memdash.intermediates.redis_memory import RedisMemory
+
+        return RedisMemory(url, **(options or {}))
     return FSMemory(url, options, create=False)
 
 
