@@ -58,8 +58,43 @@ Examples:
 """
 
 
-#: Options of demos that show a complaint, whose clusters are given.
-COMPLAINT = (options.ADDRESS, options.HOLD, options.FORCE, options.JSON)
+#: How a series of sizes ends.
+SERIES_SHOWN = "every size was run, and every death has a known cause"
+SERIES_NOT_SHOWN = "a size took too long or could not be run, or a cause is not known"
+
+
+def _own_cluster(
+    timeout: str, what: str, more: options.Decorator
+) -> tuple[options.Decorator, ...]:
+    """Return the options of a demo whose cluster the user may size."""
+    return (
+        options.WORKERS,
+        options.MEMORY_LIMIT,
+        options.ADDRESS,
+        options.timeout(timeout, what),
+        options.HOLD,
+        options.FORCE,
+        more,
+    )
+
+
+def _complaint(
+    name: str, module: str, title: str, text: str, shown: str, short: str | None = None
+) -> Demo:
+    """Return a demo that shows a complaint and its remedies, on given clusters."""
+    return Demo(
+        name=name,
+        made_by="complaint",
+        of=(module,),
+        title=title,
+        text=text,
+        shown=shown,
+        not_shown="something of this was not seen",
+        examples=("--hold", "--dashboard-address :8787", "--json"),
+        options=(options.ADDRESS, options.HOLD, options.FORCE, options.JSON),
+        short_help=short,
+    )
+
 
 DEMOS = (
     Demo(
@@ -87,13 +122,7 @@ DEMOS = (
                 ("p2p", "tasks"),
                 "How to rechunk: through Dask's shuffle service, or task by task.",
             ),
-            options.WORKERS,
-            options.MEMORY_LIMIT,
-            options.ADDRESS,
-            options.timeout("300s", "array"),
-            options.DETAILS,
-            options.HOLD,
-            options.FORCE,
+            *_own_cluster("300s", "array", options.DETAILS),
         ),
     ),
     Demo(
@@ -112,8 +141,8 @@ DEMOS = (
         On the way, Dask joins small chunks into chunks of up to 128 MiB. If a worker
         has no room for several of them, compare with --block-size-limit 16MiB.
         """,
-        shown="every size was run, and every death has a known cause",
-        not_shown="a size took too long or could not be run, or a cause is not known",
+        shown=SERIES_SHOWN,
+        not_shown=SERIES_NOT_SHOWN,
         examples=(
             "",
             "--block-size-limit 16MiB",
@@ -129,13 +158,7 @@ DEMOS = (
             ),
             options.BLOCK_SIZE_LIMIT,
             options.SCALE,
-            options.WORKERS,
-            options.MEMORY_LIMIT,
-            options.ADDRESS,
-            options.timeout("300s", "array"),
-            options.HOLD,
-            options.FORCE,
-            options.JSON,
+            *_own_cluster("300s", "array", options.JSON),
         ),
     ),
     Demo(
@@ -149,8 +172,8 @@ DEMOS = (
         memory from 128 partitions (1.5 GiB) on. Needs pandas and pyarrow: pip install
         "dask[dataframe]".
         """,
-        shown="every size was run, and every death has a known cause",
-        not_shown="a size took too long or could not be run, or a cause is not known",
+        shown=SERIES_SHOWN,
+        not_shown=SERIES_NOT_SHOWN,
         examples=(
             "",
             "--method tasks --sizes 64,128",
@@ -164,13 +187,7 @@ DEMOS = (
                 "as in 2017, or through files.",
             ),
             options.SCALE,
-            options.WORKERS,
-            options.MEMORY_LIMIT,
-            options.ADDRESS,
-            options.timeout("300s", "dataframe"),
-            options.HOLD,
-            options.FORCE,
-            options.JSON,
+            *_own_cluster("300s", "dataframe", options.JSON),
         ),
     ),
     Demo(
@@ -186,8 +203,8 @@ DEMOS = (
         some minutes, and all eight (2,4,8,32,64,128,256,512) take hours. In the issue,
         the first that ran out of memory had 512 partitions.
         """,
-        shown="every size was run, and every death has a known cause",
-        not_shown="a size took too long or could not be run, or a cause is not known",
+        shown=SERIES_SHOWN,
+        not_shown=SERIES_NOT_SHOWN,
         examples=(
             "",
             "--sizes 2,4,8,32,64,128,256,512 --timeout 3h",
@@ -199,113 +216,66 @@ DEMOS = (
                 ("tasks", "disk"), "How to group: task by task, or through files."
             ),
             options.SCALE,
-            options.WORKERS,
-            options.MEMORY_LIMIT,
-            options.ADDRESS,
-            options.timeout("20min", "bag"),
-            options.HOLD,
-            options.FORCE,
-            options.JSON,
+            *_own_cluster("20min", "bag", options.JSON),
         ),
     ),
-    Demo(
-        name="gc",
-        made_by="complaint",
-        of=("collector",),
-        title="See garbage in reference cycles, and a worker that does not answer.",
-        short_help="See garbage that stays, and a worker that is silent.",
-        text="""
+    _complaint(
+        "gc",
+        "collector",
+        "See garbage in reference cycles, and a worker that does not answer.",
+        """
         Each task leaves 24 MB in a reference cycle, which only Python's garbage
         collector can free. Then the same with gc.collect() in the task, and without a
         cycle. Last, a task holds the interpreter's lock for four seconds: the worker
         cannot answer Dask, but MemDash still reads its memory from the nanny. One
         worker of 300 MB.
         """,
-        shown="the garbage and the silence were seen, and the remedies helped",
-        not_shown="something of this was not seen",
-        examples=(
-            "--hold",
-            "--dashboard-address :8787",
-            "--json",
-        ),
-        options=COMPLAINT,
+        "the garbage and the silence were seen, and the remedies helped",
+        short="See garbage that stays, and a worker that is silent.",
     ),
-    Demo(
-        name="leak",
-        made_by="complaint",
-        of=("leak",),
-        title="See tasks leave memory behind, in a cache that nobody empties.",
-        text="""
+    _complaint(
+        "leak",
+        "leak",
+        "See tasks leave memory behind, in a cache that nobody empties.",
+        """
         First with Dask's default thresholds: leaking workers pause and never resume.
         Then without pausing: their nannies restart them. Last with a cache of limited
         size, which solves it. Two workers of 300 MB.
         """,
-        shown="MemDash named the leak and who leaks, and the bounded cache helped",
-        not_shown="something of this was not seen",
-        examples=(
-            "--hold",
-            "--dashboard-address :8787",
-            "--json",
-        ),
-        options=COMPLAINT,
+        "MemDash named the leak and who leaks, and the bounded cache helped",
     ),
-    Demo(
-        name="pinned",
-        made_by="complaint",
-        of=("pinned",),
-        title="See persisted outputs leave no room for the next step.",
-        text="""
+    _complaint(
+        "pinned",
+        "pinned",
+        "See persisted outputs leave no room for the next step.",
+        """
         First with spilling off, as some guides advise. Then with Dask's default
         thresholds, which move persisted outputs to disk. Last with the futures released
         before the next step. One worker of 300 MB.
         """,
-        shown="MemDash named what was pinned, and both remedies helped",
-        not_shown="something of this was not seen",
-        examples=(
-            "--hold",
-            "--dashboard-address :8787",
-            "--json",
-        ),
-        options=COMPLAINT,
+        "MemDash named what was pinned, and both remedies helped",
     ),
-    Demo(
-        name="shared",
-        made_by="complaint",
-        of=("shared",),
-        title="See workers of one host fail to lend each other memory.",
-        text="""
+    _complaint(
+        "shared",
+        "shared",
+        "See workers of one host fail to lend each other memory.",
+        """
         One task needs 320 MB. Four workers of 250 MB die of it one after another. One
         worker of 1,000 MB with four threads has room for it. It also loads Python and
         its modules once rather than four times.
         """,
-        shown="MemDash named the task, and one worker with threads ran it",
-        not_shown="something of this was not seen",
-        examples=(
-            "--hold",
-            "--dashboard-address :8787",
-            "--json",
-        ),
-        options=COMPLAINT,
+        "MemDash named the task, and one worker with threads ran it",
     ),
-    Demo(
-        name="skew",
-        made_by="complaint",
-        of=("skew",),
-        title="See partitions of very different sizes after a filter and repartition.",
-        short_help="See partitions of very different sizes.",
-        text="""
+    _complaint(
+        "skew",
+        "skew",
+        "See partitions of very different sizes after a filter and repartition.",
+        """
         Filters 214 files for one user's lines, repartitions what is left to four, and
         shows the sizes that MemDash measured. Then the same, repartitioned by size.
         Needs pandas and pyarrow: pip install "dask[dataframe]". Two workers of 300 MB.
         """,
-        shown="the sizes were far apart, and near each other when repartitioned by "
-        "size",
-        not_shown="something of this was not seen",
-        examples=(
-            "--hold",
-            "--dashboard-address :8787",
-            "--json",
-        ),
-        options=COMPLAINT,
+        "the sizes were far apart, and near each other when repartitioned by size",
+        short="See partitions of very different sizes.",
     ),
 )

@@ -27,6 +27,7 @@ from dask_memdash.plugins.error_chain import (
     told,
 )
 from dask_memdash.plugins.keys import prefix_of
+from dask_memdash.terms import DEATHS
 from dask_memdash.text import KEY_KEPT, count, join, short
 
 #: Seconds between two looks whether an incident has come.
@@ -40,6 +41,9 @@ NAMED = 6
 
 #: Words that say nothing that another error does not say too.
 BARE = frozenset({"MemoryError"})
+
+#: How Dask's error begins where a worker died that held an actor.
+LOST_ACTOR = "Worker holding Actor was lost"
 
 #: Asks for what the JSON API has at a path: the value, and what came with it.
 Ask = Callable[[str], Awaitable[tuple[Any, dict[str, Any]]]]
@@ -87,6 +91,8 @@ class Lookup:
         if killed is not None:
             number = await self._by_key(str(killed.task)[:KEY_KEPT])
             return number or await self._unexplained(errors, KILLED)
+        if any(map(_lost_actor, errors)):
+            return await self._by_actor(errors, deadline)
         memory = memory_error_in(error)
         if memory is None:
             gpu = any(is_of_gpu(one) for one in errors)
@@ -117,6 +123,27 @@ class Lookup:
             if any(task["key"] == key for task in details["tasks"]):
                 return number
         return None
+
+    async def _by_actor(self, errors: Sequence[BaseException], deadline: float) -> str:
+        """Find the death of the worker that held an actor.
+
+        The error names neither, so it is the only worker that died with an actor, or
+        the only one that died at all.
+        """
+        while True:
+            incidents, _ = await self._ask("incidents")
+            deaths = [i for i in incidents if i["kind"] in DEATHS]
+            holders = [i for i in deaths if i["breakdown"]["actors"]]
+            late = not deaths or not all(i["settled"] for i in deaths)
+            if not late or time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(LOOK)
+        found = holders or deaths
+        if len(found) == 1:
+            return str(found[0]["id"])
+        which = join([f"#{i['id']}" for i in found[:NAMED]])
+        of = f" It may be one of these deaths: {which}." if found else ""
+        return await self._unexplained(errors, ACTOR + of)
 
     async def _by_memory_error(
         self, memory: BaseException, mark: tuple[str, str] | None
@@ -166,6 +193,7 @@ NOT_MEMORY = (
     "It is no KilledWorker and does not say that memory ran out: read its own "
     "traceback first."
 )
+ACTOR = "It says that an actor's worker was lost, and not which."
 GPU = (
     "It is about the memory of a graphics card, which MemDash does not see: read its "
     "own traceback first."
@@ -183,6 +211,11 @@ def _mark(errors: Sequence[BaseException], name: str) -> tuple[str, str] | None:
         if isinstance(mark, tuple) and len(mark) == 2:
             return str(mark[0]), str(mark[1])
     return None
+
+
+def _lost_actor(error: BaseException) -> bool:
+    """Whether an error is the one of actors whose worker has died."""
+    return isinstance(error, RuntimeError) and str(error).startswith(LOST_ACTOR)
 
 
 def _is_of_task(details: Mapping[str, Any], key: str, worker: str) -> bool:

@@ -1,16 +1,18 @@
 """Which incident an exception belongs to, and what is said where there is none."""
 
+import asyncio
 import errno
 import time
 
 import pytest
-from builders import A, B, added, info, reported
+from builders import A, B, MiB, added, info, reported
 from distributed import KilledWorker
 from test_client import Client, served
 from test_model_worker_errors import feed
 
 from dask_memdash.client import connection
 from dask_memdash.client.connection import Connection
+from dask_memdash.client.which_incident import Lookup
 from dask_memdash.errors import UnexplainedError
 from dask_memdash.model.events import MemoryErrorRaised
 from dask_memdash.store.live import LiveStore
@@ -176,3 +178,50 @@ def test_the_explanation_shows_what_was_asked_for(model, memdash):
         "    (35184372088832,) and data type float64",
     ]
     assert "What it asked for" in memdash.explain("1")._repr_html_()
+
+
+# -- actors --------------------------------------------------------------------
+
+
+def death(number, actors, settled=True):
+    breakdown = {"actors": actors}
+    return {
+        "id": number,
+        "kind": "terminated",
+        "breakdown": breakdown,
+        "settled": settled,
+    }
+
+
+def found_for_actor(looks, timeout=0.0):
+    """Look for the death behind a lost actor; each look sees the next incidents."""
+    left = list(looks)
+
+    async def ask(path):
+        return (left.pop(0) if len(left) > 1 else left[0]), {}
+
+    error = RuntimeError("Worker holding Actor was lost.  Status: error")
+    lookup = Lookup(ask, "tcp://10.0.0.9:8786")
+    return asyncio.run(lookup.incident_of(error, time.monotonic() + timeout))
+
+
+def test_a_lost_actor_is_the_death_of_the_worker_that_held_one():
+    deaths = [death("3", 0), death("2", 70 * MiB), death("1", None)]
+    assert found_for_actor([deaths]) == "2"
+    assert found_for_actor([[death("1", None)]]) == "1"
+
+
+def test_the_report_on_a_lost_actors_worker_is_waited_for():
+    looks = [
+        [],
+        [death("1", None, settled=False), death("2", None)],
+        [death("1", MiB), death("2", 0)],
+    ]
+    assert found_for_actor(looks, timeout=20) == "1"
+
+
+def test_several_workers_that_may_have_held_a_lost_actor_are_named():
+    with pytest.raises(UnexplainedError, match="may be one of these deaths: #2 and #1"):
+        found_for_actor([[death("2", MiB), death("1", MiB)]])
+    with pytest.raises(UnexplainedError, match="an actor's worker was lost"):
+        found_for_actor([[]])

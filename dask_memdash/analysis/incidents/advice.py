@@ -48,6 +48,9 @@ SPILL_ON = (
     '"distributed.worker.memory.spill": 0.7})`'
 )
 
+#: Lets the scheduler send a worker no more tasks than it has threads.
+HOLD_BACK = '`dask.config.set({"distributed.scheduler.worker-saturation": 1.0})`'
+
 
 def paste(size: float) -> str:
     """Write a size as Dask's options take it, rounded up: "1.8GiB"."""

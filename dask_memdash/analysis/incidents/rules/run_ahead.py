@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dask_memdash.analysis.incidents import advice as advise
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.phrases import by_prefix, waiters
@@ -30,9 +31,8 @@ def run_ahead(case: Case) -> Iterator[Finding]:
         prefix=prefix,
         advice=(
             "Let the scheduler hold back tasks that only produce, before it starts: "
-            '`dask.config.set({"distributed.scheduler.worker-saturation": 1.0})`. '
-            f"{format_bytes(order.held)} were stored, and the order needs "
-            f"{format_bytes(order.ideal)}.",
+            f"{advise.HOLD_BACK}. {format_bytes(order.held)} were stored, and the "
+            f"order needs {format_bytes(order.ideal)}.",
             f"Let {code(prefix)} and {waiters(case, prefix)} be one task, so that "
             f"{format_bytes(total)} of outputs are not stored on this worker.",
         ),

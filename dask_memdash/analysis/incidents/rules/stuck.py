@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from dask_memdash.analysis.incidents import advice as advise
 from dask_memdash.analysis.incidents.advice import paste
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
@@ -45,12 +46,6 @@ GROWTH = (sizeof, actor_state, graph, leak, unaccounted)
 #: Causes that more workers or a higher limit only put off: the rest of the tasks would
 #: fill them too.
 PUT_OFF = frozenset({"leak", "unaccounted", "actor-state"})
-
-#: Turns spilling on, as Dask does by default.
-SPILL_ON = (
-    '`dask.config.set({"distributed.worker.memory.target": 0.6, '
-    '"distributed.worker.memory.spill": 0.7})`'
-)
 
 #: Room on disk that is advised, as times of what is known to be spilled.
 EXTRA = 1.2
@@ -397,7 +392,7 @@ def _release(
     if relief == "spilling-off":
         stored = sum(holding.bytes for holding in stall.holding)
         yield (
-            f"Turn spilling on before the workers start: {SPILL_ON}. Up to "
+            f"Turn spilling on before the workers start: {advise.SPILL_ON}. Up to "
             f"{format_bytes(stored)} can then go to disk."
         )
     elif relief in ("spill-full", "spill-failing"):
@@ -425,9 +420,8 @@ def _release(
         )
     if top.cause == "run-ahead":
         yield (
-            f"Let {prefix} wait for what consumes it: set "
-            '`dask.config.set({"distributed.scheduler.worker-saturation": 1.0})` '
-            "before the scheduler starts."
+            f"Let {prefix} wait for what consumes it, before the scheduler starts: "
+            f"{advise.HOLD_BACK}."
         )
     yield from _more_room(stall, order)
 
