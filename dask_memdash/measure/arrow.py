@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import NamedTuple
 
+from dask_memdash.measure.tally import current
+
 
 class ArrowPool(NamedTuple):
     """Arrow's default memory pool at an instant; sizes in bytes."""
@@ -31,6 +33,12 @@ def arrow_pool() -> ArrowPool | None:
     return ArrowPool(
         pool.bytes_allocated(), most or 0, None if ever is None else ever()
     )
+
+
+def uncounted_pool() -> ArrowPool | None:
+    """Read Arrow's pool if it is here and no tally counts what comes from it."""
+    tally = current()
+    return None if tally is not None and tally.counts_arrow else arrow_pool()
 
 
 def taken_between(before: ArrowPool | None, after: ArrowPool | None) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dask_memdash.measure.arrow import ArrowPool, arrow_pool, taken_between
+from dask_memdash.measure.arrow import ArrowPool, taken_between, uncounted_pool
 from dask_memdash.measure.methods import EXACT, HWM
 from dask_memdash.system.proc import HighWater, RssParts
 
@@ -217,7 +217,7 @@ class CloseLook:
             self._stored(),
             self._free(),
             sys.getallocatedblocks(),
-            arrow_pool(),
+            uncounted_pool(),
             self._high_water.parts(),
         )
 
@@ -248,7 +248,7 @@ class CloseLook:
             high - before.rss,
             free=before.free,
             moved=abs(self._stored() - before.stored),
-            arrow=taken_between(before.arrow, arrow_pool()),
+            arrow=taken_between(before.arrow, uncounted_pool()),
             mapped=self._mapped(before, seen),
         )
         return found, max(0, sys.getallocatedblocks() - before.blocks)

@@ -140,15 +140,17 @@ class NativeTally(Tally):
         version = getattr(sys.modules.get("pyarrow"), "__version__", None)
         if library is None or version is None or self.state()["arrow"]:
             return
-        self._arrow = ""
+        self._arrow, self.counts_arrow = "", False
         if getattr(library, "default_memory_pool", None) is None:
             return  # its import is under way
         if library.default_memory_pool().backend_name == "system":
-            return  # that is malloc
+            self.counts_arrow = True  # that is malloc
+            return
         why = "this version was not tried"
         if int(version.partition(".")[0]) in ARROW_VERSIONS:
             path = _path_of("libarrow.so")
             why = self._native.attach_arrow(path) if path else "its library is hidden"
+        self.counts_arrow = not why
         if why:
             self._arrow = (
                 f"the tally does not see memory of pyarrow {version}: {why} "

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Protocol
 
-from dask_memdash.measure.arrow import arrow_pool
+from dask_memdash.measure.arrow import uncounted_pool
 from dask_memdash.measure.baseline import Baseline
 from dask_memdash.measure.isolated import CloseLook
 from dask_memdash.measure.methods import UNMEASURED
@@ -182,7 +182,7 @@ class SharedProcess:
         rest = max(0, rss - self.stored() - self._moving - self.named())
         quiet = all(member.quiet() for member in self._members)
         if quiet:
-            pool = arrow_pool()
+            pool = uncounted_pool()
             self._arrow_when_idle = (0 if pool is None else pool.held, self.stored())
             self._left_when_idle = self._left_behind()
         file = None if self.parts is None else self.parts.file
@@ -231,7 +231,7 @@ class SharedProcess:
 
         Less what has been stored since, in bytes; 0 without pyarrow.
         """
-        pool = arrow_pool()
+        pool = uncounted_pool()
         if pool is None:
             return 0
         held, stored = self._arrow_when_idle

@@ -88,6 +88,8 @@ class Tally:
         self.unseen: tuple[str, ...] = ()
         #: Whether small Python objects are counted one by one, not as arenas.
         self.counts_small_objects = False
+        #: Whether what comes from Arrow's pool is counted.
+        self.counts_arrow = False
         #: How often somebody had dropped the hooks, so that they were set again.
         self.dropped = 0
         self._users = 0

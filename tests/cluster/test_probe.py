@@ -102,10 +102,11 @@ def hide_the_tally() -> None:
     """Make this process believe that the tally was never built."""
     import sys
 
-    from dask_memdash.measure import tally
+    from dask_memdash.measure import native_tally, tally
 
-    sys.modules["dask_memdash.measure._tally"] = None
-    tally._load.cache_clear()
+    for module, name in ((tally, "_tally"), (native_tally, "_native")):
+        sys.modules[f"dask_memdash.measure.{name}"] = None
+        module._load.cache_clear()
 
 
 def test_a_running_task_is_shown_with_what_it_holds(start, method):

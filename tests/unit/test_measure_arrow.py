@@ -6,7 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from dask_memdash.measure.arrow import ArrowPool, arrow_pool, taken_between
+from dask_memdash.measure import arrow
+from dask_memdash.measure.arrow import (
+    ArrowPool,
+    arrow_pool,
+    taken_between,
+    uncounted_pool,
+)
 
 MB = 1_000_000
 
@@ -81,3 +87,14 @@ def test_the_real_pool_is_read():
 def test_what_a_task_took_from_the_pool_is_bounded(before, after, expected):
     looks = [None if look is None else ArrowPool(*look) for look in (before, after)]
     assert taken_between(*looks) == expected
+
+
+def test_a_pool_that_the_tally_counts_is_not_looked_at_again(monkeypatch):
+    arrow_with(monkeypatch, 5, 9, 70)
+    for tally, expected in (
+        (None, ArrowPool(5, 9, 70)),
+        (SimpleNamespace(counts_arrow=False), ArrowPool(5, 9, 70)),
+        (SimpleNamespace(counts_arrow=True), None),
+    ):
+        monkeypatch.setattr(arrow, "current", lambda tally=tally: tally)
+        assert uncounted_pool() == expected

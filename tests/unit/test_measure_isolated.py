@@ -196,7 +196,7 @@ def high_water():
 
 @pytest.fixture
 def no_arrow(monkeypatch):
-    monkeypatch.setattr(isolated, "arrow_pool", lambda: None)
+    monkeypatch.setattr(isolated, "uncounted_pool", lambda: None)
 
 
 def test_a_look_puts_begin_and_end_together(high_water, no_arrow, monkeypatch):

@@ -50,7 +50,7 @@ def free(monkeypatch):
 def pool(monkeypatch):
     """Say what Arrow's pool holds."""
     made = SimpleNamespace(now=None)
-    monkeypatch.setattr(module, "arrow_pool", lambda: made.now)
+    monkeypatch.setattr(module, "uncounted_pool", lambda: made.now)
     return made
 
 
