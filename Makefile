@@ -23,8 +23,7 @@ PIP_INSTALL = -m pip install $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest demos corpora attack coverage lint format bench
-.PHONY: browser redis clean
+.PHONY: help demo test test-oldest demos corpora attack coverage lint format bench browser redis clean sanitize valgrind
 
 help: ## show this list
 	@echo "make <target>, one of:"
@@ -72,6 +71,20 @@ attack: $(VENV)/.attack ## do the worst to real clusters, and print what held
 coverage: $(VENV)/.attack ## which lines of the package the unit tests run
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/unit --cov=dask_memdash \
 	  --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
+
+sanitize: $(VENV)/.dev ## the native tally's tests on a build with ASan and UBSan
+	CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1" \
+	  $(BIN)/python setup.py -q build --build-lib build/sanitize \
+	  --build-temp build/sanitize-objects
+	PYTHONPATH=build/sanitize \
+	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_segv=0 \
+	  $(BIN)/python -m pytest tests/unit/test_measure_native.py \
+	  tests/unit/test_measure_native_process.py $(ARGS)
+
+valgrind: $(VENV)/.dev ## a round of the native tally's work under valgrind
+	PYTHONMALLOC=malloc valgrind -q --error-exitcode=9 --num-callers=20 \
+	  $(BIN)/python tests/unit/native_round.py
 
 lint: $(VENV)/.dev ## ruff (lint and format) and mypy --strict on the package
 	$(BIN)/ruff check .

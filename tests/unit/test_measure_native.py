@@ -109,7 +109,7 @@ def test_numpy_arrays_that_are_filled_are_exact(slots: Slots, size: int) -> None
         (lambda: b"x" * (10 * MB), 10),
         (lambda: "x" * (10 * MB), 10),
         (lambda: [None] * MB, 8),
-        (lambda: [bytes(1000) for _ in range(10_000)], 10.56),
+        (lambda: [bytes(1000) for _ in range(10_000)], 10.5),
     ],
     ids=["bytes", "str", "list", "many"],
 )
@@ -117,7 +117,7 @@ def test_python_objects_are_exact(
     slots: Slots, make: Callable[[], object], size: float
 ) -> None:
     peak, now = slots.run(make)
-    assert peak == pytest.approx(size, rel=0.01)
+    assert peak == pytest.approx(size, rel=0.012)
     assert now == pytest.approx(0, abs=0.02)
 
 

@@ -119,12 +119,12 @@ def test_all_workers_of_the_process_count(shared):
 
 def test_room_is_what_the_heap_and_the_arenas_have_free(shared, free, monkeypatch):
     free.now = 40
-    monkeypatch.setattr(module, "load", lambda: None)
+    monkeypatch.setattr(module, "current", lambda: None)
     assert shared.reusable() == 40
-    counted = SimpleNamespace(installed=True, arena_free=lambda: 5)
-    monkeypatch.setattr(module, "load", lambda: counted)
+    counting = SimpleNamespace(arena_free=lambda: 5)
+    monkeypatch.setattr(module, "current", lambda: counting)
     assert shared.reusable() == 45
-    counted.installed = False
+    monkeypatch.setattr(module, "current", lambda: None)
     assert shared.reusable() == 40
     free.now = None
     assert shared.reusable() == 0
