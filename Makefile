@@ -84,6 +84,7 @@ sanitize: $(VENV)/.dev ## the native tally's tests on a build with ASan and UBSa
 
 valgrind: $(VENV)/.dev ## a round of the native tally's work under valgrind
 	PYTHONMALLOC=malloc valgrind -q --error-exitcode=9 --num-callers=20 \
+	  --undef-value-errors=no \
 	  $(BIN)/python tests/unit/native_round.py
 
 lint: $(VENV)/.dev ## ruff (lint and format) and mypy --strict on the package

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 #: binary interface is the same within one).
 ARROW_VERSIONS = frozenset({22, 24, 25, 26})
 
+#: By how much a test's count may be off besides, in bytes: what is allocated for the
+#: test itself, and kept by Python.
+SLACK = 2**16
+
 #: Seconds between two looks at all loaded objects, where others may have taken slots.
 LOOK_AT_ALL_EVERY = 10.0
 
@@ -161,7 +165,7 @@ class NativeTally(Tally):
 def near(counted: tuple[int, int], size: int) -> bool:
     """Whether a count is what was allocated, and nothing of it is left, nearly."""
     most, left = counted
-    within = TEST_TOLERANCE * size + 16384
+    within = TEST_TOLERANCE * size + SLACK
     return abs(most - size) <= within and abs(left) <= within
 
 
