@@ -190,6 +190,20 @@ def test_a_worker_that_joins_is_described():
     )
 
 
+def test_no_more_of_a_workers_name_is_kept_than_is_read():
+    worker = SimpleNamespace(
+        address=A,
+        name="n" * 2**20,
+        host="10.0.0.1",
+        pid=17,
+        nthreads=2,
+        memory_limit=0,
+        nanny=None,
+        status=SimpleNamespace(name="running"),
+    )
+    assert translate.worker_added(worker, T).name == "n" * 200
+
+
 def test_a_removal_counts_what_was_assigned_and_lost():
     tasks = [task(f"sum-{n}", (0, 1, n)) for n in range(300)]
     lost = [task("x-1", nbytes=10), task("x-2", nbytes=-1), task("y-1", nbytes=5)]

@@ -72,6 +72,10 @@ MOST_BYTES = KEY_CAPACITY // 4
 #: Unix time in seconds beyond which a sender's clock is not taken for one.
 MAX_TIME = 1e11
 
+#: Characters of a worker's name that are kept: whoever starts a worker chooses it, and
+#: it stands in notes and explanations.
+NAME_KEPT = 200
+
 
 def task_info(task: TaskState) -> TaskInfo:
     """Describe a task as the scheduler knows it."""
@@ -129,7 +133,7 @@ def worker_added(worker: WorkerState, time: float) -> WorkerAdded:
     return WorkerAdded(
         time=time,
         address=worker.address,
-        name=str(worker.name),
+        name=str(worker.name)[:NAME_KEPT],
         host=worker.host,
         pid=int(worker.pid or 0),
         nthreads=int(worker.nthreads),
