@@ -29,7 +29,7 @@ from dask_memdash.analysis.incidents.diagnose import (
 )
 from dask_memdash.analysis.incidents.finding import Diagnosis, Finding
 from dask_memdash.analysis.incidents.together import diagnose_together, join_deaths
-from dask_memdash.model.event_parts import TaskInputs, Thresholds
+from dask_memdash.model.event_parts import ActorRow, TaskInputs, Thresholds
 from dask_memdash.terms import CAUSES, NOT_MEMORY
 
 OFF = Thresholds(terminate=950 * MiB)
@@ -484,3 +484,23 @@ def test_a_process_that_nobody_saw_idle_leaves_a_lighter_cause_open():
     )
     young = replace(known, timeline=((T0 - 0.3, 900 * MiB), (T0, 900 * MiB)))
     assert diagnose(young).cause == "awaited"
+
+
+def test_what_one_death_could_not_count_is_what_filled_another_of_the_same_tasks():
+    told = case(
+        breakdown=parts(actors=500, managed=300, baseline=100),
+        storage=(stored("x", 300),),
+        facts=facts(
+            held={"x": held(awaited=300)},
+            claimed={"x": 300},
+            actors={"Keeper": ActorRow(1, 500 * MiB, 500 * MiB)},
+        ),
+    )
+    silent = replace(
+        told,
+        breakdown=parts(managed=300, baseline=600),
+        facts=replace(told.facts, actors={}, baseline=((T0, 100 * MiB),)),
+    )
+    assert diagnose(silent).cause == "unaccounted"
+    said = diagnose_together([told, silent])
+    assert (said.cause, said.prefix) == ("actor-state", "Keeper")

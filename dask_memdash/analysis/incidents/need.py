@@ -135,9 +135,8 @@ def too_large_alone(case: Case, top: Suspect) -> float:
         return ramp(need / room, FITS, FITS_NOT)
     fills = ramp(need / room, MAYBE, SURELY)
     alone = max(fills, dominates)
-    squeezed = ramp(beside(case) / case.above, MUCH_BESIDE, MOST_BESIDE)
     fits = ramp(need / room, FITS, FITS_NOT)
-    return alone - squeezed * max(0.0, alone - fits)
+    return alone - _squeezed(case) * max(0.0, alone - fits)
 
 
 def never_fits(case: Case, top: Suspect) -> bool:
@@ -198,10 +197,15 @@ def _still_grows(case: Case, suspect: Suspect) -> bool:
 
 def too_many_together(case: Case) -> float:
     """Say how far all running tasks together would not fit an empty worker."""
-    if case.usable is None or beside(case) < MUCH_BESIDE * case.above:
+    if case.usable is None:
         return 1.0
     need = sum(taken_by(case, s) for s in case.suspects)
-    return ramp(need / case.usable, FITS, FITS_NOT)
+    return 1 - _squeezed(case) * (1 - ramp(need / case.usable, FITS, FITS_NOT))
+
+
+def _squeezed(case: Case) -> float:
+    """Say how far what is beside the running tasks left them no room, from 0 to 1."""
+    return ramp(beside(case) / case.above, MUCH_BESIDE, MOST_BESIDE)
 
 
 def beside(case: Case) -> int:

@@ -29,6 +29,9 @@ from dask_memdash.model.incidents import DEATHS
 from dask_memdash.terms import NOT_MEMORY, STORAGE_CAUSES
 from dask_memdash.text import code, count, format_bytes
 
+#: Causes that fill a process beside outputs and running tasks, as far as counted.
+COUNTED_BESIDE = frozenset({"actor-state", "graph", "leak", "sizeof"})
+
 
 def diagnose_together(cases: Sequence[Case]) -> Diagnosis:
     """Join what the deaths behind a ``KilledWorker`` say, oldest first."""
@@ -92,6 +95,7 @@ def join_deaths(deaths: Sequence[tuple[Case, Diagnosis]]) -> Diagnosis:
             weights[name] = weights.get(name, 0.0) + finding.weight / len(deaths)
             if name not in best or finding.weight > best[name].weight:
                 best[name], best_at[name] = finding, case
+    _name_what_nobody_counted(deaths, weights)
     joined = rank([replace(f, weight=weights[name]) for name, f in best.items()])
     instant = max((c.instant for c, _ in deaths if c.instant is not None), default=None)
     if not joined or joined[0].weight < LEAST:
@@ -128,6 +132,30 @@ def join_deaths(deaths: Sequence[tuple[Case, Diagnosis]]) -> Diagnosis:
         relief=None if relief is None else relief.name,
         instant=instant,
     )
+
+
+def _name_what_nobody_counted(
+    deaths: Sequence[tuple[Case, Diagnosis]],
+    weights: dict[tuple[str, str | None], float],
+) -> None:
+    """Let what one death could not count be what filled another of the same tasks.
+
+    What an actor keeps, say, is nobody's where the heartbeats that tell of it are lost.
+    """
+    named = {(d.cause, d.prefix) for _, d in deaths if d.cause in COUNTED_BESIDE}
+    if len(named) != 1:
+        return
+    (name,) = named
+    for _, death in deaths:
+        if death.cause != "unaccounted" or _has(death, name):
+            continue
+        moved = death.findings[0].weight / len(deaths)
+        weights[name] += moved
+        weights[("unaccounted", None)] -= moved
+
+
+def _has(death: Diagnosis, name: tuple[str, str | None]) -> bool:
+    return any((f.cause, f.prefix) == name for f in death.findings)
 
 
 def in_all(
