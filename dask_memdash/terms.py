@@ -393,6 +393,12 @@ METHODS = _table(
         "Every allocation of the task was counted, and the process's memory agrees.",
     ),
     Term(
+        "counted",
+        "counted, with doubt",
+        "Every allocation that MemDash can see was counted, and the process's memory "
+        "differs from that by as much as the error says.",
+    ),
+    Term(
         "hwm",
         "measured while alone",
         "The kernel's high-water mark of a task that ran alone in its process.",

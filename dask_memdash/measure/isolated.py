@@ -29,6 +29,21 @@ COUNT_TOLERANCE = 2**21
 LARGEST_SMALL = 512
 
 
+class Traffic(NamedTuple):
+    """What a worker has moved so far, and what is on its way, in bytes."""
+
+    #: Received, sent, written to disk and read from it: all of it, ever.
+    moved: int = 0
+    #: Outputs that are being received now.
+    coming: int = 0
+
+
+NO_TRAFFIC = Traffic()
+
+#: How often what moves may be in memory at the same time: as frames, and as an object.
+COPIES = 2
+
+
 class AtBegin(NamedTuple):
     """What was read when a task began; sizes in bytes."""
 
@@ -43,6 +58,7 @@ class AtBegin(NamedTuple):
     arrow: ArrowPool | None
     #: What the RSS is made of; None where the kernel does not say.
     parts: RssParts | None = None
+    traffic: Traffic = NO_TRAFFIC
 
 
 class IsolatedPeak(NamedTuple):
@@ -94,7 +110,8 @@ def judge(
     free
         What the allocators had free at its begin: growth that need not have shown.
     moved
-        By how much storage changed meanwhile: growth that need not be the task's.
+        What storage and transfers may have had meanwhile: growth that need not be the
+        task's.
     arrow
         The least and the most that the task can have had from Arrow's pool, which keeps
         what is freed for itself, so that the process need not grow by it.
@@ -113,7 +130,8 @@ def judge(
         return _judge_with_maps(counted, grown, free, moved, arrow, mapped)
     least, most = arrow
     if counted is None:
-        return IsolatedPeak(grown, max(free + moved, most - grown), HWM)
+        peak = max(0, grown - moved // 2)
+        return IsolatedPeak(peak, max(free + moved, most - grown), HWM)
     trifle = COUNT_TOLERANCE + counted // 50
     beyond = grown - counted
     if most > max(COUNT_TOLERANCE, least, beyond) or least > max(
@@ -124,7 +142,9 @@ def judge(
         error = counted + most - max(grown, least) + moved
         return IsolatedPeak(counted + most, error, HWM, native=most, arrow=most)
     if beyond > trifle + moved:
-        return IsolatedPeak(grown, moved, HWM, native=beyond, arrow=min(beyond, most))
+        # What moved was there once at least; whether a copy was too is not known.
+        peak, beyond = grown - moved // 2, beyond - moved // 2
+        return IsolatedPeak(peak, moved, HWM, native=beyond, arrow=min(beyond, most))
     short = -beyond - free
     if short > trifle + moved:
         # What was free may have been used or not: the truth is within the error.
@@ -132,6 +152,8 @@ def judge(
     unused = free + min(beyond, 0)
     if unused <= max(COUNT_TOLERANCE, counted // 2):
         unused = 0
+    if beyond > trifle:  # what moved was there once at least
+        beyond = max(trifle, beyond - moved // 2)
     return IsolatedPeak(counted, max(abs(beyond), unused), EXACT)
 
 
@@ -190,6 +212,8 @@ class CloseLook:
         Gives the bytes of storage in RAM of all workers in this process.
     free
         Gives what the allocators had free when last asked, in bytes.
+    traffic
+        Gives what was moved so far, and what is on its way.
     """
 
     def __init__(
@@ -197,7 +221,9 @@ class CloseLook:
         high_water: HighWater,
         stored: Callable[[], int],
         free: Callable[[], int],
+        traffic: Callable[[], Traffic] = Traffic,
     ) -> None:
+        self._traffic = traffic
         self._high_water = high_water
         self._stored = stored
         self._free = free
@@ -219,6 +245,7 @@ class CloseLook:
             sys.getallocatedblocks(),
             uncounted_pool(),
             self._high_water.parts(),
+            self._traffic(),
         )
 
     def end(
@@ -247,11 +274,19 @@ class CloseLook:
             counted,
             high - before.rss,
             free=before.free,
-            moved=abs(self._stored() - before.stored),
+            moved=self._moved(before),
             arrow=taken_between(before.arrow, uncounted_pool()),
             mapped=self._mapped(before, seen),
         )
         return found, max(0, sys.getallocatedblocks() - before.blocks)
+
+    def _moved(self, before: AtBegin) -> int:
+        """Return what storage and transfers may have had since a task began."""
+        now = self._traffic()
+        passed = now.moved - before.traffic.moved
+        coming = max(now.coming, before.traffic.coming)
+        stored = abs(self._stored() - before.stored)
+        return max(stored, COPIES * (max(0, passed) + max(0, coming)))
 
     def _mapped(self, before: AtBegin, seen: tuple[int, int] | None) -> Mapped:
         """Return what came of files' pages and of heap since a task began."""

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from dask_memdash.measure.arrow import uncounted_pool
 from dask_memdash.measure.baseline import Baseline
-from dask_memdash.measure.isolated import CloseLook
+from dask_memdash.measure.isolated import CloseLook, Traffic
 from dask_memdash.measure.methods import UNMEASURED
 from dask_memdash.measure.rss import RssReader
 from dask_memdash.measure.running_task import RunningTask
@@ -43,6 +43,9 @@ class Member(Protocol):
 
     def stored(self) -> int:
         """Return the bytes of storage in RAM; may be called from any thread."""
+
+    def traffic(self) -> Traffic:
+        """Return what it has moved so far; may be called from any thread."""
 
     def moving(self) -> int:
         """Return the bytes of transfers."""
@@ -86,7 +89,7 @@ class SharedProcess:
                 self._rss = RssReader(os.getpid())
                 self._high_water = HighWater()
                 self._close_look = CloseLook(
-                    self._high_water, self.stored, self.reusable
+                    self._high_water, self.stored, self.reusable, self.traffic
                 )
             self._members = [*self._members, member]
 
@@ -113,6 +116,11 @@ class SharedProcess:
     def stored(self) -> int:
         """Sum the bytes of storage in RAM."""
         return sum(member.stored() for member in self._members)
+
+    def traffic(self) -> Traffic:
+        """Sum what workers have moved so far, and what is on its way."""
+        of_each = [member.traffic() for member in self._members]
+        return Traffic(sum(t.moved for t in of_each), sum(t.coming for t in of_each))
 
     def named(self) -> int:
         """Sum the bytes of actors and graph, as last counted."""

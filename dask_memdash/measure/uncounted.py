@@ -46,6 +46,8 @@ class Uncounted:
         # What each of the tasks seen together last had beside its count, if all had
         # the same, in bytes.
         self._each = 0
+        # What all tasks held when it was last asked what nothing explains, in bytes.
+        self._held = -1
 
     def observe(self, rss: int, running: list[RunningTask]) -> None:
         """Note what several tasks have together; called often, looks now and then.
@@ -75,6 +77,43 @@ class Uncounted:
     def solve(self) -> None:
         """Work the shares of all prefixes out again."""
         self._shares.solve()
+
+    def unexplained(self, rss: int, running: list[RunningTask]) -> int:
+        """Return by how much the process differs now from what explains it, in bytes.
+
+        Any of the tasks that run may have it, or lack it: it is the error of each.
+        What their prefixes are known to have beside their counts explains what is more.
+
+        Parameters
+        ----------
+        rss
+            RSS of the process now, in bytes.
+        running
+            All measured tasks that run in it now.
+        """
+        if not self._counted or not running:
+            return 0
+        process = self._process
+        beyond = process.in_execution(rss)
+        if beyond is not None:
+            held = process.held_by_tasks()
+            still, self._held = held == self._held, held
+            gap = beyond - held - process.left_since_idle()
+            if gap > 0:
+                return max(0, gap - self._expected(running))
+            # Less than was counted: pages that are about to be touched, but where the
+            # counts have stood still since the last look.
+            return -gap if still else 0
+        if len(running) == 1:
+            return abs(rss - running[0].rss - process.held_by_tasks())
+        return 0
+
+    def _expected(self, running: list[RunningTask]) -> int:
+        """Return what tasks that run together are known to have beside their counts."""
+        if len(running) < 2:
+            return 0
+        shares = [self._shares.of(task.prefix) for task in running]
+        return sum(max(0, share.bytes) for share in shares if share is not None)
 
     def error_of(self, task: RunningTask) -> int:
         """Return by how much the count of a running task may be wrong, in bytes."""

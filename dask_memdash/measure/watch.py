@@ -29,6 +29,9 @@ SPAN = 60.0
 MAX_SAMPLES = 2400
 #: Seconds between two solutions of what tasks of each prefix use.
 SOLVE_INTERVAL = 0.25
+#: Seconds for which counts must stand still until what was counted and is not resident
+#: is no page that is about to be touched.
+STILL = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class WorkerWatch:
         # The task that runs alone: its begin, pages of files just before it, and the
         # most of files and of heap that was seen since, in bytes.
         self._alone = (0.0, 0, 0, 0)
+        # What all tasks hold, in bytes, and since when.
+        self._still = (-1, 0.0)
         # What a counted task that runs alone held at the last sample: (begin, bytes).
         self._held = (0.0, 0)
         #: Processes that its tasks started.
@@ -128,6 +133,10 @@ class WorkerWatch:
         elif len(counted) > 1:
             held = sum(task.now for task in tasks)
             self._share_remainder(rss, now, held, counted)
+        if counted:
+            tasks = self._with_doubt(
+                rss, now, tasks, [task.index for _, task in counted]
+            )
         if sampled:
             pending = sum(task.now for task in tasks)
             shares = self._share_out(rss, now, pending, [task for _, task in sampled])
@@ -188,6 +197,37 @@ class WorkerWatch:
             return 0
         return max(0, self.parts.file - begun_with)
 
+    def _with_doubt(
+        self, rss: int, now: float, tasks: list[layout.Slot], running: list[int]
+    ) -> list[layout.Slot]:
+        """Return tasks with what nothing explains now in the errors of those that run.
+
+        Parameters
+        ----------
+        running
+            Slots of the counted ones that run.
+        """
+        beyond = self._beyond(rss)
+        if beyond is None:
+            return tasks
+        held = sum(task.now for task in tasks)
+        gap = beyond - held
+        if held != self._still[0]:
+            self._still = held, now
+        if gap < 0 and now < self._still[1] + STILL:
+            return tasks  # pages that are about to be touched
+        if gap > 0 and len(running) > 1:
+            shares = [self._use.of(self._prefix_of(task.key)) for task in tasks]
+            gap -= sum(max(0, share.bytes) for share in shares if share is not None)
+            gap = max(0, gap)
+        doubt = abs(gap)
+        return [
+            replace(task, error=max(task.error, doubt))
+            if task.index in running
+            else task
+            for task in tasks
+        ]
+
     def _share_remainder(
         self,
         rss: int,
@@ -200,7 +240,8 @@ class WorkerWatch:
         if remainder is None:
             return
         names = [self._prefix_of(task.key) for _, task in counted]
-        self._learn(remainder - held, names, now)
+        # Less than was counted: pages that are about to be touched.
+        self._learn(max(0, remainder - held), names, now)
         for (recorder, task), name in zip(counted, names, strict=True):
             share = self._use.of(name)
             if share is not None:

@@ -24,6 +24,7 @@ from dask_memdash.model.breakdown import UNKNOWN
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.evidence import Expected, OrderFacts
+from dask_memdash.model.exactness import method_shown
 from dask_memdash.model.incidents import Incident, Suspect
 from dask_memdash.model.stall import Stall
 from dask_memdash.store.children import children_of_tasks
@@ -279,7 +280,7 @@ def _expected(expected: Expected | None) -> dict[str, Any] | None:
         "p50": expected.p50,
         "p95": expected.p95,
         "max": expected.max,
-        "method": expected.method,
+        "method": method_shown(expected.method, expected.p95, expected.error),
     }
 
 

@@ -25,6 +25,7 @@ from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import Executing
 from dask_memdash.model.event_parts import SelfCost as Cost
 from dask_memdash.model.event_parts import Thresholds as ModelThresholds
+from dask_memdash.model.exactness import method_shown
 from dask_memdash.model.prefixes import PrefixState
 from dask_memdash.model.processes import Departed, WorkerState
 from dask_memdash.model.quantiles import QuantileSketch
@@ -434,7 +435,7 @@ def _executing(task: Executing) -> ExecutingTask:
         "seconds": task.seconds,
         "bytes": task.bytes,
         "peak": task.peak,
-        "method": task.method,
+        "method": method_shown(task.method, task.peak, task.error),
         "error": task.error,
     }
 
@@ -465,6 +466,7 @@ def _prefix(
     name: str, state: PrefixState, audited: Audit | None, *, spills: bool
 ) -> Prefix:
     unmeasured = state.running > 0 and state.measured == 0
+    error = state.errors.quantile(0.9)
     return {
         "prefix": name,
         "storage": {
@@ -490,8 +492,8 @@ def _prefix(
             "running": state.running,
             "finished": state.finished,
             "peak": {**_quantiles(state.peaks), "at_least": state.at_least},
-            "method": state.method,
-            "error": state.errors.quantile(0.9),
+            "method": method_shown(state.method, state.peaks.quantile(0.95), error),
+            "error": error,
             "unseen": cast(Unseen, asdict(state.unseen)),
             "leak": None
             if audited is None

@@ -64,7 +64,8 @@ class ExecutingTask(TypedDict):
     """In-execution memory now; ``None`` where it is not measured."""
     peak: int | None
     method: str
-    """'exact', 'hwm', 'estimated' or 'unmeasured'."""
+    """'exact' (only while the process agrees), 'counted', 'hwm', 'estimated' or
+    'unmeasured'."""
     error: int | None
 
 

@@ -5,6 +5,7 @@ What each program has is known, so that the figures can be compared with the tru
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -204,3 +205,63 @@ def test_what_children_had_is_known_after_the_workers_death(one: Session) -> Non
     assert family["prefix"] == "start_child"
     assert family["peak"] > 190 * MB
     running.release()
+
+
+def native(megabytes: int, seconds: float) -> int:
+    """Hold memory of the C library's, of which Python knows nothing."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
+    block = libc.malloc(megabytes * MB)
+    ctypes.memset(block, 1, megabytes * MB)
+    time.sleep(seconds)
+    libc.free(block)
+    return megabytes
+
+
+def test_no_running_task_is_exact_while_nobody_counts_what_the_process_has(
+    one: Session,
+) -> None:
+    running = [one.client.submit(native, 200, 4), one.client.submit(idle, 4)]
+
+    def both() -> Any:
+        (worker,) = one.api("workers")
+        tasks = worker["executing_tasks"]
+        grown = worker["breakdown"]["process"] > 270 * MB
+        return tasks if len(tasks) == 2 and grown else None
+
+    wait_for(both, "both tasks and the memory")
+    tasks = wait_for(both, "both tasks and the memory")
+    time.sleep(1)
+    tasks = wait_for(both, "both tasks and the memory")
+    for task in tasks:
+        truth = 200 * MB if task["prefix"] == "native" else 0
+        assert abs(task["bytes"] - truth) <= task["error"] + 5 * MB
+        if task["error"] > 30 * MB:
+            assert task["method"] != "exact"
+    one.client.gather(running)
+
+
+def receive(block: Any) -> int:
+    time.sleep(0.1)
+    return len(block)
+
+
+def make(n: int) -> Any:
+    return np.full(40 * MB, n, dtype="u1")
+
+
+def test_a_task_that_only_receives_its_inputs_has_no_peak(start: Any) -> None:
+    two: Session = start(n_workers=2, threads_per_worker=1, memory_limit="700MB")
+    addresses = [worker["address"] for worker in two.api("workers")]
+    two.client.run(warm_up)
+    time.sleep(1)
+    made = two.client.map(make, range(6), workers=addresses[0], pure=False)
+    done = two.client.map(
+        receive, made, workers=addresses[1], allow_other_workers=False, pure=False
+    )
+    assert two.client.gather(done) == [40 * MB] * 6
+    execution = prefix(two, "receive")["execution"]
+    assert execution["peak"]["max"] < 10 * MB
+    if execution["error"] > 4 * MB:
+        assert execution["method"] != "exact"

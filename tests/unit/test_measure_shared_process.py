@@ -8,6 +8,7 @@ import pytest
 
 from dask_memdash.measure import shared_process as module
 from dask_memdash.measure.arrow import ArrowPool
+from dask_memdash.measure.isolated import Traffic
 from dask_memdash.measure.shared_process import SharedProcess
 from dask_memdash.system.proc import HighWater
 
@@ -33,6 +34,9 @@ class Member:
 
     def named(self):
         return self.now.get("named", 0)
+
+    def traffic(self):
+        return Traffic()
 
     def quiet(self):
         return self.now["quiet"]

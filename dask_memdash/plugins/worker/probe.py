@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.config import Settings, tally_allowed
 from dask_memdash.flight.files import sweep
+from dask_memdash.measure.isolated import Traffic
 from dask_memdash.measure.regression import PrefixRegression
 from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.shared_process import process
@@ -178,6 +179,10 @@ class WorkerProbe:
         """Return the bytes of storage in RAM; may be called from any thread."""
         return self._storage.stored()
 
+    def traffic(self) -> Traffic:
+        """Return what this worker has moved so far; may be called from any thread."""
+        return self._storage.traffic()
+
     def moving(self) -> int:
         """Return the bytes of transfers."""
         return sum(self._storage.moving())
@@ -206,6 +211,8 @@ class WorkerProbe:
             size = self._storage.store(key)
             self._unmanaged.stored(key)
             self._figures.storage_changed()
+            if start not in EXECUTING:
+                self._storage.receive(size)
             if start in EXECUTING:
                 task = self.tasks.leave(key, size)
                 if task is not None and task.net is not None:

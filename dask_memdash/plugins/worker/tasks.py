@@ -194,7 +194,8 @@ class RunningTasks:
         if rss is not None and len(running) > 1 and not self.held_back:
             self._uncounted.observe(rss, running)
         self._uncounted.solve()
-        return [self._executing(task, now) for task in self._all()]
+        doubt = 0 if rss is None else self._uncounted.unexplained(rss, running)
+        return [self._executing(task, now, doubt) for task in self._all()]
 
     def live(self) -> int:
         """Sum what running and pending tasks hold as far as measured, in bytes."""
@@ -299,13 +300,16 @@ class RunningTasks:
         if task.net is not None:
             self.left_behind += task.net - (output or 0)
 
-    def _executing(self, task: RunningTask, now: float) -> Executing:
+    def _executing(self, task: RunningTask, now: float, doubt: int) -> Executing:
+        """Describe a task; `doubt`: what nothing explains of the process, in bytes."""
         held: int | None = None
         peak: int | None = None
         error: int | None = None
         if task.measured and task.slot is not None:
             held, peak, error = self._recorder.counters(task.slot)
             error = max(error, self._uncounted.error_of(task))
+            if self.by_thread.get(task.thread) is task:
+                error = max(error, doubt)
         return Executing(
             key=task.text[:KEY_KEPT],
             digest=key_digest(task.text).hex() if is_cut(task.text) else "",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dask_memdash.measure.deep_size import deep_size
+from dask_memdash.measure.isolated import Traffic
 from dask_memdash.measure.shared_memory import HOLDS_MORE, memory_owner
 from dask_memdash.measure.storage_by_prefix import StorageLedger, largest_rows
 from dask_memdash.plugins.keys import prefix_of
@@ -43,6 +44,8 @@ class WorkerStorage:
         self.ledger = StorageLedger()
         self._worker = worker
         self._rows_sent = -1
+        # Outputs received from other workers, so far, in bytes.
+        self._received = 0
         for key in list(worker.data):
             self.store(key)
 
@@ -55,6 +58,21 @@ class WorkerStorage:
         prefix = getattr(task, "prefix", None) or prefix_of(key)
         self.ledger.store(key, str(prefix), size)
         return size
+
+    def receive(self, size: int) -> None:
+        """Note that an output of another worker's has come, of so many bytes."""
+        self._received += size
+
+    def traffic(self) -> Traffic:
+        """Return what was moved so far; may be called from any thread."""
+        worker = self._worker
+        sent = getattr(worker, "transfer_outgoing_bytes_total", 0)
+        moved = self._received + int(sent)
+        disk = getattr(worker.data, "cumulative_metrics", None)
+        if isinstance(disk, dict):
+            for label in ("disk-read", "disk-write"):
+                moved += int(disk.get((label, "bytes"), 0))
+        return Traffic(moved, int(worker.state.transfer_incoming_bytes))
 
     def release(self, key: Any) -> None:
         """Stop counting a key."""

@@ -1,0 +1,25 @@
+"""A figure is called exact only while the process agrees with it."""
+
+import pytest
+
+from dask_memdash.model.exactness import method_shown
+
+MiB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("method", "size", "error", "shown"),
+    [
+        ("exact", 100 * MiB, 0, "exact"),
+        ("exact", 100 * MiB, 7 * MiB, "exact"),
+        ("exact", 100 * MiB, 8 * MiB, "counted"),
+        ("exact", 4096, 2 * MiB, "exact"),
+        ("exact", 4096, 240 * MiB, "counted"),
+        ("exact", None, 240 * MiB, "counted"),
+        ("exact", 100, None, "exact"),
+        ("hwm", 0, 240 * MiB, "hwm"),
+        ("none", None, None, "none"),
+    ],
+)
+def test_a_figure_is_exact_only_while_its_error_is_small(method, size, error, shown):
+    assert method_shown(method, size, error) == shown
