@@ -91,7 +91,7 @@ class Session:
                 w["breakdown"]["process"] and not w["degraded"] for w in workers
             )
 
-        wait_for(all_read, "every worker's first report")
+        wait_for(all_read, "every worker's first report", 120)
 
     def addresses(self) -> list[str]:
         return list(self.cluster.scheduler.workers)
