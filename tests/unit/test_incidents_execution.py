@@ -452,3 +452,16 @@ def test_chunks_that_dask_joins_are_made_smaller_by_the_line_that_is_advised():
         "108 MiB at a time and needs at least 908 MiB; with 32 MiB it will need about "
         "269 MiB."
     )
+
+
+def test_chunks_are_advised_that_fit_beside_what_a_client_holds():
+    inputs = TaskInputs(1, 400 * MiB, 0, 0)
+    known = case(
+        breakdown=parts(managed=400, executing=400),
+        suspects=(suspect("sum-1", 400, inputs=inputs),),
+        storage=(stored("open", 400),),
+        facts=facts(held={"open": held(types=("numpy.ndarray",), pinned=400)}),
+    )
+    # 850 MiB of room, 400 of them the client's, for twice 800 MiB: 400 * 0.28.
+    (finding,) = task_too_large(known)
+    assert finding.advice[0].startswith('Make chunks smaller: `x = x.rechunk("64MiB")`')

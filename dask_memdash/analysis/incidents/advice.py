@@ -76,8 +76,15 @@ def on_one_task(case: Case, task: Suspect) -> Iterator[str]:
         return  # its need is a guess
     wanted = HEADROOM * need
     one = _Piece(task.prefix, task.inputs, need)
-    yield from _smaller_chunks(case, one, room / wanted)
+    # What a client holds stays in memory beside the smaller pieces of it.
+    left = max(0, room - _held_inputs(case, task))
+    yield from _smaller_chunks(case, one, left / wanted)
     yield from more_memory(case, task.prefix, need, wanted)
+
+
+def _held_inputs(case: Case, task: Suspect) -> int:
+    """Return how much of a task's inputs a client holds, in bytes."""
+    return min(inputs_of(task), sum(held.pinned for held in case.facts.held.values()))
 
 
 def on_pieces(case: Case, task: Suspect) -> Iterator[str]:
