@@ -7,13 +7,17 @@ set), where that is a failure, as for the browser.
 from __future__ import annotations
 
 import contextlib
+import http.client
+import http.server
 import importlib
+import itertools
 import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -109,3 +113,66 @@ def redis_server(folder: Path) -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             server.terminate()
+
+
+@contextlib.contextmanager
+def bad_day(endpoint: str, fails: Callable[[int], bool], late: float) -> Iterator[str]:
+    """Stand before a server: each answer is late, and some requests get a 503.
+
+    Parameters
+    ----------
+    fails
+        Says of the n-th request whether it fails.
+    late
+        Seconds before each answer.
+    """
+    host = endpoint.removeprefix("http://")
+    counter = itertools.count()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            time.sleep(late)
+            if fails(next(counter)):
+                self.answer(503, [], b"")
+                return
+            there = http.client.HTTPConnection(host, timeout=20)
+            try:
+                there.request(self.command, self.path, body, dict(self.headers))
+                answer = there.getresponse()
+                content = answer.read()
+                self.answer(answer.status, answer.getheaders(), content)
+            finally:
+                there.close()
+
+        def answer(
+            self, status: int, headers: list[tuple[str, str]], content: bytes
+        ) -> None:
+            self.send_response(status)
+            length = str(len(content))
+            for name, value in headers:
+                if name.lower() == "content-length":
+                    length = value
+                elif name.lower() not in ("connection", "transfer-encoding"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = forward  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

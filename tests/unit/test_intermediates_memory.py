@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 from memory_suite import MemorySuite
-from stores import need_packages, s3_options, s3_server
+from stores import bad_day, need_packages, s3_options, s3_server
 
 from dask_memdash.errors import MissingError, StorageError, UnreachableError
 from dask_memdash.intermediates import retry
@@ -59,6 +59,29 @@ class TestS3(MemorySuite):
         options["config_kwargs"] = {"retries": {"max_attempts": 0}}
         with pytest.raises(UnreachableError, match="tried"):
             FSMemory("s3://bucket/store", options).get("objects/a")
+
+    def test_a_server_on_a_bad_day_is_asked_until_it_answers(self, s3):
+        endpoint = s3["client_kwargs"]["endpoint_url"]
+        with bad_day(endpoint, lambda number: number % 3 == 1, late=0.05) as worse:
+            memory = FSMemory(f"s3://bucket/{uuid.uuid4().hex}", s3_options(worse))
+            for number in range(6):
+                memory.put(f"objects/{number}", [bytes([number]) * 10_000])
+            for number in range(6):
+                content = bytes(memory.get(f"objects/{number}"))
+                assert content == bytes([number]) * 10_000
+            assert len(list(memory.list("objects/"))) == 6
+
+    def test_a_server_that_always_fails_is_unreachable_not_missing(self, s3, quick):
+        endpoint = s3["client_kwargs"]["endpoint_url"]
+        options = s3_options(endpoint)
+        FSMemory("s3://bucket/always", options).put("objects/a", [b"x"])
+        with bad_day(endpoint, lambda number: True, late=0.0) as worse:
+            options = s3_options(worse)
+            options["config_kwargs"] = {"retries": {"max_attempts": 0}}
+            memory = FSMemory("s3://bucket/always", options, create=False)
+            for call in (lambda: memory.get("objects/a"), memory.list):
+                with pytest.raises(UnreachableError):
+                    call()
 
 
 class TestWorkersMemory(MemorySuite):
