@@ -17,8 +17,9 @@ from dask_memdash.demos.experiment import Case, Result, Say, run
 #: Longest that one stage may take, in seconds.
 TIMEOUT = 180.0
 
-#: How long nothing may run and nothing get finished, in seconds.
-STUCK = 10.0
+#: How long nothing may run and nothing get finished, in seconds: longer than MemDash
+#: takes to call that stuck (`memdash.stuck-after`, 10 s), so that it can say why.
+STUCK = 15.0
 
 #: What is done with a page before its cluster is closed.
 Hold = Callable[[], None]
