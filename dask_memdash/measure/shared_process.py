@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Protocol
 
-from dask_memdash.measure.arrow import uncounted_pool
+from dask_memdash.measure.arrow import arrow_pool, uncounted_pool
 from dask_memdash.measure.baseline import Baseline
 from dask_memdash.measure.isolated import CloseLook, Traffic
 from dask_memdash.measure.methods import UNMEASURED
@@ -66,6 +66,12 @@ class SharedProcess:
         self.free: int | None = None
         #: What the RSS was made of when last asked; None where the kernel does not say.
         self.parts: RssParts | None = None
+        #: What Arrow's pool may keep of what was freed, in bytes; None without one.
+        self.arrow_kept: int | None = None
+        # The least that was left when nothing ran, ever; and what was kept when it was
+        # idle last, in bytes.
+        self._least_rest: int | None = None
+        self._kept_when_idle = 0
         self._members: list[Member] = []
         self._rss: RssReader | None = None
         self._high_water: HighWater | None = None
@@ -189,12 +195,15 @@ class SharedProcess:
         self._moving = sum(member.moving() for member in self._members)
         rest = max(0, rss - self.stored() - self._moving - self.named())
         quiet = all(member.quiet() for member in self._members)
+        kept = self._kept_by_arrow(rest, quiet=quiet)
         if quiet:
+            self._kept_when_idle = kept
             pool = uncounted_pool()
             self._arrow_when_idle = (0 if pool is None else pool.held, self.stored())
             self._left_when_idle = self._left_behind()
         file = None if self.parts is None else self.parts.file
-        self.baseline.see(time, rest, quiet=quiet, free=self.free or 0, file=file)
+        own = rest - kept
+        self.baseline.see(time, own, quiet=quiet, free=self.free or 0, file=file)
 
     def idle_rest(self) -> int | None:
         """Return what is no running task's.
@@ -208,7 +217,8 @@ class SharedProcess:
             return None
         freed = max(0, (allocator_free() or 0) - self.baseline.last_free)
         mapped = _more(self.baseline.last_file, self.baseline.file)
-        return max(0, last - mapped) + freed + self.named()
+        kept = self._kept_when_idle
+        return max(0, last - mapped) + kept + freed + self.named()
 
     def in_execution(self, rss: int) -> int | None:
         """Return what the process has beside storage, transfer and `idle_rest`.
@@ -244,6 +254,26 @@ class SharedProcess:
             return 0
         held, stored = self._arrow_when_idle
         return pool.held - held - max(0, self.stored() - stored)
+
+    def _kept_by_arrow(self, rest: int, *, quiet: bool) -> int:
+        """Return what Arrow's pool may keep of what was freed, in bytes.
+
+        It tells what it holds and held at most, and not what it gave back: the growth
+        since the process had least, which nothing else explains, is the bound.  While
+        tasks run, as much as when it was idle last at most.
+        """
+        if quiet and (self._least_rest is None or rest < self._least_rest):
+            self._least_rest = rest
+        pool = arrow_pool()
+        if pool is None or self._least_rest is None:
+            self.arrow_kept = None
+            return 0
+        grown = max(0, rest - self._least_rest - (self.free or 0))
+        kept = min(max(0, pool.most - pool.held), grown)
+        if not quiet:
+            kept = min(kept, self._kept_when_idle)
+        self.arrow_kept = kept
+        return kept
 
     def _mapped(self) -> int:
         """Return by how much more of files is resident than the baseline has."""

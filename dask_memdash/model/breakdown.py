@@ -40,6 +40,8 @@ class Reading:
     shuffle: int = 0
     #: Freed by the program and kept by the allocator (an upper bound).
     free: int | None = None
+    #: What of that Arrow's pool may keep; None without one.
+    arrow_kept: int | None = None
     #: Least that was left beside storage, transfer, actors and graph when nothing ran.
     base: int | None = None
     #: Sum of what running and pending tasks are thought to hold.

@@ -19,6 +19,7 @@ from dask_memdash.model.event_parts import (
     ActorRow,
     ChildRow,
     Executing,
+    GraphRow,
     SelfCost,
     Thresholds,
 )
@@ -172,7 +173,8 @@ class ClusterModel:
         worker.reading = event.reading
         if event.reading.managed_claimed != worker.claimed:
             worker.reading = replace(event.reading, managed_claimed=worker.claimed)
-        worker.graph = worker.graph if event.graph is None else event.graph
+        if event.graph is not None:
+            self._weigh_graph(worker, event.graph)
         worker.actors = worker.actors if event.actors is None else event.actors
         worker.spill_room = event.spill_room
         self._see_children(worker, event.children, event.time)
@@ -229,6 +231,10 @@ class ClusterModel:
         worker.task_history.see(executing, event.time)
         self._refresh(worker, event.time)
 
+    def _weigh_graph(self, worker: WorkerState, rows: dict[str, GraphRow]) -> None:
+        self.prefixes.replace_graph(worker.graph, rows)
+        worker.graph = rows
+
     def _see_children(
         self, worker: WorkerState, children: tuple[ChildRow, ...], time: float
     ) -> None:
@@ -276,7 +282,7 @@ class ClusterModel:
             self.prefixes.replace_held(worker.held, event.held)
             worker.held, worker.held_share = event.held, event.held_share
             worker.leaving = event.assigned
-            worker.graph = larger_rows(worker.graph, event.graph)
+            self._weigh_graph(worker, larger_rows(worker.graph, event.graph))
             unseen = {name: ActorRow(0, 0, 0) for name in event.actors}
             worker.actors = {**unseen, **worker.actors}
             self._deaths.leaving(worker)
@@ -437,6 +443,7 @@ class ClusterModel:
         self.prefixes.replace_rows(worker.rows, {})
         self.prefixes.replace_held(worker.held, {})
         self.prefixes.replace_children(worker.children, ())
+        self.prefixes.replace_graph(worker.graph, {})
         worker.rows, worker.executing, worker.held = {}, (), {}
         worker.last_seen = time
         self.prefixes.move_managed(self.processes.remove(address))

@@ -14,6 +14,7 @@ from dask_memdash.model.event_parts import (
     ChildRow,
     Executing,
     Finished,
+    GraphRow,
     Held,
     StorageRow,
     Unseen,
@@ -28,6 +29,7 @@ MAX_PREFIXES = 10_000
 #: is not is looked at again only after all others.
 LOOKED_AT = 4
 
+NOTHING_SENT = GraphRow(0, 0, 0)
 NOT_WEIGHED, NOT_SEEN = Weighed(), Unseen()
 
 
@@ -59,6 +61,8 @@ class PrefixState:
     at_least: int | None = None
     errors: QuantileSketch = field(default_factory=QuantileSketch)
     outputs: QuantileSketch = field(default_factory=QuantileSketch)
+    #: What its tasks weigh on workers as they were sent: tasks, and bytes.
+    graph: GraphRow = NOTHING_SENT
     #: Processes that its tasks started: how many there are, what they have now, and the
     #: most that those of one task had, in bytes.
     children: int = 0
@@ -79,6 +83,7 @@ class PrefixState:
             or self.awaited
             or self.n_replicas
             or self.children
+            or self.graph.tasks
         )
 
     @property
@@ -153,6 +158,19 @@ class Prefixes:
                     state.executing += sign * task.bytes
                 if sign > 0 and state.method in ("none", "unmeasured"):
                     state.method = task.method
+
+    def replace_graph(
+        self, old: Mapping[str, GraphRow], new: Mapping[str, GraphRow]
+    ) -> None:
+        """Put what a worker was sent in the place of what was known of it."""
+        for rows, sign in ((old, -1), (new, 1)):
+            for name, row in rows.items():
+                state = self.of(name)
+                state.graph = GraphRow(
+                    state.graph.tasks + sign * row.tasks,
+                    state.graph.arguments + sign * row.arguments,
+                    state.graph.records + sign * row.records,
+                )
 
     def replace_children(
         self, old: Iterable[ChildRow], new: Iterable[ChildRow]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from dask_memdash.store.beside_tasks import OtherMemory
 from dask_memdash.store.worker_shapes import Breakdown, SelfCost
 
 
@@ -41,6 +42,8 @@ class Cluster(TypedDict):
     limit: int | None
     """Sum of the processes' limits, ``None`` when any has none."""
     breakdown: Breakdown
+    others: list[OtherMemory]
+    """What of it belongs to no task, by name; largest first."""
     self_cost: SelfCosts
     degraded: list[Notice]
 

@@ -19,7 +19,7 @@ from dask_memdash.errors import (
     UnknownPrefixError,
     UnknownWorkerError,
 )
-from dask_memdash.model.breakdown import UNKNOWN, Reading
+from dask_memdash.model.breakdown import EMPTY, UNKNOWN, Reading
 from dask_memdash.model.breakdown import Breakdown as ModelBreakdown
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import Executing
@@ -29,6 +29,7 @@ from dask_memdash.model.exactness import method_shown
 from dask_memdash.model.prefixes import PrefixState
 from dask_memdash.model.processes import Departed, WorkerState
 from dask_memdash.model.quantiles import QuantileSketch
+from dask_memdash.store.beside_tasks import beside_tasks, graph_advice
 from dask_memdash.store.children import children_of
 from dask_memdash.store.cluster_shapes import Cluster, History, Notice, SelfCosts
 from dask_memdash.store.failures import FailureReader
@@ -102,6 +103,10 @@ class LiveStore:
             "n_failures": len(model.failures),
             "limit": total if limits else None,
             "breakdown": _breakdown(model.processes.total if read else None),
+            "others": beside_tasks(
+                model.processes.total if read else EMPTY,
+                model.processes.by_key.values(),
+            ),
             "self_cost": self._self_costs(),
             "degraded": self._notices(),
         }
@@ -504,6 +509,8 @@ def _prefix(
             "rss": state.children_rss,
             "peak": state.children_peak or None,
         },
+        "graph_bytes": state.graph.size,
+        "advice": graph_advice(name, state.graph),
     }
 
 

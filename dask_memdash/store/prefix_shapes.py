@@ -126,6 +126,11 @@ class Prefix(TypedDict):
     execution: PrefixExecution
     children: PrefixChildren
     """Beside the workers' own processes: in no sum of theirs."""
+    graph_bytes: int
+    """What its tasks weigh on workers as they were sent: arguments, closures, records;
+    in the part ``graph``."""
+    advice: str | None
+    """What to change where each of its tasks carries much."""
 
 
 class SizeBin(TypedDict):

@@ -135,6 +135,14 @@ TASKS = Table(
             "Storage",
         ),
         Column(
+            "graph",
+            "Graph",
+            "size",
+            lambda prefix: prefix["graph_bytes"] or None,
+            terms.PARTS["graph"].sentence,
+            "Storage",
+        ),
+        Column(
             "size",
             "Size",
             "size",

@@ -12,9 +12,11 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from clusters import Session, wait_for
 
@@ -265,3 +267,91 @@ def test_a_task_that_only_receives_its_inputs_has_no_peak(start: Any) -> None:
     assert execution["peak"]["max"] < 10 * MB
     if execution["error"] > 4 * MB:
         assert execution["method"] != "exact"
+
+
+def score(block: Any, n: int) -> float:
+    return float(block[n])
+
+
+def other(session: Session, name: str) -> Any:
+    rows = session.api("cluster")["others"]
+    return next((row for row in rows if row["name"] == name), None)
+
+
+def test_what_each_task_carries_is_the_graphs_and_comes_with_advice(
+    one: Session,
+) -> None:
+    blocks = [np.full(24 * MB, n, dtype="u1") for n in range(6)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Dask's own, on large graphs
+        kept = [one.client.submit(score, block, 3, pure=False) for block in blocks]
+    one.client.gather(kept)
+
+    def weighed() -> Any:
+        found = prefix(one, "score")
+        return found if found["graph_bytes"] > 140 * MB else None
+
+    found = wait_for(weighed, "the arguments to be weighed")
+    assert found["graph_bytes"] < 150 * MB
+    assert "scatter" in found["advice"]
+    assert "6 tasks" in found["advice"]
+    row = other(one, "graph arguments")
+    assert 140 * MB < row["bytes"] < 150 * MB
+    assert (row["kind"], row["part"], row["method"]) == (
+        "other",
+        "graph",
+        "looked into",
+    )
+    del kept
+
+    def gone() -> Any:
+        return prefix(one, "score")["graph_bytes"] == 0
+
+    wait_for(gone, "the tasks to be forgotten")
+
+
+def fill_arrow(megabytes: int) -> int:
+    import pyarrow
+
+    block = pyarrow.allocate_buffer(megabytes * MB)
+    ctypes.memset(block.address, 1, megabytes * MB)
+    # Beside many small ones, so that the pool has pages that it does not give back.
+    small = [pyarrow.allocate_buffer(60_000) for _ in range(megabytes * 1000 // 60)]
+    for one in small:
+        ctypes.memset(one.address, 1, 60_000)
+    return megabytes
+
+
+def import_arrow() -> None:
+    import pyarrow
+
+    pyarrow.allocate_buffer(1000)
+
+
+def test_what_arrow_keeps_is_retained_with_advice(one: Session) -> None:
+    pytest.importorskip("pyarrow")
+    one.client.submit(import_arrow).result()
+    time.sleep(2)
+    one.client.submit(fill_arrow, 100).result()
+    pid = one.api("workers")[0]["pid"]
+    time.sleep(1)
+    rss = psutil.Process(pid).memory_info().rss
+    if rss < 230 * MB:
+        pytest.skip("this Arrow gave all of it back at once")
+
+    def kept() -> Any:
+        return (row := other(one, "arrow pool")) and row["bytes"] > 80 * MB and row
+
+    row = wait_for(kept, "what Arrow keeps")
+    assert row["part"] == "retained"
+    assert "release_unused" in row["advice"]
+    breakdown = one.api("workers")[0]["breakdown"]
+    assert breakdown["retained"] >= row["bytes"]
+    one.client.run(lambda: __import__("pyarrow").default_memory_pool().release_unused())
+
+    def freed() -> Any:
+        row = other(one, "arrow pool")
+        return row is None or row["bytes"] < 40 * MB
+
+    if psutil.Process(pid).memory_info().rss < rss - 80 * MB:
+        wait_for(freed, "what Arrow keeps no more")

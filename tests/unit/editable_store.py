@@ -74,6 +74,7 @@ class FakeStore:
             "n_failures": len(self.all_failures),
             "limit": sum(known_limits) if complete else None,
             "breakdown": total,
+            "others": [],
             "self_cost": stories.busy().cluster()["self_cost"],
             "degraded": list(self.degraded),  # type: ignore[arg-type]
         }

@@ -214,3 +214,22 @@ def test_what_tasks_left_behind_counts_from_the_last_quiet_instant(free):
     assert process.left_since_idle() == 25
     worker.tasks.left_behind = 10
     assert process.left_since_idle() == 0, "what was there before has gone"
+
+
+def test_what_arrow_keeps_is_bounded_by_what_nothing_else_explains(
+    shared, free, monkeypatch
+):
+    pool = ArrowPool(0, 0, 0)
+    monkeypatch.setattr(module, "arrow_pool", lambda: pool)
+    free.now = 0
+    shared.join(Member())
+    shared.observe(0.0, 100)
+    assert shared.arrow_kept == 0
+    pool = ArrowPool(0, 420, 900)  # it had 420, and holds nothing any more
+    shared.observe(1.0, 460)
+    assert shared.arrow_kept == 360
+    assert shared.baseline.bytes == 100, "it is no part of the baseline"
+    assert shared.in_execution(470) == 10
+    pool = ArrowPool(300, 420, 900)
+    shared.observe(2.0, 460)
+    assert shared.arrow_kept == 120

@@ -450,6 +450,8 @@ def test_prefixes_come_largest_first_with_storage_and_execution(store_of):
             "leak": None,
         },
         "children": {"processes": 0, "rss": 0, "peak": None},
+        "graph_bytes": 0,
+        "advice": None,
     }
     assert prefixes[2]["execution"]["executing"] is None, "not measured is not 0"
 

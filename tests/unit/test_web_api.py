@@ -109,7 +109,7 @@ async def test_cluster_has_the_shape_of_the_contract(served):
     assert set(body) == {
         *("schema_version", "time", "n_workers", "n_processes", "n_incidents"),
         *("n_failures",),
-        *("limit", "breakdown", "self_cost", "degraded"),
+        *("limit", "breakdown", "others", "self_cost", "degraded"),
     }
     assert set(body["breakdown"]) == BREAKDOWN
     assert set(body["self_cost"]) == {"scheduler", "workers", "nannies"}
@@ -140,7 +140,9 @@ async def test_workers_have_the_shape_of_the_contract(served):
 
 async def test_prefixes_have_the_shape_of_the_contract(served):
     prefix = (await served(fake_store.busy()).get("prefixes"))[0]
-    assert set(prefix) == {"prefix", "storage", "execution", "children"}
+    assert set(prefix) == {
+        *("prefix", "storage", "execution", "children", "graph_bytes", "advice"),
+    }
     assert set(prefix["children"]) == {"processes", "rss", "peak"}
     assert set(prefix["storage"]) == {
         *("managed", "managed_claimed", "replicas", "spilled", "spilled_disk"),

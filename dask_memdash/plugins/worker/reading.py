@@ -48,7 +48,8 @@ def read_worker(
         incoming=moving.incoming,
         outgoing=moving.outgoing,
         shuffle=moving.shuffle,
-        free=process.free,
+        free=_free(process),
+        arrow_kept=process.arrow_kept,
         base=process.baseline.bytes,
         live=tasks.live(),
         busy=tasks.busy,
@@ -63,6 +64,13 @@ def read_worker(
         actors=actors,
         graph=graph,
     )
+
+
+def _free(process: SharedProcess) -> int | None:
+    """Return what allocators keep of what was freed, in bytes; None where not known."""
+    if process.free is None and process.arrow_kept is None:
+        return None
+    return (process.free or 0) + (process.arrow_kept or 0)
 
 
 def read_thresholds(worker: Worker, *, has_nanny: bool) -> Thresholds:
