@@ -33,6 +33,7 @@ from dask_memdash.model.events import (
     MemoryErrorRaised,
     Noticed,
     OutputsMoved,
+    SchedulerLooked,
     SpillFailed,
     StorageHeld,
     TaskKilled,
@@ -59,7 +60,7 @@ from dask_memdash.model.incidents import (
     rank_suspects,
     with_attempts,
 )
-from dask_memdash.model.memory_pools import danger_of, host_facts
+from dask_memdash.model.memory_pools import danger_of, host_facts, scheduler_danger
 from dask_memdash.model.order_log import OrderLog
 from dask_memdash.model.pauses import KEPT_OF_CLUSTER, Pause, PauseLog
 from dask_memdash.model.prefixes import Prefixes
@@ -120,6 +121,8 @@ class ClusterModel:
         self.failures = FailureLog(self.incidents, self.graphs, self.orders)
         #: How MemDash is degraded: where → (since, sentences).
         self.notices: dict[str, tuple[float, tuple[str, ...]]] = {}
+        #: The scheduler's own process, as last looked at; None before.
+        self.scheduler: SchedulerLooked | None = None
         #: What MemDash costs on the scheduler.
         self.cost = SelfCost()
         #: Unix time of the newest event, in seconds.
@@ -357,6 +360,10 @@ class ClusterModel:
             self.prefixes.replace_held(worker.held, event.held)
             worker.held = event.held
 
+    def _scheduler_looked(self, event: SchedulerLooked) -> None:
+        self.scheduler = event
+        self._worker_errors.scheduler_near(event, scheduler_danger(event))
+
     def _noticed(self, event: Noticed) -> None:
         where = event.where[:MAX_NOTICE]
         if not event.texts:
@@ -483,6 +490,7 @@ HANDLERS: dict[type, Callable[[ClusterModel, Any], None]] = {
     StorageHeld: ClusterModel._storage_held,
     ClusterStuck: ClusterModel._cluster_stuck,
     ClusterMoving: ClusterModel._cluster_moving,
+    SchedulerLooked: ClusterModel._scheduler_looked,
     Noticed: ClusterModel._noticed,
     Ticked: ClusterModel._ticked,
 }

@@ -353,6 +353,32 @@ class ClusterMoving:
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulerLooked:
+    """The scheduler's own process at an instant; sizes in bytes, None: not known."""
+
+    time: float
+    address: str
+    pid: int
+    rss: int
+    #: The least cap of its cgroups, and what counts against that.
+    cgroup: int | None
+    cgroup_used: int | None
+    #: The machine's memory, and what of it is available.
+    host: int | None
+    available: int | None
+    #: How many tasks it knows.
+    tasks: int
+    #: Prefix → what they carry, about: arguments and closures; the largest.
+    graph: dict[str, GraphRow] = field(default_factory=dict)
+    #: The task that carries most of those looked into; empty where none was.
+    largest_key: str = ""
+    largest_prefix: str = ""
+    largest: int = 0
+    #: From which size of a graph on Dask warns.
+    warns_above: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed:
     """MemDash is degraded somewhere; an empty tuple takes back what was said."""
 
@@ -393,6 +419,7 @@ Event = (
     | StorageHeld
     | ClusterStuck
     | ClusterMoving
+    | SchedulerLooked
     | Noticed
     | Ticked
 )

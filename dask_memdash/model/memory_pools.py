@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dask_memdash.model.events import SchedulerLooked
 from dask_memdash.model.evidence import HostFacts
 from dask_memdash.model.limit_facts import Cap, LimitFacts, MiB
 from dask_memdash.model.processes import (
@@ -36,6 +37,9 @@ SLOPE_POINTS = 5
 #: shares of it, and at most so many bytes …
 CGROUP_LEFT, HOST_LEFT = 0.1, 0.05
 MOST_LEFT = 1024 * MiB
+
+#: Share of a cap that a scheduler's own process must have to be what fills it.
+SCHEDULERS_SHARE = 0.25
 #: … and Dask will not have noticed if the worker is below this share of its limit.
 UNAWARE = 0.8
 
@@ -236,6 +240,29 @@ def danger_of(worker: WorkerState, process: ProcessState) -> Danger | None:
     total, free = facts.least("host"), live.available
     if total is not None and free is not None and _runs_out(total, free):
         return Danger("host", total.bytes - free, total.bytes, own)
+    return None
+
+
+def scheduler_danger(seen: SchedulerLooked) -> Danger | None:
+    """Tell whether the scheduler is about to run out of memory, by its own use.
+
+    Where others fill its machine that is told of them.
+    """
+    for kind, of, used in (
+        ("cgroup", seen.cgroup, seen.cgroup_used),
+        (
+            "host",
+            seen.host,
+            None
+            if seen.host is None or seen.available is None
+            else seen.host - seen.available,
+        ),
+    ):
+        if of is None or used is None or seen.rss < SCHEDULERS_SHARE * of:
+            continue
+        share = CGROUP_LEFT if kind == "cgroup" else HOST_LEFT
+        if of - used <= min(share * of, MOST_LEFT):
+            return Danger(kind, used, of, seen.rss)
     return None
 
 

@@ -13,9 +13,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dask_memdash.model.event_parts import ChildRow, TaskInfo
-from dask_memdash.model.events import MemoryErrorRaised, SpillFailed
-from dask_memdash.model.incidents import Incident, IncidentLog
+from dask_memdash.model.breakdown import Reading, break_down
+from dask_memdash.model.event_parts import ChildRow, TaskInfo, Thresholds
+from dask_memdash.model.events import (
+    MemoryErrorRaised,
+    SchedulerLooked,
+    SpillFailed,
+)
+from dask_memdash.model.evidence import Evidence
+from dask_memdash.model.incidents import Incident, IncidentLog, WorkerRef
 from dask_memdash.model.memory_pools import Danger
 from dask_memdash.model.processes import WorkerState
 
@@ -116,6 +122,37 @@ class WorkerErrors:
             incident.detail = text
         incident.until = time
         self._last[which] = (incident.id, time)
+        _bound(self._last)
+
+    def scheduler_near(self, seen: SchedulerLooked, danger: Danger | None) -> None:
+        """Take in whether the scheduler itself is about to run out of memory."""
+        which = ("kernel-near", "scheduler")
+        number, last = self._last.get(which, (None, 0.0))
+        if danger is None:
+            if seen.time > last + CALM:
+                self._last.pop(which, None)
+            return
+        incident = self._log.get(number)
+        if incident is None:
+            where = WorkerRef(seen.address, "scheduler", "", seen.pid)
+            reading = Reading(time=seen.time, rss=seen.rss)
+            incident = self._log.add(
+                "kernel-near",
+                seen.time,
+                where,
+                limit=danger.of,
+                breakdown=break_down(reading),
+                evidence="scheduler",
+            )
+            incident.stage = "scheduler"
+            what = "its machine" if danger.kind == "host" else "its cgroup"
+            used, of = danger.used >> 20, danger.of >> 20
+            incident.detail = f"{what} used {used:,} of {of:,} MiB"
+            incident.facts = Evidence(
+                nthreads=0, thresholds=Thresholds(), graph=seen.graph
+            )
+        incident.until = seen.time
+        self._last[which] = (incident.id, seen.time)
         _bound(self._last)
 
     def _incident(

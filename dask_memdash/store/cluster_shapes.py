@@ -29,6 +29,44 @@ class SelfCosts(TypedDict):
     nannies: SelfCost
 
 
+class CarriedByTasks(TypedDict):
+    """What the scheduler's tasks of one prefix carry, about."""
+
+    prefix: str
+    tasks: int
+    bytes: int
+    """Arguments and closures."""
+
+
+class LargestTask(TypedDict):
+    """The task that carries most of those that were looked into."""
+
+    key: str
+    prefix: str
+    bytes: int
+
+
+class SchedulerMemory(TypedDict):
+    """The scheduler's own process, which no worker's figures are of; in bytes."""
+
+    pid: int
+    rss: int
+    limit: int | None
+    """The least of what its container and its machine allow."""
+    available: int | None
+    """What is left of that."""
+    tasks: int
+    """How many tasks it knows."""
+    graph_bytes: int
+    """What they carry, about: arguments and closures."""
+    graph: list[CarriedByTasks]
+    """The same by prefix: the largest, largest first."""
+    largest: LargestTask | None
+    warns_above: int | None
+    """From which size of a graph on Dask itself warns (a client goes by its own
+    configuration)."""
+
+
 class Cluster(TypedDict):
     """The cluster at a glance."""
 
@@ -44,6 +82,8 @@ class Cluster(TypedDict):
     breakdown: Breakdown
     others: list[OtherMemory]
     """What of it belongs to no task, by name; largest first."""
+    scheduler: SchedulerMemory | None
+    """``None`` before it was looked at."""
     self_cost: SelfCosts
     degraded: list[Notice]
 

@@ -47,6 +47,7 @@ from dask_memdash.store.prefix_shapes import (
     SizeofAudit,
     Unseen,
 )
+from dask_memdash.store.scheduler_memory import scheduler_memory
 from dask_memdash.store.worker_shapes import (
     Breakdown,
     ExecutingTask,
@@ -107,6 +108,7 @@ class LiveStore:
                 model.processes.total if read else EMPTY,
                 model.processes.by_key.values(),
             ),
+            "scheduler": scheduler_memory(model.scheduler),
             "self_cost": self._self_costs(),
             "degraded": self._notices(),
         }

@@ -355,3 +355,26 @@ def test_what_arrow_keeps_is_retained_with_advice(one: Session) -> None:
 
     if psutil.Process(pid).memory_info().rss < rss - 80 * MB:
         wait_for(freed, "what Arrow keeps no more")
+
+
+def test_the_scheduler_says_what_its_tasks_carry(one: Session) -> None:
+    blocks = [np.full(24 * MB, n, dtype="u1") for n in range(4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Dask's own, on large graphs
+        kept = [one.client.submit(score, block, 3, pure=False) for block in blocks]
+    one.client.gather(kept)
+
+    def weighed() -> Any:
+        found = one.api("cluster")["scheduler"]
+        return found if found and found["graph_bytes"] > 90 * MB else None
+
+    found = wait_for(weighed, "the scheduler's tasks to be weighed")
+    assert found["pid"] == os.getpid()
+    assert found["graph_bytes"] < 100 * MB
+    assert (found["graph"][0]["prefix"], found["graph"][0]["tasks"]) == ("score", 4)
+    assert found["largest"]["prefix"] == "score"
+    assert 24 * MB <= found["largest"]["bytes"] < 25 * MB
+    assert found["warns_above"] == 10 * MB
+    assert found["rss"] > 90 * MB
+    assert found["limit"]
+    assert found["available"]

@@ -75,6 +75,7 @@ class FakeStore:
             "limit": sum(known_limits) if complete else None,
             "breakdown": total,
             "others": [],
+            "scheduler": None,
             "self_cost": stories.busy().cluster()["self_cost"],
             "degraded": list(self.degraded),  # type: ignore[arg-type]
         }

@@ -43,6 +43,7 @@ RULES = {
         {
             *("model", "analysis", "store", "plugins", "boundary", "self_cost"),
             *("config", "links", "web", "views", "terms", "measure", "flight"),
+            "system",
         },
         {"dask", "distributed", "tornado", "numpy", "cloudpickle"},
     ),

@@ -35,6 +35,7 @@ from dask_memdash.model.events import (
     MemoryErrorRaised,
     Noticed,
     OutputsMoved,
+    SchedulerLooked,
     SpillFailed,
     StorageHeld,
     TaskKilled,
@@ -168,6 +169,11 @@ EXAMPLES = {
     ),
     ClusterMoving: ClusterMoving(31.0),
     Noticed: Noticed(1.0, "worker tcp://a:1", ()),
+    SchedulerLooked: SchedulerLooked(
+        *(1.0, "tcp://s:1", 7, 300, 1000, 900, None, None, 3),
+        graph={"sum": GraphRow(2, 5, 13_000)},
+        largest_key="sum-1",
+    ),
     Ticked: Ticked(1.0),
 }
 

@@ -109,7 +109,7 @@ async def test_cluster_has_the_shape_of_the_contract(served):
     assert set(body) == {
         *("schema_version", "time", "n_workers", "n_processes", "n_incidents"),
         *("n_failures",),
-        *("limit", "breakdown", "others", "self_cost", "degraded"),
+        *("limit", "breakdown", "others", "scheduler", "self_cost", "degraded"),
     }
     assert set(body["breakdown"]) == BREAKDOWN
     assert set(body["self_cost"]) == {"scheduler", "workers", "nannies"}

@@ -130,6 +130,12 @@ def _killed_worker(incident: Incident) -> str:
 
 
 def _kernel_near(incident: Incident) -> str:
+    if incident.stage == "scheduler":
+        return (
+            f"The scheduler is about to run out of memory: {incident.detail}, and the "
+            f"scheduler itself {_usage(incident)}. If the kernel kills it, the whole "
+            "computation is lost."
+        )
     return (
         f"The kernel was about to kill worker {incident.worker.name}: "
         f"{incident.detail}, and the worker itself {_usage(incident)}, too little for "

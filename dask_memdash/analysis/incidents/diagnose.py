@@ -31,6 +31,7 @@ from dask_memdash.analysis.incidents.rules.pinned import pinned
 from dask_memdash.analysis.incidents.rules.replicas import replicas
 from dask_memdash.analysis.incidents.rules.retained import retained
 from dask_memdash.analysis.incidents.rules.run_ahead import run_ahead
+from dask_memdash.analysis.incidents.rules.scheduler_near import scheduler_near
 from dask_memdash.analysis.incidents.rules.sizeof import sizeof
 from dask_memdash.analysis.incidents.rules.task_too_large import task_too_large
 from dask_memdash.analysis.incidents.rules.too_many_at_once import too_many_at_once
@@ -64,8 +65,12 @@ RULES: tuple[Rule, ...] = (
     external,
 )
 
-#: Stage of a refused allocation → the rules that alone can say why.
-STAGES = {"refused": (task_too_large,), "child": (children,)}
+#: Stage of an incident → the rules that alone can say why.
+STAGES = {
+    "refused": (task_too_large,),
+    "child": (children,),
+    "scheduler": (scheduler_near,),
+}
 
 #: Causes in which running tasks fill the memory.
 EXECUTION_CAUSES = frozenset({"task-too-large", "too-many-at-once"})

@@ -75,7 +75,7 @@ class Relief:
 
 def relief_of(case: Case, cause: str) -> Relief | None:
     """Return the first relief that holds; None for what is not about memory."""
-    if cause in NOT_MEMORY or case.stage == "refused":
+    if cause in NOT_MEMORY or case.stage in ("refused", "child", "scheduler"):
         return None  # what the scheduler refuses fills no memory
     if limit_above_memory(case):
         return Relief("limit-above-memory", _limit_text(case), _limit_advice(case))

@@ -44,6 +44,7 @@ from dask_memdash.plugins.scheduler.inbound import Inbound
 from dask_memdash.plugins.scheduler.install import Installation, SchedulerExtension
 from dask_memdash.plugins.scheduler.notices import Notices
 from dask_memdash.plugins.scheduler.notifications import Notifications
+from dask_memdash.plugins.scheduler.own_memory import OwnMemory
 from dask_memdash.plugins.scheduler.progress_watch import ProgressWatch
 from dask_memdash.plugins.scheduler.receiving_watch import ReceivingWatch
 from dask_memdash.plugins.scheduler.refusals import Refusals
@@ -130,6 +131,8 @@ class MemDash(SchedulerPlugin):
         self._watch: GraphWatch | None = None
         self._look_at_progress: Callable[[float], Any] | None = None
         self._look_at_receiving: Callable[[float], Any] | None = None
+        self._look_at_own_memory: Callable[[float], Any] | None = None
+        self._own_memory: OwnMemory | None = None
         self._erred = self.cost.metered(
             boundary.guarded(self._look_at_error, "looking at an error")
         )
@@ -175,6 +178,13 @@ class MemDash(SchedulerPlugin):
         self._look_at_receiving = boundary.guarded(
             self._receiving.step, "looking whether inputs come"
         )
+        self._own_memory = boundary.guarded(OwnMemory, "the scheduler's own memory")(
+            scheduler, self._handle
+        )
+        if self._own_memory is not None:
+            self._look_at_own_memory = boundary.guarded(
+                self._own_memory.step, "looking at the scheduler's own memory"
+            )
         self.notifications = Notifications(
             scheduler, self._model, self.store, self._handle
         )
@@ -377,6 +387,8 @@ class MemDash(SchedulerPlugin):
             self._look_at_progress(now)
         if self._look_at_receiving is not None:
             self._look_at_receiving(now)
+        if self._look_at_own_memory is not None:
+            self._look_at_own_memory(now)
         cost = self._own_cost(now)
         self._ticks += 1
         if self._ticks % (1 << cost.held_back) == 0:
@@ -402,6 +414,9 @@ class MemDash(SchedulerPlugin):
         return worker is not None and not worker.restarting
 
     def _close_watch(self) -> None:
+        own, self._own_memory, self._look_at_own_memory = self._own_memory, None, None
+        if own is not None:
+            own.close()
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.close()
