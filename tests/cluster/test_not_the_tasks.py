@@ -310,6 +310,25 @@ def test_what_each_task_carries_is_the_graphs_and_comes_with_advice(
     wait_for(gone, "the tasks to be forgotten")
 
 
+def test_what_quick_tasks_gather_in_a_global_is_not_what_they_were_sent_with(
+    one: Session,
+) -> None:
+    gathered: dict[str, Any] = {"np": np, "kept": []}
+    exec("def gather(n): kept.append(np.ones(n)); return n", gathered)
+    futures = one.client.map(gathered["gather"], [1_000_001 + n for n in range(16)])
+    one.client.gather(futures)  # 128 MB stay behind
+
+    done = time.time()
+
+    def heard_again() -> bool:
+        return bool(one.api("workers")[0]["last_seen"] > done + 1)
+
+    wait_for(heard_again, "a heartbeat after the tasks were weighed")
+    found = prefix(one, "gather")
+    assert found["graph_bytes"] < 2 * MB
+    assert found["execution"]["finished"] == 16
+
+
 def fill_arrow(megabytes: int) -> int:
     import pyarrow
 

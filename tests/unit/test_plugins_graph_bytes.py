@@ -184,6 +184,23 @@ def test_what_a_task_gathers_in_its_default_argument_did_not_come_with_the_other
     assert graph.total == 0
 
 
+def test_a_prefix_that_was_weighed_at_its_arrival_is_not_sent_what_it_gathers_later():
+    values = {"__name__": "__main__"}
+    exec("kept = []\ndef keep(i): kept.append(i)", values)
+    specs = {f"keep-{n}": sent(Task(f"keep-{n}", values["keep"], n)) for n in range(8)}
+    graph = GraphBytes(specs.get, lambda key: len(graph._sizes) > 0)
+    assert graph.is_unmet("keep-0")
+    graph.weigh_first("keep-0")
+    assert not graph.is_unmet("keep-1")
+    for spec in specs.values():  # each runs before the next look, and gathers 10 MB
+        spec.func.__globals__["kept"].append(np.ones(10 * MB, "u1"))
+    for key in specs:
+        graph.arrived(key)
+    assert graph.weigh(time.perf_counter, 10.0)
+    assert graph.rows()["keep"].tasks == 8
+    assert graph.rows()["keep"].arguments < MB
+
+
 def test_what_came_with_tasks_counts_also_where_all_have_begun():
     values = {"__name__": "__main__", "data": np.ones(2 * MB, "u1")}
     exec("def look(i): return data[i]", values)

@@ -79,6 +79,18 @@ class GraphBytes:
         #: Sum over all tasks, in bytes, of those that have been weighed.
         self.total = 0
 
+    def is_unmet(self, key: Any) -> bool:
+        """Whether no task of this one's prefix has been weighed."""
+        return prefix_of(key) not in self._prefixes
+
+    def weigh_first(self, key: Any) -> None:
+        """Weigh a task at its arrival, before it can run: what its prefix is sent with.
+
+        Later looks may find what runs have gathered in globals or defaults.
+        """
+        if key not in self._sizes:
+            self._add(key)
+
     def arrived(self, key: Any) -> bool:
         """Note down a task that has arrived; True if nothing was noted before it."""
         self._news.append((True, key))

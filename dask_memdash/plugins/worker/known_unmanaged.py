@@ -29,6 +29,10 @@ WEIGHED_AFTER = 0.05
 WEIGHING = 0.005
 REST = 100
 
+#: Seconds that weighing at once, as a prefix's first task arrives, may take altogether;
+#: they come back at the same duty.
+AT_ONCE = 0.05
+
 #: States of a task that has arrived and has not begun to run.
 NOT_BEGUN = frozenset({"waiting", "constrained", "ready"})
 
@@ -57,6 +61,7 @@ class KnownUnmanaged:
         self._spill_room = SpillRoomWatch(worker)
         self._written = 0
         self._rests_until = 0.0
+        self._at_once, self._at_once_since = AT_ONCE, time.perf_counter()
         self._up = True
         self._weigh = metered(
             boundary.guarded(self._weigh_graph, "weighing arguments of tasks")
@@ -69,7 +74,13 @@ class KnownUnmanaged:
         self._up = False
 
     def arrived(self, key: Any) -> None:
-        """Take note of a task that has arrived, to be weighed soon."""
+        """Take note of a task that has arrived, to be weighed soon.
+
+        The first of its prefix is weighed at once where time is left for it: it may run
+        before the next look, and may gather things in what it was sent with.
+        """
+        if self._graph.is_unmet(key) and not self._has_begun(key):
+            self._weigh_at_once(key)
         if self._graph.arrived(key):
             self._weigh_later()
 
@@ -105,6 +116,14 @@ class KnownUnmanaged:
         """Return what actors and graph weigh, as last seen, for a reading; in bytes."""
         self._written = self._graph.total
         return self._actors.total, self._graph.total
+
+    def _weigh_at_once(self, key: Any) -> None:
+        now = time.perf_counter()
+        earned = (now - self._at_once_since) / REST
+        self._at_once, self._at_once_since = min(AT_ONCE, self._at_once + earned), now
+        if self._at_once > 0:
+            self._graph.weigh_first(key)
+            self._at_once -= time.perf_counter() - now
 
     def _weigh_graph(self) -> None:
         """Weigh tasks that have arrived: at a duty of one percent, whatever comes."""
