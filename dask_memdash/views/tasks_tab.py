@@ -105,6 +105,7 @@ class PrefixView(View):
         super().__init__(store, context)
         self.table = ServedTable(TASKS, context)
         self.about = Text("prefix.html", context.stylesheet)
+        self.others = Text("others.html", context.stylesheet)
         self.source = ColumnDataSource(distribution([]))
         self.x_range = Range1d(-1, 1)
         self.y_range = Range1d(0, 1)
@@ -113,6 +114,7 @@ class PrefixView(View):
         self.root = pn.Column(
             self.about.pane,
             pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", margin=0),
+            self.others.pane,
             sizing_mode="stretch_width",
             margin=0,
         )
@@ -158,6 +160,8 @@ class PrefixView(View):
             projected=projected(prefix) if prefix else None,
             widest=_widest(prefix) if prefix else 1,
         )
+        cluster = self.store.cluster()
+        self.others.write(rows=cluster["others"], scheduler=cluster["scheduler"])
         self.figure.visible = bool(bins)
         if bins:
             self._draw_sizes(bins)

@@ -9,7 +9,7 @@ from test_views_tables import listen
 
 from dask_memdash import terms
 from dask_memdash.views import individual, order_tab, tasks_tab, workers_tab
-from dask_memdash.views.base import LONG, Context
+from dask_memdash.views.base import LONG, Context, environment
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
 from dask_memdash.views.limits_tab import LimitsView
@@ -307,3 +307,34 @@ def test_view_that_takes_long_rests_but_hears_its_reader(monkeypatch):
 
 def test_charts_that_stand_alone_have_names_that_jupyterlab_lists():
     assert all(path.startswith("individual-memdash-") for path in individual.CHARTS)
+
+
+def test_what_belongs_to_no_task_stands_beneath_the_prefixes():
+    template = environment().get_template("others.html")
+    row = {
+        "name": "arrow pool",
+        "kind": "other",
+        "part": "retained",
+        "bytes": 420 * MiB,
+        "method": "upper bound",
+        "advice": "Give it <back>.",
+    }
+    scheduler = {
+        "rss": 900 * MiB,
+        "limit": 1000 * MiB,
+        "available": 60 * MiB,
+        "tasks": 8,
+        "graph_bytes": 700 * MiB,
+        "graph": [{"prefix": "score", "tasks": 8, "bytes": 700 * MiB}],
+        "largest": {"key": "score-1", "prefix": "score", "bytes": 90 * MiB},
+        "warns_above": 10_000_000,
+    }
+    text = " ".join(template.render(rows=[row], scheduler=scheduler).split())
+    assert "420 MiB" in text
+    assert "upper bound, in retained" in text
+    assert "Give it &lt;back&gt;." in text
+    assert "900 MiB" in text
+    assert "60 MiB are left there" in text
+    assert "score-1 carries 90 MiB" in text
+    assert "Dask warns of graphs above" in text
+    assert template.render(rows=[], scheduler=None).strip() == ""
