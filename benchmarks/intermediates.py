@@ -32,7 +32,7 @@ from distributed import Client, futures_of, wait
 from dask_memdash import FSMemory, open_persisted, persist
 
 #: Workers with one thread each, and their limit.
-WORKERS, LIMIT = 2, "500MB"
+WORKERS, LIMIT = 2, "600MB"
 
 #: Most bytes in the store for each byte that is pinned.
 BYTES_BUDGET = 1.1
@@ -107,11 +107,20 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
+def finish(collection: Any) -> None:
+    """Wait until a collection is there; raise what one of its tasks raised."""
+    futures = futures_of(collection)
+    wait(futures)
+    for future in futures:
+        if future.status == "error":
+            future.result()
+
+
 def persist_plainly(source: Source) -> float:
     """Persist as Dask does, on a new cluster; return the time in seconds."""
     with common.cluster(WORKERS, 1, LIMIT):
         x = source.rechunked()
-        return timed(lambda: wait(x.persist()))[0]
+        return timed(lambda: finish(x.persist()))[0]
 
 
 def persist_stored(source: Source, memory: FSMemory, name: str) -> float:
@@ -120,9 +129,7 @@ def persist_stored(source: Source, memory: FSMemory, name: str) -> float:
         x = source.rechunked()
 
         def work() -> None:
-            y = persist(x, memory=memory, name=name)
-            if futures_of(y):
-                wait(y)
+            finish(persist(x, memory=memory, name=name))
 
         return timed(work)[0]
 
@@ -207,7 +214,7 @@ def kill_all(client: Client) -> None:
 def persist_again(made: Callable[[], da.Array], memory: FSMemory) -> None:
     """Persist what was cut short, on a new cluster."""
     with common.cluster(WORKERS, 1, LIMIT):
-        wait(persist(made(), memory=memory, name="killed"))
+        finish(persist(made(), memory=memory, name="killed"))
 
 
 def work_for(block: Any, seconds: float) -> Any:
@@ -238,8 +245,7 @@ def measure_overhead(
             )  # fmt: skip
 
             def work() -> None:
-                y = x.persist() if memory is None else persist(x, memory=memory)
-                wait(y)
+                finish(x.persist() if memory is None else persist(x, memory=memory))
 
             taken = timed(work)[0]
             common.until(lambda: idle(client), "the cluster to be idle")

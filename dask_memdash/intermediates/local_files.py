@@ -22,6 +22,9 @@ from dask_memdash.intermediates.memory import NAMES, Buffer, Entry
 #: What the name of an unfinished file begins with; no object's name does.
 UNFINISHED = ".unfinished-"
 
+#: How an unfinished file is opened.
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
 #: Buffers that one system call takes.
 MOST_BUFFERS = 512
 
@@ -42,14 +45,16 @@ class LocalFiles:
 
     def write(self, name: str, frames: Sequence[Buffer], new: bool) -> None:
         """Write a file whole; with `new`, FileExistsError if it is there."""
-        target = self.root / name
-        unfinished = target.parent / f"{UNFINISHED}{os.getpid()}-{uuid.uuid4().hex}"
+        target = f"{self.root}/{name}"
+        folder = os.path.dirname(target)  # noqa: PTH120 - paths are a tenth of a write
+        unfinished = f"{folder}/{UNFINISHED}{os.getpid()}-{uuid.uuid4().hex}"
         mode = stat.S_IMODE(self.root.stat().st_mode)
-        if target.parent != self.root:
+        try:
+            descriptor = os.open(unfinished, NEW_FILE, mode & 0o666)
+        except FileNotFoundError:
             # never the root itself: where it is gone, the store is gone
-            _make_folder(target.parent, mode)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(unfinished, flags, mode & 0o666)
+            _make_folder(folder, mode)
+            descriptor = os.open(unfinished, NEW_FILE, mode & 0o666)
         try:
             try:
                 os.fchmod(descriptor, mode & 0o666)
@@ -61,9 +66,12 @@ class LocalFiles:
             if new:
                 _link(unfinished, target)
             else:
-                unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+                os.replace(unfinished, target)  # noqa: PTH105
+                return
+        except BaseException:
+            Path(unfinished).unlink(missing_ok=True)
+            raise
+        Path(unfinished).unlink(missing_ok=True)
 
     def read(self, name: str) -> Buffer:
         """Return a file's bytes in a buffer of the caller's own."""
@@ -120,12 +128,13 @@ class LocalFiles:
                 yield path, status.st_size
 
 
-def _make_folder(folder: Path, mode: int) -> None:
+def _make_folder(folder: str, mode: int) -> None:
+    path = Path(folder)
     try:
-        folder.mkdir(mode=mode)
+        path.mkdir(mode=mode)
     except FileExistsError:
         return
-    folder.chmod(mode)
+    path.chmod(mode)
 
 
 def _write_all(descriptor: int, frames: Sequence[Buffer]) -> None:
@@ -138,7 +147,7 @@ def _write_all(descriptor: int, frames: Sequence[Buffer]) -> None:
             views[0] = views[0][written:]
 
 
-def _link(unfinished: Path, target: Path) -> None:
+def _link(unfinished: str, target: str) -> None:
     """Give a finished file its name, unless the name is taken."""
     try:
         os.link(unfinished, target)
@@ -149,4 +158,4 @@ def _link(unfinished: Path, target: Path) -> None:
             raise
         # no hard links here: the name is made first, which is as exclusive
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        unfinished.replace(target)
+        os.replace(unfinished, target)  # noqa: PTH105

@@ -322,8 +322,6 @@ def _lazily(plan: Plan, facts: Facts, there: dict[str, int]) -> Any:
     after = List(*(TaskRef(store_key) for store_key in store_keys.values()))
     give = partial(_give_name, plan.memory, facts, plan.body, plan.overwrite)
     layers = as_layers(tasks, annotations)
-    if not isinstance(layers, HighLevelGraph):
-        layers = HighLevelGraph.from_collections("storing", tasks, dependencies=())
     graph = HighLevelGraph(
         {**layers.layers, key: {key: Task(key, give, after)}},
         {**layers.dependencies, key: set(layers.layers)},

@@ -22,6 +22,10 @@ class Stored:
     #: Name of the object without its folder, as ``memory.object_id`` makes it.
     object_id: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # dataclasses look their fields up for each one that is pickled: 0.2 ms
+        return Stored, (self.memory, self.key, self.object_id)
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("dask_memdash.Stored", address_of(self.memory), self.object_id)
 
