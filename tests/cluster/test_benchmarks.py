@@ -54,6 +54,14 @@ def test_scheduler_cost_tells_what_the_hooks_add() -> None:
     assert any("live graph" in row[0] for row in rows)
 
 
+def test_intermediates_says_what_is_computed_again() -> None:
+    rows = tables_of("intermediates", "--no-s3")
+    stored = next(row for row in rows if row[0] == "file://" and len(row) == 8)
+    assert (stored[2], stored[4]) == ("4", "0")
+    killed = next(row for row in rows if row[0] == "file://" and len(row) == 4)
+    assert int(killed[2]) + int(killed[3]) == 12
+
+
 def test_a_benchmark_that_does_not_exist_is_refused_by_name() -> None:
     answer = subprocess.run(
         [sys.executable, str(BENCHMARKS), "owerhead"],
