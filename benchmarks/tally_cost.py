@@ -9,13 +9,19 @@ machine count less.
 
 from __future__ import annotations
 
+import ctypes
+import shutil
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import common
 import numpy as np
 
+from dask_memdash.measure import native_tally
 from dask_memdash.measure import tally as face
 from dask_memdash.measure.tally import Tally
 
@@ -55,6 +61,12 @@ def small_arrays() -> None:
         np.empty(10)
 
 
+def hundred_numbers() -> None:
+    """Make arrays of 800 bytes, and nothing else."""
+    for _ in range(50_000):
+        np.empty(100)
+
+
 def medium_arrays() -> None:
     """Make arrays of 80 kB and fill them."""
     for _ in range(2_000):
@@ -73,9 +85,46 @@ WORKLOADS: list[Work] = [
     large_objects,
     growing_list,
     small_arrays,
+    hundred_numbers,
     medium_arrays,
     large_arrays,
 ]
+
+
+#: What a library of C does that allocates and frees, and nothing else.
+PAIRS = """
+#include <stdlib.h>
+void pairs(size_t n, size_t size) {
+    while (n--) {
+        char *volatile block = malloc(size);
+        *block = 1;
+        free(block);
+    }
+}
+"""
+
+
+def pairs_of_c() -> list[Work]:
+    """Return loops of malloc and free in C; none without a compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        source, path = Path(folder, "pairs.c"), Path(folder, "libpairs.so")
+        source.write_text(PAIRS, encoding="utf-8")
+        subprocess.run(
+            [compiler, "-O2", "-shared", "-fPIC", "-o", path, source], check=True
+        )
+        library = ctypes.CDLL(str(path))
+    library.pairs.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+
+    def malloc_free_100_bytes() -> None:
+        library.pairs(3_000_000, 100)
+
+    def malloc_free_100_kb() -> None:
+        library.pairs(300_000, 100_000)
+
+    return [malloc_free_100_bytes, malloc_free_100_kb]
 
 
 def seconds(work: Work) -> float:
@@ -129,18 +178,23 @@ def main() -> None:
     """Measure, and print a table."""
     parser = common.parser(__doc__)
     parser.add_argument("--rounds", type=int, help="(default 21)")
+    parser.add_argument(
+        "--tally", choices=("native", "python"), default="native", help="which one"
+    )
     options = parser.parse_args()
     rounds = options.rounds or common.sized(options, 21, 7, 1)
-    tally = face.load()
+    module = native_tally if options.tally == "native" else face
+    tally: Tally | None = module.load()
     if tally is None:
-        raise SystemExit(face.why_not())
+        raise SystemExit(module.why_not())
     mapping, _ = tally.map_slots(-1, 4096)
     print(
-        f"NumPy {np.__version__}; begin and end: {per_call(tally, mapping):,.0f} ns\n"
+        f"The {options.tally} tally, NumPy {np.__version__}; "
+        f"begin and end: {per_call(tally, mapping):,.0f} ns\n"
     )
     variants = [BARE, IDLE, TASK, AGAIN]
     common.header("workload", "bare, ms", *(f"bare / {v}" for v in variants[1:]))
-    for work in WORKLOADS:
+    for work in [*pairs_of_c(), *WORKLOADS]:
         times: dict[str, list[float]] = {variant: [] for variant in variants}
         work()
         for number in range(rounds):
