@@ -48,10 +48,11 @@ def begin(mapping: Mapping, offset: int, /) -> bool:
 def end() -> int:
     """End the last `begin` of this thread; return a sum of ``tally.MISSED_…``."""
 
-def install(on_load: Callable[[], None] | None, /) -> str | None:
+def install(on_arrow: Callable[[], bool] | None, /) -> str | None:
     """Set the wrappers that are not set, or not any more; return why that cannot be.
 
-    `on_load` is called in a task's thread, at its begin, when libraries have come.
+    `on_arrow` is called in a task's thread when libarrow has come, at the task's begin
+    or end, until it returns true.
     """
 
 def uninstall() -> bool:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from dask_memdash.measure.arrow import ArrowPool, taken_between, uncounted_pool
 from dask_memdash.measure.methods import EXACT, HWM
+from dask_memdash.measure.tally import current
 from dask_memdash.system.proc import HighWater, RssParts
 
 #: Disagreement of count and kernel, in bytes, that says nothing: the kernel hands out
@@ -270,9 +271,13 @@ class CloseLook:
         high = self._high_water.read()
         if high is None:
             return None
+        grown = high - before.rss
+        tally = current()
+        if counted is not None and tally is not None and tally.counts_resident:
+            grown = max(grown, counted)
         found = judge(
             counted,
-            high - before.rss,
+            grown,
             free=before.free,
             moved=self._moved(before),
             arrow=taken_between(before.arrow, uncounted_pool()),

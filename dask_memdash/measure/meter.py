@@ -133,6 +133,6 @@ class TallyMeter:
             error = max(error, held)
         else:
             task.net = net
-            if task.alone:
+            if task.alone and (grown > held or not self._tally.counts_resident):
                 error = max(error, abs(grown - held))
         self._recorder.write_counters(slot, held, max(peak, held), error)

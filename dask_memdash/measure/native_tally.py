@@ -34,18 +34,19 @@ ARROW_VERSIONS = frozenset({22, 24, 25, 26})
 #: test itself, and kept by Python.
 SLACK = 2**16
 
-#: Seconds between two looks at all loaded objects, where others may have taken slots.
-LOOK_AT_ALL_EVERY = 10.0
+#: Looks at all loaded objects may take one part in so many of the time.
+LOOKS_SHARE = 1000
 
 
 class NativeTally(Tally):
     """The tally of this process, of the second generation; see :class:`Tally`."""
 
     mode = "native"
+    counts_resident = True
 
     def __init__(self, native: Any) -> None:
         super().__init__(native)
-        self._looked_at_all = 0.0
+        self._look_from = 0.0
         # Why Arrow's pool is not counted, though pyarrow is here; empty if it is.
         self._arrow = ""
 
@@ -63,10 +64,8 @@ class NativeTally(Tally):
             if self._users == 0:
                 return [self.refused] if self.refused else []
             now = time.monotonic()
-            at_all = now > self._looked_at_all + LOOK_AT_ALL_EVERY
-            if at_all:
-                self._looked_at_all = now
-            self._native.look(at_all)
+            self._native.look(now >= self._look_from)
+            self._look_from = now + LOOKS_SHARE * (time.monotonic() - now)
             texts = list(self.unseen)
             state = self.state()
             if not state["python"]:
@@ -138,18 +137,24 @@ class NativeTally(Tally):
             self._see_arrow()
         return reason
 
-    def _see_arrow(self) -> None:
-        """Count Arrow's pool from now on, if it is here and was not before."""
+    def _see_arrow(self) -> bool:
+        """Count Arrow's pool from now on, if it is here and was not before.
+
+        Returns
+        -------
+        bool
+            Whether nothing is left to be done: it is counted, or never will be.
+        """
         library = sys.modules.get("pyarrow.lib")
         version = getattr(sys.modules.get("pyarrow"), "__version__", None)
         if library is None or version is None or self.state()["arrow"]:
-            return
+            return library is not None and version is not None
         self._arrow, self.counts_arrow = "", False
         if getattr(library, "default_memory_pool", None) is None:
-            return  # its import is under way
+            return False  # its import is under way
         if library.default_memory_pool().backend_name == "system":
             self.counts_arrow = True  # that is malloc
-            return
+            return True
         why = "this version was not tried"
         if int(version.partition(".")[0]) in ARROW_VERSIONS:
             path = _path_of("libarrow.so")
@@ -160,6 +165,7 @@ class NativeTally(Tally):
                 f"the tally does not see memory of pyarrow {version}: {why} "
                 "(ARROW_DEFAULT_MEMORY_POOL=system makes it visible)"
             )
+        return True
 
 
 def near(counted: tuple[int, int], size: int) -> bool:

@@ -39,6 +39,8 @@ MISSED_TASK = 1
 MISSED_PYTHON = 2
 #: … NumPy's, as the task itself imported it, or set or used a handler of its own.
 MISSED_NUMPY = 4
+#: … Arrow's, as pyarrow was imported meanwhile (the native tally).
+MISSED_ARROW = 8
 
 #: Bytes now, bytes at most, and the latter's error.
 _COUNTERS = struct.Struct("<qqq")
@@ -75,6 +77,9 @@ class Tally:
 
     #: The setting that asks for it.
     mode = "python"
+    #: Whether only what is resident counts: then a process that grew by less than was
+    #: counted has used again what an allocator had kept.
+    counts_resident = False
 
     def __init__(self, native: ModuleType) -> None:
         self._native = native

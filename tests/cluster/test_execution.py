@@ -180,7 +180,9 @@ def without_tally(start: Callable[..., Session], **options: Any) -> Session:
 @counts
 @looks
 def test_alone_counted_native_and_untouched_memory_are_told_apart(start):
-    session = start(n_workers=1)
+    session = start(register=False, n_workers=1)
+    session.client.register_plugin(MemDash(tally="python"))
+    session.wait_until_read()
     run(session, "warm", warm_up)
 
     run(session, "array", array, 100)

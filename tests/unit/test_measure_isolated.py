@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -209,6 +210,18 @@ def test_a_look_puts_begin_and_end_together(high_water, no_arrow, monkeypatch):
     assert before == (100 * MB, 500, 40, 1000, None, None, NO_TRAFFIC)
     # 200 bytes of storage went, which is no growth of the task's
     assert look.end(before, None) == (IsolatedPeak(80 * MB - 100, 240, "hwm"), 700)
+
+
+def test_a_count_of_what_is_resident_is_believed_where_the_process_did_not_grow(
+    high_water, no_arrow, monkeypatch
+):
+    for resident, method in ((False, "hwm"), (True, "exact")):
+        tally = SimpleNamespace(counts_resident=resident)
+        monkeypatch.setattr(isolated, "current", lambda tally=tally: tally)
+        look = CloseLook(high_water, lambda: 0, lambda: 0)
+        found, _ = look.end(look.begin(100 * MB), 200 * MB)
+        assert found.method == method
+        assert found.peak == (200 * MB if resident else 80 * MB)
 
 
 def test_objects_that_went_are_no_fewer_than_none(high_water, no_arrow, monkeypatch):

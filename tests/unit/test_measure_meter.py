@@ -30,6 +30,8 @@ def rss_meter(recorder, beyond=None, expected=None):
 class FakeTally:
     """Counts what it is told to, and says what it is told to have missed."""
 
+    counts_resident = False
+
     def __init__(self, recorder, counts=(0, 0), missed=0, begins=True):
         self.recorder, self.counts = recorder, counts
         self.missed, self.begins = missed, begins
@@ -125,6 +127,18 @@ def test_with_company_the_growth_of_the_process_says_nothing_of_one_task(recorde
     meter.end(task, task.slot, 500 * MB, [task, other, other])
     assert (task.method, task.net) == ("exact", 30 * MB)
     assert recorder.counters(task.slot) == (30 * MB, 80 * MB, 0)
+
+
+@pytest.mark.parametrize(("rss", "error"), [(150 * MB, 20 * MB), (110 * MB, 0)])
+def test_a_count_of_what_is_resident_may_be_more_than_the_process_grew_by(
+    recorder, rss, error
+):
+    meter = tally_meter(recorder, (30 * MB, 80 * MB))
+    meter._tally.counts_resident = True
+    task = mark(recorder)
+    meter.begin(task, task.slot)
+    meter.end(task, task.slot, rss, [task])
+    assert recorder.counters(task.slot) == (30 * MB, 80 * MB, error)
 
 
 @pytest.mark.parametrize("missed", [tally.MISSED_PYTHON, tally.MISSED_NUMPY])

@@ -208,7 +208,7 @@ def test_counts_hold_while_other_threads_load_and_unload_libraries() -> None:
         rounds = 0
         while time.monotonic() < until:
             assert counts(slots) == 0
-            tally._looked_at_all = 0.0
+            tally._look_from = 0.0
             tally.check()
             rounds += 1
         stop.set()
@@ -252,6 +252,25 @@ def test_library_without_anything_but_malloc_is_counted_at_once(tmp_path: Path) 
             assert abs(now) < 0.5 * MB
             """
         )
+
+
+def test_task_that_imports_pyarrow_says_that_it_was_not_counted_in_full() -> None:
+    pytest.importorskip("pyarrow")
+    run(
+        """
+        assert tally.acquire(), tally.refused
+        slots = Slots()
+        assert slots.begin()
+        import pyarrow
+        pyarrow.concat_arrays([pyarrow.array(range(10))])
+        assert tally.end() == 8
+        assert slots.begin()
+        kept = pyarrow.concat_arrays([pyarrow.array(range(100_000))] * 50)
+        assert tally.end() == 0
+        if tally.state()["arrow"]:
+            close(slots.read()[0], 40 * MB, 0.05)
+        """
+    )
 
 
 # -- other tools, other allocators -----------------------------------------------------

@@ -50,6 +50,8 @@ class Process:
         return None
 
     # what the tally is asked
+    counts_resident = False
+
     def begin(self, mapping, offset):
         return True
 

@@ -181,14 +181,18 @@ static int wrapping;     /* whether they are */
 static struct {
     uintptr_t key;
     double time; /* of the first look */
+    int settled; /* whether a look since was late enough */
 } seen[MAX_SEEN];
 static int n_seen;
+
+HIDDEN int arrow_came; /* whether libarrow is loaded */
 
 static unsigned long long looked_adds, looked_subs;
 static double unsettled_until, next_look;
 
 /* An object that another thread is loading may be in the list before its slots are
- * bound; for so many seconds after it was first seen it is looked at again. */
+ * bound: it is looked at again until so many seconds after it was first seen, and once
+ * after that. */
 static const double SETTLES = 0.5;
 
 static double seconds(void) {
@@ -210,10 +214,17 @@ static int settled(uintptr_t key, double now) {
         n_seen++;
         seen[place].key = key;
         seen[place].time = now;
+        seen[place].settled = 0;
     }
+    int was_settled = seen[place].settled;
     double settles = seen[place].time + SETTLES;
-    unsettled_until = settles > unsettled_until ? settles : unsettled_until;
-    return now > settles;
+    if (now > settles) {
+        seen[place].settled = 1;
+    }
+    else if (settles > unsettled_until) {
+        unsettled_until = settles;
+    }
+    return was_settled;
 }
 
 static pages_t *page_of(walk_t *walk, uintptr_t address) {
@@ -343,6 +354,10 @@ static int look_at_object(struct dl_phdr_info *info, size_t size, void *given) {
         }
     }
     uintptr_t here = (uintptr_t)FUNCTION(look_at_object);
+    const char *name = strrchr(info->dlpi_name, '/');
+    if (name != NULL && !arrow_came && strncmp(name, "/libarrow.so", 12) == 0) {
+        __atomic_store_n(&arrow_came, 1, __ATOMIC_RELAXED);
+    }
     if (dynamic == NULL || (here >= object.start && here < object.end)) {
         return 0; /* without slots, or this extension */
     }

@@ -25,12 +25,13 @@ typedef struct frame {
 } frame_t;
 
 /* What a task's counts may lack, as told by end(); tally.py has the same numbers. */
-enum { MISSED_TASK = 1, MISSED_PYTHON = 2 };
+enum { MISSED_TASK = 1, MISSED_PYTHON = 2, MISSED_ARROW = 8 };
 
 static int armed;         /* whether begin() does anything */
 static unsigned epoch;    /* one more in every forked child */
 static unsigned installs; /* how often hooks have been put in or out */
-static PyObject *on_load; /* called when libraries have come; may be NULL */
+static PyObject *on_arrow; /* called once when libarrow has come; may be NULL */
+static int arrow_seen;     /* whether it has been, and was not in vain */
 
 #define NO_ARGUMENTS PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)
 
@@ -171,16 +172,20 @@ static PyObject *native_map_slots(PyObject *Py_UNUSED(module), PyObject *args) {
                          PyMemoryView_FromMemory(base, size, PyBUF_WRITE));
 }
 
-/* Look at libraries that have come since the last look, and tell Python of them. */
-static void look_at_what_came(void) {
+/* Look at libraries that have come since the last look, and tell Python if Arrow's is
+ * among them.  Returns whether Arrow allocated meanwhile without being counted. */
+static int look_at_what_came(void) {
     if (got_changed()) {
         got_look(0);
-        if (on_load != NULL) {
-            PyObject *result = PyObject_CallNoArgs(on_load);
-            Py_XDECREF(result);
-            PyErr_Clear();
-        }
     }
+    if (arrow_seen || !__atomic_load_n(&arrow_came, __ATOMIC_RELAXED) || on_arrow == NULL) {
+        return 0;
+    }
+    PyObject *result = PyObject_CallNoArgs(on_arrow);
+    arrow_seen = result == Py_True;
+    Py_XDECREF(result);
+    PyErr_Clear();
+    return 1;
 }
 
 static PyObject *native_begin(PyObject *Py_UNUSED(module), PyObject *const *args,
@@ -237,7 +242,8 @@ static PyObject *native_end(NO_ARGUMENTS) {
     me.now = frame->outer_task;
     me.pending = 0;
     me.frames = frame->outer;
-    long missed = frame->missed | (frame->installs != installs ? MISSED_PYTHON : 0);
+    long missed = frame->missed | (look_at_what_came() ? MISSED_ARROW : 0);
+    missed |= frame->installs != installs ? MISSED_PYTHON : 0;
     probe_t probe;
     probe_begin(&probe);
     PyMem_RawFree(frame);
@@ -282,7 +288,8 @@ static PyObject *native_install(PyObject *Py_UNUSED(module), PyObject *callback)
         installs++;
     }
     armed = 1;
-    Py_XSETREF(on_load, callback == Py_None ? NULL : Py_NewRef(callback));
+    arrow_seen = 0;
+    Py_XSETREF(on_arrow, callback == Py_None ? NULL : Py_NewRef(callback));
     Py_RETURN_NONE;
 }
 
@@ -294,7 +301,7 @@ static PyObject *native_uninstall(NO_ARGUMENTS) {
     if (arenas_ours()) {
         PyObject_SetArenaAllocator(&arena_next);
     }
-    Py_CLEAR(on_load);
+    Py_CLEAR(on_arrow);
     return PyBool_FromLong(!arenas_ours() && !python_reached());
 }
 
@@ -342,8 +349,8 @@ static PyMethodDef METHODS[] = {
     {"end", native_end, METH_NOARGS,
      "end() -> what the counts since the last begin may lack, a sum of MISSED_*."},
     {"install", native_install, METH_O,
-     "install(on_load) -> None, or why not.  on_load() is called, in a task's thread, "
-     "when libraries have been loaded."},
+     "install(on_arrow) -> None, or why not.  on_arrow() is called, in a task's thread, "
+     "when libarrow has been loaded, until it gives True."},
     {"uninstall", native_uninstall, METH_NOARGS, "uninstall() -> whether no hook is left."},
     {"look", native_look, METH_O,
      "look(all) -> how many more slots were hooked; -1 if another thread looks."},

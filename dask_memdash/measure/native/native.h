@@ -193,6 +193,7 @@ HIDDEN void got_arm(void);
 HIDDEN void got_restore(void);
 HIDDEN void got_in_child(void);
 HIDDEN int got_slots(void);
+extern HIDDEN int arrow_came;
 
 /* ---- arrow.c ------------------------------------------------------------------- */
 

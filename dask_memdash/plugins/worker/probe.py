@@ -289,10 +289,10 @@ class WorkerProbe:
     def _acquire_tally(self) -> Tally | None:
         """Return the tally with its hooks installed; None, and say why, without."""
         tally, why = acquire_tally(tally_allowed(self._settings.tally))
-        if why:
-            text = why
-            if tally is None:
-                text += "; in-execution memory is estimated from the RSS instead"
+        if why and tally is not None:
+            self._notices.append(why)
+        elif why:
+            text = f"{why}; in-execution memory is estimated from the RSS instead"
             self._notices.append(text)
             self._worker.log_event("memdash", {"action": "lacks", "text": text})
         return tally
