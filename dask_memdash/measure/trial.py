@@ -34,6 +34,10 @@ LIMIT = 5.0
 #: What is allocated in each way, in bytes.
 SIZE = 4 * 2**20
 
+#: What is reserved and never touched, in bytes: so much never comes from what has been
+#: freed, and may still be resident.
+UNTOUCHED = 64 * 2**20
+
 #: Modules of the standard library with code of their own, of which one is loaded.
 LIBRARIES = ("_lzma", "_bz2", "_sqlite3", "_elementtree", "_decimal", "_crypt", "_dbm")
 
@@ -132,7 +136,7 @@ def ways() -> Ways:
         "Python": (lambda: b"x" * SIZE, SIZE),
         "malloc": (lambda: _free(_filled(_libc().malloc(SIZE), SIZE)), SIZE),
         "calloc": (lambda: _free(_filled(_libc().calloc(SIZE, 1), SIZE)), SIZE),
-        "malloc, untouched": (lambda: _free(_libc().malloc(4 * SIZE)), 0),
+        "malloc, untouched": (lambda: _free(_libc().malloc(UNTOUCHED)), 0),
         "realloc": (_reallocate, SIZE),
         "posix_memalign": (_align, SIZE),
         "aligned_alloc": (

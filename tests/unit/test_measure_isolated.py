@@ -358,7 +358,8 @@ def test_the_kernel_remembers_what_has_long_gone(real):
     assert real.read() == pytest.approx(rss_now(), abs=2 * MB)
 
 
-def test_what_no_tally_counts_is_found_by_a_real_look(real):
+def test_what_no_tally_counts_is_found_by_a_real_look(real, monkeypatch):
+    monkeypatch.setattr(isolated, "current", lambda: None)
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]

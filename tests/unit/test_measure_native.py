@@ -549,8 +549,10 @@ def test_group_of_arrow_strings_is_counted_with_all_of_arrows_threads(
         held.append(upper.group_by("word").aggregate([("value", "list")]))
         held.append(upper)
 
+    at_first = pool.bytes_allocated()
     work()  # what the first one imports and starts
     held.clear()
+    until(lambda: pool.bytes_allocated() <= at_first, "Arrow's threads to let go")
     before = pool.bytes_allocated()
     peak, now = slots.run(work)
     assert now == pytest.approx((pool.bytes_allocated() - before) / MB, rel=0.03)
