@@ -7,6 +7,7 @@ for each version of the model, however many pages look at it.
 from __future__ import annotations
 
 import heapq
+import itertools
 import operator
 from collections.abc import Callable
 from dataclasses import asdict
@@ -263,6 +264,7 @@ class LiveStore:
             *(worker.executing, worker.thresholds, worker.method, worker.notices),
             *(worker.nanny_notices, worker.cost, worker.nanny_cost, worker.children),
             *(process.breakdown, len(process.members), worker.stale_for),
+            *self._said_outside_reports(worker),
         )
         before = kept.get(worker.info.address)
         if before is not None and all(map(operator.is_, before[0], now)):
@@ -298,12 +300,24 @@ class LiveStore:
             },
             "executing_tasks": [_executing(task) for task in worker.executing],
             "method": worker.method,
-            "degraded": [*worker.notices, *worker.nanny_notices, *_stale(worker)],
+            "degraded": [
+                *itertools.chain(*self._said_outside_reports(worker)),
+                *(*worker.notices, *worker.nanny_notices, *_stale(worker)),
+            ],
             "self_cost": {
                 "worker": _cost([worker.cost]),
                 "nanny": _cost([worker.nanny_cost]),
             },
         }
+
+    def _said_outside_reports(self, worker: WorkerState) -> list[tuple[str, ...]]:
+        """Return what worker and nanny said but for reports: that MemDash is not there.
+
+        The very tuples that the model keeps, so that a change shows by identity.
+        """
+        said = self._model.notices
+        places = (f"worker {worker.info.address}", f"nanny {worker.info.home}")
+        return [said.get(place, (0.0, ()))[1] for place in places]
 
     def _self_costs(self) -> SelfCosts:
         workers = self._model.processes.workers.values()

@@ -407,6 +407,14 @@ def test_a_worker_before_its_first_report_is_not_known(store_of):
     assert set(worker["transfer"].values()) == {None}
 
 
+def test_a_worker_without_memdash_says_so_in_its_row_and_takes_it_back(model):
+    store, absent = LiveStore(model), "dask_memdash cannot be imported"
+    feed(model, added(A, 1), added(B, 2), Noticed(T, f"worker {A}", (absent,)))
+    assert [row["degraded"] for row in store.workers()] == [[absent], []]
+    feed(model, Noticed(T, f"worker {A}", ()))
+    assert [row["degraded"] for row in store.workers()] == [[], []]
+
+
 def test_workers_that_share_a_process_show_the_whole_process(store_of):
     workers = store_of(*STATES["shared"]).workers()
     assert [w["shares_process_with"] for w in workers] == [2, 2, 2]
