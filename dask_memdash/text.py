@@ -13,8 +13,10 @@ Imports the standard library only.
 from __future__ import annotations
 
 import math
+import re
 import time as clocks
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 #: Written for what is not known.
 UNKNOWN = "–"
@@ -37,6 +39,13 @@ KEY_IN_CELL = 28
 
 #: Characters of a key that travel between processes, and that are kept.
 KEY_KEPT = 1000
+
+#: What a terminal obeys (but for line ends and tabs), what turns writing round, and
+#: halves of surrogate pairs.
+_OBEYED = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def format_bytes(size: float | None) -> str:
@@ -233,6 +242,17 @@ def plain(text: str, length: int | None = None) -> str:
         letter if letter.isprintable() else " " if letter.isspace() else "\ufffd"
         for letter in text
     )
+
+
+def inert(value: Any) -> Any:
+    """Return a text as one that no terminal obeys and that turns no writing round.
+
+    It keeps its lines and its letters, unlike :func:`plain`; templates hand it all that
+    they write.  What is no text, and what is markup already, is returned as it is.
+    """
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return value if value.isprintable() else _OBEYED.sub("\ufffd", value)
 
 
 def plain_lines(text: str) -> str:

@@ -21,6 +21,7 @@ from dask_memdash.text import (
     format_duration,
     format_parts,
     format_share,
+    inert,
     plain_lines,
     short,
 )
@@ -402,5 +403,5 @@ def _template() -> Any:
 
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     make: Callable[..., Environment] = Environment
-    environment = make(loader=loader, autoescape=True)
+    environment = make(loader=loader, autoescape=True, finalize=inert)
     return environment.get_template("explanation.html")

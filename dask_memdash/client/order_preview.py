@@ -19,7 +19,7 @@ from dask_memdash.client import size_estimates
 from dask_memdash.errors import MemDashError
 from dask_memdash.model.graph_columns import MAX_PREFIXES, PINNED
 from dask_memdash.model.room import ProcessRoom, Room, joined
-from dask_memdash.text import code, count, format_bytes
+from dask_memdash.text import code, count, format_bytes, inert
 
 #: Size of the drawing in pixels, and its margins.
 WIDTH, HEIGHT, MARGIN = 640, 220, 12
@@ -397,5 +397,5 @@ def _template() -> Any:
     from jinja2 import Environment, FileSystemLoader
 
     loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment: Any = Environment(loader=loader, autoescape=True)
+    environment: Any = Environment(loader=loader, autoescape=True, finalize=inert)
     return environment.get_template("order.html")

@@ -94,6 +94,11 @@ MAX_NOTICES = 20
 MAX_NOTICE = 500
 
 
+#: A tick that is older than the newest event by more, in seconds, tells that the
+#: scheduler's clock was set back.
+OUT_OF_ORDER = 5.0
+
+
 def first_notices(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Return what is kept of what was said: the first sentences, cut."""
     return tuple([text[:MAX_NOTICE] for text in texts[:MAX_NOTICES]])
@@ -146,10 +151,19 @@ class ClusterModel:
 
     def handle(self, event: Event) -> None:
         """Take in what has happened: the only way to change the model."""
-        self.time = max(self.time, event.time)
+        self.time = self._time_after(event)
         self.version += 1
         HANDLERS[type(event)](self, event)
         self.failures.follow(event.time)
+
+    def _time_after(self, event: Event) -> float:
+        """Return the newest time; an older one where the scheduler's clock went back.
+
+        Events come a little out of order; a tick comes at its own time.
+        """
+        if isinstance(event, Ticked) and event.time < self.time - OUT_OF_ORDER:
+            return event.time
+        return max(self.time, event.time)
 
     # -- workers ---------------------------------------------------------------
 

@@ -36,16 +36,19 @@ class Audits:
     def __init__(self, model: ClusterModel) -> None:
         self._model = model
         self._version = -1
-        self._until = float("-inf")
+        # The audits made are good between these two instants, in Unix time.
+        self._since, self._until = float("inf"), float("-inf")
         self._made: list[LimitAudit] = []
 
     def read(self) -> list[LimitAudit]:
         """Return the audit of every worker, worst first; at most some seconds old."""
         model = self._model
-        if model.version != self._version and model.time >= self._until:
+        fresh = self._since <= model.time < self._until  # a clock may go back too
+        if model.version != self._version and not fresh:
             self._made = audits(model)
             self._version = model.version
             if len(self._made) >= SMALL:
+                self._since = model.time
                 self._until = model.time + len(self._made) / RATE
         return self._made
 

@@ -45,6 +45,7 @@ def environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=text.inert,
         trim_blocks=True,
         lstrip_blocks=True,
     )

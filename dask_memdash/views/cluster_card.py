@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from dask_memdash import terms
-from dask_memdash.text import count, format_bytes, format_parts
+from dask_memdash.text import count, format_bytes, format_parts, inert
 
 
 def card(cluster: Mapping[str, Any] | None, link: str = "") -> str:
@@ -29,6 +29,7 @@ def card(cluster: Mapping[str, Any] | None, link: str = "") -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=inert,
         trim_blocks=True,
         lstrip_blocks=True,
     )

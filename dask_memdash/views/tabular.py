@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from dask_memdash.store.base import Store
 from dask_memdash.store.worker_shapes import Worker
-from dask_memdash.text import KEY_KEPT, format_duration, plain
+from dask_memdash.text import KEY_KEPT, format_duration, inert, plain
 from dask_memdash.views.browser_state import TableQuery
 
 #: Rows of one page.
@@ -154,10 +154,10 @@ def natural(text: Any) -> tuple[int, int, str]:
 
 
 def cut(value: Any) -> Any:
-    """Return a value as a cell holds it: texts not longer than can be read."""
+    """Return a value as a cell holds it: texts harmless, and no longer than is read."""
     if isinstance(value, str) and len(value) > LONGEST:
-        return value[: LONGEST - 1] + "…"
-    return value
+        value = value[: LONGEST - 1] + "…"
+    return inert(value)
 
 
 def to_csv(table: Table, rows: Sequence[Any]) -> str:

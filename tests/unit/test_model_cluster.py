@@ -484,6 +484,15 @@ def test_a_worker_is_stale_until_it_is_judged_otherwise_or_speaks(model):
     assert workers[B].stale_for is None
 
 
+def test_time_goes_back_with_the_schedulers_clock_and_not_with_a_late_event(model):
+    feed(model, Ticked(T + 3_600), added(A, 1, time=T))
+    assert model.time == T + 3_600
+    feed(model, Ticked(T + 3_596))
+    assert model.time == T + 3_600
+    feed(model, Ticked(T + 5))
+    assert model.time == T + 5
+
+
 def test_notices_are_bounded_in_number_and_length(model):
     long = ("x" * 10**6,) * 50
     feed(

@@ -132,3 +132,9 @@ def test_keys_and_names_are_made_harmless_wherever_they_are_shortened():
     assert text.code(hostile) == f"`{safe}`"
     assert text.plain_lines("a\x1b\nb\r\nc") == "a\ufffd\nb \nc"
     assert len(text.short("\x1b" * 10**6)) == 70
+
+
+def test_what_templates_write_keeps_its_lines_and_obeys_nobody():
+    hostile = "a\x1b[2J\x07\x00\u202eb\r\n\tc\ud800 1\u00a0GiB"
+    assert text.inert(hostile) == "a�[2J���b\r\n\tc� 1\u00a0GiB"
+    assert (text.inert("größe – 5 µs…"), text.inert(7)) == ("größe – 5 µs…", 7)
