@@ -236,7 +236,12 @@ def measure_overhead(
     """Return the cells of one row: the medians, and the ratios with quartiles."""
     plain: list[float] = []
     stored: list[float] = []
+    seconds_of_cpu: dict[bool, list[float]] = {False: [], True: []}
     with common.cluster(WORKERS, 1, LIMIT) as (_, client):
+        pids = [os.getpid(), *client.run(os.getpid).values()]
+
+        def cpu() -> float:
+            return sum(map(common.process_seconds, pids))
 
         def run(number: int, memory: FSMemory | None) -> float:
             x = da.full(chunks, number, chunks=1).map_blocks(
@@ -247,7 +252,10 @@ def measure_overhead(
             def work() -> None:
                 finish(x.persist() if memory is None else persist(x, memory=memory))
 
+            before = cpu()
             taken = timed(work)[0]
+            if number:
+                seconds_of_cpu[memory is not None].append(cpu() - before)
             common.until(lambda: idle(client), "the cluster to be idle")
             return taken
 
@@ -260,11 +268,13 @@ def measure_overhead(
             shutil.rmtree(target)
             progress(f"pair {number}: {plain[-1]:.2f} s, {stored[-1]:.2f} s")
     ratios = [b / a for a, b in zip(plain, stored, strict=True)]
+    by_cpu = zip(seconds_of_cpu[False], seconds_of_cpu[True], strict=True)
     return [
         f"{chunks:,} chunks of 80 kB, {seconds * 1000:.0f} ms each",
         f"{statistics.median(plain):.2f}",
         f"{statistics.median(stored):.2f}",
         common.spread(ratios),
+        common.spread([b / a for a, b in by_cpu]),
     ]
 
 
@@ -286,7 +296,10 @@ def main() -> int:
         right = print_resume(Source(folder, side, chunks, seconds), not options.no_s3)
         right &= print_killed(folder, *common.sized(options, *KILLED))
         print("\n**A graph of many chunks**, until all are there\n")
-        common.header("graph", "x.persist(), s", "stored, s", "ratio (quartiles)")
+        common.header(
+            "graph", "x.persist(), s", "stored, s", "ratio (quartiles)",
+            "of processor time, workers, scheduler and client",
+        )  # fmt: skip
         many, pairs = common.sized(options, (2500, 5), (2500, 3), (50, 2))
         for each in (0.01, 0.0):
             print_overhead(folder, many, each, pairs)
