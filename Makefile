@@ -43,7 +43,8 @@ test: $(VENV)/.dev browser redis ## set up, then run all tests (or those that AR
 ifeq ($(strip $(ARGS)),)
 	@status=0; \
 	$(MAKE) --no-print-directory test-oldest || status=1; \
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not demos and not corpora and not attack" \
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) \
+	  -m "not demos and not corpora and (not attack or quick)" \
 	  || $(call once-more,$(BIN)) || status=1; \
 	if [ $$status = 0 ]; then exit 0; fi; \
 	echo "tests failed: above, here or on distributed $(OLDEST)" >&2; exit 1

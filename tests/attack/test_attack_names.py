@@ -91,6 +91,7 @@ def harms(text):
     return sorted({repr(found) for found in OBEYED.findall(text)})
 
 
+@pytest.mark.quick
 def test_json(cluster, tell):
     sizes, wrong = {}, []
     paths = [
@@ -117,6 +118,7 @@ def test_json(cluster, tell):
     )
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("table", TABLES)
 def test_csv(cluster, tell, table):
     text = read(cluster, f"tables/{table}.csv")
@@ -135,6 +137,7 @@ def test_csv(cluster, tell, table):
     )
 
 
+@pytest.mark.quick
 def test_report(cluster, tell):
     html = read(cluster, "report.html")
     wrong = harms(html)
@@ -146,6 +149,7 @@ def test_report(cluster, tell):
     )
 
 
+@pytest.mark.quick
 def test_terminal(cluster, tell):
     url = cluster.base.split("/memdash")[0]
     shown = []
@@ -172,6 +176,7 @@ def test_terminal(cluster, tell):
     )
 
 
+@pytest.mark.quick
 def test_notebook(cluster, tell):
     memdash = connect(cluster.client)
     shown = [memdash.explain(error)._repr_html_() for error in cluster.errors]

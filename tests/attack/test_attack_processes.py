@@ -120,6 +120,7 @@ def test_a_task_that_forks(tell):
         )
 
 
+@pytest.mark.quick
 def test_a_worker_without_descriptors(tell):
     with victim() as cluster:
         worker = next(iter(cluster.scheduler.workers))
