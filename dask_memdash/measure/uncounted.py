@@ -18,6 +18,9 @@ from dask_memdash.measure.shared_process import SharedProcess
 #: Least time between two observations, in seconds.
 OBSERVED_EVERY = 0.005
 
+#: For how long what was observed need not be asked again, in seconds.
+JUST_NOW = 0.001
+
 #: Time spent on an observation is at most one part in so many.
 OBSERVED_SHARE = 50
 
@@ -48,6 +51,9 @@ class Uncounted:
         self._each = 0
         # What all tasks held when it was last asked what nothing explains, in bytes.
         self._held = -1
+        # When it was observed last, what the process had beyond all counts, and what
+        # tasks held, in bytes.
+        self._seen: tuple[float, int | None, int] = (0.0, None, 0)
 
     def observe(self, rss: int, running: list[RunningTask]) -> None:
         """Note what several tasks have together; called often, looks now and then.
@@ -66,8 +72,10 @@ class Uncounted:
         uncounted = process.in_execution(rss)
         if uncounted is not None:
             if self._counted:
+                held = process.held_by_tasks()
+                uncounted -= held + process.left_since_idle()
+                self._seen = now, uncounted, held
                 # Less than was counted: pages that are about to be touched.
-                uncounted -= process.held_by_tasks() + process.left_since_idle()
                 uncounted = max(0, uncounted, process.arrow_growth())
             self._shares.observe(uncounted, [task.prefix for task in running])
             self._each = abs(uncounted) // max(1, len(running))
@@ -94,19 +102,18 @@ class Uncounted:
         if not self._counted or not running:
             return 0
         process = self._process
-        beyond = process.in_execution(rss)
-        if beyond is not None:
-            held = process.held_by_tasks()
+        seen, gap, held = self._seen
+        if time.monotonic() > seen + JUST_NOW:
+            beyond, held = process.in_execution(rss), process.held_by_tasks()
+            gap = None if beyond is None else beyond - held - process.left_since_idle()
+        if gap is not None:
             still, self._held = held == self._held, held
-            gap = beyond - held - process.left_since_idle()
             if gap > 0:
                 return max(0, gap - self._expected(running))
             # Less than was counted: pages that are about to be touched, but where the
             # counts have stood still since the last look.
             return -gap if still else 0
-        if len(running) == 1:
-            return abs(rss - running[0].rss - process.held_by_tasks())
-        return 0
+        return abs(rss - running[0].rss - held) if len(running) == 1 else 0
 
     def _expected(self, running: list[RunningTask]) -> int:
         """Return what tasks that run together are known to have beside their counts."""
