@@ -34,7 +34,7 @@ Layout, version 1, little-endian::
       16   i64  most by which the former two may be wrong, in bytes
       24   u64  sequence of the rest (odd while it is being written)
       32   u32  state: 0 free, 1 running, 2 pending (output not stored yet)
-      36   u32  flags: 1 not measured
+      36   u32  flags: 1 not measured, 2 about to begin: inputs are read from disk
       40   u64  identifier of the task's thread, 0 where it has none of its own
       48   f64  Unix time of begin, in seconds
       56   i64  RSS of the worker at begin, in bytes
@@ -74,6 +74,7 @@ FLAG_CLOSING = 1
 
 FREE, RUNNING, PENDING = 0, 1, 2
 FLAG_UNMEASURED = 1
+FLAG_GATHERING = 2
 
 _HEADER = struct.Struct("<8sIIIIQdII")
 _ADDRESS = (64, 250)
@@ -409,6 +410,8 @@ class Slot:
     key: str
     #: Digest of the whole text in hexadecimal, empty where `key` is whole.
     digest: str
+    #: Whether it has not begun: its worker reads inputs of it back from disk.
+    gathering: bool = False
 
 
 def read_header(buffer: memoryview, size: int | None = None) -> Header:
@@ -496,7 +499,7 @@ def _parse_slot(index: int, raw: bytes) -> Slot | None:
     state, flags, thread, begin, rss, digest, length = _PAYLOAD.unpack_from(raw, _STATE)
     if (
         state not in (RUNNING, PENDING)
-        or flags not in (0, FLAG_UNMEASURED)
+        or flags not in (0, FLAG_UNMEASURED, FLAG_GATHERING)
         or not 0 < length <= KEY_CAPACITY
         or not math.isfinite(begin)
         or begin <= 0
@@ -514,6 +517,7 @@ def _parse_slot(index: int, raw: bytes) -> Slot | None:
         error=max(error, 0),
         state=state,
         measured=not flags & FLAG_UNMEASURED,
+        gathering=bool(flags & FLAG_GATHERING),
         thread=thread,
         begin=begin,
         rss=rss,

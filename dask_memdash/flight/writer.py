@@ -93,7 +93,14 @@ class FlightRecorder:
         )
 
     def begin(
-        self, key: str, thread: int, begin: float, rss: int, *, measured: bool = True
+        self,
+        key: str,
+        thread: int,
+        begin: float,
+        rss: int,
+        *,
+        measured: bool = True,
+        gathering: bool = False,
     ) -> int | None:
         """Take a slot for a task that begins now; None when all are taken.
 
@@ -105,7 +112,10 @@ class FlightRecorder:
             Unix time in seconds.
         rss
             RSS of this process now, in bytes.
+        gathering
+            It is about to begin, and inputs of it are read back from disk.
         """
+        flags = 0 if measured else layout.FLAG_UNMEASURED
         try:
             index = self._free.popleft()
         except IndexError:
@@ -114,7 +124,7 @@ class FlightRecorder:
             self.buffer,
             index,
             state=layout.RUNNING,
-            flags=0 if measured else layout.FLAG_UNMEASURED,
+            flags=layout.FLAG_GATHERING if gathering else flags,
             thread=thread,
             begin=begin,
             rss=rss,

@@ -120,6 +120,7 @@ class WorkerWatch:
         for recorder in list(self.recorders):
             for task in recorder.tasks():
                 running = task.state == layout.RUNNING and task.measured
+                running = running and not task.gathering
                 if running and not recorder.tallied:
                     sampled.append((recorder, task))
                     continue

@@ -118,6 +118,8 @@ class Executing:
     method: str
     #: RSS of its worker when it began, in bytes; None where that was not read.
     rss_at_begin: int | None = None
+    #: Whether it has not begun: its worker reads inputs of it back from disk.
+    gathering: bool = False
 
 
 @dataclass(frozen=True, slots=True)

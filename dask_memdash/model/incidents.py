@@ -94,6 +94,8 @@ class Suspect:
     inputs: TaskInputs | None = None
     #: Its arguments and closures, in bytes; None where not known.
     arguments: int | None = None
+    #: Whether it had not begun: its worker was reading inputs of it back from disk.
+    gathering: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +428,7 @@ def rank_suspects(
                 rss_at_begin=task.rss_at_begin,
                 inputs=info.inputs if info else None,
                 arguments=info.arguments if info else None,
+                gathering=task.gathering,
             )
         )
     return tuple(sorted(suspects, key=lambda s: (-(s.bytes or 0), s.key)))

@@ -56,6 +56,8 @@ class Suspect(TypedDict):
     inputs: Inputs | None
     arguments: int | None
     """Its arguments and closures."""
+    gathering: bool
+    """It had not begun: its worker was reading inputs of it back from disk."""
     expected: ExpectedPeak | None
 
 

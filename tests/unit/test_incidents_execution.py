@@ -465,3 +465,60 @@ def test_chunks_are_advised_that_fit_beside_what_a_client_holds():
     # 850 MiB of room, 400 of them the client's, for twice 800 MiB: 400 * 0.28.
     (finding,) = task_too_large(known)
     assert finding.advice[0].startswith('Make chunks smaller: `x = x.rechunk("64MiB")`')
+
+
+def about_to_begin(key="sum-1", size=400, grown=300, spilled=380, **more):
+    """Make a case of a task whose inputs were read back when its worker died."""
+    inputs = TaskInputs(20, size * MiB, 0, 0)
+    task_ = suspect(key, 0, inputs=inputs, grown=grown * MiB, gathering=True, **more)
+    return case(
+        breakdown=parts(executing=700, managed=50, spilled=spilled), suspects=(task_,)
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "expected_size"),
+    [
+        (about_to_begin(), 300),
+        (about_to_begin(grown=600), 380),
+        (about_to_begin(grown=600, spilled=100), 100),
+        (about_to_begin(size=200), 200),
+        (about_to_begin(grown=0), 0),
+    ],
+)
+def test_what_was_read_back_for_a_task_is_bounded_by_all_that_is_known(
+    known, expected_size
+):
+    assert held_by(known, known.suspects[0]) == expected_size * MiB
+    assert known.in_use == known.inputs_in_use == expected_size * MiB
+
+
+def test_inputs_read_back_for_a_task_that_is_about_to_begin_are_the_tasks():
+    known = about_to_begin(grown=600, size=600, spilled=600)
+    diagnosis = diagnose(known)
+    assert (diagnosis.cause, diagnosis.key) == ("task-too-large", "sum-1")
+    text = diagnosis.findings[0].text
+    assert text.startswith(
+        "sum-1 was about to begin, and all of its inputs have to be in memory at once. "
+        "600 MiB of them had just been read back from disk"
+    )
+    assert "Its 20 inputs take 600 MiB." in text
+
+
+def test_little_that_was_read_back_beside_much_that_nobody_counted_is_not_blamed():
+    assert diagnose(about_to_begin(grown=60)).cause == "unaccounted"
+
+
+def test_a_task_that_joins_chunks_makes_as_much_as_its_inputs_before_it_has_run():
+    known = about_to_begin(
+        "rechunk-merge-1", 450, 400, spilled=450, prefix="rechunk-merge"
+    )
+    assert need_of(known, known.suspects[0]) == 900 * MiB
+    (finding,) = task_too_large(known)
+    assert finding.weight >= 0.75
+    assert finding.advice[0] == (
+        "Let Dask join chunks into smaller ones, before the graph is built: "
+        '`dask.config.set({"array.chunk-size": "128MiB"})`. `rechunk-merge` works on '
+        "450 MiB at a time and needs at least 900 MiB; with 128 MiB it will need about "
+        "256 MiB."
+    )

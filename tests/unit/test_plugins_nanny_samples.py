@@ -28,6 +28,7 @@ class Watch:
     def tick(self, now):
         self.ticks += 1
         task = SimpleNamespace(
+            gathering=False,
             key="sum-1", digest="", thread=7, begin=now - 1, measured=True,
             now=self.held, peak=self.held, error=0, rss=MB,
         )  # fmt: skip

@@ -92,6 +92,7 @@ SUSPECT = {
     "rss_at_begin",
     "inputs",
     "arguments",
+    "gathering",
 }
 
 

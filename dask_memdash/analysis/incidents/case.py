@@ -219,9 +219,24 @@ class Case:
     @property
     def _places_in_use(self) -> tuple[int, int]:
         """How much of that is in execution, and in the baseline where nothing runs."""
-        inputs = self.parts.inputs or 0
+        inputs = max(self.parts.inputs or 0, sum(self.read_back.values()))
         in_execution = min(self.parts.executing - self.counted, inputs)
         return in_execution, min(self.risen, inputs - in_execution)
+
+    @property
+    def read_back(self) -> dict[str, int]:
+        """What was read back from disk for tasks that were about to begin, by key.
+
+        A worker reads all inputs of a task in one go and counts nothing meanwhile.  It
+        is at most those inputs, what was on disk, and what the process grew by since.
+        """
+        read = {}
+        for suspect in self.suspects:
+            grown = self.grown_since(suspect)
+            if suspect.gathering and suspect.inputs is not None and grown is not None:
+                read[suspect.key] = min(suspect.inputs.size, grown)
+        on_disk = min(self.parts.spilled or 0, sum(read.values()))
+        return scale(read, on_disk)
 
     @property
     def unexplained(self) -> int:

@@ -216,7 +216,9 @@ def _mostly_uncounted(incident: Incident, suspects: Sequence[Suspect]) -> bool:
 
 
 def _suspect(suspect: Suspect, uncounted: bool) -> str:
-    if suspect.bytes is None:
+    if suspect.gathering:
+        held = "about to begin while its inputs were read back from disk"
+    elif suspect.bytes is None:
         held = "not measured"
     elif uncounted:
         held = f"{format_bytes(suspect.bytes)} counted"
@@ -229,6 +231,8 @@ def _suspect(suspect: Suspect, uncounted: bool) -> str:
     place = ""
     if suspect.order_position is not None:
         place = f", task {suspect.order_position:,} of {suspect.order_total:,} in order"
+    if suspect.gathering:
+        return f"{short(suspect.key)}, {held}{place}"
     return f"{short(suspect.key)} with {held}, for {suspect.seconds:.1f} s{place}"
 
 

@@ -176,7 +176,8 @@ def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:
     At most what the process grew by since it began, less what was counted for it; all
     together at most what it grew by since the oldest began.
     """
-    if not case.suspects or rest <= 0 or _shared_out(case):
+    ran = [suspect for suspect in case.running if not suspect.gathering]
+    if not ran or rest <= 0 or _shared_out(case):
         # Estimated shares sum to the growth since the oldest running task began: what
         # else there is was there before.
         return {}, 1.0
@@ -184,23 +185,22 @@ def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:
     if pieces:
         shares = {key: max(1, size) for key, size in pieces.items()}
         return scale(shares, rest), ALL_IN_ITS_TIME
-    since = {s.key: case.grown_since(s) for s in case.suspects}
+    since = {s.key: case.grown_since(s) for s in ran}
     known = [size for size in since.values() if size is not None]
     if len(known) < len(since):
-        most = {s.key: _usual_most(case, s, rest) for s in case.suspects}
+        most = {s.key: _usual_most(case, s, rest) for s in ran}
         return _fit(most, rest), TIME_NOT_KNOWN
-    running = case.running
-    most = {s.key: max(0, (since[s.key] or 0) - (s.bytes or 0)) for s in running}
+    most = {s.key: max(0, (since[s.key] or 0) - (s.bytes or 0)) for s in ran}
     together = max(0, max(known) - case.counted)
     pool = min(rest, together)
     # What is not measured has no count that could say how little it is.
-    open_ = {s.key: most[s.key] for s in running if s.bytes is None}
+    open_ = {s.key: most[s.key] for s in ran if s.bytes is None}
     charged = _fit(open_, pool)
     counted = {key: size for key, size in most.items() if key not in open_}
     charged |= _since_last_look(case, counted, pool - sum(charged.values()))
-    if any(_needed_less(case, suspect) for suspect in running):
+    if any(_needed_less(case, suspect) for suspect in ran):
         return charged, UNLIKE_OTHERS
-    if len(running) > 1 and sum(charged.values()) > case.counted:
+    if len(ran) > 1 and sum(charged.values()) > case.counted:
         return charged, SEVERAL_RAN
     in_its_time = sum(charged.values()) >= MOST_OF_IT * rest
     return charged, ALL_IN_ITS_TIME if in_its_time else TIME_NOT_KNOWN
@@ -287,7 +287,7 @@ def _grown_meanwhile(case: Case) -> int:
         return 0
     since = [case.grown_since(suspect) for suspect in case.suspects]
     youngest = min((size for size in since if size is not None), default=0)
-    return max(0, youngest - case.counted)
+    return max(0, youngest - case.counted - case.inputs_in_use)
 
 
 def _is_known_to_lie(case: Case, prefix: str) -> bool:

@@ -46,6 +46,9 @@ MUCH_BESIDE, MOST_BESIDE = 0.25, 0.3
 #: gathered them.
 MOST_INPUTS = 0.5
 
+#: Parts of the names of Dask's own tasks that join and split chunks of arrays.
+JOINS, SPLITS = "rechunk-merge", "rechunk-split"
+
 #: Finished tasks of a prefix that say reliably what it needs.
 ENOUGH = 3
 
@@ -64,7 +67,12 @@ def largest_task(case: Case) -> Suspect | None:
 
 
 def held_by(case: Case, suspect: Suspect) -> int:
-    """Return what a task held at the instant: counted, and believed to be its own."""
+    """Return what a task held at the instant: counted, and believed to be its own.
+
+    Of one that had not begun: what was read back for it.
+    """
+    if suspect.gathering:
+        return case.read_back.get(suspect.key, 0)
     growth = give_out(case)
     return (suspect.bytes or 0) + round(
         growth.belief * growth.charged.get(suspect.key, 0)
@@ -103,8 +111,20 @@ def taken_by(case: Case, suspect: Suspect) -> int:
     usual = case.expected(suspect.prefix)
     if usual is not None and usual.finished >= ENOUGH:
         counted = max(counted, usual.p95 or 0, usual.output_p95 or 0)
-    counted = max(counted, case.learnt(suspect))
+    counted = max(counted, case.learnt(suspect), joined_by(suspect))
     return max(_raw(case, suspect), counted + sent_by(suspect))
+
+
+def joined_by(suspect: Suspect) -> int:
+    """Return what a task is known to make of its inputs before it has run, in bytes.
+
+    Dask's own tasks that join chunks copy all of their inputs into one; those that
+    take a part of each first do not.
+    """
+    if JOINS not in suspect.prefix or SPLITS in suspect.prefix:
+        return 0
+    joins = suspect.inputs is not None and suspect.inputs.count > 1
+    return inputs_of(suspect) if joins else 0
 
 
 def sent_by(suspect: Suspect) -> int:

@@ -49,6 +49,8 @@ def thin_execution(case: Case, top: Suspect) -> str:
     """Say what is thin in the evidence on running tasks; empty where nothing is."""
     if case.evidence != "flight-recorder":
         return "what was running is known from the last heartbeat only"
+    if top.gathering:
+        return ""
     if top.bytes is None:
         return "the running task could not be measured"
     if top.method == "estimated" and len(case.suspects) > 1:

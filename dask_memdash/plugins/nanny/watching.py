@@ -191,6 +191,7 @@ def as_executing(task: layout.Slot, method: str, now: float) -> Executing:
         error=task.error if task.measured else None,
         method=method if task.measured else UNMEASURED,
         rss_at_begin=task.rss or None,
+        gathering=task.gathering,
     )
 
 

@@ -226,6 +226,9 @@ class WorkerProbe:
                 self.tasks.leave(key, None)
         elif finish == "executing" and runs_elsewhere(self._worker, key):
             self.tasks.begin_elsewhere(key)
+        elif finish == "executing" and self._storage.has_spilled_inputs(key):
+            self._figures.storage_changed()
+            self.tasks.gather(key)
 
     def _follow_arrival(self, key: Any, finish: str) -> None:
         if finish == "waiting":

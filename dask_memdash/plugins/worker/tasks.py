@@ -78,6 +78,8 @@ class RunningTasks:
         #: Running where nothing marks their end: without a thread of their own (async,
         #: other executors), or since before the probe came.  By key.
         self.elsewhere: dict[Any, RunningTask] = {}
+        #: About to begin while their inputs are read from disk: slots, by key.
+        self._gathering: dict[Any, int] = {}
         #: Tasks that found no free slot, so far.
         self.without_slot = 0
         #: What the outputs of a prefix are that weigh much less than Dask believes.
@@ -104,6 +106,7 @@ class RunningTasks:
             self._threads.add(ident)
             native = threading.get_native_id()
             self._recorder.note_thread(len(self._threads) - 1, ident, native)
+        self._gathered(key)
         process, meter = self._process, self._meter
         task = self._new(key, ident, time.time(), meter.method)
         # Seen by others before it looks itself: of two that begin at the same time
@@ -163,6 +166,18 @@ class RunningTasks:
         """Mark a task that runs without a thread of its own: it is not measured."""
         self._begin_elsewhere(self._new(key, 0, time.time(), UNMEASURED))
 
+    def gather(self, key: Any) -> None:
+        """Mark a task that begins once its inputs have been read back from disk.
+
+        The worker reads all of them in one go, and says nothing meanwhile.
+        """
+        rss = self._process.read_rss()
+        slot = self._recorder.begin(
+            key_text(key), 0, time.time(), rss or 0, gathering=True
+        )
+        if slot is not None:
+            self._gathering[key] = slot
+
     def leave(self, key: Any, output: int | None) -> RunningTask | None:
         """Take note that a task is no longer executing; return it if it was known.
 
@@ -171,6 +186,7 @@ class RunningTasks:
         output
             Size of its output in bytes if it has been stored, else None.
         """
+        self._gathered(key)
         task = self.pending.pop(key, None) or self.elsewhere.pop(key, None)
         if task is not None:
             self._finish(task, output)
@@ -178,6 +194,8 @@ class RunningTasks:
 
     def drop_forgotten(self, known: Callable[[Any], bool]) -> None:
         """Let go of what the worker has forgotten without a word."""
+        for key in [key for key in list(self._gathering) if not known(key)]:
+            self._gathered(key)
         for tasks in (self.pending, self.elsewhere):
             for key in [key for key in list(tasks) if not known(key)]:
                 task = tasks.pop(key, None)
@@ -220,6 +238,12 @@ class RunningTasks:
         }
 
     # -- helpers ---------------------------------------------------------------
+
+    def _gathered(self, key: Any) -> None:
+        """Give the slot back of a task that was about to begin, if it has one."""
+        slot = self._gathering.pop(key, None) if self._gathering else None
+        if slot is not None:
+            self._recorder.release(slot)
 
     def _begin_elsewhere(self, task: RunningTask) -> None:
         self.elsewhere[task.key] = task

@@ -138,6 +138,14 @@ class WorkerStorage:
             self.ledger.look_at_spilled(sizes)
         return True
 
+    def has_spilled_inputs(self, key: Any) -> bool:
+        """Say whether a task has inputs that must be read back before it begins."""
+        sizes = _spilled_sizes(self._worker.data)
+        task = self._worker.state.tasks.get(key)
+        if not sizes or task is None:
+            return False
+        return any(other.key in sizes for other in task.dependencies)
+
     def inputs(self, most: int = MAX_INPUTS) -> int | None:
         """Return the spilled bytes that are in RAM all the same, being in use.
 

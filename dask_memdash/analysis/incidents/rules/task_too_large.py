@@ -9,6 +9,7 @@ from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.growth_attribution import hands_over
 from dask_memdash.analysis.incidents.need import (
+    JOINS,
     execution,
     gathered_in_vain,
     held_by,
@@ -65,7 +66,14 @@ def _sentences(case: Case, top: Suspect) -> Iterator[str]:
     uncounted = uncounted_of(case, top)
     guess = uncounted > (top.bytes or 0)
     own = 0 if guess else held_by(case, top) - (top.bytes or 0)
-    if guess:
+    if top.gathering:
+        own = 0
+        yield (
+            f"{short(top.key)} was about to begin, and all of its inputs have to be in "
+            f"memory at once. {format_bytes(held_by(case, top))} of them had just been "
+            f"read back from disk, of the {beyond} beyond an idle worker."
+        )
+    elif guess:
         yield (
             f"The process grew by {format_bytes(uncounted)} that nobody counted while "
             f"{short(top.key)} ran, of the {beyond} beyond an idle worker. Native code "
@@ -87,7 +95,7 @@ def _sentences(case: Case, top: Suspect) -> Iterator[str]:
             f"Its {count(top.inputs.count, 'input')} {verb} "
             f"{format_bytes(inputs_of(top))}."
         )
-        if "rechunk-merge" in top.prefix:
+        if JOINS in top.prefix:
             yield (
                 "Dask joins chunks up to `array.chunk-size`, which makes this task as "
                 "large as it is."
