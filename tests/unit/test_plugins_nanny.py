@@ -247,6 +247,36 @@ def test_a_process_without_a_recorder_is_reported_all_the_same(probe, nanny):
     assert (event.recorded, event.executing, event.reading) == (False, (), None)
 
 
+class Closed:
+    """A process of multiprocessing that has been closed."""
+
+    @property
+    def exitcode(self):
+        raise ValueError("process object is closed")
+
+
+@pytest.mark.parametrize(
+    ("child", "expected"),
+    [
+        (SimpleNamespace(exitcode=-6), (None, 6)),
+        (SimpleNamespace(exitcode=7), (7, None)),
+        (SimpleNamespace(exitcode=None), (None, None)),
+        (Closed(), (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_a_status_that_dask_could_not_read_is_asked_of_multiprocessing(
+    nanny, child, expected
+):
+    nanny.process.process._process = child
+    probe = NannyProbe(config.defaults())
+    probe.setup(nanny)
+    probe._look(T)
+    nanny.process.process._process = None  # as Dask does at the end
+    message = death(probe, nanny, 255)
+    assert (message["code"], message["signal"]) == expected
+
+
 # -- sending -------------------------------------------------------------------
 
 

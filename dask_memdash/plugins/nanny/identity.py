@@ -97,6 +97,23 @@ def describe_nanny(nanny: Nanny) -> dict[str, Any]:
     }
 
 
+def status_of(process: AsyncProcess, child: Any) -> int | None:
+    """Return the exit status of a process that has ended; None while it lives.
+
+    Two threads of the host may ask the kernel at once, which answers one of them: Dask
+    then says `UNKNOWN_STATUS`, and `child`, the process as multiprocessing has it, may
+    know better a moment later.
+    """
+    status: int | None = process.exitcode
+    if status != UNKNOWN_STATUS or child is None:
+        return status
+    try:
+        known: int | None = child.exitcode
+    except ValueError:  # closed
+        known = None
+    return status if known is None else known
+
+
 def exit_of(status: int | None) -> tuple[int | None, int | None]:
     """Split an exit status as multiprocessing has it into status and signal."""
     if status is None or status == UNKNOWN_STATUS:

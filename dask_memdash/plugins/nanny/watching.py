@@ -48,6 +48,7 @@ class Watched:
 
     def __init__(self, process: AsyncProcess, directory: str | None) -> None:
         self.process = process
+        self._child = getattr(process, "_process", None)
         self.pid = int(process.pid)
         self._search = RecorderSearch(self.pid, directory)
         self.watch = WorkerWatch(self.pid, prefix_of=prefix_of)
@@ -137,7 +138,7 @@ class Watched:
         tasks = self.watch.last_tasks()
         samples = list(self.watch.samples)
         header = self.header()
-        code, signal = identity.exit_of(self.process.exitcode)
+        code, signal = identity.exit_of(identity.status_of(self.process, self._child))
         # A process that is being torn down has given pages back already.
         rss = max((size for _, size in samples[-LAST_SAMPLES:]), default=0)
         killer = self._killer(nanny, signal)
