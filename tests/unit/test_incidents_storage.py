@@ -192,3 +192,18 @@ def test_a_worker_that_stores_nothing_has_none_of_these(rule):
         facts=facts(thresholds=THRESHOLDS),
     )
     assert list(rule(known)) == []
+
+
+def test_what_waits_for_a_task_that_joins_chunks_is_advised_smaller_ones():
+    known = storing("random_sample", 800, held(by="rechunk-merge", awaited=800))
+    diagnosis = diagnose(known)
+    assert diagnosis.cause == "awaited"
+    # 850 MiB of room, for what is joined, what is made of it, and twice that.
+    assert diagnosis.advice[0] == (
+        "Let Dask join chunks into smaller ones, before the graph is built: "
+        '`dask.config.set({"array.chunk-size": "128MiB"})`. Each `rechunk-merge` '
+        "needs all that it joins in memory at once, and the same again for its output; "
+        "with "
+        "128 MiB it will need about 256 MiB of the 850 MiB that an empty worker has "
+        "room for."
+    )

@@ -13,6 +13,7 @@ from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.growth_attribution import hands_over
 from dask_memdash.analysis.incidents.need import (
     FITS,
+    JOINS,
     inputs_of,
     need_of,
     uncounted_of,
@@ -118,6 +119,25 @@ def more_memory(case: Case, prefix: str, need: float, wanted: float) -> Iterator
         f"{code(prefix)} needs at least {format_bytes(need)}, and an empty worker of "
         f"{format_bytes(limit)} has room for {format_bytes(room)}; it will have room "
         f"for {format_bytes(wanted)}."
+    )
+
+
+def on_joining(case: Case, waiting: list[str]) -> Iterator[str]:
+    """Yield what lets tasks that join chunks wait for less at a time.
+
+    Each waits until all of its inputs are there, and copies them into one.
+    """
+    name = next((name for name in waiting if JOINS in name), None)
+    if name is None or case.usable is None:
+        return
+    chunk = chunk_below(case.usable / (HEADROOM * 2))
+    yield (
+        "Let Dask join chunks into smaller ones, before the graph is built: "
+        f'`dask.config.set({{"array.chunk-size": "{paste(chunk)}"}})`. Each '
+        f"{code(name)} needs all that it joins in memory at once, and the same again "
+        f"for its output; with {format_bytes(chunk)} it will need about "
+        f"{format_bytes(2 * chunk)} of the {format_bytes(case.usable)} that an empty "
+        "worker has room for."
     )
 
 

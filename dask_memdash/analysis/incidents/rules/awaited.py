@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dask_memdash.analysis.incidents.advice import paste
+from dask_memdash.analysis.incidents.advice import on_joining, paste
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.phrases import by_prefix, waiters
-from dask_memdash.analysis.incidents.retention_reasons import blamed
+from dask_memdash.analysis.incidents.retention_reasons import blamed, waiting_for
 from dask_memdash.model.evidence import largest
 from dask_memdash.text import format_bytes
 
@@ -32,7 +32,7 @@ def awaited(case: Case) -> Iterator[Finding]:
         text=f"{by_prefix(held)} were in memory, because {waiters(case, prefix)} "
         f"needed them and had not run.{needs}",
         prefix=prefix,
-        advice=tuple(_advice(case)),
+        advice=(*on_joining(case, waiting_for(case, prefix)), *_advice(case)),
     )
 
 
