@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 #: What a workload may have that is its own: places at which its author can change it.
-OWN_KNOBS = frozenset({"rechunk", "scatter", "release", "sizeof", "between"})
+OWN_KNOBS = frozenset({"chunks", "rechunk", "scatter", "release", "sizeof", "between"})
 
 #: Spans of code in a text.
 CODE = re.compile(r"`([^`]+)`")
@@ -86,6 +86,8 @@ def _changes(code: str) -> Iterator[Setup]:
         yield Setup(config=ast.literal_eval(found[1]))
     elif found := re.fullmatch(CHUNKS, code):
         yield Setup(own={"rechunk": ast.literal_eval(found[1])})
+    elif found := re.fullmatch(r'chunks="([^"]+)"', code):
+        yield Setup(own={"chunks": found[1]})
     elif re.fullmatch(r"x = client\.scatter\(x\)", code):
         yield Setup(own={"scatter": True})
     elif re.fullmatch(r"del \w+|client\.cancel\(\w+\)", code):

@@ -248,7 +248,8 @@ def _of_a_stored_chunk(task: Callable[[Any], Any], size: int) -> Run:
         import dask.array as da
 
         session.client.run(limit_address_space, 2000)
-        x = da.random.random(size * MB, chunks=size * MB).persist()
+        chunks = own.get("chunks", size * MB)
+        x = da.random.random(size * MB, chunks=chunks).persist()
         wait(x)
         if "rechunk" in own:
             x = x.rechunk(own["rechunk"])
@@ -407,7 +408,7 @@ WORKLOADS = (
         "a task per chunk, of large chunks",
         _of_a_stored_chunk(expand, 100),
         ("task-too-large",),
-        has=frozenset({"rechunk"}),
+        has=frozenset({"chunks", "rechunk"}),
     ),
     Workload("one task that no worker holds", one_task, ("task-too-large",)),
     Workload(

@@ -464,7 +464,13 @@ def test_chunks_are_advised_that_fit_beside_what_a_client_holds():
     )
     # 850 MiB of room, 400 of them the client's, for twice 800 MiB: 400 * 0.28.
     (finding,) = task_too_large(known)
-    assert finding.advice[0].startswith('Make chunks smaller: `x = x.rechunk("64MiB")`')
+    source, cut, *_ = finding.advice
+    assert cut.startswith('Make chunks smaller: `x = x.rechunk("64MiB")`')
+    # Spilling leaves 350 MiB between target and ceiling, for twice 800 MiB.
+    assert source.startswith(
+        'Make chunks smaller where they are made: give `chunks="64MiB"` to what makes '
+        "`open`. A client holds 400 MiB of it in memory."
+    )
 
 
 def about_to_begin(key="sum-1", size=400, grown=300, spilled=380, **more):

@@ -78,14 +78,44 @@ def on_one_task(case: Case, task: Suspect) -> Iterator[str]:
     wanted = HEADROOM * need
     one = _Piece(task.prefix, task.inputs, need)
     # What a client holds stays in memory beside the smaller pieces of it.
-    left = max(0, room - _held_inputs(case, task))
-    yield from _smaller_chunks(case, one, left / wanted)
+    held = _held_inputs(case, task)
+    if held:
+        yield from _smaller_source(case, one, wanted)
+    yield from _smaller_chunks(case, one, max(0, room - held) / wanted)
     yield from more_memory(case, task.prefix, need, wanted)
+
+
+def _smaller_source(case: Case, task: _Piece, wanted: float) -> Iterator[str]:
+    """Yield how to make chunks smaller that a client holds, where they are made.
+
+    Chunks that are cut later do not help while the client holds the large one.  Small
+    ones can be spilled one by one, but fill the worker up to its target.
+    """
+    made = [name for name, held in case.facts.held.items() if held.pinned]
+    chunk, ceiling = _chunk_of(case, task), case.ceiling
+    arrays = any(types_of(case, name) & ARRAYS for name in made)
+    if not arrays or chunk is None or ceiling is None or "rechunk" in task.prefix:
+        return
+    left = max(0, ceiling - max(case.target or 0, case.idle))
+    smaller = chunk_below(chunk * min(0.5, left / wanted))
+    yield (
+        f'Make chunks smaller where they are made: give `chunks="{paste(smaller)}"` to '
+        f"what makes {code(made[0])}. A client holds {format_bytes(_held(case))} of it "
+        f"in memory. {code(task.prefix)} works on {format_bytes(chunk)} at a time and "
+        f"needs at least {format_bytes(task.need)}; with {format_bytes(smaller)} it "
+        f"will need about {format_bytes(task.need * smaller / chunk)}, and the rest "
+        "can be spilled."
+    )
+
+
+def _held(case: Case) -> int:
+    """Return what clients hold of what is stored, in bytes."""
+    return sum(held.pinned for held in case.facts.held.values())
 
 
 def _held_inputs(case: Case, task: Suspect) -> int:
     """Return how much of a task's inputs a client holds, in bytes."""
-    return min(inputs_of(task), sum(held.pinned for held in case.facts.held.values()))
+    return min(inputs_of(task), _held(case))
 
 
 def on_pieces(case: Case, task: Suspect) -> Iterator[str]:
