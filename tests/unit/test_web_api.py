@@ -428,8 +428,8 @@ async def test_answers_are_made_one_after_another_and_others_have_as_long(served
     running.cancel()
     assert len(spans) == 8
     for (_, end), (begun, _) in itertools.pairwise(sorted(spans)):
-        between = [at for at in others if end < at < begun]
-        assert between[-1] - between[0] >= 0.02
+        assert any(end < at < begun for at in others)
+        assert begun - end >= 0.03  # at least as long as the answer took
 
 
 async def test_one_request_too_many_is_told_to_come_again(served, monkeypatch):
