@@ -120,7 +120,7 @@ def test_a_probe_that_goes_late_leaves_its_successors_thread_dict_alone(worker):
 def test_a_heartbeat_says_everything_at_once(worker):
     worker.data["sum-1"] = b""
     worker.state.tasks["sum-1"] = SimpleNamespace(
-        nbytes=5 * MB, prefix="sum", run_spec=None
+        nbytes=5 * MB, prefix="sum", run_spec=None, state="memory"
     )
     probe = probe_on(worker)
     message = probe.heartbeat()
@@ -145,18 +145,24 @@ def test_tasks_are_weighed_soon_after_they_arrived_and_the_recorder_knows(worker
     early = Task("early-1", len, b"x" * 2 * MB)
     worker.state.tasks["early-1"] = SimpleNamespace(run_spec=early, state="ready")
     probe = probe_on(worker)
+    other = Task("early-2", len, b"x" * MB)
     worker.state.tasks["score-1"] = SimpleNamespace(run_spec=spec, state="ready")
+    worker.state.tasks["early-2"] = SimpleNamespace(run_spec=other, state="ready")
+    probe.transition("early-2", "released", "waiting")
+    assert probe._unmanaged.bytes == pytest.approx(2 * MB, rel=0.01), "not yet"
     probe.transition("score-1", "released", "waiting")
-    assert layout.read_reading(probe._recorder.buffer)["graph"] in (None, 0)
+    assert probe._unmanaged.bytes == pytest.approx(7 * MB, rel=0.01), "the first, now"
     worker.loop.run()
     assert layout.read_reading(probe._recorder.buffer)["graph"] == pytest.approx(
-        7 * MB, rel=0.01
+        8 * MB, rel=0.01
     )
     message = probe.heartbeat()
     assert message["graph"]["score"]["tasks"] == 1
-    assert message["reading"]["graph"] == pytest.approx(7 * MB, rel=0.01)
-    del worker.state.tasks["score-1"]
-    probe.transition("score-1", "released", "forgotten")
+    assert message["graph"]["early"]["tasks"] == 2
+    assert message["reading"]["graph"] == pytest.approx(8 * MB, rel=0.01)
+    for key in ("score-1", "early-2"):
+        del worker.state.tasks[key]
+        probe.transition(key, "released", "forgotten")
     probe._unmanaged._weigh()
     assert layout.read_reading(probe._recorder.buffer)["graph"] == pytest.approx(
         2 * MB, rel=0.01
@@ -240,6 +246,7 @@ def test_without_the_tally_the_loss_is_told_once_to_whoever_registers(
 ):
     told = []
     worker.log_event = lambda topic, message: told.append((topic, message))
+    monkeypatch.setattr(tally_choice.native_tally, "load", lambda: None)
     monkeypatch.setattr(tally_choice, "load", lambda: None)
     monkeypatch.setattr(tally_choice, "why_not", lambda: "the tally was not built")
     probe = probe_on(worker)
