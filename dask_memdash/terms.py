@@ -43,6 +43,11 @@ def label(table: Mapping[str, Term], name: str) -> str:
     return table[name].label if name in table else name
 
 
+def sentence(table: Mapping[str, Term], name: str) -> str:
+    """Return what a table says of an identifier; empty if it is not listed."""
+    return table[name].sentence if name in table else ""
+
+
 #: The parts that sum to the process, from the axis outwards.
 PARTS = _table(
     Term(
@@ -413,6 +418,58 @@ METHODS = _table(
     Term("none", "not measured yet", "No task of this prefix has been measured yet."),
 )
 
+#: Memory of the workers that belongs to no task, under the names of its rows.
+OTHERS = _table(
+    Term(
+        "graph arguments",
+        "graph arguments",
+        "Arguments and closures of tasks that the workers were sent and keep until "
+        "they are forgotten.",
+    ),
+    Term(
+        "graph records",
+        "graph records",
+        "What a worker keeps of each task that it knows: its key, state and "
+        "dependencies.",
+    ),
+    Term("actors", "actors", "Objects that live on a worker because actor=True."),
+    Term(
+        "arrow pool",
+        "arrow pool",
+        "Freed memory that Arrow keeps for itself instead of returning it.",
+    ),
+    Term(
+        "allocator",
+        "allocator",
+        "Freed memory that the allocator keeps instead of returning it to the kernel.",
+    ),
+    Term(
+        "file pages",
+        "file pages",
+        "Pages of libraries and memory maps, which the kernel drops when memory is "
+        "short.",
+    ),
+    Term(
+        "baseline",
+        "baseline",
+        "What the processes had before any task, and what nothing explains.",
+    ),
+    Term(
+        "child processes",
+        "child processes",
+        "Memory of processes that tasks started, which Dask does not count.",
+    ),
+)
+
+#: How the size of memory that belongs to no task is known.
+OTHER_METHODS = _table(
+    Term("looked into", "measured", "MemDash looked into the objects themselves."),
+    Term("estimated", "estimated", "A number of objects times what one usually takes."),
+    Term("upper bound", "at most", "Some of it may have gone back to the kernel."),
+    Term("kernel", "counted by the kernel", "As the kernel counts it."),
+    Term("remainder", "what is left", "What is left once all else is subtracted."),
+)
+
 #: Verdicts on a graph's order.
 ORDER_VERDICTS = _table(
     Term("fits", "fits", "The storage that its order needs fits into the workers."),
@@ -615,6 +672,8 @@ GLOSSARY: Mapping[str, Mapping[str, Term]] = MappingProxyType(
         "kinds": KINDS,
         "reasons": REASONS,
         "methods": METHODS,
+        "others": OTHERS,
+        "other_methods": OTHER_METHODS,
         "order": ORDER_VERDICTS,
         "limits": LIMIT_VERDICTS,
         "evidence": EVIDENCE,

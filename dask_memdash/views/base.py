@@ -67,6 +67,7 @@ def environment() -> jinja2.Environment:
             *terms.CONCEPTS.values(),
         ),
         label=terms.label,
+        sentence=terms.sentence,
         unknown=text.UNKNOWN,
     )
     return env
@@ -174,13 +175,21 @@ def sync(source: ColumnDataSource, data: Mapping[str, Sequence[Any]]) -> None:
     patches = {}
     for name, column in data.items():
         before = old[name]
-        changed = [(i, value) for i, value in enumerate(column) if before[i] != value]
+        changed = [
+            (i, value) for i, value in enumerate(column) if _differs(before[i], value)
+        ]
         if changed:
             patches[name] = changed
     if sum(map(len, patches.values())) * 2 > length * len(data):
         source.data = {name: list(column) for name, column in data.items()}
     elif patches:
         source.patch(patches)
+
+
+def _differs(before: Any, value: Any) -> bool:
+    """Say whether a cell has to be sent again: NaN (not known) stays what it was."""
+    both_unknown = before != before and value != value
+    return bool(before != value) and not both_unknown
 
 
 @dataclass(slots=True)

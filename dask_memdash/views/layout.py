@@ -47,7 +47,7 @@ from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.summary import NoticesView, SummaryView
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import TABLES
-from dask_memdash.views.tasks_tab import PrefixView
+from dask_memdash.views.tasks_tab import OthersView, PrefixView
 from dask_memdash.views.worker_bars import MOST, WorkersView
 from dask_memdash.views.worker_map import WorkerMapView
 from dask_memdash.views.workers_tab import WorkerView
@@ -76,6 +76,7 @@ SECTIONS = {
     "prefixes": Section("overview", PrefixesView),
     "worker": Section("workers", WorkerView),
     "prefix": Section("tasks", PrefixView),
+    "others": Section("tasks", OthersView),
     "incidents": Section("incidents", IncidentsView),
     "order": Section("order", OrderView),
     "limits": Section("limits", LimitsView),

@@ -54,6 +54,7 @@ def curves(graph: Graph) -> dict[str, list[Any]]:
         "ideal": list(curve["ideal"]),
         "ideal_threads": list(curve["ideal_threads"]),
         "actual": actual,
+        "floor": [float("nan") if size is None else 0 for size in curve["actual"]],
         "said": [format_bytes(size) for size in curve["actual"]],
     }
 
@@ -127,7 +128,13 @@ class OrderView(View):
         storage = terms.PARTS["managed"].colour
         plot.add_glyph(
             self.source,
-            VArea(x="position", y1=0, y2="actual", fill_color=storage, fill_alpha=0.25),
+            VArea(
+                x="position",
+                y1="floor",  # not 0: the area ends where what was stored does
+                y2="actual",
+                fill_color=storage,
+                fill_alpha=0.25,
+            ),
         )
         colours = dict.fromkeys(CURVES, theme.NEUTRAL) | {"actual": storage}
         for name, (_, dash, width) in CURVES.items():

@@ -6,6 +6,7 @@ Two bars for each prefix on one scale: storage above, execution beneath.  Beyond
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from math import pi
 from typing import Any
@@ -23,6 +24,9 @@ from dask_memdash.views.base import Context, Text, View, sync, tooltip
 
 #: Rows at most, the rest's not counted.
 MOST = 12
+
+#: Where a mark stands that is not drawn; BokehJS would draw None at 0.
+UNDRAWN = math.nan
 
 #: A row moves up only past one that is smaller by this factor, or rows would dance.
 CALM = 1.25
@@ -127,8 +131,8 @@ def _row(prefix: Prefix) -> dict[str, Any]:
     sizes, peak = storage["output_bytes"], execution["peak"]
     method, error = execution["method"], execution["error"]
     p95 = peak["p95"]
-    low = None if p95 is None or error is None else max(0, p95 - error)
-    high = None if p95 is None or error is None else p95 + error
+    low = UNDRAWN if p95 is None or error is None else max(0, p95 - error)
+    high = UNDRAWN if p95 is None or error is None else p95 + error
     measured = terms.label(terms.METHODS, method)
     waiters = [
         f"{shorten(a['prefix'], 30)} ({format_bytes(a['bytes'])})"
@@ -148,7 +152,7 @@ def _row(prefix: Prefix) -> dict[str, Any]:
         "sizes": _three(sizes["min"], sizes["p50"], sizes["max"]),
         "peak": _three(peak["p50"], p95, peak["max"]),
         "method": measured + ("" if error is None else f", ± {format_bytes(error)}"),
-        "p95": p95,
+        "p95": UNDRAWN if p95 is None else p95,
         "p95_low": low,
         "p95_high": high,
     }
@@ -163,7 +167,7 @@ def _row_of_rest(rest: Mapping[str, Any]) -> dict[str, Any]:
         "count": rest["count"] or 0,
         "running": rest["running"] or 0,
         **dict.fromkeys((*told, "method"), UNKNOWN),
-        **dict.fromkeys(("p95", "p95_low", "p95_high")),
+        **dict.fromkeys(("p95", "p95_low", "p95_high"), UNDRAWN),
     }
 
 
@@ -291,9 +295,7 @@ class PrefixesView(View):
         )
         self.chart.figure.visible = bool(prefixes)
         peaks = [
-            high if high is not None else p95
-            for p95, high in zip(data["p95"], data["p95_high"], strict=True)
-            if p95 is not None
+            size for size in (*data["p95"], *data["p95_high"]) if not math.isnan(size)
         ]
         ends = [*data["to_spilled"], *data["to_executing"], *peaks]
         self.chart.fit(len(data["row"]), max(ends, default=0))

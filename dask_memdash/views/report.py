@@ -39,6 +39,7 @@ from dask_memdash.views.prefix_bars import PrefixesView
 from dask_memdash.views.snapshot import Snapshot
 from dask_memdash.views.summary import NoticesView, SummaryView
 from dask_memdash.views.tabular import Column, address, cut
+from dask_memdash.views.tasks_tab import OthersView
 from dask_memdash.views.time_axis import TimeAxis
 from dask_memdash.views.worker_bars import WorkersView
 from dask_memdash.views.worker_map import WorkerMapView
@@ -116,6 +117,7 @@ class _Report:
             ("map", WorkerMapView),
             ("workers", WorkersView),
             ("prefixes", PrefixesView),
+            ("others", OthersView),
         ):
             self._take(name, make(store, self._context()))
         self.stories = [

@@ -160,7 +160,7 @@ FAILURES = Table(
         Column("opened", "Began", "instant", _key("opened")),
         Column(
             "closed",
-            "Over",
+            "Ended",
             "instant",
             _key("closed"),
             "When its graph had left the scheduler, or a minute after its last "

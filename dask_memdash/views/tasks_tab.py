@@ -2,7 +2,8 @@
 
 Of the chosen prefix: how large its outputs are, as a distribution, so that partitions
 of 0 bytes beside others of 9 MB are seen at once; what is stored and for whom; what its
-running tasks use against what they are expected to.
+running tasks use against what they are expected to.  Beneath the table: the memory that
+belongs to no task.
 """
 
 from __future__ import annotations
@@ -105,7 +106,6 @@ class PrefixView(View):
         super().__init__(store, context)
         self.table = ServedTable(TASKS, context)
         self.about = Text("prefix.html", context.stylesheet)
-        self.others = Text("others.html", context.stylesheet)
         self.source = ColumnDataSource(distribution([]))
         self.x_range = Range1d(-1, 1)
         self.y_range = Range1d(0, 1)
@@ -114,7 +114,6 @@ class PrefixView(View):
         self.root = pn.Column(
             self.about.pane,
             pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", margin=0),
-            self.others.pane,
             sizing_mode="stretch_width",
             margin=0,
         )
@@ -160,8 +159,6 @@ class PrefixView(View):
             projected=projected(prefix) if prefix else None,
             widest=_widest(prefix) if prefix else 1,
         )
-        cluster = self.store.cluster()
-        self.others.write(rows=cluster["others"], scheduler=cluster["scheduler"])
         self.figure.visible = bool(bins)
         if bins:
             self._draw_sizes(bins)
@@ -187,6 +184,28 @@ class PrefixView(View):
         if self.ticker.ticks != list(texts):
             self.ticker.ticks = list(texts)
         self.figure.xaxis.major_label_overrides = texts
+
+
+class OthersView(View):
+    """What belongs to no task, and the scheduler's own memory, in words.
+
+    Parameters
+    ----------
+    store
+        What it shows.
+    context
+        What it shares with the other views of its page.
+    """
+
+    def __init__(self, store: Store, context: Context) -> None:
+        super().__init__(store, context)
+        self.about = Text("others.html", context.stylesheet)
+        self.root = pn.Column(self.about.pane, sizing_mode="stretch_width", margin=0)
+
+    def draw(self) -> None:
+        """Bring the text up to date."""
+        cluster = self.store.cluster()
+        self.about.write(rows=cluster["others"], scheduler=cluster["scheduler"])
 
 
 def _widest(prefix: PrefixDetails) -> int:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 
 import fake_parts
 import fake_store
@@ -270,3 +271,14 @@ def test_what_a_browser_tells_is_bounded():
 def test_what_is_shown_can_be_compared():
     assert Shown() == Shown()
     assert browser_state.read('{"tab": "workers"}') != Shown()
+
+
+def test_what_is_not_known_is_not_sent_again():
+    source = ColumnDataSource({"a": [1, math.nan, 3, 4]})
+    heard = listen(source)
+    sync(source, {"a": [1, math.nan, 3, 4]})
+    assert heard == []
+    sync(source, {"a": [1, 2, 3, 4]})
+    assert len(heard) == 1
+    sync(source, {"a": [1, math.nan, 3, 4]})
+    assert math.isnan(source.data["a"][1])

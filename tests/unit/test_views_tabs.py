@@ -12,9 +12,10 @@ from dask_memdash.views import individual, order_tab, tasks_tab, workers_tab
 from dask_memdash.views.base import LONG, Context, environment
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
+from dask_memdash.views.layout import SECTIONS
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
-from dask_memdash.views.tasks_tab import PrefixView
+from dask_memdash.views.tasks_tab import OthersView, PrefixView
 from dask_memdash.views.time_axis import TimeAxis
 from dask_memdash.views.time_chart import TimeChart
 from dask_memdash.views.workers_tab import WorkerView
@@ -151,6 +152,8 @@ def test_what_is_not_done_yet_is_no_curve():
     data = order_tab.curves(fake_parts.graph(1))
     last = data["actual"][-1]
     assert last != last
+    assert data["floor"][-1] != data["floor"][-1], "the area ends with the line"
+    assert data["floor"][0] == 0
     assert data["said"][-1] == "–"
 
 
@@ -309,7 +312,7 @@ def test_charts_that_stand_alone_have_names_that_jupyterlab_lists():
     assert all(path.startswith("individual-memdash-") for path in individual.CHARTS)
 
 
-def test_what_belongs_to_no_task_stands_beneath_the_prefixes():
+def test_what_belongs_to_no_task_has_a_card_of_its_own():
     template = environment().get_template("others.html")
     row = {
         "name": "arrow pool",
@@ -331,10 +334,36 @@ def test_what_belongs_to_no_task_stands_beneath_the_prefixes():
     }
     text = " ".join(template.render(rows=[row], scheduler=scheduler).split())
     assert "420 MiB" in text
-    assert "upper bound, in retained" in text
+    assert "at most</span>" not in text
+    assert "at most; part of retained" in text
+    assert "Freed memory that Arrow keeps" in text, "the row's tooltip"
     assert "Give it &lt;back&gt;." in text
     assert "900 MiB" in text
-    assert "60 MiB are left there" in text
+    assert "60 MiB are available" in text
     assert "score-1 carries 90 MiB" in text
     assert "Dask warns of graphs above" in text
-    assert template.render(rows=[], scheduler=None).strip() == ""
+    assert "No worker has reported yet" in template.render(rows=[], scheduler=None)
+
+
+def test_what_belongs_to_no_task_is_shown_though_no_prefix_is_chosen():
+    view = view_of(OthersView, fake_store.busy(), tab="tasks")
+    assert "No worker has reported yet" in view.about.pane.object
+    assert SECTIONS["others"].tab == "tasks"
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("exact", "memory of the process differs from the count by at most 1 MiB"),
+        ("estimated", "9 of 10 figures are off by at most 1 MiB"),
+    ],
+)
+def test_error_of_a_count_is_how_far_the_process_differs(method, said):
+    store = fake_store.busy()
+    execution = store.all_prefixes[0]["execution"]
+    execution.update(method=method, error=MiB)
+    execution["peak"]["at_least"] = 400 * MiB
+    name = store.all_prefixes[0]["prefix"]
+    text = view_of(PrefixView, store, tab="tasks", chosen=name).about.pane.object
+    assert said in text
+    assert "At least 400 MiB:" in text

@@ -273,7 +273,8 @@ def _why_not(root: RootGroup) -> str:
         return "it is bound to workers, hosts or resources"
     if root.tasks <= TASKS_PER_THREAD * root.threads:
         return (
-            f"its {count(root.tasks, 'task')} are not more than twice the "
+            f"its {count(root.tasks, 'task')} {'is' if root.tasks == 1 else 'are'} not "
+            f"more than twice the "
             f"{count(root.threads, 'thread')}"
         )
     return (
