@@ -118,8 +118,12 @@ def label(group: list[Worker]) -> str:
     """Name a process as its row does."""
     if len(group) > 1:
         return f"{len(group)} in one process"
-    name = group[0]["name"]
-    return shorten(f"worker {name}" if name.isdigit() else name, 22)
+    return shorten(_called(group[0]), 22)
+
+
+def _called(worker: Worker) -> str:
+    name = worker["name"]
+    return f"worker {name}" if name.isdigit() else name
 
 
 def _row(group: list[Worker]) -> Row:
@@ -207,7 +211,7 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
         "row": list(range(len(shown))),
         "label": [row.label for row in shown],
         "figures": [_figures(row) for row in shown],
-        "name": [", ".join(w["name"] for w in row.workers[:3]) for row in shown],
+        "name": [", ".join(map(_called, row.workers[:3])) for row in shown],
         "address": [", ".join(w["address"] for w in row.workers[:3]) for row in shown],
         "status": [", ".join(sorted(map(state_of, row.workers))) for row in shown],
         "threads": [sum(w["nthreads"] for w in row.workers) for row in shown],

@@ -40,6 +40,14 @@ def test_report_tells_what_every_tab_tells():
         assert said in text, said
 
 
+def test_report_invites_to_no_click_and_tells_what_no_task_has():
+    html = render_report(whole())
+    assert 'class="md-live"> Click' in html
+    assert ".md-report .md-live { display: none; }" in html
+    assert '<body class="md-report">' in html
+    assert "shows the memory that belongs to no task" in body(html), "none is known"
+
+
 def test_report_is_made_after_a_page_has_failed(mislead):
     mislead(Document())
     gc.collect()

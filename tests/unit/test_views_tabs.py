@@ -36,6 +36,17 @@ def test_chosen_worker_is_drawn_with_its_thresholds_and_what_it_runs():
     assert "± 5 MiB" in view.about.pane.object
 
 
+def test_chosen_worker_names_its_file_pages_and_child_processes():
+    store = fake_store.busy()
+    worker = next(w for w in store.all_workers if w["address"] == WORKER)
+    worker["breakdown"]["reclaimable"] = 30 * MiB
+    worker["children"] = {"processes": 2, "rss": 70 * MiB}
+    text = view_of(WorkerView, store, tab="workers", chosen=WORKER).about.pane.object
+    text = " ".join(text.split())
+    assert "30 MiB <span" in text
+    assert "2 with 70 MiB <span" in text
+
+
 def test_threshold_that_is_off_is_not_drawn_over_time():
     store = fake_store.busy()
     store.all_workers[0]["thresholds"]["spill"] = None
