@@ -205,7 +205,7 @@ def test_worst_limit_is_told_with_its_chain_and_the_change_to_make():
     said = view.about.pane.object
     assert "Start each worker with --memory-limit 5914MiB." in said
     assert said.index("MemTotal") < said.index("memory.max")
-    assert "the lowest" in said
+    assert "the lowest outside Dask" in said
     chosen = store.all_limits[2]["address"]
     other = view_of(LimitsView, store, tab="limits", chosen=chosen)
     assert "This limit fits" in other.about.pane.object
