@@ -255,7 +255,7 @@ def test_tasks_of_four_threads_are_counted_each_for_itself(start):
     session.client.gather(futures)
     for name, size in sizes.items():
         done = finished(session, name, 4)
-        assert done["method"] == "exact"
+        assert done["method"] in ("exact", "counted")
         # quantiles are kept to one part in a hundred, the largest as it is
         assert done["peak"]["max"] == pytest.approx(size * MB, rel=0.01)
         assert done["peak"]["p50"] == pytest.approx(size * MB, rel=0.02)

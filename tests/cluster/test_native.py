@@ -26,6 +26,10 @@ pytestmark = [
 
 MB = 1_000_000
 
+#: Methods of a figure that was counted: ``exact`` only while the RSS agrees, which on a
+#: busy machine it may be late to do.
+COUNTS = ("exact", "counted")
+
 
 def grab(megabytes: int) -> int:
     """Hold memory of the C library's, of which Python knows nothing."""
@@ -122,7 +126,7 @@ def test_neighbours_of_all_kinds_are_told_apart(start):
     client.gather(futures)
     for name, truth in (("grab", 240), ("thread", 200), ("untouched", 0)):
         execution = finished(session, name, 3)
-        assert execution["method"] == "exact"
+        assert execution["method"] in COUNTS
         most, least = execution["peak"]["max"], execution["peak"]["p50"]
         assert most == pytest.approx(truth * MB, rel=0.02, abs=2.5 * MB)
         assert least == pytest.approx(truth * MB, rel=0.02, abs=2.5 * MB)
@@ -139,7 +143,7 @@ def test_strings_of_arrow_are_counted(start):
         [session.client.submit(strings, 500_000, key=f"strings-{i}") for i in range(2)]
     )
     execution = finished(session, "strings", 2)
-    assert execution["method"] == "exact"
+    assert execution["method"] in COUNTS
     # the list of 500,000 strings (67 bytes each and 8) and two arrays of 18 bytes each
     assert 40 * MB < execution["peak"]["p50"] < 68 * MB
 

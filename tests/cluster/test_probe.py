@@ -81,7 +81,8 @@ def test_several_threads_are_told_apart_by_the_tally(start):
     session.client.gather(futures)
     for size in (20, 60, 100):
         execution = finished(session.api, f"hold_{size}", 3)["execution"]
-        assert execution["method"] == "exact"
+        # "counted" where a busy machine's RSS is late to agree
+        assert execution["method"] in ("exact", "counted")
         assert execution["peak"]["p50"] == pytest.approx(size * MB, rel=0.011)
 
 

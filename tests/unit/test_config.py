@@ -19,7 +19,7 @@ SCHEMA = yaml.safe_load((PACKAGE / "memdash-schema.yaml").read_text())
 
 KEYS = {
     "sample-interval": 0.05,
-    "tally": "auto",
+    "tally": "python",
     "budget": 0.02,
     "recorder.directory": None,
     "recorder.slots": None,
