@@ -71,7 +71,7 @@ def test_report_opens_without_a_network(look, show, browser, tmp_path):
         report.get_by_text("Tasks that were running").first.wait_for()
         report.get_by_text("What if").wait_for()
         report.get_by_text("Start each worker with --memory-limit").first.wait_for()
-        report.locator("th", has_text="Execution: Projected").wait_for()
+        report.locator("th", has_text="Projected").wait_for()
         assert report.locator("td", has_text="<img src=x").count() > 5
         assert report.locator("img").count() == 0
         assert report.evaluate("document.documentElement.scrollWidth") <= 1200
