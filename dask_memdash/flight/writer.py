@@ -76,21 +76,25 @@ class FlightRecorder:
                 self._fd = _create_memory(size, error)
         #: What native code knows the recorder by; None where none writes it.
         self.mapping: Any = None
-        if map_slots is None:
-            self._map = mmap.mmap(self._fd, size)
-            self.buffer = memoryview(self._map)
-        else:
-            self.mapping, self.buffer = map_slots(self._fd, size)
-        self._free = deque(range(slots))
         self.pid = os.getpid()
-        layout.write_header(
-            self.buffer,
-            slots=slots,
-            pid=self.pid,
-            created=time.time(),
-            address=address,
-            tallied=map_slots is not None,
-        )
+        try:
+            if map_slots is None:
+                self._map = mmap.mmap(self._fd, size)
+                self.buffer = memoryview(self._map)
+            else:
+                self.mapping, self.buffer = map_slots(self._fd, size)
+            layout.write_header(
+                self.buffer,
+                slots=slots,
+                pid=self.pid,
+                created=time.time(),
+                address=address,
+                tallied=map_slots is not None,
+            )
+        except BaseException:
+            self.close()
+            raise
+        self._free = deque(range(slots))
 
     def begin(
         self,

@@ -36,10 +36,15 @@ class Sampler:
             self._ticks[tick] = interval
             if self._thread is None:
                 self._wake = threading.Event()
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._run, args=(self._wake,), name=self._name, daemon=True
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except BaseException:  # no more threads are to be had
+                    del self._ticks[tick]
+                    raise
+                self._thread = thread
 
     def remove(self, tick: Tick) -> None:
         """Stop calling `tick`; the thread ends with the last one."""

@@ -213,8 +213,10 @@ class Tally:
                 reason = self.self_test()
                 if reason:
                     self._native.uninstall()
-        except (OSError, MemoryError) as error:
+        except BaseException as error:
             self._native.uninstall()
+            if not isinstance(error, (OSError, MemoryError)):
+                raise
             reason = f"{type(error).__name__}: {error}"
         return f"the tally cannot be used: {reason}" if reason else ""
 

@@ -1,5 +1,6 @@
 """How the probe sits on a worker, with a stand-in for the worker."""
 
+import gc
 import os
 import threading
 from types import SimpleNamespace
@@ -10,11 +11,15 @@ from dask._task_spec import Task
 
 from dask_memdash import config
 from dask_memdash.flight import format as layout
+from dask_memdash.flight import writer as writer_module
 from dask_memdash.measure import shared_process as shared
 from dask_memdash.measure import tally, tally_choice
 from dask_memdash.measure.marked_threads import MarkedThreads
 from dask_memdash.measure.rss import RssReader
+from dask_memdash.plugins.worker import known_unmanaged
 from dask_memdash.plugins.worker import notices as notices_module
+from dask_memdash.plugins.worker import own_sampler as own_sampler_module
+from dask_memdash.plugins.worker import probe as probe_module
 from dask_memdash.plugins.worker.probe import WorkerProbe
 from dask_memdash.system.proc import HighWater
 
@@ -362,4 +367,146 @@ def test_outputs_that_weigh_less_than_believed_are_explained(worker):
     assert weighed["because"] == "views of other arrays"
     assert (weighed["count"], weighed["believed"]) == (1, 32 * MB)
     assert abs(weighed["left"]) < 2**16
+    probe.teardown(worker)
+
+
+# -- a setup that fails half way -------------------------------------------------------
+
+#: What each step of the setup calls; any may fail, and nothing may remain.
+STEPS = (
+    (probe_module, "WorkerStorage"),
+    (probe_module, "acquire_tally"),
+    (probe_module, "tally_allowed"),
+    (probe_module, "make_recorder"),
+    (writer_module.mmap, "mmap"),
+    (tally.Tally, "_count"),
+    (writer_module.layout, "write_header"),
+    (probe_module, "RecorderFigures"),
+    (probe_module, "KnownUnmanaged"),
+    (known_unmanaged.KnownUnmanaged, "arrived"),
+    (probe_module, "PrefixRegression"),
+    (probe_module, "choose_meter"),
+    (probe_module, "RunningTasks"),
+    (shared.SharedProcess, "join"),
+    (shared, "RssReader"),
+    (shared, "HighWater"),
+    (shared, "CloseLook"),
+    (notices_module, "of_the_system"),
+    (probe_module, "ActiveThreads"),
+    (probe_module.RunningTasks, "adopt"),
+    (probe_module, "runs_elsewhere"),
+    (own_sampler_module, "RecorderReader"),
+    (own_sampler_module, "WorkerWatch"),
+    (own_sampler_module, "OomWatch"),
+    (own_sampler_module.sampler, "add"),
+    (threading.Thread, "start"),
+    (probe_module, "read_worker"),
+    (probe_module.RecorderFigures, "write"),
+)
+
+
+class SpillBuffer(dict):
+    def _handle_errors(self, key):
+        """Stand for Dask's own, which the probe watches."""
+
+
+def open_files():
+    """Name what this process has open, but the listing itself."""
+    gc.collect()  # a mapping's file goes with whoever held it last
+    own = f"/proc/{os.getpid()}/fd"
+    found = [os.readlink(name) for name in os.scandir(own) if os.path.lexists(name)]
+    return sorted(name for name in found if name != own)
+
+
+def remains(worker, directory):
+    """What a probe could leave in this process and on its worker."""
+    return {
+        "worker": {
+            **vars(worker),
+            "active_threads": dict(worker.active_threads),
+            "loop": None,
+        },
+        "buffer": dict(vars(worker.data)),
+        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "tally": tally.current(),
+        "members": list(shared.process._members),
+        "files": sorted(directory.rglob("*.flight")),
+        "open": open_files(),
+        "sampled": dict(own_sampler_module.sampler._ticks),
+        "watch": own_sampler_module.own_sampler._watch,
+    }
+
+
+@pytest.fixture
+def few_to_collect():
+    """Make a collection of garbage look at what is new alone."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("few_to_collect")
+@pytest.mark.parametrize("nanny", [None, "tcp://a:2"], ids=["alone", "nanny"])
+@pytest.mark.parametrize("tallied", ["python", "off"])
+def test_a_setup_that_fails_at_any_step_leaves_nothing(
+    worker, nanny, tallied, monkeypatch, process_border, tmp_path
+):
+    worker.nanny, worker.data = nanny, SpillBuffer()
+    worker.state.tasks["sum-1"] = SimpleNamespace(
+        nbytes=0, prefix="sum", run_spec=None, state="ready", start_time=1.0
+    )
+    worker.active_threads[threading.get_ident()] = "sum-1"
+    worker.active_keys.add("inc-1")
+    told = []
+    worker.log_event = lambda topic, message: told.append(message)
+    settings = config.load({"recorder.directory": str(tmp_path), "tally": tallied})
+    before, failed = remains(worker, tmp_path), set()
+    for place, name in STEPS:
+        told.clear()
+        worker.loop = Loop()
+        reached = []
+
+        def fail(*args, reached=reached, **kwargs):
+            reached.append(1)
+            raise RuntimeError("no more")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fail)
+            probe = WorkerProbe(settings)
+            probe.setup(worker)
+        where = f"{getattr(place, '__name__', place)}.{name}"
+        if reached:
+            probe.transition("sum-1", "ready", "executing")  # the host goes on calling
+            (said,) = [m for m in told if m["action"] == "missing"]
+            assert said["text"] == "MemDash cannot be set up (RuntimeError: no more)"
+            assert process_border.texts(), where
+            failed.add(name)
+            assert worker.extensions == {}, where
+        else:
+            probe.teardown(worker)
+        del probe  # with the mapping, which stays as long as anybody holds it
+        del worker.active_threads[threading.get_ident()]  # the task ends
+        worker.loop.run()
+        assert type(worker.active_threads) is dict
+        worker.active_threads[threading.get_ident()] = "sum-1"
+        assert remains(worker, tmp_path) == before, where
+        process_border.clear()
+    expected = {name for _, name in STEPS}
+    if nanny:
+        expected -= {"RecorderReader", "WorkerWatch", "OomWatch", "add", "start"}
+    expected -= {"mmap"} if tallied == "python" else {"_count"}
+    assert failed == expected
+
+
+def test_a_worker_is_measured_by_the_setup_after_one_that_failed(
+    worker, monkeypatch, process_border
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(probe_module, "read_worker", None)
+        probe_on(worker)
+    assert worker.extensions == {}
+    process_border.clear()
+    probe = probe_on(worker)
+    assert probe.heartbeat()["pid"] == os.getpid()
     probe.teardown(worker)

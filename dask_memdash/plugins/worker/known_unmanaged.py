@@ -66,7 +66,10 @@ class KnownUnmanaged:
         self._weigh = metered(
             boundary.guarded(self._weigh_graph, "weighing arguments of tasks")
         )
-        for key in worker.state.tasks:
+
+    def meet_tasks(self) -> None:
+        """Take note of the tasks that had arrived before."""
+        for key in self._worker.state.tasks:
             self.arrived(key)
 
     def close(self) -> None:

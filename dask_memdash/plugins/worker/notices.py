@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from dask_memdash.boundary import boundary
+from dask_memdash.plugins.shims import TOPIC
+
+if TYPE_CHECKING:
+    from distributed.worker import Worker
 
 #: What is said where the kernel keeps no high-water mark that can be set back.
 NO_HIGH_WATER = (
@@ -64,3 +69,26 @@ def of_now(
             f"{without_slot:,} tasks ran without a slot in the flight recorder and "
             "were not measured; raise memdash.recorder.slots"
         )
+
+
+def say_missing(worker: Worker, error: Exception) -> None:
+    """Tell the scheduler that a worker is not measured, as no heartbeat will.
+
+    Parameters
+    ----------
+    error
+        What the setup ended in.
+    """
+    text = f"MemDash cannot be set up ({type(error).__name__}: {error})"
+    where = getattr(worker, "address_safe", "")
+    _log_event(
+        worker,
+        {"action": "missing", "kind": "worker", "where": where, "text": text},
+    )
+
+
+def _send(worker: Worker, message: dict[str, str]) -> None:
+    worker.log_event(TOPIC, message)
+
+
+_log_event = boundary.guarded(_send, "telling that a worker is not measured")

@@ -34,16 +34,27 @@ class OwnSampler:
         self._lock = threading.Lock()
 
     def add(self, recorder: FlightRecorder, interval: float) -> None:
-        """Sample the tasks of a recorder every `interval` seconds from now on."""
+        """Sample the tasks of a recorder every `interval` seconds from now on.
+
+        Where that fails, nothing is begun.
+        """
         with self._lock:
-            if self._watch is None:
-                self._watch = WorkerWatch(os.getpid(), prefix_of=prefix_of)
-                self._oom = OomWatch(os.getpid())
-                self._watch.children.oom = self._oom.killed
-                sampler.add(self._tick, interval)
             reader = RecorderReader(recorder.buffer)
+            watch = self._watch or self._begin_watch(interval)
             self._readers[id(recorder)] = reader
-            self._watch.recorders.append(reader)
+            watch.recorders.append(reader)
+
+    def _begin_watch(self, interval: float) -> WorkerWatch:
+        watch = WorkerWatch(os.getpid(), prefix_of=prefix_of)
+        try:
+            self._oom = OomWatch(os.getpid())
+            watch.children.oom = self._oom.killed
+            sampler.add(self._tick, interval)
+        except BaseException:
+            watch.close()
+            raise
+        self._watch = watch
+        return watch
 
     def remove(self, recorder: FlightRecorder) -> None:
         """Undo :meth:`add`; nothing happens where that was not called."""

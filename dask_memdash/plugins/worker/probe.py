@@ -7,6 +7,7 @@ pandas.  Everything here but task marks runs on the worker's event loop.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -80,17 +81,41 @@ class WorkerProbe:
     # -- called by the host ----------------------------------------------------
 
     def setup(self, worker: Worker) -> None:
-        """Attach to a worker."""
+        """Attach to a worker; where that fails half way, nothing of it remains."""
         self._worker = worker
+        with contextlib.ExitStack() as undo:
+            try:
+                self._attach(worker, undo)
+            except Exception as error:
+                notices.say_missing(worker, error)
+                raise
+            self._undo = undo.pop_all()
+        self._up = True
+
+    def teardown(self, worker: Worker) -> None:
+        """Detach from the worker, leaving nothing behind."""
+        if not self._up:
+            return
+        self._up = False
+        self._undo.close()
+
+    def _attach(self, worker: Worker, undo: contextlib.ExitStack) -> None:
+        """Attach step by step; `undo` gets what takes each of them back.
+
+        Undone in the reverse order, each whatever becomes of the others.
+        """
         self._has_nanny = bool(worker.nanny)
         self._settled = 0.0
         self._weighed_at = 0.0
         self._weight = 0
         self._storage = WorkerStorage(worker)
         self._notices: list[str] = []
-        self._tally = self._acquire_tally()
-        self._make_recorder()
-        self._unmanaged = KnownUnmanaged(worker, self._recorder, self.cost.metered)
+        self._tally = self._acquire_tally(undo)
+        self._make_recorder(undo)
+        unmanaged = KnownUnmanaged(worker, self._recorder, self.cost.metered)
+        undo.callback(unmanaged.close)
+        self._unmanaged = unmanaged
+        unmanaged.meet_tasks()
         shares = PrefixRegression()
         meter = choose_meter(
             self._tally, self._recorder, process.in_execution, shares.of
@@ -98,39 +123,31 @@ class WorkerProbe:
         self.tasks = RunningTasks(self._recorder, meter, process, shares)
         reporter = boundary.guarded(LimitReporter, "reading what limits the memory")
         self._limits: LimitReporter | None = reporter(worker)
+        undo.callback(process.leave, self)
         process.join(self)
         self._notices += notices.of_the_system(high_water=process.high_water)
         watch = boundary.guarded(ErrorWatch, "listening for troubles")
         self._worker_errors: ErrorWatch | None = watch(worker)
-        self._up = True
-        self._mark_threads()
+        if self._worker_errors is not None:
+            undo.callback(self._worker_errors.remove)
+        self._mark_threads(undo)
+        undo.callback(own_sampler.remove, self._recorder)
         if not self._has_nanny:
             own_sampler.add(self._recorder, self._settings.sample_interval)
-        worker.extensions["memdash"] = self
         reading = read_worker(
             self._storage, self.tasks, process, self._unmanaged, time.time()
         )
         self._figures.write(reading, process.idle_rest())
+        undo.callback(self._leave_worker)
+        worker.extensions["memdash"] = self
 
-    def teardown(self, worker: Worker) -> None:
-        """Detach from the worker, leaving nothing behind."""
-        if not self._up:
-            return
-        self._up = False
+    def _leave_worker(self) -> None:
+        """Answer no more heartbeats, and note it where the worker closes anyway."""
+        worker = self._worker
         if worker.extensions.get("memdash") is self:
             del worker.extensions["memdash"]
         if worker.status.name.startswith("clos"):
             self._recorder.mark_closing(worker.status.name)
-        self._unmanaged.close()
-        self._threads.disarm()
-        if self._worker_errors is not None:
-            self._worker_errors.remove()
-        self._threads.restore()
-        own_sampler.remove(self._recorder)
-        process.leave(self)
-        if self._tally is not None:
-            self._tally.release()
-        self._recorder.close()
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """Follow a task's state on the worker; much of what it hears is of no use."""
@@ -257,13 +274,15 @@ class WorkerProbe:
         if rss is not None:
             process.observe(now, rss)
 
-    def _mark_threads(self) -> None:
+    def _mark_threads(self, undo: contextlib.ExitStack) -> None:
         worker, metered = self._worker, self.cost.metered
         threads = self._threads = ActiveThreads(
             worker,
             metered(boundary.guarded(self._begin, "the mark of a task's begin")),
             metered(boundary.guarded(self._end, "the mark of a task's end")),
         )
+        undo.callback(threads.restore)
+        undo.callback(threads.disarm)
         for ident, key in threads.before.items():
             task = worker.state.tasks.get(key)
             if task is not None:
@@ -289,9 +308,11 @@ class WorkerProbe:
 
     # -- parts -----------------------------------------------------------------
 
-    def _acquire_tally(self) -> Tally | None:
+    def _acquire_tally(self, undo: contextlib.ExitStack) -> Tally | None:
         """Return the tally with its hooks installed; None, and say why, without."""
         tally, why = acquire_tally(tally_allowed(self._settings.tally))
+        if tally is not None:
+            undo.callback(tally.release)
         if why and tally is not None:
             self._notices.append(why)
         elif why:
@@ -300,7 +321,7 @@ class WorkerProbe:
             self._worker.log_event("memdash", {"action": "lacks", "text": text})
         return tally
 
-    def _make_recorder(self) -> None:
+    def _make_recorder(self, undo: contextlib.ExitStack) -> None:
         """Make the flight recorder, and sweep up what dead workers left."""
         worker, settings = self._worker, self._settings
         if self._has_nanny:
@@ -312,6 +333,7 @@ class WorkerProbe:
             private=not self._has_nanny,
             map_slots=None if self._tally is None else self._tally.map_slots,
         )
+        undo.callback(self._recorder.close)
         self._notices += [degraded] if degraded else []
         self._figures = RecorderFigures(self._recorder, self._storage)
 
