@@ -55,6 +55,24 @@ class OrderFacts:
     run_ahead: dict[str, int]
     #: What the task needs at once that needs most: inputs, and its peak or its output.
     need: int = 0
+    #: The most that the order needs anywhere between the first task that had not run
+    #: and the furthest that had, and by how much that may be off as not all sizes have
+    #: been measured: what is held beyond both is run-ahead.
+    near: int = 0
+    doubt: int = 0
+    #: Prefix of root tasks that the scheduler holds back, or would → the
+    #: ``worker-saturation`` that counts for them; None where it is infinite.
+    saturation: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def needed(self) -> int:
+        """What the order may need at most near there."""
+        return max(self.ideal, self.near + self.doubt)
+
+    @property
+    def beyond(self) -> int:
+        """What was surely held beyond what the order needs."""
+        return max(0, self.held - self.needed)
 
 
 @dataclass(frozen=True, slots=True)

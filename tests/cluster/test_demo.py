@@ -101,9 +101,9 @@ def test_demo_runs_out_of_memory_and_completes_as_advised(
     (together,) = re.findall(r"^What happened (\d+) deaths of ", flat)
     apart = re.findall(r"(\d+) more deaths? may be for another reason", flat)
     assert sum(map(int, [together, *apart])) == int(deaths)
-    assert re.search(r"one task needs too much\. .*`rechunk-merge-rechunk-tr", flat)
-    assert "copies of its pieces on their way" in flat
-    assert "Responsible `rechunk-merge-rechunk-transfer`" in flat
+    # Which of its tasks dies where is a race; what it is and whose is not.
+    assert re.search(r"Why (Likely c|C)ause: one task needs too much\. ", flat)
+    assert re.search(r"Responsible `rechunk-merge[a-z-]*` ", flat)
     paste = r'^        dask\.config\.set\(\{"array\.chunk-size": "\d+MiB"\}\)$'
     assert len(re.findall(paste, report, re.M)) == 1
 

@@ -150,6 +150,7 @@ def order(ideal: int, held: int, ahead: dict[str, int] | None = None) -> OrderFa
         minimum=ideal * MiB,
         capacity=1000 * MiB,
         run_ahead={p: size * MiB for p, size in (ahead or {}).items()},
+        saturation=dict.fromkeys(ahead or {}),
     )
 
 

@@ -442,6 +442,37 @@ def test_a_shuffles_task_that_its_own_copies_leave_no_room_for_is_too_large():
     ) in found.text
 
 
+def test_a_shuffles_task_that_has_just_begun_is_too_large_not_what_it_waits_for():
+    """Its worker has loaded on for the next one, and it has counted little yet."""
+    name = "rechunk-merge-rechunk-transfer"
+    inputs = TaskInputs(count=18, size=280 * MiB, n_fetched=0, fetched=0)
+    known = running(
+        suspect(f"{name}-1", 90, prefix=name, inputs=inputs, grown=200 * MiB),
+        executing=330,
+        managed=520,
+        facts=facts(
+            held={"random": held(by=name, awaited=520)},
+            awaited={"random": 570},
+            order=OrderFacts(
+                graph="graph-1",
+                done=68,
+                total=397,
+                ideal=15 * MiB,
+                held=570 * MiB,
+                minimum=280 * MiB,
+                capacity=1700 * MiB,
+                run_ahead={"random": 555 * MiB},
+            ),
+        ),
+        storage=(stored("random", 520),),
+    )
+    # Joined, and copied piece by piece, and copied once more to be sent.
+    assert need_of(known, known.suspects[0]) == 4 * 280 * MiB
+    found = diagnose(known)
+    assert (found.cause, found.prefix) == ("task-too-large", name)
+    assert '{"array.chunk-size": "64MiB"}' in found.advice[0]
+
+
 def test_chunks_that_dask_joins_are_made_smaller_by_the_line_that_is_advised():
     inputs = TaskInputs(count=16, size=108 * MiB, n_fetched=12, fetched=81 * MiB)
     joined = suspect("rechunk-merge-7", 800, prefix="rechunk-merge", inputs=inputs)

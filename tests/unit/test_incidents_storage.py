@@ -69,6 +69,60 @@ def test_outputs_beyond_what_the_order_needs_are_run_ahead():
     assert "`open` and `sum` be one task" in finding.advice[1]
 
 
+def ahead(order_facts, **more):
+    known = storing(
+        "open",
+        800,
+        held(awaited=800, by="sum"),
+        facts={
+            "thresholds": HIGH,
+            "order": order_facts,
+            "awaited": {"open": 800},
+            **more,
+        },
+    )
+    return diagnose(known)
+
+
+def test_what_the_order_needs_a_little_earlier_or_later_is_not_run_ahead():
+    sure = order(ideal=40, held=840, ahead={"open": 800})
+    assert ahead(sure).cause == "run-ahead"
+    near = replace(sure, near=840 * MiB)
+    assert ahead(near).cause == "awaited"
+
+
+def test_outputs_are_not_run_ahead_while_what_they_become_is_not_known():
+    sure = order(ideal=40, held=840, ahead={"open": 800})
+    found = ahead(replace(sure, near=40 * MiB, doubt=800 * MiB))
+    assert found.cause == "awaited"
+    assert (
+        "The evidence is thin: how large the outputs of `sum` are is not known, so "
+        "that they may have been produced too early."
+    ) in found.text
+    assert found.confidence < ahead(replace(sure, near=900 * MiB)).confidence
+
+
+@pytest.mark.parametrize(
+    ("saturation", "output", "advised"),
+    [
+        ({"open": None}, 10, True),
+        ({"open": 1.0}, 10, False),  # it is done already
+        ({"open": 1.1}, 10, False),  # one output more on each worker
+        ({"open": 3.0}, 300, True),
+        ({"other": None}, 10, False),  # no root tasks: they are not held back
+    ],
+)
+def test_holding_back_is_advised_only_where_it_changes_something(
+    saturation, output, advised
+):
+    sure = order(ideal=40, held=840, ahead={"open": 800})
+    known = {"open": expected(output=output)}
+    usual = {"open": replace(known["open"], output_p50=output * MiB)}
+    found = ahead(replace(sure, saturation=saturation), expected=usual)
+    assert found.cause == "run-ahead"
+    assert any("worker-saturation" in line for line in found.advice) is advised
+
+
 def test_one_prefix_ahead_where_another_is_behind_is_not_run_ahead():
     known = storing(
         "open",

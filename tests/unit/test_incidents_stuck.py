@@ -99,6 +99,7 @@ def test_outputs_produced_too_early():
         ideal=60 * MiB,
         held=576 * MiB,
         run_ahead={"load": 520 * MiB},
+        saturation={"load": None},
     )
     told = diagnose_stuck(AWAITED, facts)
     assert (told.cause, told.prefix) == ("run-ahead", "load")

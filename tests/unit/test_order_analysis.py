@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from order_graphs import CHAINS, snapshot
 
 from dask_memdash.analysis.order import simulate
-from dask_memdash.analysis.order.comparison import Usual, fill_sizes, judge
+from dask_memdash.analysis.order.comparison import Usual, judge
 from dask_memdash.analysis.order.points import facts, look
 from dask_memdash.analysis.order.simulate import Shape
+from dask_memdash.analysis.order.sizes import fill_sizes
 from dask_memdash.analysis.order.storage_curve import curve, thin
 from dask_memdash.model.evidence import OrderFacts
 from dask_memdash.model.graph_columns import GIVEN, PINNED
@@ -203,6 +204,7 @@ def test_facts_of_an_incident():
         capacity=100,
         run_ahead={"load": 20},
         need=23,
+        near=22,
     )
 
 

@@ -269,6 +269,7 @@ def test_an_incident_gets_storage_against_the_order(model):
         capacity=340 * MiB,
         run_ahead={},
         need=23 * MiB,
+        near=30 * MiB,
     )
     assert made.facts("1", T + 1.5) == expected
     model.orders.graphs.clear()

@@ -104,8 +104,8 @@ def test_outputs_that_a_client_keeps_are_named_where_they_are_too_much():
 AHEAD = (("load-1", 1, 3), ("load-2", 2, 0), ("cut-1", 3, 0))
 
 HELD = (
-    "The cluster stored 30 MiB where the order needs 12 MiB (1 task at a time, 2 of 5 "
-    "done); nearly all of the difference is `load`. "
+    "The cluster stored 32 MiB where the order needs at most 22 MiB (1 task at a time, "
+    "3 of 5 done); nearly all of the difference is `load`. "
 )
 
 
@@ -140,14 +140,14 @@ HELD = (
     ],
 )
 def test_a_graph_that_ran_ahead_says_of_what_and_what_to_do(roots, advice):
-    assert said(capacity=300 * MiB, stored=AHEAD, roots=roots) == (
+    assert said(capacity=100 * MiB, stored=AHEAD, roots=roots) == (
         "runs-ahead",
         HELD + advice,
     )
 
 
 def test_a_run_ahead_that_may_be_what_is_not_measured_is_none():
-    taken = snapshot(LARGE, capacity=300 * MiB, stored=AHEAD[:2])
+    taken = snapshot(LARGE, capacity=100 * MiB, stored=AHEAD[:2])
     taken.usual = {"join": Usual(MiB, 0)}
     assert verdict(judge(taken)).kind == "runs-ahead"
     taken.sizes[[1, 3]] = -1  # cuts: the order holds one there, and may need more

@@ -119,12 +119,14 @@ def joined_by(suspect: Suspect) -> int:
     """Return what a task is known to make of its inputs before it has run, in bytes.
 
     Dask's own tasks that join chunks copy all of their inputs into one; those that
-    take a part of each first do not.
+    take a part of each first do not.  Tasks of a P2P shuffle copy what they hand over,
+    piece by piece, while they still have the whole (measured: joined and cut, twice
+    the inputs).
     """
-    if JOINS not in suspect.prefix or SPLITS in suspect.prefix:
+    if suspect.inputs is None or SPLITS in suspect.prefix:
         return 0
-    joins = suspect.inputs is not None and suspect.inputs.count > 1
-    return inputs_of(suspect) if joins else 0
+    joins = JOINS in suspect.prefix and suspect.inputs.count > 1
+    return (joins + hands_over(suspect.prefix)) * inputs_of(suspect)
 
 
 def sent_by(suspect: Suspect) -> int:

@@ -125,6 +125,5 @@ def _share_ahead(case: Case, prefix: str) -> float:
     awaited = case.facts.awaited.get(prefix, 0)
     # One prefix may be ahead where another is behind; together they are only as far
     # ahead as more is held than the order needs.
-    beyond = max(0, order.held - order.ideal)
-    together = min(1.0, beyond / max(1, sum(order.run_ahead.values())))
+    together = min(1.0, order.beyond / max(1, sum(order.run_ahead.values())))
     return together * min(1.0, ahead / max(ahead, awaited, 1))

@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dask_memdash.analysis.order.nearby import needed_near
 from dask_memdash.analysis.order.need import Need, never_ran, worst_need
 from dask_memdash.analysis.order.simulate import HERE, Shape
+from dask_memdash.analysis.order.sizes import fill_sizes
 from dask_memdash.analysis.order.storage_curve import Floats, curve, held_at, thin
 from dask_memdash.model.graph_columns import GIVEN, RootGroup
 from dask_memdash.model.order_log import GraphRecord
@@ -108,6 +110,14 @@ class Judgement:
     needed_there: int
     #: By how much `needed_there` may be off.
     needed_doubt: int
+    #: At 0 to `done` finished tasks, the most that the order needs near there, and the
+    #: same with the largest sizes that outputs may have.
+    near: Floats
+    near_at_most: Floats
+    #: Where most was held above that, how much was, and what the order may need.
+    surely_position: int
+    surely_held: int
+    surely_needed: int
     run_ahead_by: list[tuple[str, int]]
     #: What the order holds at `minimum_position`, by prefix.
     minimum_by: list[tuple[str, int]]
@@ -169,6 +179,10 @@ def judge(snapshot: Snapshot) -> Judgement:
     actual = curve(come, gone, sizes[here], total)[: snapshot.done + 1]
     peak = _peak(ideal)
     at_peak = held_at(alone, alone_gone, peak)
+    near, near_at_most = (
+        needed_near(snapshot, shape, together, together_gone, s)
+        for s in (sizes, sizes + doubt)
+    )
     judgement = Judgement(
         snapshot=snapshot,
         minimum=int(ideal[peak]),
@@ -182,6 +196,11 @@ def judge(snapshot: Snapshot) -> Judgement:
         held_there=0,
         needed_there=0,
         needed_doubt=0,
+        near=near,
+        near_at_most=near_at_most,
+        surely_position=0,
+        surely_held=0,
+        surely_needed=0,
         run_ahead_by=[],
         minimum_by=_ranked(_by_prefix(snapshot, sizes, at_peak), snapshot.prefixes),
         position=np.empty(0, np.int64),
@@ -198,43 +217,6 @@ def judge(snapshot: Snapshot) -> Judgement:
     _compare(judgement, actual, ideal_threads, doubt)
     _thin_out(judgement, ideal, ideal_threads, actual)
     return judgement
-
-
-def fill_sizes(
-    snapshot: Snapshot,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return a size for every output, and by how much each may be off.
-
-    Where it has not been measured: the median of its prefix in this graph, else what
-    is usual for its prefix; else 0, off by as much as the largest size that is known.
-    """
-    sizes = snapshot.sizes.copy()
-    doubt = np.zeros(len(sizes), np.float32)
-    if snapshot.doubt is not None:
-        doubt = snapshot.doubt.copy()
-    missing = sizes < 0
-    if not missing.any():
-        return sizes, doubt
-    number = len(snapshot.prefixes)
-    usual = np.full(number, np.nan)
-    spread = np.zeros(number)
-    known = np.flatnonzero(~missing)
-    known = known[np.argsort(snapshot.prefix[known], kind="stable")]
-    bounds = np.searchsorted(snapshot.prefix[known], np.arange(number + 1))
-    for index in np.unique(snapshot.prefix[missing]):
-        measured = sizes[known[bounds[index] : bounds[index + 1]]]
-        earlier = snapshot.usual.get(snapshot.prefixes[index])
-        if len(measured):
-            low, usual[index], high = np.percentile(measured, (5, 50, 95))
-            spread[index] = max(high - usual[index], usual[index] - low)
-        elif earlier is not None:
-            usual[index], spread[index] = earlier.size, earlier.spread
-    unknown = np.isnan(usual)
-    largest = max(sizes.max(), 0 if unknown.all() else np.nanmax(usual))
-    usual[unknown], spread[unknown] = 0, max(0, largest)
-    sizes[missing] = usual[snapshot.prefix[missing]]
-    doubt[missing] = spread[snapshot.prefix[missing]]
-    return sizes, doubt
 
 
 def actual_span(
@@ -265,6 +247,11 @@ def _compare(
     judgement.needed_there = int(ideal_threads[position])
     needed = held_at(judgement.come, judgement.gone, position)
     judgement.needed_doubt = int(doubt[needed].sum())
+    near_at_most = judgement.near_at_most
+    surely = _peak(actual - near_at_most)
+    judgement.surely_position = surely
+    judgement.surely_held = int(actual[surely])
+    judgement.surely_needed = int(near_at_most[surely])
     if judgement.run_ahead:
         ahead = excess_by_prefix(judgement, position)
         judgement.run_ahead_by = _ranked(ahead, judgement.snapshot.prefixes)

@@ -63,10 +63,10 @@ def worst_need(
     runs = ~shape.given
     if not runs.any():
         return None
-    inputs = _inputs(shape, sizes)
+    inputs = inputs_of_each(shape, sizes)
     own = np.maximum(sizes, _peaks(snapshot, sizes)[snapshot.prefix])
     total = np.where(runs, inputs + own, -1.0)
-    unsure = _inputs(shape, doubt) + doubt
+    unsure = inputs_of_each(shape, doubt) + doubt
     worst = int(np.argmax(total))
     has = snapshot.room.task
     if has is not None:
@@ -92,7 +92,7 @@ def never_ran(snapshot: Snapshot) -> tuple[str, ...]:
     return tuple(name for name in names if name not in snapshot.usual)[:MAX_NAMED]
 
 
-def _inputs(shape: Shape, sizes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def inputs_of_each(shape: Shape, sizes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Sum a column over the dependencies of each task."""
     weights = sizes[shape.dependencies].astype(np.float64)
     sums = np.bincount(shape.needed_by, weights=weights, minlength=shape.n)

@@ -90,6 +90,7 @@ def facts(judgement: Judgement, position: int) -> OrderFacts:
     sizes = judgement.sizes
     held = curve(come, gone, sizes[here], snapshot.total)[position]
     ideal = curve(judgement.come, judgement.gone, sizes, snapshot.total)[position]
+    near = int(judgement.near[position])
     excess = excess_by_prefix(judgement, position)
     return OrderFacts(
         graph=snapshot.id,
@@ -99,10 +100,17 @@ def facts(judgement: Judgement, position: int) -> OrderFacts:
         held=int(held),
         minimum=judgement.minimum,
         capacity=snapshot.capacity,
+        near=near,
+        doubt=int(judgement.near_at_most[position]) - near,
         need=0 if judgement.need is None else judgement.need.bytes,
         run_ahead={
             snapshot.prefixes[index]: int(excess[index])
             for index in np.flatnonzero(excess >= 1)
+        },
+        saturation={
+            root.prefix: root.saturation
+            for root in snapshot.roots
+            if root.rootish and (root.queued or root.saturation is None)
         },
     )
 

@@ -128,10 +128,10 @@ def _fits_nowhere(need: Need, has: int) -> str:
 
 
 def _is_ahead(judgement: Judgement) -> bool:
-    ahead = (judgement.run_ahead or 0) - judgement.needed_doubt
+    ahead = judgement.surely_held - judgement.surely_needed
     capacity = judgement.snapshot.capacity
     least = LEAST_AHEAD if capacity is None else SHARE_OF_CAPACITY * capacity
-    return ahead >= least and ahead > SHARE_ABOVE * judgement.needed_there
+    return ahead >= least and ahead > SHARE_ABOVE * judgement.surely_needed
 
 
 def _cannot_fit(judgement: Judgement, capacity: int) -> str:
@@ -168,10 +168,10 @@ def _runs_ahead(judgement: Judgement) -> str:
         else f"most of the difference is {join([code(name) for name, _ in by[:2]])}"
     )
     return (
-        f"The cluster stored {format_bytes(judgement.held_there)} where the order "
-        f"needs {format_bytes(judgement.needed_there)} "
+        f"The cluster stored {format_bytes(judgement.surely_held)} where the order "
+        f"needs at most {format_bytes(judgement.surely_needed)} "
         f"({count(judgement.snapshot.threads, 'task')} at a time, "
-        f"{judgement.run_ahead_position:,} of {judgement.snapshot.total:,} done)"
+        f"{judgement.surely_position:,} of {judgement.snapshot.total:,} done)"
         f"; {mostly}. {_slow_down(judgement, by[0][0])}."
     )
 

@@ -9,7 +9,7 @@ from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.phrases import by_prefix, waiters
 from dask_memdash.analysis.incidents.retention_reasons import blamed, waiting_for
-from dask_memdash.model.evidence import largest
+from dask_memdash.model.evidence import OrderFacts, largest
 from dask_memdash.text import format_bytes
 
 
@@ -23,8 +23,8 @@ def awaited(case: Case) -> Iterator[Finding]:
     needs = ""
     if order is not None:
         needs = (
-            f" The order of this graph needs {format_bytes(order.minimum)} of storage "
-            "at its peak, however it is run."
+            f" The order of this graph needs {'about ' if order.doubt else ''}"
+            f"{format_bytes(order.minimum)} of storage at its peak, however it is run."
         )
     yield Finding(
         cause="awaited",
@@ -32,7 +32,20 @@ def awaited(case: Case) -> Iterator[Finding]:
         text=f"{by_prefix(held)} were in memory, because {waiters(case, prefix)} "
         f"needed them and had not run.{needs}",
         prefix=prefix,
+        thin=_thin(order, prefix, case),
         advice=(*on_joining(case, waiting_for(case, prefix)), *_advice(case)),
+    )
+
+
+def _thin(order: OrderFacts | None, prefix: str, case: Case) -> str:
+    """Say so where they may have been produced too early all the same."""
+    if order is None or not order.doubt or prefix not in order.run_ahead:
+        return ""
+    if order.held <= max(order.ideal, order.near):
+        return ""
+    return (
+        f"how large the outputs of {waiters(case, prefix)} are is not known, so that "
+        "they may have been produced too early"
     )
 
 

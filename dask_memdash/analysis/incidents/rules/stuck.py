@@ -295,8 +295,7 @@ def _share_ahead(holding: Holding, order: OrderFacts | None) -> float:
     if order is None:
         return 0.0
     ahead = order.run_ahead.get(holding.prefix, 0)
-    beyond = max(0, order.held - order.ideal)
-    together = min(1.0, beyond / max(1, sum(order.run_ahead.values())))
+    together = min(1.0, order.beyond / max(1, sum(order.run_ahead.values())))
     return together * min(1.0, ahead / max(1, holding.because.get("awaited", 0)))
 
 
@@ -418,7 +417,8 @@ def _release(
             "if tasks use Arrow `client.run(lambda: "
             '__import__("pyarrow").default_memory_pool().release_unused())`.'
         )
-    if top.cause == "run-ahead":
+    no_holding_back = {} if order is None else order.saturation
+    if top.cause == "run-ahead" and no_holding_back.get(top.prefix or "", 1) is None:
         yield (
             f"Let {prefix} wait for what consumes it, before the scheduler starts: "
             f"{advise.HOLD_BACK}."
