@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import logging
 import os
@@ -38,8 +39,12 @@ from common import header, progress, row, until
 from distributed import Client, LocalCluster, wait
 
 from dask_memdash import MemDash
+from dask_memdash.measure.tally_choice import MODES
 
 LIMIT = "300MB"
+
+#: What a burst fills, in bytes.
+BURST = 8 * 45_000_000
 
 #: Kinds of incident that are deaths.
 DEATHS = {"terminated", "oom-killed", "killed", "crashed", "exited", "lost"}
@@ -50,7 +55,7 @@ SCENES = ("at-once", "kill", "gil", "first", "memory")
 def burst(folder: str, key: str, kill: bool) -> float:
     """Fill the worker that this runs on past its limit, at once."""
     (Path(folder) / f"{os.getpid()} {key}").touch()
-    block = np.ones(45_000_000)
+    block = np.ones(BURST // 8)
     if kill:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(30)
@@ -111,6 +116,9 @@ class Truth:
                 suspects = {suspect["key"] for suspect in whole["suspects"]}
                 recorded = incident["evidence"] == "flight-recorder"
                 counts["blind"] += not recorded or key not in suspects
+                held = [s["bytes"] or 0 for s in whole["suspects"] if s["key"] == key]
+                share = 100 * sum(held) // BURST
+                counts["least"] = min(counts["least"] or 10**9, share)
                 counts["unknown"] += incident["diagnosis"]["cause"] == "unknown"
                 for suspect in whole["suspects"]:
                     counts["soonest"] = min(
@@ -126,7 +134,7 @@ class Truth:
 
 
 @contextlib.contextmanager
-def running(n_workers: int) -> Iterator[tuple[LocalCluster, Client, Truth]]:
+def running(n_workers: int, tally: str) -> Iterator[tuple[LocalCluster, Client, Truth]]:
     """Run a cluster with MemDash, and keep the truth about its deaths."""
     with (
         # Dask's own patience with a worker that is away, on a machine that is busy
@@ -141,7 +149,7 @@ def running(n_workers: int) -> Iterator[tuple[LocalCluster, Client, Truth]]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        client.register_plugin(MemDash())
+        client.register_plugin(MemDash(tally=tally))
         yield cluster, client, Truth(folder, cluster)
 
 
@@ -151,20 +159,20 @@ def submit(client: Client, truth: Truth, number: int, kill: bool) -> Any:
     return client.submit(burst, str(truth.folder), key, kill, key=key)
 
 
-def many(total: int, kill: bool) -> Counter[str]:
+def many(total: int, kill: bool, tally: str) -> Counter[str]:
     """Let one worker die again and again, four times of each task."""
-    with running(1) as (_, client, truth):
+    with running(1, tally) as (_, client, truth):
         for number in range(-(-total // 4)):
             wait(submit(client, truth, number, kill), timeout=120)
         until(lambda: len(truth.died()) >= total, "the last death")
         return truth.judge()
 
 
-def first(total: int) -> Counter[str]:
+def first(total: int, tally: str) -> Counter[str]:
     """Let the first worker of a cluster die in its first task."""
     counts: Counter[str] = Counter()
     for number in range(total):
-        with running(0) as (cluster, client, truth):
+        with running(0, tally) as (cluster, client, truth):
             cluster.scheduler.allowed_failures = 0
             future = submit(client, truth, number, True)
             with contextlib.suppress(Exception):
@@ -172,25 +180,28 @@ def first(total: int) -> Counter[str]:
                 wait(future, timeout=30)
             until(truth.died, "the death")
             one = truth.judge()
-        least = [n for n in (counts["soonest"], one["soonest"]) if n]
+        least = {
+            name: min((n for n in (counts[name], one[name]) if n), default=0)
+            for name in ("soonest", "least")
+        }
         counts.update(one)
-        counts["soonest"] = min(least, default=0)
+        counts.update({name: n - counts[name] for name, n in least.items()})
     return counts
 
 
-def play(scene: str, total: int) -> Counter[str]:
+def play(scene: str, total: int, tally: str) -> Counter[str]:
     """Run one scene for so many deaths."""
     if scene == "first":
-        return first(max(1, total // 3))
+        return first(max(1, total // 3), tally)
     if scene == "gil":
         with held_gil():
-            return many(total, kill=False)
+            return many(total, kill=False, tally=tally)
     if scene == "memory":
         with tempfile.NamedTemporaryFile() as file:
             settings = {"memdash.recorder.directory": file.name}
             with dask.config.set(settings):
-                return many(total, kill=True)
-    return many(total, kill=scene == "kill")
+                return many(total, kill=True, tally=tally)
+    return many(total, kill=scene == "kill", tally=tally)
 
 
 def main() -> None:
@@ -198,20 +209,31 @@ def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--deaths", type=int, help="in each scene (default 32)")
     parser.add_argument("--scene", choices=SCENES, action="append")
+    parser.add_argument("--tally", choices=MODES, default=["auto"], nargs="+")
     options = parser.parse_args()
     logging.getLogger("dask_memdash").setLevel(logging.ERROR)  # a line for each death
     total = options.deaths or common.sized(options, 32, 12, 4)
     header(
-        *("scene", "deaths", "blind", "of these: no incident", "twice", "invented"),
+        *(
+            "scene",
+            "tally",
+            "deaths",
+            "blind",
+            "of these: no incident",
+            "twice",
+            "invented",
+        ),
         *("cause unknown", "soonest death, ms into the task"),
+        "least that was said of the task, of 360 MB",
     )
-    for scene in options.scene or SCENES:
-        progress(f"{scene}: {total} deaths")
-        counts = play(scene, total)
+    wanted = itertools.product(options.scene or SCENES, options.tally)
+    for scene, tally in wanted:
+        progress(f"{scene}, tally {tally}: {total} deaths")
+        counts = play(scene, total, tally)
         row(
-            *(scene, counts["deaths"], counts["blind"], counts["missing"]),
+            *(scene, tally, counts["deaths"], counts["blind"], counts["missing"]),
             *(counts["double"], counts["invented"], counts["unknown"]),
-            counts["soonest"],
+            *(counts["soonest"], f"{counts['least']} %"),
         )
 
 

@@ -4,7 +4,7 @@ Covers the byte layout, writing into it and reading it back from a file that may
 be torn, truncated or random.  Does not cover creating, finding and mapping files:
 see :mod:`dask_memdash.flight.writer` and :mod:`dask_memdash.flight.reader`.
 
-Layout, version 1, little-endian::
+Layout, version 2, little-endian::
 
     header, 4096 bytes
        0   8s   magic, b"MEMDASH\n"
@@ -32,17 +32,19 @@ Layout, version 1, little-endian::
        0   i64  bytes that the task holds now          } written by native code,
        8   i64  most bytes that it held at any instant } or from samples
       16   i64  most by which the former two may be wrong, in bytes
-      24   u64  sequence of the rest (odd while it is being written)
-      32   u32  state: 0 free, 1 running, 2 pending (output not stored yet)
-      36   u32  flags: 1 not measured, 2 about to begin: inputs are read from disk
-      40   u64  identifier of the task's thread, 0 where it has none of its own
-      48   f64  Unix time of begin, in seconds
-      56   i64  RSS of the worker at begin, in bytes
-      64   16s  blake2b digest of the whole key's text, 0 where the key is whole
-      80   u16  length of the stored key, then at most 430 bytes of it (UTF-8)
+      24   i64  bytes that the task may hold beside the first by now: of blocks that
+                it has just made, or was seen filling (0 where none is looked at)
+      32   u64  sequence of the rest (odd while it is being written)
+      40   u32  state: 0 free, 1 running, 2 pending (output not stored yet)
+      44   u32  flags: 1 not measured, 2 about to begin: inputs are read from disk
+      48   u64  identifier of the task's thread, 0 where it has none of its own
+      56   f64  Unix time of begin, in seconds
+      64   i64  RSS of the worker at begin, in bytes
+      72   16s  blake2b digest of the whole key's text, 0 where the key is whole
+      88   u16  length of the stored key, then at most 422 bytes of it (UTF-8)
 
 A slot serves one task that is running or pending; a running task has the slot to
-itself, and native code in the task's thread writes its two counters.  Whoever
+itself, and native code writes its counters.  Whoever
 writes the rest makes the sequence odd, writes the payload and then makes the
 sequence even again; whoever reads takes a slot only if the sequence is even and
 the same before and after.
@@ -63,7 +65,7 @@ from typing import Protocol
 from dask_memdash.errors import RecorderError
 
 MAGIC = b"MEMDASH\n"
-VERSION = 1
+VERSION = 2
 HEADER_SIZE = 4096
 SLOT_SIZE = 512
 MAX_SLOTS = 4096
@@ -86,9 +88,10 @@ _U64 = struct.Struct("<Q")
 _I64 = struct.Struct("<q")
 _F64 = struct.Struct("<d")
 _COUNTERS = struct.Struct("<qqq")
+_FILLING = 24
 _PAYLOAD = struct.Struct("<IIQdq16sH")
-_SEQUENCE = 24
-_STATE = 32
+_SEQUENCE = 32
+_STATE = 40
 _KEY = _STATE + _PAYLOAD.size
 KEY_CAPACITY = SLOT_SIZE - _KEY
 
@@ -319,7 +322,7 @@ def write_task(
         raw, digest = key.encode(), b""
     payload = _PAYLOAD.pack(state, flags, thread, begin, rss, digest, len(raw)) + raw
     start = slot_offset(index)
-    buffer[start : start + _COUNTERS.size] = _COUNTERS.pack(0, 0, 0)
+    buffer[start : start + _SEQUENCE] = bytes(_SEQUENCE)
     _publish(buffer, start + _SEQUENCE, payload)
 
 
@@ -335,6 +338,12 @@ def write_counters(
     """Set what the task in a slot holds now and held at most, and the error."""
     start = slot_offset(index)
     buffer[start : start + _COUNTERS.size] = _COUNTERS.pack(now, peak, error)
+
+
+def write_filling(buffer: Writable, index: int, size: int) -> None:
+    """Set what the task in a slot may hold beside what it was seen to, in bytes."""
+    start = slot_offset(index) + _FILLING
+    buffer[start : start + 8] = _I64.pack(size)
 
 
 def write_error(buffer: Writable, index: int, error: int) -> None:
@@ -412,6 +421,9 @@ class Slot:
     digest: str
     #: Whether it has not begun: its worker reads inputs of it back from disk.
     gathering: bool = False
+    #: Bytes that it may hold beside `now`: of blocks that it has just made, or was seen
+    #: filling.
+    filling: int = 0
 
 
 def read_header(buffer: memoryview, size: int | None = None) -> Header:
@@ -496,6 +508,7 @@ def same_task(before: memoryview, now: memoryview, index: int) -> bool:
 
 def _parse_slot(index: int, raw: bytes) -> Slot | None:
     now, peak, error = _COUNTERS.unpack_from(raw, 0)
+    (filling,) = _I64.unpack_from(raw, _FILLING)
     state, flags, thread, begin, rss, digest, length = _PAYLOAD.unpack_from(raw, _STATE)
     if (
         state not in (RUNNING, PENDING)
@@ -518,6 +531,7 @@ def _parse_slot(index: int, raw: bytes) -> Slot | None:
         state=state,
         measured=not flags & FLAG_UNMEASURED,
         gathering=bool(flags & FLAG_GATHERING),
+        filling=max(filling, 0),
         thread=thread,
         begin=begin,
         rss=rss,

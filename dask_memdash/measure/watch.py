@@ -19,6 +19,7 @@ from dask_memdash.measure.attribution import TaskBegin, share_out
 from dask_memdash.measure.children import ChildWatch
 from dask_memdash.measure.regression import PrefixRegression, Share
 from dask_memdash.measure.rss import RssReader
+from dask_memdash.model.breakdown import scale
 from dask_memdash.model.event_parts import ChildRow
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.system.proc import RssParts
@@ -104,6 +105,29 @@ class WorkerWatch:
     def last_tasks(self) -> list[layout.Slot]:
         """Read the tasks in the recorders as they are now, or were at the death."""
         return [task for recorder in self.recorders for task in recorder.tasks()]
+
+    def tasks_at_death(self, rss: int) -> list[layout.Slot]:
+        """Read the tasks as they were at the death, with what they were filling.
+
+        Blocks that were being filled have been seen a moment before: what the process
+        grew by beyond all counts is theirs, at most what they had left to fill.  What
+        is left of that may be theirs, too, and is in the error.
+
+        Parameters
+        ----------
+        rss
+            The most that the process is known to have had at the end, in bytes.
+        """
+        tasks = self.last_tasks()
+        filling = {str(n): task.filling for n, task in enumerate(tasks)}
+        if not any(filling.values()):
+            return tasks
+        beyond = self._beyond(rss)
+        if beyond is None:  # it was never idle
+            beyond = rss - min(task.rss for task in tasks)
+        seen = max(0, beyond - sum(task.now for task in tasks))
+        theirs = scale(filling, min(seen, sum(filling.values())))
+        return [_filled(task, theirs[str(n)]) for n, task in enumerate(tasks)]
 
     def close(self) -> None:
         """Let go of the process and its recorders."""
@@ -304,3 +328,15 @@ class WorkerWatch:
             remainder = abs(grown - task.now)
             if remainder > task.error:
                 recorder.write_error(task.index, remainder)
+
+
+def _filled(task: layout.Slot, size: int) -> layout.Slot:
+    """Return a task that had filled so much more than was seen, in bytes."""
+    now, left = task.now + size, task.filling - size
+    return replace(
+        task,
+        now=now,
+        peak=max(task.peak, now),
+        error=max(task.error, left),
+        filling=left,
+    )

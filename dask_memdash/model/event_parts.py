@@ -120,6 +120,9 @@ class Executing:
     rss_at_begin: int | None = None
     #: Whether it has not begun: its worker reads inputs of it back from disk.
     gathering: bool = False
+    #: What it may hold beside `bytes`: of blocks that it had just made, or was filling
+    #: when they were looked at last, in bytes.
+    filling: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from dask_memdash.model.breakdown import Breakdown
 from dask_memdash.model.event_parts import Executing, TaskInfo, TaskInputs
 from dask_memdash.model.events import DeathReported
 from dask_memdash.model.evidence import Evidence
+from dask_memdash.model.exactness import method_shown
 from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.stall import Stall
 
@@ -96,6 +97,9 @@ class Suspect:
     arguments: int | None = None
     #: Whether it had not begun: its worker was reading inputs of it back from disk.
     gathering: bool = False
+    #: What it may have held beside `bytes`: of blocks that it had just made, or was
+    #: filling when they were looked at last, in bytes.
+    filling: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,12 +427,13 @@ def rank_suspects(
                 order_position=place[0] if place else None,
                 order_total=place[1] if place else None,
                 attempts=(),
-                method=task.method,
+                method=method_shown(task.method, task.bytes, task.error),
                 grown=_grown(task, rss),
                 rss_at_begin=task.rss_at_begin,
                 inputs=info.inputs if info else None,
                 arguments=info.arguments if info else None,
                 gathering=task.gathering,
+                filling=task.filling,
             )
         )
     return tuple(sorted(suspects, key=lambda s: (-(s.bytes or 0), s.key)))
@@ -439,11 +444,13 @@ def _believable(task: Executing) -> Executing:
 
     One that says nothing at all of its memory was not written to its end.
     """
-    sizes = (task.bytes or 0, task.peak or 0)
+    sizes = (task.bytes or 0, task.peak or 0, task.filling)
     written = any(sizes) or task.rss_at_begin is not None or task.bytes is None
     if written and all(0 <= size < ADDRESSES for size in sizes):
         return task
-    return replace(task, bytes=None, peak=None, error=None, method="unmeasured")
+    return replace(
+        task, bytes=None, peak=None, error=None, method="unmeasured", filling=0
+    )
 
 
 def owner_of(prefix: str, actors: Collection[str]) -> str:

@@ -58,6 +58,8 @@ class Suspect(TypedDict):
     """Its arguments and closures."""
     gathering: bool
     """It had not begun: its worker was reading inputs of it back from disk."""
+    filling: int
+    """What it may have held beside `bytes`: blocks just made, or being filled."""
     expected: ExpectedPeak | None
 
 

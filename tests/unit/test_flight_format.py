@@ -216,7 +216,7 @@ def test_a_long_address_is_cut():
 
 @pytest.mark.parametrize(
     ("field", "offset", "size"),
-    [("now", 0, 8), ("key's length", 80, 2), ("rss", 56, 8), ("thread", 40, 8)],
+    [("now", 0, 8), ("key's length", 88, 2), ("rss", 64, 8), ("thread", 48, 8)],
 )
 def test_the_layout_is_that_of_the_docstring(field, offset, size):
     buffer = recorder()
@@ -227,7 +227,7 @@ def test_the_layout_is_that_of_the_docstring(field, offset, size):
     assert (
         found == {"now": 2**50, "key's length": 3, "rss": 2**33, "thread": 2**40}[field]
     )
-    assert bytes(buffer[:12]) == b"MEMDASH\n" + struct.pack("<I", 1)
+    assert bytes(buffer[:12]) == b"MEMDASH\n" + struct.pack("<I", 2)
 
 
 # -- keys ----------------------------------------------------------------------
@@ -303,7 +303,7 @@ def test_what_is_being_written_is_not_read():
     buffer = recorder()
     write(buffer, 0)
     write(buffer, 1)
-    sequence = HEADER_SIZE + 24
+    sequence = HEADER_SIZE + 32
     buffer[sequence] |= 1
     assert [slot.index for slot in slots_of(buffer)] == [1]
     layout.write_reading(buffer, {"rss": 5})
@@ -314,14 +314,14 @@ def test_what_is_being_written_is_not_read():
 def test_a_slot_that_was_torn_by_a_death_can_be_written_again():
     buffer = recorder()
     write(buffer)
-    buffer[HEADER_SIZE + 24] |= 1
+    buffer[HEADER_SIZE + 32] |= 1
     write(buffer, key="b-1")
     assert [slot.key for slot in slots_of(buffer)] == ["b-1"]
 
 
 def test_sequences_start_over_at_their_end():
     buffer = recorder()
-    buffer[HEADER_SIZE + 24 : HEADER_SIZE + 32] = b"\xff" * 8
+    buffer[HEADER_SIZE + 32 : HEADER_SIZE + 40] = b"\xff" * 8
     write(buffer, key="a-1")
     write(buffer, key="b-1")
     assert [slot.key for slot in slots_of(buffer)] in (["b-1"], [])
@@ -337,7 +337,7 @@ def test_a_file_without_a_whole_header_is_refused(size):
     ("offset", "value", "message"),
     [
         (0, b"X", "this is not a flight recorder"),
-        (8, b"\x02", "has format 2; this MemDash reads 1"),
+        (8, b"\x01", "has format 1; this MemDash reads 2"),
         (12, b"\x00\x00", "has format"),
         (20, b"\x01", "has format"),
         (16, b"\x00", "claims 0 slots"),
@@ -448,12 +448,12 @@ def test_a_write_that_a_death_cuts_short_anywhere_is_not_read():
     start = HEADER_SIZE
     torn = bytearray(old)
     # counters, then the odd sequence, then the payload byte by byte
-    torn[start : start + 24] = bytes(24)
-    torn[start + 24] |= 1
-    for position in range(32, 91):
+    torn[start : start + 32] = bytes(32)
+    torn[start + 32] |= 1
+    for position in range(40, 99):
         torn[start + position] = new[start + position]
         assert slots_of(memoryview(torn)) == []
-    torn[start + 24 : start + 32] = new[start + 24 : start + 32]
+    torn[start + 32 : start + 40] = new[start + 32 : start + 40]
     assert [slot.key for slot in slots_of(memoryview(torn))] == ["latter-2"]
 
 

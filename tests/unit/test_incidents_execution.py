@@ -58,6 +58,12 @@ def test_one_task_that_fills_the_worker_is_too_large():
     assert finding.thin == ""
 
 
+def test_what_a_task_was_filling_when_it_was_cut_short_is_part_of_its_need():
+    cut_short = suspect("sum-1", 300, filling=600 * MiB)
+    known = running(cut_short, executing=300)
+    assert need_of(known, cut_short) == 900 * MiB
+
+
 def test_one_large_task_among_small_ones_is_too_large():
     small = [suspect(f"open-{n}", 5) for n in range(3)]
     assert weights(running(suspect("sum-1", 700), *small)) == {"task-too-large": 1.0}

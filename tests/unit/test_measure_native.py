@@ -60,6 +60,10 @@ class Slots:
         now, peak, _ = self.read(index)
         return peak, now
 
+    def filling(self, index: int = 0) -> float:
+        """Return what may have been touched and is not counted yet, in MB."""
+        return struct.unpack_from("<q", self.buffer, index * SLOT + 24)[0] / MB
+
     def read(self, index: int = 0) -> tuple[float, float, float]:
         """Return bytes now, bytes at most and the error of a slot, in MB."""
         now, peak, error = struct.unpack_from("<qqq", self.buffer, index * SLOT)
@@ -286,6 +290,28 @@ def test_reader_sees_a_block_fill_while_nothing_is_allocated(
         libc.free(block)
 
     slots.run(work)
+
+
+def test_what_is_being_filled_stands_in_the_slot_until_it_is_left_alone(
+    slots: Slots, libc: Any
+) -> None:
+    def work() -> None:
+        block = libc.malloc(100 * MB)
+        assert slots.filling() == pytest.approx(100, abs=2.2)
+        until(lambda: slots.filling() == 0, "two looks without a change")
+        ctypes.memset(block, 1, 50 * MB)
+        until(lambda: slots.read()[0] >= 50, "what was filled to be seen")
+        other = libc.malloc(10 * MB)
+        libc.free(other)
+        until(lambda: slots.filling() == 0, "two looks without a change")
+        ctypes.memset(block, 1, 100 * MB)
+        until(lambda: slots.read()[0] >= 100, "all to be seen")
+        assert slots.filling() == 0
+        libc.free(block)
+
+    peak, now = slots.run(work)
+    assert peak == pytest.approx(100, abs=0.1)
+    assert (now, slots.filling()) == (pytest.approx(0, abs=0.01), 0)
 
 
 def test_peak_counts_all_blocks_that_are_filled_when_one_goes(slots: Slots) -> None:

@@ -59,6 +59,7 @@ def start(script: str, *options: str, **environment: str) -> subprocess.Popen[st
         [sys.executable, *options, "-c", PRELUDE + textwrap.dedent(script)],
         env=inherited | environment,
         cwd=here,  # not the checkout: what is installed is what is tested
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -513,6 +514,58 @@ def test_counts_can_be_read_after_a_sigkill_in_mid_allocation(tmp_path: Path) ->
         # one array may just have gone, or be half filled
         assert 8 * MB * (number - 1) <= slot.now <= 8.1 * MB * number
         assert slot.peak == pytest.approx(8 * MB * number, rel=0.01)
+    reader.close()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_block_that_is_filled_at_the_death_lies_between_what_the_recorder_says(
+    tmp_path: Path, threads: int
+) -> None:
+    script = f"""
+        import numpy as np
+        from dask_memdash.flight.writer import FlightRecorder
+        assert tally.acquire(), tally.refused
+        recorder = FlightRecorder(
+            8, "tcp://x", {str(tmp_path)!r}, map_slots=tally.map_slots
+        )
+        filled = threading.Barrier({threads})
+        def task(number):
+            slot = recorder.begin(f"task-{{number}}", number, time.time(), 0)
+            offset = 4096 + 512 * slot
+            tally.begin(recorder.mapping, offset)
+            reserved = np.empty(50 * MB)
+            left = recorder.buffer[offset + 24 : offset + 32].cast("q")
+            while left[0]:
+                time.sleep(0.001)
+            os.write(1, b"up\\n")
+            sys.stdin.readline() if number == 0 else None
+            held = np.ones(5 * MB)
+            filled.wait()
+            os.kill(os.getpid(), 9)
+        for number in range({threads}):
+            threading.Thread(target=task, args=(number,), daemon=True).start()
+        time.sleep(60)
+        """
+    with start(script) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            for _ in range(threads):
+                assert process.stdout.readline() == "up\n"
+            reader = RecorderReader.find(process.pid, str(tmp_path))
+            assert reader is not None
+            process.stdin.write("\n")
+            process.stdin.close()
+            process.wait(20)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
+    tasks = reader.tasks()
+    assert len(tasks) == threads
+    for slot in tasks:
+        # and one huge page of what was reserved and left untouched
+        assert slot.now <= 42.2 * MB
+        assert 40 * MB <= slot.now + slot.filling <= 42.2 * MB
     reader.close()
 
 

@@ -251,6 +251,43 @@ def test_the_last_tasks_are_there_after_the_death(watch, recorder):
     assert (task.key, task.now) == ("sum-1", 4000)
 
 
+def filling(recorder, *tasks):
+    recorder.buffer[40] = layout.COUNTERS_FROM_TALLY
+    for number, (rss, now, more) in enumerate(tasks):
+        slot = recorder.begin(f"sum-{number}", 7 + number, T, rss)
+        recorder.write_counters(slot, now, now, 0)
+        layout.write_filling(recorder.buffer, slot, more)
+
+
+def test_what_was_being_filled_at_a_death_counts_as_far_as_the_process_grew(
+    watch, recorder
+):
+    filling(recorder, (1000, 400, 800))
+    (task,) = watch.tasks_at_death(2000)  # grew by 1000, of which 400 were seen
+    assert (task.now, task.peak) == (1000, 1000)
+    # the last sample may be older than the last page that was touched
+    assert (task.filling, task.error) == (200, 200)
+    (task,) = watch.tasks_at_death(9000)
+    assert (task.now, task.filling, task.error) == (1200, 0, 0)
+
+
+def test_what_was_reserved_and_left_so_does_not_count_at_a_death(watch, recorder):
+    filling(recorder, (1000, 400, 0))
+    (task,) = watch.tasks_at_death(9000)
+    assert (task.now, task.peak, task.error) == (400, 400, 0)
+
+
+def test_what_several_were_filling_is_shared_by_what_they_had_left(watch, recorder):
+    recorder.write_reading({"time": T, "rss": 1, "managed_claimed": 300.0,
+                            "last_rest": 1000.0})  # fmt: skip
+    filling(recorder, (1300, 100, 600), (1400, 50, 200), (1400, 40, 0))
+    # 400 beyond storage, the idle process and what was counted
+    tasks = watch.tasks_at_death(1890)
+    assert [task.now for task in tasks] == [400, 150, 40]
+    assert [task.filling for task in tasks] == [300, 100, 0]
+    assert [task.filling for task in watch.tasks_at_death(1000)] == [600, 200, 0]
+
+
 def test_closing_lets_go_of_everything(watch):
     watch.close()
     assert watch.recorders == []

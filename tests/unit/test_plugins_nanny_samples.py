@@ -29,6 +29,7 @@ class Watch:
         self.ticks += 1
         task = SimpleNamespace(
             gathering=False,
+            filling=0,
             key="sum-1", digest="", thread=7, begin=now - 1, measured=True,
             now=self.held, peak=self.held, error=0, rss=MB,
         )  # fmt: skip

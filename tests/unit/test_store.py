@@ -93,6 +93,7 @@ SUSPECT = {
     "inputs",
     "arguments",
     "gathering",
+    "filling",
 }
 
 

@@ -107,7 +107,7 @@ def inputs_of(suspect: Suspect) -> int:
 
 def taken_by(case: Case, suspect: Suspect) -> int:
     """Return what a task takes beside its inputs, at least, in bytes."""
-    counted = most_held(suspect) or 0
+    counted = max(most_held(suspect) or 0, (suspect.bytes or 0) + suspect.filling)
     usual = case.expected(suspect.prefix)
     if usual is not None and usual.finished >= ENOUGH:
         counted = max(counted, usual.p95 or 0, usual.output_p95 or 0)

@@ -51,6 +51,7 @@ typedef struct {
     int64_t net;  /* bytes allocated less bytes freed since begin() */
     int64_t peak; /* the most that net has been, at least 0 */
     int64_t error; /* how far the peak may be off; others write it, too */
+    int64_t filling; /* what net may lack by now, of blocks just made or being filled */
 } counters_t;
 
 typedef struct block block_t;
@@ -63,6 +64,7 @@ typedef struct task {
     /* guarded by table_lock */
     block_t *blocks;   /* that it owns */
     int64_t untouched; /* reserved by them, and not counted */
+    int64_t filling;   /* as much of that as somebody may be about to touch */
     int64_t looked;    /* time spent on looks at them, in nanoseconds */
     int64_t begun;     /* monotonic, in nanoseconds; 0 until the first look */
     struct task *next_free;
@@ -80,6 +82,8 @@ struct block {
     size_t size;
     size_t counted; /* of its bytes */
     size_t prefix;  /* bytes known to be resident from its start on */
+    size_t filling; /* what may be touched by now, and is not counted */
+    int still;      /* whole looks since it was last seen to be filled */
     task_t *owner;
     block_t *next_in_bucket;
     block_t *next_of_task, **to_this_of_task;
@@ -100,6 +104,7 @@ HIDDEN void count_step(int64_t bytes);
 HIDDEN void owned_came(void *block, size_t size, ref_t owner, size_t prefix);
 HIDDEN int owned_gone(void *block, size_t size, ref_t *owner, size_t *prefix);
 HIDDEN void add_to_task(task_t *task, int64_t bytes);
+HIDDEN void say_filling(task_t *task, int64_t more);
 HIDDEN ref_t task_begin(counters_t *counters);
 HIDDEN void task_end(ref_t ended);
 HIDDEN void slots_in_child(void);

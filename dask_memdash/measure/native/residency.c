@@ -3,9 +3,15 @@
  * A block of at least RESIDENT bytes counts nothing when it comes (its pages are mostly
  * untouched) and is looked at by mincore(): when its task's peak may be at hand (before
  * a large block goes, at the task's end) and, so that a reader in another process sees
- * it grow, every few milliseconds by a thread of ours.  Such a block is "open" until it
- * is found to be resident from end to end; from then on it counts in full, as nobody but
- * an allocator gives pages of a block back.
+ * it grow, by a thread of ours.  Such a block is "open" until it is found to be resident
+ * from end to end; from then on it counts in full, as nobody but an allocator gives pages
+ * of a block back.
+ *
+ * A process may be killed while a block is being filled.  So blocks that were just made,
+ * or were seen to be filled, are looked at every millisecond, from where they were known
+ * to be resident up to the first page that is not; and as long as that is so, all of them
+ * that is not counted yet stands in the task's slot as what it may hold by now.  A block
+ * that two whole looks found unchanged is reserved, and taken to be left so.
  *
  * Time: what is resident from the start on is not looked at again, so that filling a
  * block costs one look per page over its life.  Looks at what is never touched are
@@ -28,15 +34,21 @@
 /* Looks may take this part of the time that the task has run, beside the first ones. */
 enum { TASK_SHARE = 16, FREE_NS = 1000000 };
 
-/* The thread looks so often, and its looks may take this part of its time. */
+/* The thread looks at whole blocks so often, and these looks may take this part of its
+ * time; looks at what is being filled come more often. */
 enum { INTERVAL_NS = 10000000, THREAD_SHARE = 50, ROUND_NS = 500000 };
+enum { BRIEFLY_NS = 1000000, BRIEFLY_SHARE = 20, BRIEF_NS = 100000 };
 
-enum { PAGES = 8192 };
+/* Whole looks without a change after which a block is no longer about to be filled. */
+enum { STILL = 2 };
+
+enum { PAGES = 8192, FEW_PAGES = 512 };
 
 static unsigned char vector[PAGES];
 static block_t *open_blocks;
-static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
-static int thread_runs, thread_waits;
+static size_t filled_blocks; /* open ones that are being filled, as far as known */
+static pthread_cond_t opened; /* its times are of the monotonic clock */
+static int thread_runs, thread_waits; /* the latter: for a block that opens */
 
 static int64_t now_ns(void) {
     struct timespec now;
@@ -52,8 +64,9 @@ static size_t page_size(void) {
     return size;
 }
 
-/* How many of a block's bytes are resident; moves `prefix` (bytes) on. */
-static size_t resident(uintptr_t address, size_t size, size_t *prefix) {
+/* How many of a block's bytes are resident; moves `prefix` (bytes) on.  `brief`: look no
+ * further than the first page that is not. */
+static size_t resident(uintptr_t address, size_t size, size_t *prefix, int brief) {
     int error = errno;
     size_t page = page_size();
     uintptr_t at = (address + *prefix) & ~(page - 1);
@@ -61,8 +74,9 @@ static size_t resident(uintptr_t address, size_t size, size_t *prefix) {
     uintptr_t known = address + *prefix; /* resident up to here */
     size_t beyond = 0;                   /* pages that are, further on */
     int unbroken = 1;
-    while (at < end) {
-        size_t pages = (end - at) / page < PAGES ? (end - at) / page : PAGES;
+    size_t most = brief ? FEW_PAGES : PAGES;
+    while (at < end && (unbroken || !brief)) {
+        size_t pages = (end - at) / page < most ? (end - at) / page : most;
         if (mincore((void *)at, pages * page, vector) != 0) {
             break; /* part of it is no memory: not a block, then */
         }
@@ -85,16 +99,40 @@ static size_t resident(uintptr_t address, size_t size, size_t *prefix) {
 
 HIDDEN size_t resident_bytes(uintptr_t address, size_t size) {
     size_t prefix = 0;
-    return resident(address, size, &prefix);
+    return resident(address, size, &prefix, 0);
 }
 
-HIDDEN void block_opens(block_t *block) {
+/* Set what of a block may be touched by now and is not counted. */
+static void set_filling(block_t *block) {
+    int filled = block->to_this_open != NULL && block->still < STILL;
+    size_t filling = filled ? block->size - block->counted : 0;
+    if (filling != block->filling) {
+        filled_blocks += (size_t)(filling != 0) - (size_t)(block->filling != 0);
+        say_filling(block->owner, (int64_t)filling - (int64_t)block->filling);
+        block->filling = filling;
+    }
+}
+
+static void put_in_front(block_t *block) {
     block->next_open = open_blocks;
     block->to_this_open = &open_blocks;
     if (open_blocks != NULL) {
         open_blocks->to_this_open = &block->next_open;
     }
     open_blocks = block;
+}
+
+static void take_out(block_t *block) {
+    *block->to_this_open = block->next_open;
+    if (block->next_open != NULL) {
+        block->next_open->to_this_open = block->to_this_open;
+    }
+    block->to_this_open = NULL;
+}
+
+HIDDEN void block_opens(block_t *block) {
+    put_in_front(block);
+    set_filling(block);
     if (thread_waits) {
         pthread_cond_signal(&opened);
     }
@@ -102,25 +140,31 @@ HIDDEN void block_opens(block_t *block) {
 
 HIDDEN void block_closes(block_t *block) {
     if (block->to_this_open != NULL) {
-        *block->to_this_open = block->next_open;
-        if (block->next_open != NULL) {
-            block->next_open->to_this_open = block->to_this_open;
-        }
-        block->to_this_open = NULL;
+        take_out(block);
+        set_filling(block);
     }
 }
 
-static void count_resident(block_t *block) {
-    size_t bytes = resident(block->address, block->size, &block->prefix);
+/* Returns whether more or less of it is resident than was known. */
+static int count_resident(block_t *block, int brief) {
+    size_t bytes = resident(block->address, block->size, &block->prefix, brief);
+    if (brief && bytes < block->counted) { /* what lies behind the hole */
+        bytes = block->counted;
+    }
     int64_t more = (int64_t)bytes - (int64_t)block->counted;
     block->counted = bytes;
     block->owner->untouched -= more;
     if (more != 0) {
+        block->still = 0;
         add_to_task(block->owner, more);
     }
     if (bytes == block->size) {
         block_closes(block);
     }
+    else {
+        set_filling(block);
+    }
+    return more != 0;
 }
 
 /* Whether the task has time left for another look.  If not, its peak may be higher by
@@ -144,7 +188,7 @@ HIDDEN void look_at_block(block_t *block) {
     task_t *task = block->owner;
     int64_t before = now_ns();
     if (affordable(task, before)) {
-        count_resident(block);
+        count_resident(block, 0);
         task->looked += now_ns() - before;
     }
 }
@@ -155,7 +199,7 @@ HIDDEN void look_at_task(task_t *task, int last) {
     if (last || affordable(task, before)) {
         for (block_t *block = task->blocks; block != NULL; block = block->next_of_task) {
             if (block->counted < block->size) {
-                count_resident(block);
+                count_resident(block, 0);
             }
         }
         task->looked += now_ns() - before;
@@ -170,13 +214,16 @@ static int64_t look_round(void) {
     block_t *last = NULL;
     while (open_blocks != NULL && open_blocks != last && taken < ROUND_NS) {
         block_t *block = open_blocks, *end = block;
-        count_resident(block);
+        if (!count_resident(block, 0) && block->still < STILL) {
+            block->still++;
+            set_filling(block);
+        }
         if (block->to_this_open != NULL) { /* still open: to the end of the list */
             while (end->next_open != NULL) {
                 end = end->next_open;
             }
             if (end != block) {
-                block_closes(block);
+                take_out(block);
                 block->next_open = NULL;
                 block->to_this_open = &end->next_open;
                 end->next_open = block;
@@ -188,23 +235,65 @@ static int64_t look_round(void) {
     return taken;
 }
 
+/* Between two rounds: see how far blocks have come that are being filled. */
+static int64_t look_briefly(void) {
+    int64_t begun = now_ns(), taken = 0;
+    for (block_t *block = open_blocks, *next; block != NULL && taken < BRIEF_NS;
+         block = next) {
+        next = block->next_open; /* a block that is whole leaves the list */
+        if (block->filling != 0) {
+            count_resident(block, 1);
+            taken = now_ns() - begun;
+        }
+    }
+    return taken;
+}
+
+static void sleep_for(int64_t ns) {
+    struct timespec rest = {ns / 1000000000, ns % 1000000000};
+    nanosleep(&rest, NULL);
+}
+
+/* Wait until a block opens, or for some time where there are open ones. */
+static void wait_for_block(int64_t until) {
+    struct timespec end = {until / 1000000000, until % 1000000000};
+    thread_waits = 1;
+    if (open_blocks == NULL) {
+        pthread_cond_wait(&opened, &table_lock);
+    }
+    else {
+        pthread_cond_timedwait(&opened, &table_lock, &end);
+    }
+    thread_waits = 0;
+}
+
 static void *look_on(void *unused) {
+    int64_t next_round = 0;
     pthread_mutex_lock(&table_lock);
     for (;;) {
-        while (open_blocks == NULL) {
-            thread_waits = 1;
-            pthread_cond_wait(&opened, &table_lock);
-            thread_waits = 0;
+        while (filled_blocks == 0 && (open_blocks == NULL || now_ns() < next_round)) {
+            wait_for_block(next_round);
         }
-        int64_t taken = look_round();
+        int64_t now = now_ns(), pause = 0;
+        if (now >= next_round) {
+            int64_t between = look_round() * THREAD_SHARE;
+            next_round = now + (between > INTERVAL_NS ? between : INTERVAL_NS);
+        }
+        else {
+            pause = look_briefly() * BRIEFLY_SHARE;
+        }
         pthread_mutex_unlock(&table_lock);
-        int64_t pause = taken * THREAD_SHARE;
-        pause = pause > INTERVAL_NS ? pause : INTERVAL_NS;
-        struct timespec rest = {pause / 1000000000, pause % 1000000000};
-        nanosleep(&rest, NULL);
+        sleep_for(pause > BRIEFLY_NS ? pause : BRIEFLY_NS);
         pthread_mutex_lock(&table_lock);
     }
     return unused;
+}
+
+static int make_condition(void) {
+    pthread_condattr_t attributes;
+    return pthread_condattr_init(&attributes) == 0 &&
+           pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0 &&
+           pthread_cond_init(&opened, &attributes) == 0;
 }
 
 /* Start the thread, once in a process; it sleeps while no block is open. */
@@ -217,7 +306,7 @@ HIDDEN int residency_start(void) {
     }
     page_size();
     sigfillset(&all);
-    if (pthread_attr_init(&attributes) != 0) {
+    if (!make_condition() || pthread_attr_init(&attributes) != 0) {
         return 0;
     }
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -230,7 +319,7 @@ HIDDEN int residency_start(void) {
 }
 
 HIDDEN void residency_in_child(void) {
-    pthread_cond_init(&opened, NULL);
     open_blocks = NULL;
+    filled_blocks = 0;
     thread_runs = thread_waits = 0;
 }

@@ -58,6 +58,12 @@ HIDDEN void add_to_task(task_t *task, int64_t bytes) {
     unlock(task);
 }
 
+/* For a task that is known to run: with table_lock held. */
+HIDDEN void say_filling(task_t *task, int64_t more) {
+    task->filling += more;
+    __atomic_store_n(&task->counters->filling, task->filling, __ATOMIC_RELAXED);
+}
+
 /* Add to the current thread's task, if it still runs; else this thread, which was
  * started by it, counts no longer. */
 static void add_to_mine(int64_t bytes) {
@@ -199,10 +205,10 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix) {
             task->blocks = block;
             task->untouched += (int64_t)(size - counted);
             __atomic_store_n(&owned_blocks, owned_blocks + 1, __ATOMIC_RELAXED);
+            add_to_task(task, (int64_t)counted);
             if (counted < size) {
                 block_opens(block);
             }
-            add_to_task(task, (int64_t)counted);
         }
     }
     pthread_mutex_unlock(&table_lock);
@@ -268,11 +274,12 @@ HIDDEN ref_t task_begin(counters_t *counters) {
     if (task != NULL) {
         unused_tasks = task->next_free;
         begun.generation = task->generation;
-        task->untouched = task->looked = task->begun = 0;
+        task->untouched = task->filling = task->looked = task->begun = 0;
         lock(task);
         task->counters = counters;
         __atomic_store_n(&counters->net, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&counters->peak, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&counters->filling, 0, __ATOMIC_RELAXED);
         unlock(task);
     }
     pthread_mutex_unlock(&table_lock);

@@ -190,7 +190,7 @@ class NannyProbe:
             "kind": "sample",
             **watched.describe(self._nanny),
             "rss": glance.rss,
-            "reading": watched.reading(glance.rss, glance.time),
+            "reading": watched.reading(glance.rss, glance.time, glance.tasks),
             "executing": watched.executing(glance.tasks, glance.time),
             "children": watched.children(),
             "notices": [*boundary.texts(), *filter(None, [watched.trouble])],

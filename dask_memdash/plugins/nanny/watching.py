@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.flight import format as layout
@@ -102,12 +102,13 @@ class Watched:
         method = EXACT if tallied else ESTIMATED
         return to_dict(tuple(as_executing(task, method, now) for task in tasks))
 
-    def reading(self, rss: int, now: float) -> dict[str, Any] | None:
+    def reading(
+        self, rss: int, now: float, tasks: Sequence[layout.Slot]
+    ) -> dict[str, Any] | None:
         """Return the worker's last reading with the RSS and the tasks of now."""
         values = self.recorders[0].reading() if self.recorders else None
         if values is None:
             return None
-        tasks = self.watch.last_tasks()
         whole = {k: None if v is None else int(v) for k, v in values.items()}
         for name in ("managed_claimed", "incoming", "outgoing", "shuffle"):
             whole[name] = whole.get(name) or 0
@@ -135,7 +136,6 @@ class Watched:
 
     def death(self, nanny: Nanny, now: float) -> dict[str, Any]:
         """Describe the end of the process, as a message."""
-        tasks = self.watch.last_tasks()
         samples = list(self.watch.samples)
         header = self.header()
         code, signal = identity.exit_of(identity.status_of(self.process, self._child))
@@ -144,6 +144,7 @@ class Watched:
         killer = self._killer(nanny, signal)
         if killer == "nanny":  # it read more than this, and perhaps no sample did
             rss = max(rss, identity.terminates_above(nanny))
+        tasks = self.watch.tasks_at_death(rss)
         return {
             "kind": "death",
             **self.describe(nanny),
@@ -153,7 +154,7 @@ class Watched:
             "by": killer,
             "asked": self.asked,
             "closing": bool(header and header.closing),
-            "reading": self.reading(rss, now) if rss else None,
+            "reading": self.reading(rss, now, tasks) if rss else None,
             "executing": self.executing(tasks, now),
             "children": self.children(),
             "samples": _thin(samples, MAX_TIMELINE),
@@ -193,6 +194,7 @@ def as_executing(task: layout.Slot, method: str, now: float) -> Executing:
         method=method if task.measured else UNMEASURED,
         rss_at_begin=task.rss or None,
         gathering=task.gathering,
+        filling=task.filling if task.measured else 0,
     )
 
 
