@@ -5,7 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from dask_memdash.model.event_parts import Held
-from dask_memdash.plugins.scheduler.storage_scan import StorageScan
+from dask_memdash.plugins.scheduler.storage_scan import (
+    LONGEST_REST,
+    REST,
+    StorageScan,
+)
 
 T = 1_760_000_000.0
 
@@ -46,6 +50,11 @@ def look(*workers):
         for event in walk.step(T):
             found[event.address] = event.held
     return found
+
+
+def still() -> float:
+    """Be a clock that stands still: nothing takes time, so that nothing rests."""
+    return 0.0
 
 
 def test_every_byte_has_one_reason():
@@ -101,7 +110,7 @@ def test_workers_without_outputs_are_told_of_once_when_they_had_some():
     a.hold(size=5)
     outputs, a.has_what = a.has_what, list(a.has_what.values())
     scheduler = SimpleNamespace(workers={"a": a, "b": b}, tasks=outputs)
-    walk = StorageScan(scheduler)
+    walk = StorageScan(scheduler, clock=still)
     (event,) = walk.step(T)
     assert (event.address, event.held["open"].because) == ("a", {"other": 5})
     a.has_what = []
@@ -121,3 +130,28 @@ def test_a_worker_that_has_left_is_not_looked_at_again():
     assert len(list(walk.step(T))) == 1
     scheduler.workers, scheduler.tasks = {}, {}
     assert list(walk.step(T)) == []
+
+
+def test_a_pass_is_followed_by_a_rest_of_many_times_its_length():
+    worker = Worker("a")
+    worker.hold(size=5)
+    worker.has_what = list(worker.has_what.values())
+    scheduler = SimpleNamespace(workers={"a": worker}, tasks={0: 0})
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    walk = StorageScan(scheduler, clock=clock)
+    for _ in walk.step(T):
+        now += 0.001  # what is made of it counts too
+    assert now == 0.001
+    now += (REST - 1) * 0.001
+    assert list(walk.step(T)) == []
+    now += 0.002
+    for _ in walk.step(T):
+        now += 1.0
+    now += LONGEST_REST - 0.001
+    assert list(walk.step(T)) == []
+    now += 0.002
+    assert len(list(walk.step(T))) == 1

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 BUDGET = 0.002
 CHUNK = 200
 
+#: How many times longer than a pass over all outputs took nothing is looked at after
+#: it, and for how many seconds at most: on a few workers a pass would follow the other.
+REST = 200
+LONGEST_REST = 5.0
+
 #: Waiting tasks looked at for each output; they are nearly always of one prefix.
 MAX_WAITERS = 8
 
@@ -47,15 +52,26 @@ class StorageScan:
         Whose workers.
     fetched
         Whether a worker is known to hold an output as a copy.
+    clock
+        Returns the time in seconds.
     """
 
-    def __init__(self, scheduler: Scheduler, fetched: Fetched | None = None) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        fetched: Fetched | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._scheduler = scheduler
+        self._clock = clock
         self._fetched = fetched
         self._todo: list[str] = []
         self._current: _Look | None = None
         # Workers of which it was last said that they hold something.
         self._holding: set[str] = set()
+        # Of this pass, in seconds; and until when there is no other.
+        self._spent = 0.0
+        self._rests_until = 0.0
 
     def step(self, now: float) -> Iterator[StorageHeld]:
         """Go on for `BUDGET` seconds; yield what is known of each worker looked at.
@@ -65,11 +81,15 @@ class StorageScan:
         now
             Unix time in seconds, for the events.
         """
-        deadline = time.perf_counter() + BUDGET
+        begun = self._clock()
+        deadline = begun + BUDGET
         workers = self._scheduler.workers
         if self._current is None and not self._todo:
+            if begun < self._rests_until:
+                return
             if not self._scheduler.tasks and not self._holding:
                 return
+            self._spent = 0.0
             self._holding.intersection_update(workers)
             self._todo = [
                 address
@@ -88,8 +108,12 @@ class StorageScan:
                 if address in workers:
                     (self._holding.add if held else self._holding.discard)(address)
                     yield StorageHeld(now, address, held)
-            if time.perf_counter() >= deadline:
-                return
+            if self._clock() >= deadline:
+                break
+        seen = self._clock()
+        self._spent += seen - begun
+        if self._current is None and not self._todo:
+            self._rests_until = seen + min(LONGEST_REST, REST * self._spent)
 
 
 def look_at(

@@ -52,8 +52,11 @@ FOLLOWED = EXECUTING | {"memory", "error"}
 #: Seconds between two looks at what our own data weighs.
 WEIGHED_EVERY = 10.0
 
-#: Least time between two looks at the baseline beside heartbeats, in seconds.
-SETTLE_INTERVAL = 0.1
+#: Time between two looks at the baseline beside heartbeats: so many times what a look
+#: takes (a large heap is slow to ask), within these bounds in seconds.
+SETTLE_REST = 500
+SETTLE_LEAST = 0.1
+SETTLE_MOST = 1.0
 
 
 @metered_methods("heartbeat")
@@ -105,7 +108,7 @@ class WorkerProbe:
         Undone in the reverse order, each whatever becomes of the others.
         """
         self._has_nanny = bool(worker.nanny)
-        self._settled = 0.0
+        self._settles_at = 0.0
         self._weighed_at = 0.0
         self._weight = 0
         self._storage = WorkerStorage(worker)
@@ -267,12 +270,13 @@ class WorkerProbe:
     def _settle(self) -> None:
         """Look at the baseline when the last task's output has just been stored."""
         now = time.monotonic()
-        if now < self._settled + SETTLE_INTERVAL or self.tasks.busy:
+        if now < self._settles_at or self.tasks.busy:
             return
-        self._settled = now
         rss = process.read_rss()
         if rss is not None:
             process.observe(now, rss)
+        rest = SETTLE_REST * (time.monotonic() - now)
+        self._settles_at = now + min(max(SETTLE_LEAST, rest), SETTLE_MOST)
 
     def _mark_threads(self, undo: contextlib.ExitStack) -> None:
         worker, metered = self._worker, self.cost.metered

@@ -96,11 +96,11 @@ class RecorderFigures:
 
     def storage_changed(self) -> None:
         """Write the storage's figures if they have changed by more than a trifle."""
-        claimed = self._storage.stored()
+        spilled = self._storage.spilled()
+        claimed = max(0, self._storage.ledger.total - spilled[0])
         if abs(claimed - self._claimed) > WRITE_STEP:
             self._claimed = claimed
             self._recorder.write_field("managed_claimed", claimed)
-        spilled = self._storage.spilled()
         if not (spilled[0] or self._spilled[0]):
             return
         if spilled != self._spilled:

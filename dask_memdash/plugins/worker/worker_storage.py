@@ -141,8 +141,10 @@ class WorkerStorage:
     def has_spilled_inputs(self, key: Any) -> bool:
         """Say whether a task has inputs that must be read back before it begins."""
         sizes = _spilled_sizes(self._worker.data)
+        if not sizes:  # the usual case
+            return False
         task = self._worker.state.tasks.get(key)
-        if not sizes or task is None:
+        if task is None:
             return False
         return any(other.key in sizes for other in task.dependencies)
 
