@@ -5,7 +5,8 @@ dashboard; ``dask scheduler --preload dask_memdash`` does the same at start.
 ``explain(error)`` says why Dask raised ``KilledWorker``, and ``connect(client)`` gives
 what the page shows as pandas DataFrames; ``order(collection)`` works out the storage
 that a collection needs before anything runs.  ``persist(x, memory=…)`` keeps results
-where they outlive the cluster, and ``open_persisted`` finds them again.
+where they outlive the cluster, and ``open_persisted`` finds them again;
+``client.register_plugin(SharedStorage(memory))`` has plain ``x.persist()`` do it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dask_memdash.intermediates.opening import open_persisted
     from dask_memdash.intermediates.persisting import persist
     from dask_memdash.intermediates.redis_memory import RedisMemory
+    from dask_memdash.intermediates.shared.plugin import SharedStorage
     from dask_memdash.intermediates.worker_memory import WorkerMemory
     from dask_memdash.plugins.scheduler.plugin import MemDash
 
@@ -28,6 +30,7 @@ __all__ = [
     "FSMemory",
     "MemDash",
     "RedisMemory",
+    "SharedStorage",
     "WorkerMemory",
     "__version__",
     "connect",
@@ -43,6 +46,7 @@ _HOMES = {
     "FSMemory": "intermediates.fs_memory",
     "MemDash": "plugins.scheduler.plugin",
     "RedisMemory": "intermediates.redis_memory",
+    "SharedStorage": "intermediates.shared.plugin",
     "WorkerMemory": "intermediates.worker_memory",
     "connect": "client.connection",
     "explain": "client.connection",
@@ -64,6 +68,8 @@ def __getattr__(name: str) -> Any:
 def dask_setup(server: Any) -> None:
     """Register MemDash on the scheduler that preloads this package.
 
+    Where ``memdash.storage.url`` is configured, the cluster is given that memory too.
+
     Called by ``dask scheduler --preload dask_memdash`` and by the configuration key
     ``distributed.scheduler.preload``.  On a worker or a nanny it does nothing: the
     scheduler sets those up.
@@ -75,4 +81,10 @@ def dask_setup(server: Any) -> None:
 
         preload(server)
 
+    def give_memory() -> None:
+        from dask_memdash.intermediates.shared.plugin import preload
+
+        preload(server)
+
     boundary.guarded(register, "preloading dask_memdash")()
+    boundary.guarded(give_memory, "giving the cluster a memory")()

@@ -44,6 +44,14 @@ class Settings:
     history_points: int
     #: Incidents kept.
     incidents_keep: int
+    #: Address of the memory that a cluster is given, ``None`` for none.
+    storage_url: str | None = None
+    #: Share of RAM, or size, that stored values may take on a worker.
+    storage_ram: str | float | None = None
+    #: Age from which stored values that no name pins may be deleted.
+    storage_ttl: str | float | None = "7d"
+    #: Version of the user's own code or data.
+    storage_version: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a plain dict, to be sent to workers."""
@@ -209,6 +217,19 @@ def _directory(key: str) -> Callable[[Any], str | None]:
     return check
 
 
+def _text(key: str, expected: str, *also: type) -> Callable[[Any], Any]:
+    """Check a text whose meaning its reader checks; numbers where `also` has them."""
+
+    def check(value: Any) -> str | float | None:
+        if value is None or (isinstance(value, str) and value):
+            return value
+        if also and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        raise ConfigError(key, value, expected)
+
+    return check
+
+
 #: Key → what turns its configured value into the setting, or raises.
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "sample-interval": _seconds("sample-interval", 0.005, 10),
@@ -221,4 +242,8 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "page.limit": _integer("page.limit", 1, 10_000),
     "history.points": _integer("history.points", 20, 100_000),
     "incidents.keep": _integer("incidents.keep", 1, 1_000_000),
+    "storage.url": _text("storage.url", "the address of a store, or null"),
+    "storage.ram": _text("storage.ram", "such as '25%' or '2GiB', or null", float),
+    "storage.ttl": _text("storage.ttl", "an age such as '7d', or null", float),
+    "storage.version": _text("storage.version", "a short text, or null"),
 }

@@ -18,7 +18,7 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import key_split
 
-from dask_memdash.intermediates.code_versions import CodeVersions, callables_in
+from dask_memdash.intermediates.lineage import lineages
 from dask_memdash.intermediates.memory import address_of
 from dask_memdash.intermediates.stored import Stored, load_value, put_value
 
@@ -55,45 +55,11 @@ def materialize(leaves: Sequence[Any], optimize_graph: bool) -> Materialized:
         for number, keys in zip(chosen, expression.__dask_keys__(), strict=True):
             made.outputs[number] = list(flatten(keys))
     outputs = {key for keys in made.outputs for key in keys}
-    made.functions = _functions_before(made.tasks, outputs)
-    return made
-
-
-def _functions_before(
-    tasks: Mapping[Any, GraphNode], outputs: Collection[Any]
-) -> dict[Any, dict[str, str]]:
-    """Return for each output key the user's functions that it and its inputs call."""
-    versions = CodeVersions()
-    number_of: dict[tuple[str, str], int] = {}
-    masks: dict[Any, int] = {}
-
-    def own(task: GraphNode) -> int:
-        mask = 0
-        for function in callables_in(task):
-            for entry in versions.of(function).items():
-                mask |= 1 << number_of.setdefault(entry, len(number_of))
-        return mask
-
-    for key in outputs:
-        stack = [key]
-        while stack:
-            task = tasks.get(stack[-1])
-            if task is None or stack[-1] in masks:
-                masks.setdefault(stack.pop(), 0)
-                continue
-            ahead = [k for k in task.dependencies if k not in masks]
-            if ahead:
-                stack.extend(ahead)
-                continue
-            mask = own(task)
-            for dependency in task.dependencies:
-                mask |= masks[dependency]
-            masks[stack.pop()] = mask
-    entries = list(number_of)
-    return {
-        key: dict(entries[n] for n in range(len(entries)) if masks[key] >> n & 1)
-        for key in outputs
+    made.functions = {
+        key: dict(lineage.functions)
+        for key, lineage in lineages(made.tasks, outputs).items()
     }
+    return made
 
 
 def storing_tasks(

@@ -28,6 +28,10 @@ KEYS = {
     "page.limit": 30,
     "history.points": 600,
     "incidents.keep": 1000,
+    "storage.url": None,
+    "storage.ram": None,
+    "storage.ttl": "7d",
+    "storage.version": None,
 }
 
 TYPES = {

@@ -35,6 +35,10 @@ RULES = {
         {"boundary"},
         {"dask", "distributed", "msgpack", "fsspec", "redis", "cloudpickle", "xarray"},
     ),
+    "intermediates.shared": (
+        {"boundary", "config"},
+        {"dask", "distributed", "tornado", "cloudpickle"},
+    ),
     "plugins": (
         {"model", "flight", "measure", "system", "boundary", "self_cost", "config"},
         {"dask", "distributed", "zict", "psutil", "numpy"},

@@ -216,6 +216,9 @@ class Installation:
             if name == self._plugin.name and name in scheduler.plugins:
                 if vars(scheduler).get("remove_plugin") is remove:
                     del scheduler.remove_plugin  # so that the class's shows again
+                    if getattr(remove_plugin, "__self__", None) is not scheduler:
+                        # another plugin's wrapper, which was there before
+                        scheduler.remove_plugin = remove_plugin  # type: ignore[method-assign]
                 self._plugin.detach()
             remove_plugin(name)
 
