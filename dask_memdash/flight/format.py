@@ -14,7 +14,8 @@ Layout, version 2, little-endian::
       20   u32  size of a slot in bytes
       24   u64  pid of the worker
       32   f64  Unix time of creation, in seconds
-      40   u32  who writes the slots' counters: 0 samples of the RSS, 1 the tally
+      40   u32  who writes the slots' counters: 0 samples of the RSS, 1 a tally of what
+                is allocated, 2 a tally of what of that is resident
       44   u32  flags: 1 the worker is closing in good order
       48   f64  share of a core that the sampler costs (0: not known)
       56   f64  seconds between two samples now (0: not known)
@@ -72,6 +73,7 @@ MAX_SLOTS = 4096
 
 COUNTERS_FROM_RSS = 0
 COUNTERS_FROM_TALLY = 1
+COUNTERS_RESIDENT = 2
 FLAG_CLOSING = 1
 
 FREE, RUNNING, PENDING = 0, 1, 2
@@ -198,6 +200,11 @@ def write_closing(buffer: memoryview, reason: str) -> None:
     """Mark that the worker is closing in good order, and why."""
     _write_text(buffer, _REASON, reason)
     buffer[44:48] = _U32.pack(FLAG_CLOSING)
+
+
+def write_resident(buffer: memoryview) -> None:
+    """Say that native code counts what is resident, and not what was reserved."""
+    buffer[40:44] = _U32.pack(COUNTERS_RESIDENT)
 
 
 def write_sampler(buffer: Writable, cost: float, interval: float) -> None:
@@ -392,6 +399,8 @@ class Header:
     created: float
     #: Whether native code writes the counters.
     tallied: bool
+    #: Whether that is what is resident.
+    resident: bool
     closing: bool
     address: str
     #: Why the worker closes; empty while it does not.
@@ -456,7 +465,8 @@ def read_header(buffer: memoryview, size: int | None = None) -> Header:
         slots=min(slots, ((size or len(buffer)) - HEADER_SIZE) // SLOT_SIZE),
         pid=pid,
         created=created,
-        tallied=source == COUNTERS_FROM_TALLY,
+        tallied=source in (COUNTERS_FROM_TALLY, COUNTERS_RESIDENT),
+        resident=source == COUNTERS_RESIDENT,
         closing=bool(flags & FLAG_CLOSING),
         address=_read_text(buffer, _ADDRESS),
         reason=_read_text(buffer, _REASON),

@@ -52,6 +52,8 @@ class RecorderReader:
         self._size = layout.file_size(header.slots)
         #: Whether native code writes the counters.
         self.tallied = header.tallied
+        #: Whether that is what is resident: what counts is part of the RSS.
+        self.resident = header.resident
 
     @classmethod
     def find(cls, pid: int, directory: str | None = None) -> RecorderReader | None:

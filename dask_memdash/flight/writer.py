@@ -184,6 +184,10 @@ class FlightRecorder:
         """Note the `number`-th thread that runs tasks, by both of its names."""
         layout.write_thread(self.buffer, number, ident, native)
 
+    def mark_resident(self) -> None:
+        """Say that native code counts what is resident, and not what was reserved."""
+        layout.write_resident(self.buffer)
+
     def mark_closing(self, reason: str) -> None:
         """Mark that the worker closes in good order."""
         layout.write_closing(self.buffer, reason)

@@ -79,6 +79,9 @@ class WorkerWatch:
         self._alone = (0.0, 0, 0, 0)
         # What all tasks hold, in bytes, and since when.
         self._still = (-1, 0.0)
+        # What the process had at the last sample, and its tasks held, in bytes; None
+        # before the first.
+        self._seen: tuple[int, int] | None = None
         # What a counted task that runs alone held at the last sample: (begin, bytes).
         self._held = (0.0, 0)
         #: Processes that its tasks started.
@@ -99,12 +102,33 @@ class WorkerWatch:
         before, self.parts = self.parts, self._rss.parts() or self.parts
         tasks = self._attribute(rss, now, before)
         if rss:  # else it is a zombie
+            self._seen = rss, sum(task.now for task in tasks)
             self._look_at_children(tasks)
         return Glance(now, rss, tuple(tasks), self.parts)
 
     def last_tasks(self) -> list[layout.Slot]:
         """Read the tasks in the recorders as they are now, or were at the death."""
         return [task for recorder in self.recorders for task in recorder.tasks()]
+
+    def rss_at_death(self, sampled: int) -> int:
+        """Return the most that the process is known to have had at the end, in bytes.
+
+        What tasks came to hold after the last sample is part of it, where what they
+        hold is known to be resident.
+
+        Parameters
+        ----------
+        sampled
+            The most that the last samples had, in bytes; 0 without one.
+        """
+        if not all(recorder.resident for recorder in self.recorders):
+            return sampled
+        tasks = self.last_tasks()
+        held = sum(task.now for task in tasks)
+        if self._seen is None:
+            return max(sampled, held + min((task.rss for task in tasks), default=0))
+        rss, held_then = self._seen
+        return max(sampled, rss + held - held_then)
 
     def tasks_at_death(self, rss: int) -> list[layout.Slot]:
         """Read the tasks as they were at the death, with what they were filling.

@@ -46,6 +46,7 @@ def test_the_header_comes_back():
         pid=17,
         created=1.5e9,
         tallied=False,
+        resident=False,
         closing=False,
         address="tcp://a:1",
         reason="",

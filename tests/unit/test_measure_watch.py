@@ -288,6 +288,27 @@ def test_what_several_were_filling_is_shared_by_what_they_had_left(watch, record
     assert [task.filling for task in watch.tasks_at_death(1000)] == [600, 200, 0]
 
 
+def test_what_came_after_the_last_sample_counts_where_it_is_known_to_be_resident(
+    watch, recorder
+):
+    slot = recorder.begin("sum-1", 7, T, 1000)
+    recorder.write_counters(slot, 100, 100, 0)
+    assert watch.rss_at_death(500) == 500  # samples write these counters
+    recorder.mark_resident()
+    watch.recorders = [RecorderReader(recorder.buffer)]
+    assert watch.recorders[0].tallied
+    assert watch.rss_at_death(0) == 1100  # no sample came
+    look(watch, T, 1300)
+    recorder.write_counters(slot, 900, 900, 0)
+    assert watch.rss_at_death(1300) == 2100
+    recorder.write_counters(slot, 50, 900, 0)  # and it freed some since
+    assert watch.rss_at_death(1300) == 1300
+    watch._rss.now = 0  # a zombie
+    watch.tick(T + 1)
+    recorder.write_counters(slot, 900, 900, 0)
+    assert watch.rss_at_death(1300) == 2100
+
+
 def test_closing_lets_go_of_everything(watch):
     watch.close()
     assert watch.recorders == []

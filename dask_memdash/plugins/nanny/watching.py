@@ -141,6 +141,7 @@ class Watched:
         code, signal = identity.exit_of(identity.status_of(self.process, self._child))
         # A process that is being torn down has given pages back already.
         rss = max((size for _, size in samples[-LAST_SAMPLES:]), default=0)
+        rss = self.watch.rss_at_death(rss)
         killer = self._killer(nanny, signal)
         if killer == "nanny":  # it read more than this, and perhaps no sample did
             rss = max(rss, identity.terminates_above(nanny))

@@ -338,6 +338,8 @@ class WorkerProbe:
             map_slots=None if self._tally is None else self._tally.map_slots,
         )
         undo.callback(self._recorder.close)
+        if self._tally is not None and self._tally.counts_resident:
+            self._recorder.mark_resident()
         self._notices += [degraded] if degraded else []
         self._figures = RecorderFigures(self._recorder, self._storage)
 
