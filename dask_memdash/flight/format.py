@@ -22,8 +22,8 @@ Layout, version 2, little-endian::
       64   u16  length of the worker's address, then 250 bytes of it (UTF-8)
      320   u16  length of the reason for closing, then 190 bytes of it (UTF-8)
      512   u64  sequence of the reading (odd while it is being written)
-     520  16f64 the reading (READING_FIELDS, NaN where not known)
-     648   3f64 what the sampler saw of the task that runs alone: its begin, the most of
+     520  17f64 the reading (READING_FIELDS, NaN where not known)
+     656   3f64 what the sampler saw of the task that runs alone: its begin, the most of
                 files' pages and the most of heap, in bytes (begin 0: nothing)
     1024   u16  length of what the sampler tells of child processes, its u32 CRC, then
                 at most 2,042 bytes of JSON
@@ -115,13 +115,14 @@ READING_FIELDS = (
     "actors",
     "file",
     "base_file",
+    "loaded",
 )
-_READING_VALUES = struct.Struct("<16d")
+_READING_VALUES = struct.Struct(f"<{len(READING_FIELDS)}d")
 _TOLD = (1024, 2042)
 _THREADS = 3072
 _THREAD = struct.Struct("<QQ")
 MAX_THREADS = 64
-_SEEN = 648
+_SEEN = 656
 _SEEN_VALUES = struct.Struct("<3d")
 
 #: No size in bytes and no time is as large: whoever wrote it was going mad.
@@ -191,7 +192,7 @@ def write_header(
     buffer[len(MAGIC) : _HEADER.size] = header[len(MAGIC) :]
     _write_text(buffer, _ADDRESS, address)
     buffer[_READING + 8 : _READING + 8 + _READING_VALUES.size] = _READING_VALUES.pack(
-        *[math.nan] * 16
+        *[math.nan] * len(READING_FIELDS)
     )
     buffer[: len(MAGIC)] = MAGIC
 
@@ -290,7 +291,6 @@ def read_threads(buffer: memoryview) -> dict[int, int]:
 def write_reading(buffer: memoryview, values: dict[str, float | None]) -> None:
     """Store the worker's latest reading (`READING_FIELDS`; ``None``: not known)."""
     numbers = [values.get(name) for name in READING_FIELDS]
-    numbers += [None] * (16 - len(numbers))
     packed = _READING_VALUES.pack(*(math.nan if n is None else n for n in numbers))
     _publish(buffer, _READING, packed)
 

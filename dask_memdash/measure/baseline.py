@@ -54,6 +54,27 @@ class Baseline:
         seen = [(rest, file) for _, rest, file in self._quiet]
         return min(seen, key=lambda one: one[0], default=self._least)
 
+    def load(self, size: int, file: int) -> None:
+        """Take in what came with a task that is about to begin, as modules do.
+
+        An idle instant before would have had it too: the least is of such a process.
+
+        Parameters
+        ----------
+        size, file
+            By how much the rest grew since the last quiet instant, and pages of files
+            among that, in bytes.
+        """
+        grown = [
+            (time, rest + size, None if pages is None else pages + file)
+            for time, rest, pages in self._quiet
+        ]
+        self._quiet = deque(grown, maxlen=WINDOW)
+        if self.last is not None:
+            self.last += size
+        if self.last_file is not None:
+            self.last_file += file
+
     def see(
         self,
         time: float,

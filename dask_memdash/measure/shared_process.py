@@ -21,6 +21,9 @@ from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.tally import current
 from dask_memdash.system.proc import HighWater, RssParts, allocator_free
 
+#: Growth that is no trifle, where it came with a task, in bytes.
+LEAST_LOADED = 2**20
+
 
 class MemberTasks(Protocol):
     """The tasks of a worker, as the process needs to see them."""
@@ -68,6 +71,11 @@ class SharedProcess:
         self.parts: RssParts | None = None
         #: What Arrow's pool may keep of what was freed, in bytes; None without one.
         self.arrow_kept: int | None = None
+        #: What came with tasks that were about to begin while nothing was under way, in
+        #: bytes, so far: modules that their functions import.
+        self.loaded = 0
+        # Whether nothing has been under way since the last quiet instant.
+        self._undisturbed = False
         # The least that was left when nothing ran, ever; and what was kept when it was
         # idle last, in bytes.
         self._least_rest: int | None = None
@@ -91,6 +99,7 @@ class SharedProcess:
         with self._lock:
             if not self._members:
                 self.baseline = Baseline()
+                self.loaded, self._undisturbed = 0, False
                 self._recent_at = 0.0
                 self._rss = RssReader(os.getpid())
                 self._high_water = HighWater()
@@ -196,6 +205,7 @@ class SharedProcess:
         rest = max(0, rss - self.stored() - self._moving - self.named())
         quiet = all(member.quiet() for member in self._members)
         kept = self._kept_by_arrow(rest, quiet=quiet)
+        self._undisturbed = quiet
         if quiet:
             self._kept_when_idle = kept
             pool = uncounted_pool()
@@ -204,6 +214,35 @@ class SharedProcess:
         file = None if self.parts is None else self.parts.file
         own = rest - kept
         self.baseline.see(time, own, quiet=quiet, free=self.free or 0, file=file)
+
+    def disturb(self) -> None:
+        """Take note that something gets under way: a task, or what is like it."""
+        self._undisturbed = False
+
+    def load(self) -> bool:
+        """Take what came since the last quiet instant as loaded with a task.
+
+        To be called on the event loop when a task is about to begin while nothing is
+        under way: what grew since no other task can have left behind.
+
+        Returns
+        -------
+        bool
+            Whether that was more than a trifle.
+        """
+        rss, last, parts = self.read_rss(), self.baseline.last, self.read_parts()
+        if rss is None or last is None or not self._undisturbed:
+            return False
+        moving = sum(member.moving() for member in self._members)
+        rest = rss - self.stored() - moving - self.named() - self._kept_when_idle
+        grown = rest - last
+        if grown < LEAST_LOADED:
+            return False
+        before = self.baseline.last_file
+        file = 0 if parts is None else _more(parts.file, before)
+        self.baseline.load(grown, min(file, grown))
+        self.loaded += grown
+        return True
 
     def idle_rest(self) -> int | None:
         """Return what is no running task's.

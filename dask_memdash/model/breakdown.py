@@ -63,6 +63,9 @@ class Reading:
     shmem: int | None = None
     #: File-backed RSS at the instant that `base` is of.
     base_file: int | None = None
+    #: What of `base` came with tasks that were about to begin while nothing else was
+    #: under way, since the process is watched: modules that their functions import.
+    loaded: int | None = None
     #: State of actors; arguments, closures and records of tasks; as far as counted.
     actors: int | None = None
     graph: int | None = None

@@ -199,6 +199,7 @@ class ClusterModel:
         if worker.first_base is None:
             worker.first_base = event.reading.base
             worker.first_base_file = event.reading.base_file
+            worker.first_loaded = event.reading.loaded or 0
         self.prefixes.replace_executing(worker.executing, event.executing)
         worker.executing = event.executing
         worker.task_history.see(event.executing, event.time)
@@ -235,6 +236,9 @@ class ClusterModel:
             file=newest.file,
             shmem=newest.shmem,
             base_file=newest.base_file,
+            loaded=newest.loaded
+            if newest.loaded is not None
+            else worker.reading.loaded,
             base=newest.base if newest.base is not None else worker.reading.base,
             actors=newest.actors
             if newest.actors is not None

@@ -250,7 +250,12 @@ class Deaths:
             incident.breakdown = break_down(event.reading)
             if incident.facts is not None:
                 base = self._idle(incident, event.reading.base)
-                incident.facts = replace(incident.facts, base=base)
+                loaded = event.reading.loaded
+                incident.facts = replace(
+                    incident.facts,
+                    base=base,
+                    loaded=incident.facts.loaded if loaded is None else loaded,
+                )
         elif event.samples:
             rss = max(size for _, size in event.samples[-LAST_SAMPLES:])
             busy = bool(incident.suspects)

@@ -141,6 +141,11 @@ class Evidence:
     baseline: tuple[tuple[float, int], ...] = ()
     #: The baseline as its flight recorder had it last; None where that is not known.
     base: int | None = None
+    #: What of the baseline came with tasks that were about to begin, while nothing else
+    #: was under way: modules that they import.  By its end, and by the first point of
+    #: `baseline`.
+    loaded: int = 0
+    loaded_before: int = 0
     order: OrderFacts | None = None
     host: HostFacts | None = None
     #: Prefix → arguments and records of tasks that the worker was sent.
@@ -267,6 +272,8 @@ def observe(worker: WorkerState, process: ProcessState, prefixes: Prefixes) -> E
             if name in prefixes.by_name
         },
         baseline=thin(history["time"], history["baseline"]),
+        loaded=worker.loaded + worker.first_loaded,
+        loaded_before=worker.first_loaded,
         graph=worker.graph,
         actors=worker.actors,
         spill_room=worker.spill_room,

@@ -84,6 +84,8 @@ class WorkerState:
     #: bytes.
     first_base: int | None = None
     first_base_file: int | None = None
+    #: What of it had come with tasks that were about to begin, in bytes.
+    first_loaded: int = 0
     rows: dict[str, StorageRow] = field(default_factory=dict)
     #: Sum over `rows` of what is stored in RAM, in bytes.
     claimed: int = 0
@@ -128,6 +130,20 @@ class WorkerState:
     def key(self) -> ProcessKey:
         """The process that it lives in."""
         return self.info.host, self.info.pid
+
+    @property
+    def idle(self) -> int | None:
+        """What it needs when idle, with the modules that tasks have loaded since.
+
+        In bytes; None before a report that says so.
+        """
+        return None if self.first_base is None else self.first_base + self.loaded
+
+    @property
+    def loaded(self) -> int:
+        """What came with tasks that were about to begin since that report, in bytes."""
+        now = None if self.reading is None else self.reading.loaded
+        return max(0, (now or 0) - self.first_loaded)
 
 
 def larger_rows(
@@ -296,12 +312,12 @@ class Processes:
         grown: dict[ProcessKey, int] = {}
         for worker in self.workers.values():
             now = None if worker.reading is None else worker.reading.base
-            if now is not None and worker.first_base is not None:
+            if now is not None and worker.idle is not None:
                 mapped = 0
                 if worker.first_base_file is not None:
                     file = worker.reading.base_file if worker.reading else None
                     mapped = max(0, (file or 0) - worker.first_base_file)
-                grown[worker.key] = max(0, now - worker.first_base - mapped)
+                grown[worker.key] = max(0, now - worker.idle - mapped)
         return sum(grown.values())
 
     def breakdown_of(self, address: str) -> Breakdown | None:

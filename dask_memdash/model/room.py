@@ -74,7 +74,7 @@ def process_room(process: ProcessState) -> ProcessRoom:
     members = process.members.values()
     read = [member for member in members if member.reading is not None]
     thresholds = [member.thresholds for member in read]
-    idle = [m.first_base for m in members if m.first_base is not None]
+    idle = [m.idle for m in members if m.idle is not None]
     return ProcessRoom(
         limit=process.limit,
         pause=_least(t.pause for t in thresholds),

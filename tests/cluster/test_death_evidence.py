@@ -9,7 +9,8 @@ import dask
 import numpy as np
 import pytest
 from clusters import wait_for
-from distributed import wait
+from distributed import KilledWorker, wait
+from with_modules import fill_memory
 
 pytestmark = [pytest.mark.cluster, pytest.mark.hooks]
 
@@ -151,3 +152,17 @@ def test_a_worker_lost_to_its_silence_is_an_incident_that_nobody_asked_for(start
     death = newest_death(session)
     assert death.kind == "lost"
     assert 5 < death.unresponsive < 60
+
+
+def test_modules_that_came_with_a_first_task_are_not_held_against_it(start):
+    """Where they were memory that nobody counted, a young worker's death was theirs."""
+    session = start(n_workers=1)
+    (idle,) = session.api("workers")
+    future = session.client.submit(fill_memory, key="fill_memory-1")
+    with pytest.raises(KilledWorker):
+        future.result(timeout=40)
+    death = session.api.wait_for_death("terminated")
+    assert death["diagnosis"]["cause"] == "task-too-large"
+    assert death["diagnosis"]["responsible"]["key"] == "fill_memory-1"
+    grown = death["breakdown"]["baseline"] - idle["breakdown"]["baseline"]
+    assert 20 * MB < grown < 150 * MB

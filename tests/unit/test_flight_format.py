@@ -129,6 +129,7 @@ def test_a_reading_comes_back_and_what_is_not_known_is_none():
         "actors": None,
         "file": None,
         "base_file": None,
+        "loaded": None,
     }
 
 
@@ -137,6 +138,7 @@ def test_what_the_sampler_saw_is_of_one_task_alone():
     assert layout.read_seen(buffer, 1.5e9) is None
     layout.write_seen(buffer, 1.5e9, 300, 40)
     assert layout.read_seen(buffer, 1.5e9) == (300, 40)
+    assert struct.unpack("<3d", buffer[656:680]) == (1.5e9, 300.0, 40.0)
     assert layout.read_seen(buffer, 1.6e9) is None
     layout.write_seen(buffer, 1.5e9, -1, 40)
     assert layout.read_seen(buffer, 1.5e9) is None

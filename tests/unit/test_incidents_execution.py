@@ -1,5 +1,7 @@
 """Rules on running tasks: one that is too large, or too many at once."""
 
+from dataclasses import replace
+
 import pytest
 from builders import MiB
 from cases import (
@@ -565,3 +567,54 @@ def test_a_task_that_joins_chunks_makes_as_much_as_its_inputs_before_it_has_run(
         "450 MiB at a time and needs at least 900 MiB; with 128 MiB it will need about "
         "256 MiB."
     )
+
+
+# -- modules that come with the tasks --------------------------------------------------
+
+
+def with_modules(loaded, task=500, baseline=(100, 300), process=950, **more):
+    """Make a case of a young worker's first task, whose modules came with it."""
+    own = suspect("sum-1", task, grown=task * MiB, **more)
+    rest = process - baseline[-1] - task
+    return case(
+        breakdown=parts(baseline=baseline[-1], executing=task + rest),
+        suspects=(own,),
+        timeline=((T0, 100 * MiB), (T0 + 1, process * MiB)),
+        facts=facts(baseline=baseline, loaded=loaded * MiB),
+    )
+
+
+def test_modules_that_came_with_a_task_are_no_growth_that_nobody_counted():
+    known = with_modules(loaded=200, task=650)
+    assert (known.idle, known.risen) == (300 * MiB, 0)
+    assert known.usable == 650 * MiB
+    said = diagnose(known)
+    assert (said.cause, said.prefix, said.key) == ("task-too-large", "sum", "sum-1")
+    assert said.confidence > 0.9
+    assert [finding.cause for finding in said.findings] == ["task-too-large"]
+    assert "200 MiB beside that came with the tasks before they ran" in said.text
+
+
+def test_a_task_that_would_have_fitted_beside_its_modules_is_not_to_blame():
+    known = with_modules(loaded=200, task=100, baseline=(100, 850))
+    assert known.risen == 550 * MiB
+    said = diagnose(known)
+    assert said.cause == "unaccounted"
+
+
+def test_more_than_half_of_a_workers_room_is_not_taken_for_modules():
+    known = with_modules(loaded=600, task=150, baseline=(100, 800))
+    assert (known.loaded, known.risen) == (0, 700 * MiB)
+    assert diagnose(known).cause == "unaccounted"
+
+
+def test_modules_that_the_first_report_had_already_are_not_taken_off_twice():
+    known = with_modules(loaded=200, baseline=(300, 500))
+    facts_ = replace(known.facts, loaded_before=200 * MiB)
+    known = replace(known, facts=facts_)
+    assert (known.idle, known.risen, known.loaded) == (300 * MiB, 200 * MiB, 0)
+
+
+def test_accounts_add_up_with_modules_that_are_gone_again():
+    known = with_modules(loaded=200, baseline=(100, 150), task=700)
+    assert (known.idle, known.risen, known.loaded) == (150 * MiB, 0, 50 * MiB)

@@ -10,7 +10,9 @@ from dask_memdash.measure import shared_process as module
 from dask_memdash.measure.arrow import ArrowPool
 from dask_memdash.measure.isolated import Traffic
 from dask_memdash.measure.shared_process import SharedProcess
-from dask_memdash.system.proc import HighWater
+from dask_memdash.system.proc import HighWater, RssParts
+
+MiB = 2**20
 
 
 class Member:
@@ -233,3 +235,95 @@ def test_what_arrow_keeps_is_bounded_by_what_nothing_else_explains(
     pool = ArrowPool(300, 420, 900)
     shared.observe(2.0, 460)
     assert shared.arrow_kept == 120
+
+
+# -- what comes with a task that is about to begin -------------------------------------
+
+
+class Rss:
+    """An RSS, and what it is made of, that are what the test says."""
+
+    def __init__(self, rss, file=0):
+        self.now, self.file = rss, file
+
+    def read(self):
+        return self.now
+
+    def parts(self):
+        return RssParts(self.now - self.file, self.file, 0)
+
+    def close(self):
+        """Hold nothing."""
+
+
+def idle(shared, rss, file=0, **member):
+    """Let a process be seen when nothing is under way."""
+    joined = Member(**member)
+    shared.join(joined)
+    shared._rss.close()
+    shared._rss = Rss(rss, file)
+    shared.observe(1.0, rss)
+    return joined
+
+
+def test_modules_that_come_with_a_task_are_of_the_idle_process(shared):
+    member = idle(shared, 100 * MiB, file=30 * MiB)
+    shared._rss = Rss(180 * MiB, file=70 * MiB)
+    member.now["quiet"] = False
+    assert shared.load()
+    assert shared.loaded == 80 * MiB
+    assert shared.baseline.bytes == 180 * MiB
+    assert shared.baseline.file == 70 * MiB
+    assert shared.in_execution(400 * MiB) == 220 * MiB
+    shared.observe(2.0, 400 * MiB)  # while it runs
+    assert shared.baseline.bytes == 180 * MiB
+
+
+def test_what_is_stored_sent_or_counted_did_not_come_with_it_as_modules_do(shared):
+    member = idle(shared, 100 * MiB)
+    shared._rss = Rss(190 * MiB)
+    member.now.update(stored=50 * MiB, moving=10 * MiB, named=29 * MiB)
+    assert shared.load()
+    assert shared.loaded == 1 * MiB
+
+
+def test_what_came_while_something_was_under_way_may_be_anybodys(shared):
+    idle(shared, 100 * MiB)
+    shared.disturb()
+    shared._rss = Rss(180 * MiB)
+    assert not shared.load()
+    assert (shared.loaded, shared.baseline.bytes) == (0, 100 * MiB)
+
+
+def test_a_trifle_and_what_was_never_seen_idle_are_left_as_they_are(shared):
+    idle(shared, 100 * MiB)
+    shared._rss = Rss(101 * MiB - 1)
+    assert not shared.load()
+    assert shared.loaded == 0
+    busy = SharedProcess()
+    busy.join(Member(quiet=False))
+    busy.observe(1.0, 100 * MiB)
+    assert not busy.load()
+    for member in list(busy._members):
+        busy.leave(member)
+
+
+def test_what_did_not_stay_is_found_out_at_the_next_idle_instant(shared):
+    member = idle(shared, 100 * MiB)
+    shared._rss = Rss(180 * MiB)
+    assert shared.load()
+    member.now["quiet"] = True
+    shared._rss = Rss(120 * MiB)
+    shared.observe(3.0, 120 * MiB)
+    assert shared.baseline.bytes == 120 * MiB
+
+
+def test_a_leak_between_idle_instants_is_not_taken_for_modules(shared):
+    idle(shared, 100 * MiB)
+    for second in range(2, 12):  # a thread takes 10 MiB a second; nothing else runs
+        rss = (90 + 10 * second) * MiB
+        shared._rss = Rss(rss)
+        shared.observe(float(second), rss)
+    shared._rss = Rss(205 * MiB)
+    assert shared.load()
+    assert shared.loaded == 5 * MiB

@@ -510,3 +510,55 @@ def test_a_worker_is_measured_by_the_setup_after_one_that_failed(
     probe = probe_on(worker)
     assert probe.heartbeat()["pid"] == os.getpid()
     probe.teardown(worker)
+
+
+# -- what comes with a task ------------------------------------------------------------
+
+
+def arrive(worker, probe, key):
+    """Let a task arrive, and be about to begin."""
+    worker.state.tasks[key] = SimpleNamespace(
+        key=key, run_spec=None, annotations=None, dependencies=(), state="ready"
+    )
+    probe.transition(key, "released", "waiting")
+    probe.transition(key, "ready", "executing")
+
+
+def test_modules_that_come_with_a_prefix_are_of_the_baseline(worker):
+    worker.executors = {"default": type("ThreadPoolExecutor", (), {})()}
+    probe = probe_on(worker)
+    in_recorder = lambda: layout.read_reading(probe._recorder.buffer)  # noqa: E731
+    before = in_recorder()
+    assert before["loaded"] == 0
+    module = bytearray(24 * MB)
+    arrive(worker, probe, "sum-1")
+    after = in_recorder()
+    assert after["loaded"] > 20 * MB
+    assert after["base"] - before["base"] > 20 * MB
+    assert after["last_rest"] - before["last_rest"] > 20 * MB
+    more = bytearray(24 * MB)
+    arrive(worker, probe, "sum-2")  # of which all modules are here
+    arrive(worker, probe, "inc-1")  # while something may have run
+    assert in_recorder()["loaded"] == after["loaded"]
+    assert probe.heartbeat()["reading"]["loaded"] == after["loaded"]
+    assert len(module) + len(more) == 48 * MB
+    probe.teardown(worker)
+
+
+def test_data_that_comes_with_a_task_is_no_module(worker):
+    worker.executors = {"default": type("ThreadPoolExecutor", (), {})()}
+    probe = probe_on(worker)
+    data = b"x" * (24 * MB)
+    key = "sum-1"
+    worker.state.tasks[key] = SimpleNamespace(
+        key=key,
+        run_spec=Task(key, len, data),
+        annotations=None,
+        dependencies=(),
+        state="ready",
+    )
+    probe.transition(key, "released", "waiting")
+    probe.transition(key, "ready", "executing")
+    reading = layout.read_reading(probe._recorder.buffer)
+    assert reading["loaded"] < 2 * MB
+    probe.teardown(worker)

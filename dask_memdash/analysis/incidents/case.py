@@ -50,6 +50,10 @@ BARE_WORKER = 80 * 2**20
 NEAR = 0.3
 
 
+#: Share of a worker's room up to which what came with tasks is taken to be modules.
+MOST_LOADED = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """An earlier death at which the same task was running."""
@@ -149,13 +153,32 @@ class Case:
         """
         if self.breakdown is None:
             return 0  # nothing is known of the instant
-        sizes = self.baselines
-        first, last = sizes[0], sizes[-1]
+        return max(0, self.parts.baseline - self._first - self.loaded)
+
+    @property
+    def loaded(self) -> int:
+        """How much of `idle` came with the tasks: modules that they import.
+
+        An idle worker that runs them has it too, and nobody has left it behind.  More
+        than half of a worker's room is no module: whose it is, is not known.
+        """
+        if self.breakdown is None:
+            return 0
+        came = max(0, self.facts.loaded - self.facts.loaded_before)
+        room = None if self.ceiling is None else max(0, self.ceiling - self._first)
+        if room is not None and came > MOST_LOADED * room:
+            return 0
+        return max(0, min(came, self.parts.baseline - self._first))
+
+    @property
+    def _first(self) -> int:
+        """What the process needed at its first idle moment."""
+        first = self.baselines[0]
         if not self.facts.baseline:
             least = min((size for _, size in self.timeline), default=first)
             # A process that is just starting has less, and is no idle worker yet.
             first = min(first, max(least, BARE_WORKER))
-        return max(0, last - first)
+        return first
 
     @property
     def grown(self) -> int:

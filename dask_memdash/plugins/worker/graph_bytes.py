@@ -83,6 +83,11 @@ class GraphBytes:
         """Whether no task of this one's prefix has been weighed."""
         return prefix_of(key) not in self._prefixes
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all that has arrived has been weighed."""
+        return not self._news
+
     def weigh_first(self, key: Any) -> None:
         """Weigh a task at its arrival, before it can run: what its prefix is sent with.
 

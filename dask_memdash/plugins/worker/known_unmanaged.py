@@ -87,6 +87,15 @@ class KnownUnmanaged:
         if self._graph.arrived(key):
             self._weigh_later()
 
+    def all_weighed(self) -> bool:
+        """Weigh what has arrived, within the time left for it; whether that was all."""
+        now = self._earn()
+        if self._at_once > 0:
+            seconds = min(WEIGHING, self._at_once)
+            self._graph.weigh(time.perf_counter, seconds)
+            self._at_once -= time.perf_counter() - now
+        return self._graph.is_done
+
     def stored(self, key: Any) -> None:
         """Take note that a task's output has been stored."""
         task = self._worker.state.tasks.get(key)
@@ -121,12 +130,17 @@ class KnownUnmanaged:
         return self._actors.total, self._graph.total
 
     def _weigh_at_once(self, key: Any) -> None:
-        now = time.perf_counter()
-        earned = (now - self._at_once_since) / REST
-        self._at_once, self._at_once_since = min(AT_ONCE, self._at_once + earned), now
+        now = self._earn()
         if self._at_once > 0:
             self._graph.weigh_first(key)
             self._at_once -= time.perf_counter() - now
+
+    def _earn(self) -> float:
+        """Give back the time for weighing at once that is due; return the time."""
+        now = time.perf_counter()
+        earned = (now - self._at_once_since) / REST
+        self._at_once, self._at_once_since = min(AT_ONCE, self._at_once + earned), now
+        return now
 
     def _weigh_graph(self) -> None:
         """Weigh tasks that have arrived: at a duty of one percent, whatever comes."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.config import Settings, tally_allowed
 from dask_memdash.flight.files import sweep
+from dask_memdash.measure.brief_tasks import MAX_PREFIXES
 from dask_memdash.measure.isolated import Traffic
 from dask_memdash.measure.regression import PrefixRegression
 from dask_memdash.measure.running_task import RunningTask
@@ -22,6 +23,7 @@ from dask_memdash.measure.tally import Tally
 from dask_memdash.measure.tally_choice import acquire_tally, best_method, choose_meter
 from dask_memdash.model.event_parts import SelfCost
 from dask_memdash.model.event_readers import to_dict
+from dask_memdash.plugins.keys import prefix_of
 from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.plugins.worker import notices
 from dask_memdash.plugins.worker.active_threads import ActiveThreads, runs_elsewhere
@@ -113,6 +115,8 @@ class WorkerProbe:
         self._weight = 0
         self._storage = WorkerStorage(worker)
         self._notices: list[str] = []
+        # Prefixes of which a task has been about to begin.
+        self._loaded: set[str] = set()
         self._tally = self._acquire_tally(undo)
         self._make_recorder(undo)
         unmanaged = KnownUnmanaged(worker, self._recorder, self.cost.metered)
@@ -213,11 +217,13 @@ class WorkerProbe:
 
     def quiet(self) -> bool:
         """Whether no task, output, transfer or shuffle is under way."""
-        state = self._worker.state
-        return not (
+        return not (self._worker.state.executing or self._under_way())
+
+    def _under_way(self) -> bool:
+        """Whether any task, output, transfer or shuffle is, but tasks not begun."""
+        return bool(
             self.tasks.busy
-            or state.executing
-            or state.transfer_incoming_count
+            or self._worker.state.transfer_incoming_count
             or self._worker.transfer_outgoing_count
             or self._storage.shuffles()
         )
@@ -244,11 +250,30 @@ class WorkerProbe:
         elif start in EXECUTING:
             if finish not in EXECUTING:
                 self.tasks.leave(key, None)
-        elif finish == "executing" and runs_elsewhere(self._worker, key):
-            self.tasks.begin_elsewhere(key)
-        elif finish == "executing" and self._storage.has_spilled_inputs(key):
-            self._figures.storage_changed()
-            self.tasks.gather(key)
+        elif finish == "executing":
+            self._about_to_begin(key)
+            if runs_elsewhere(self._worker, key):
+                self.tasks.begin_elsewhere(key)
+            elif self._storage.has_spilled_inputs(key):
+                self._figures.storage_changed()
+                self.tasks.gather(key)
+
+    def _about_to_begin(self, key: Any) -> None:
+        """Look at what came with the first task of a prefix, before it begins.
+
+        Modules that its function imports are loaded as it arrives, on the event loop,
+        and stay: a process that has them is as idle as one without.
+        """
+        prefix = prefix_of(key)
+        if prefix not in self._loaded and len(self._loaded) < MAX_PREFIXES:
+            self._loaded.add(prefix)
+            if (
+                not self._under_way()
+                and self._unmanaged.all_weighed()
+                and process.load()
+            ):
+                self._figures.loaded(process)
+        process.disturb()
 
     def _follow_arrival(self, key: Any, finish: str) -> None:
         if finish == "waiting":

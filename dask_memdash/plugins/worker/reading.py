@@ -61,6 +61,7 @@ def read_worker(
         file=None if parts is None else parts.file,
         shmem=None if parts is None else parts.shmem,
         base_file=process.baseline.file,
+        loaded=process.loaded,
         actors=actors,
         graph=graph,
     )

@@ -14,6 +14,7 @@ from typing import Any
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight.format import READING_FIELDS
 from dask_memdash.flight.writer import FlightRecorder
+from dask_memdash.measure.shared_process import SharedProcess
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.plugins.worker.worker_storage import WorkerStorage
 
@@ -93,6 +94,18 @@ class RecorderFigures:
         self._spilled = (reading.spilled or 0, reading.spilled_disk or 0)
         values = {name: getattr(reading, name, None) for name in READING_FIELDS}
         self._recorder.write_reading({**values, "last_rest": last_rest})
+
+    def loaded(self, process: SharedProcess) -> None:
+        """Write the baseline, which has grown by what came with a task."""
+        figures = {
+            "base": process.baseline.bytes,
+            "base_file": process.baseline.file,
+            "last_rest": process.idle_rest(),
+            "loaded": process.loaded,
+        }
+        for name, value in figures.items():
+            if value is not None:
+                self._recorder.write_field(name, value)
 
     def storage_changed(self) -> None:
         """Write the storage's figures if they have changed by more than a trifle."""

@@ -115,6 +115,11 @@ def _sentences(case: Case, top: Suspect) -> Iterator[str]:
             f"It needs at least {format_bytes(need)}{copies}, and an empty worker has "
             f"room for {format_bytes(room)}."
         )
+    if room is not None and case.loaded >= WORTH_TELLING * room:
+        yield (
+            f"{format_bytes(case.loaded)} beside that came with the tasks before they "
+            "ran, as the modules do that they import."
+        )
     usual = case.expected(top.prefix)
     if usual is not None and usual.p50 is not None:
         low, high = format_bytes(usual.p50), format_bytes(usual.max)
