@@ -303,7 +303,7 @@ def verify_kept(names: Any, output: str, session: Any) -> None:
 
 
 def verify_explained(names: Any, output: str, session: Any) -> None:
-    """What is told holds whenever task, report and worker's end come; see `test_deaths`.
+    """What is told holds whenever task, report and end come; see `test_deaths`.
 
     A report that comes late leaves less to be told, and never another's guilt.
     """
