@@ -147,20 +147,20 @@ def test_the_prefix_that_held_most_together_is_responsible():
     ("peak", "running_now", "threads", "advice"),
     [
         (
-            412,
+            390,
             3,
             4,
             "Run 2 tasks at a time on each worker: `--nthreads 2`. One `load` needs "
-            "412 MiB, so 3 need 1.21 GiB and an empty worker has room for 850 MiB; 2 "
-            "will take 824 MiB.",
+            "390 MiB, so 3 need 1.14 GiB and a worker has room for 800 MiB; 2 will "
+            "take 780 MiB.",
         ),
         (
             500,
             2,
             2,
             "Run 1 task at a time on each worker: `--nthreads 1`. One `load` needs "
-            "500 MiB, so 2 need 0.98 GiB and an empty worker has room for 850 MiB; 1 "
-            "will take 500 MiB.",
+            "500 MiB, so 2 need 0.98 GiB and a worker has room for 800 MiB; 1 will "
+            "take 500 MiB.",
         ),
     ],
 )
@@ -188,10 +188,10 @@ def test_tasks_that_were_all_cut_short_are_planned_with_twice_what_they_held():
 
 
 def test_one_task_that_has_finished_is_enough_to_plan_with():
-    usual = facts(nthreads=4, expected={"load": expected(1, peak=420)})
+    usual = facts(nthreads=4, expected={"load": expected(1, peak=390)})
     suspects = [suspect(f"load-{n}", 200) for n in range(4)]
     (finding,) = too_many_at_once(running(*suspects, facts=usual))
-    assert "`--nthreads 2`. One `load` needs 420 MiB" in finding.advice[0]
+    assert "`--nthreads 2`. One `load` needs 390 MiB" in finding.advice[0]
 
 
 def test_a_refused_request_that_is_not_absurd_is_a_task_too_large():

@@ -101,7 +101,7 @@ def test_the_advice_on_a_shuffle_fits_its_buffers_into_the_worker():
         'start: `dask.config.set({"distributed.p2p.storage.disk": True, '
         '"distributed.p2p.comm.buffer": "32MiB", "distributed.p2p.storage.buffer": '
         '"32MiB", "distributed.p2p.comm.concurrency": 10})`. 600 MiB were in buffers, '
-        "and none of the shuffle on disk. An empty worker has room for 850 MiB; two "
+        "and none of the shuffle on disk. A worker has room for 800 MiB; two "
         "buffers of 32 MiB and 10 messages of 2 MiB on their way will take about 164 "
         "MiB.",
     )

@@ -252,12 +252,32 @@ def test_what_waits_for_a_task_that_joins_chunks_is_advised_smaller_ones():
     known = storing("random_sample", 800, held(by="rechunk-merge", awaited=800))
     diagnosis = diagnose(known)
     assert diagnosis.cause == "awaited"
-    # 850 MiB of room, for what is joined, what is made of it, and twice that.
+    # 800 MiB of room once it has run for a while: for what is joined, what is made
+    # of it, and twice that.
     assert diagnosis.advice[0] == (
         "Let Dask join chunks into smaller ones, before the graph is built: "
         '`dask.config.set({"array.chunk-size": "128MiB"})`. Each `rechunk-merge` '
         "needs all that it joins in memory at once, and the same again for its output; "
         "with "
-        "128 MiB it will need about 256 MiB of the 850 MiB that an empty worker has "
-        "room for."
+        "128 MiB it will need about 256 MiB of the 800 MiB that a worker has room for "
+        "once it has run some tasks."
     )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "terminate", "room"),
+    [
+        (60, 950, 800),  # of a young worker, which grows to 150 MiB
+        (240, 950, 710),  # it has loaded more than usual at once
+        (60, 160, 40),  # of a small one that never grows so far: it has 100
+    ],
+)
+def test_advice_plans_with_what_a_worker_has_that_has_run_for_a_while(
+    baseline, terminate, room
+):
+    known = case(
+        breakdown=parts(baseline=baseline, managed=100),
+        facts=facts(thresholds=Thresholds(terminate=terminate * MiB)),
+    )
+    assert known.usable == (terminate - baseline) * MiB
+    assert known.room == room * MiB

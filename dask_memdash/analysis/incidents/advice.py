@@ -70,7 +70,7 @@ def chunk_below(size: float) -> int:
 
 def on_one_task(case: Case, task: Suspect) -> Iterator[str]:
     """Yield what makes one task fit into a worker that it is too large for."""
-    need, room = need_of(case, task), case.usable
+    need, room = need_of(case, task), case.room
     if room is None or not need:
         return
     if uncounted_of(case, task) > (task.bytes or 0):
@@ -96,7 +96,7 @@ def _smaller_source(case: Case, task: _Piece, wanted: float) -> Iterator[str]:
     arrays = any(types_of(case, name) & ARRAYS for name in made)
     if not arrays or chunk is None or ceiling is None or "rechunk" in task.prefix:
         return
-    left = max(0, ceiling - max(case.target or 0, case.idle))
+    left = max(0, ceiling - max(case.target or 0, ceiling - (case.room or 0)))
     smaller = chunk_below(chunk * min(0.5, left / wanted))
     yield (
         f'Make chunks smaller where they are made: give `chunks="{paste(smaller)}"` to '
@@ -127,15 +127,15 @@ def on_pieces(case: Case, task: Suspect) -> Iterator[str]:
     if room is None or need < FITS * room or not hands_over(task.prefix):
         return
     one = _Piece(task.prefix, task.inputs, need)
-    yield from _smaller_chunks(case, one, room / (HEADROOM * need))
+    yield from _smaller_chunks(case, one, (case.room or room) / (HEADROOM * need))
 
 
 def on_request(case: Case, task: TaskInfo, size: int) -> Iterator[str]:
     """Yield what makes a single request of a task small enough, `size` in bytes."""
-    if case.usable is not None:
+    if case.room is not None:
         wanted = HEADROOM * size
         one = _Piece(task.prefix, task.inputs, size)
-        yield from _smaller_chunks(case, one, case.usable / wanted)
+        yield from _smaller_chunks(case, one, case.room / wanted)
         yield from more_memory(case, task.prefix, size, wanted)
 
 
@@ -158,16 +158,16 @@ def on_joining(case: Case, waiting: list[str]) -> Iterator[str]:
     Each waits until all of its inputs are there, and copies them into one.
     """
     name = next((name for name in waiting if JOINS in name), None)
-    if name is None or case.usable is None:
+    if name is None or case.room is None:
         return
-    chunk = chunk_below(case.usable / (HEADROOM * 2))
+    chunk = chunk_below(case.room / (HEADROOM * 2))
     yield (
         "Let Dask join chunks into smaller ones, before the graph is built: "
         f'`dask.config.set({{"array.chunk-size": "{paste(chunk)}"}})`. Each '
         f"{code(name)} needs all that it joins in memory at once, and the same again "
         f"for its output; with {format_bytes(chunk)} it will need about "
-        f"{format_bytes(2 * chunk)} of the {format_bytes(case.usable)} that an empty "
-        "worker has room for."
+        f"{format_bytes(2 * chunk)} of the {format_bytes(case.room)} that a worker has "
+        "room for once it has run some tasks."
     )
 
 
@@ -191,7 +191,7 @@ def limit_for(case: Case, wanted: float) -> float | None:
     limit, ceiling, host = case.limit, case.ceiling, case.facts.host
     if not limit or not ceiling:
         return None
-    more = (case.idle + wanted) * limit / ceiling
+    more = (ceiling - (case.room or 0) + wanted) * limit / ceiling
     if host is not None and host.effective and more > max(limit, host.effective):
         return None
     return more
@@ -200,10 +200,10 @@ def limit_for(case: Case, wanted: float) -> float | None:
 def on_many_tasks(case: Case, prefix: str, running: list[Suspect]) -> Iterator[str]:
     """Yield how many tasks of a prefix a worker holds at a time."""
     need = max(planned(case, task) for task in running)
-    if case.usable is None or case.limit is None or not need:
+    if case.room is None or case.limit is None or not need:
         return
     at_least = "" if _has_been_seen(case, prefix, need) else "at least "
-    room, ran = case.usable, len(running)
+    room, ran = case.room, len(running)
     # As many as ran did not fit.  Of those that held less than they need, fewer do.
     wanted = need * HEADROOM if at_least else need
     fit = max(1, min(int(room // wanted), ran - 1))
@@ -211,11 +211,11 @@ def on_many_tasks(case: Case, prefix: str, running: list[Suspect]) -> Iterator[s
         yield (
             f"Run {count(fit, 'task')} at a time on each worker: `--nthreads {fit}`. "
             f"One {code(prefix)} needs {at_least}{format_bytes(need)}, so {ran} need "
-            f"{at_least}{format_bytes(ran * need)} and an empty worker has room for "
+            f"{at_least}{format_bytes(ran * need)} and a worker has room for "
             f"{format_bytes(room)}; {fit} will take {at_least}"
             f"{format_bytes(fit * need)}."
         )
-    share = FILLED * case.usable / max(2, ran) / need
+    share = FILLED * room / max(2, ran) / need
     first = running[0]
     one = _Piece(prefix, first.inputs, need_of(case, first))
     yield from _smaller_chunks(case, one, share)
@@ -269,7 +269,7 @@ def _smaller_chunks(case: Case, task: _Piece, share: float) -> Iterator[str]:
         return
     smaller = chunk_below(chunk * min(share, 0.5))
     expect = need * smaller / chunk
-    if case.usable is not None and expect > case.usable:
+    if case.room is not None and expect > case.room:
         return  # no chunk that is worth a task is small enough
     figures = (
         f"{code(name)} works on {format_bytes(chunk)} at a time and needs at least "

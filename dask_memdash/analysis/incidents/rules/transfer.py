@@ -45,7 +45,7 @@ def transfer(case: Case) -> Iterator[Finding]:
 
 def _advice(case: Case, size: int, prefix: str | None) -> Iterator[str]:
     """Yield how to let a shuffle go through smaller buffers, to disk."""
-    room = case.usable
+    room = case.room
     if prefix is None or room is None:
         return
     top = largest_task(case)
@@ -66,7 +66,7 @@ def _advice(case: Case, size: int, prefix: str | None) -> Iterator[str]:
         f'`dask.config.set({{{to_disk}"distributed.p2p.comm.buffer": '
         f'"{each}", "distributed.p2p.storage.buffer": "{each}", '
         f'"distributed.p2p.comm.concurrency": {messages}}})`. '
-        f"{format_bytes(size)} were in buffers{none}. An empty worker has room for "
+        f"{format_bytes(size)} were in buffers{none}. A worker has room for "
         f"{format_bytes(room)}; two buffers of {format_bytes(buffer)} and "
         f"{count(messages, 'message')} of {format_bytes(MESSAGE)} on their way will "
         f"take about {format_bytes(2 * buffer + COPIES * messages * MESSAGE)}."
