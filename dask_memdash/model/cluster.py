@@ -30,6 +30,7 @@ from dask_memdash.model.events import (
     Event,
     GraphArrived,
     GraphChecked,
+    IntermediatesTold,
     MemoryErrorRaised,
     Noticed,
     OutputsMoved,
@@ -128,6 +129,7 @@ class ClusterModel:
         self.notices: dict[str, tuple[float, tuple[str, ...]]] = {}
         #: The scheduler's own process, as last looked at; None before.
         self.scheduler: SchedulerLooked | None = None
+        self.intermediates: IntermediatesTold | None = None
         #: What MemDash costs on the scheduler.
         self.cost = SelfCost()
         #: Unix time of the newest event, in seconds.
@@ -193,7 +195,7 @@ class ClusterModel:
         if event.graph is not None:
             self._weigh_graph(worker, event.graph)
         worker.actors = worker.actors if event.actors is None else event.actors
-        worker.spill_room = event.spill_room
+        worker.spill_room, worker.storing = event.spill_room, event.storing
         self._see_children(worker, event.children, event.time)
         worker.cost, worker.nanny_cost = event.cost, event.nanny_cost
         if worker.first_base is None:
@@ -301,7 +303,8 @@ class ClusterModel:
         worker = self.processes.workers.get(event.address)
         if worker is not None:
             self.prefixes.replace_held(worker.held, event.held)
-            worker.held, worker.held_share = event.held, event.held_share
+            worker.hold(event.held)
+            worker.held_share = event.held_share
             worker.leaving = event.assigned
             self._weigh_graph(worker, larger_rows(worker.graph, event.graph))
             unseen = {name: ActorRow(0, 0, 0) for name in event.actors}
@@ -376,7 +379,10 @@ class ClusterModel:
         worker = self.processes.workers.get(event.address)
         if worker is not None:
             self.prefixes.replace_held(worker.held, event.held)
-            worker.held = event.held
+            worker.hold(event.held)
+
+    def _intermediates_told(self, event: IntermediatesTold) -> None:
+        self.intermediates = event if event.address else None
 
     def _scheduler_looked(self, event: SchedulerLooked) -> None:
         self.scheduler = event
@@ -469,7 +475,8 @@ class ClusterModel:
         self.prefixes.replace_held(worker.held, {})
         self.prefixes.replace_children(worker.children, ())
         self.prefixes.replace_graph(worker.graph, {})
-        worker.rows, worker.executing, worker.held = {}, (), {}
+        worker.rows, worker.executing = {}, ()
+        worker.hold({})
         worker.last_seen = time
         self.prefixes.move_managed(self.processes.remove(address))
 
@@ -506,6 +513,7 @@ HANDLERS: dict[type, Callable[[ClusterModel, Any], None]] = {
     GraphChecked: ClusterModel._graph_checked,
     OutputsMoved: ClusterModel._outputs_moved,
     StorageHeld: ClusterModel._storage_held,
+    IntermediatesTold: ClusterModel._intermediates_told,
     ClusterStuck: ClusterModel._cluster_stuck,
     ClusterMoving: ClusterModel._cluster_moving,
     SchedulerLooked: ClusterModel._scheduler_looked,

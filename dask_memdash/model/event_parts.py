@@ -225,11 +225,44 @@ class Held:
     n_shared: int = 0
     #: Most workers that hold one of them.
     max_copies: int = 0
+    #: Of what it holds, what lies in the cluster's memory of intermediates too, so that
+    #: it is loaded and not computed if this worker dies; and what is to lie there.
+    stored: int = 0
+    stored_pending: int = 0
 
     @property
     def size(self) -> int:
         """All of these outputs, as Dask's sizeof says, in bytes."""
         return sum(self.because.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Storing:
+    """What a worker has done for the cluster's memory of intermediates so far."""
+
+    #: Values that it wrote: how many, bytes as they lie there, seconds together.
+    stored: int = 0
+    stored_bytes: int = 0
+    seconds: float = 0.0
+    #: Values that wait to be written or are under way: how many, and bytes in RAM.
+    pending: int = 0
+    pending_bytes: int = 0
+    #: Writes that failed, and that were left out since the value was released.
+    failed: int = 0
+    cancelled: int = 0
+    #: Values that it loaded: how many, bytes in RAM, seconds together; and loads that
+    #: failed.
+    read_back: int = 0
+    read_back_bytes: int = 0
+    read_back_seconds: float = 0.0
+    read_back_failed: int = 0
+    #: Stored values that were dropped from RAM to make room: how many, and bytes.
+    dropped: int = 0
+    dropped_bytes: int = 0
+    #: Bytes that stored values may take in RAM; None without a share.
+    ram: int | None = None
+    #: The newest error of a write, or None.
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

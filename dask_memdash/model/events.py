@@ -24,6 +24,7 @@ from dask_memdash.model.event_parts import (
     SelfCost,
     SpillRoom,
     StorageRow,
+    Storing,
     TaskInfo,
     Thresholds,
     WaitingTasks,
@@ -79,6 +80,8 @@ class WorkerReported:
     spill_room: SpillRoom = field(default_factory=SpillRoom)
     #: Processes that its tasks started, by task: the largest.
     children: tuple[ChildRow, ...] = ()
+    #: What it does for the cluster's memory of intermediates; None without one.
+    storing: Storing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +326,32 @@ class StorageHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class IntermediatesTold:
+    """What the scheduler knows of the cluster's memory of intermediates."""
+
+    time: float
+    #: Where it is; no password is in it.  Empty where it has been taken away.
+    address: str
+    #: Objects in the store, those of other sessions too.
+    objects: int
+    #: Results that are followed: stored, waiting to be, failed for now, never stored.
+    stored: int
+    pending: int
+    failed: int
+    never: int
+    #: Of the stored ones, what has a load in its task's place.
+    stand_ins: int
+    #: Results that were found stored when their graph came, in all.
+    resumed: int = 0
+    #: Loads that failed, so that the value was computed, in all.
+    recomputed: int = 0
+    #: Name → how many of its results are stored, and how many there are.
+    names: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: The newest error of the store, or None.
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterStuck:
     """Tasks are ready and nothing moves; told again while it lasts."""
 
@@ -417,6 +446,7 @@ Event = (
     | GraphChecked
     | OutputsMoved
     | StorageHeld
+    | IntermediatesTold
     | ClusterStuck
     | ClusterMoving
     | SchedulerLooked

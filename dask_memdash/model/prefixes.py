@@ -49,6 +49,9 @@ class PrefixState:
     #: Copies beyond the first: bytes, and number of keys.
     replicas: int = 0
     n_replicas: int = 0
+    #: What lies in the cluster's memory of intermediates too, and what is to.
+    stored: int = 0
+    stored_pending: int = 0
     #: Tasks running or pending now, those that are measured, and what they hold.
     running: int = 0
     measured: int = 0
@@ -138,6 +141,8 @@ class Prefixes:
                 state.awaited += sign * why.awaited
                 state.replicas += sign * why.replicas
                 state.n_replicas += sign * why.n_replicas
+                state.stored += sign * why.stored
+                state.stored_pending += sign * why.stored_pending
                 for waiter, size in why.awaited_by.items():
                     total = state.awaited_by.get(waiter, 0) + sign * size
                     if total:

@@ -34,6 +34,7 @@ from dask_memdash.model.event_parts import (
     SelfCost,
     SpillRoom,
     StorageRow,
+    Storing,
     TaskInfo,
     Thresholds,
 )
@@ -93,6 +94,10 @@ class WorkerState:
     #: What it was seen to run lately.
     task_history: TaskHistory = field(default_factory=TaskHistory)
     held: dict[str, Held] = field(default_factory=dict)
+    #: Of what it holds, bytes that are stored, and that are to be, in the cluster's
+    #: memory of intermediates; and what it does for that.
+    stored: tuple[int, int] = (0, 0)
+    storing: Storing | None = None
     #: Share of its outputs that was looked at for `held` as it was about to be removed;
     #: None until then.
     held_share: float | None = None
@@ -144,6 +149,14 @@ class WorkerState:
         """What came with tasks that were about to begin since that report, in bytes."""
         now = None if self.reading is None else self.reading.loaded
         return max(0, (now or 0) - self.first_loaded)
+
+    def hold(self, held: dict[str, Held]) -> None:
+        """Take in why its outputs are held."""
+        self.held = held
+        stored = sum(why.stored for why in held.values())
+        pending = sum(why.stored_pending for why in held.values())
+        if (stored, pending) != self.stored:
+            self.stored = stored, pending
 
 
 def larger_rows(

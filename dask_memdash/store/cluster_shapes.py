@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from dask_memdash.store.beside_tasks import OtherMemory
+from dask_memdash.store.intermediate_shapes import Intermediates
 from dask_memdash.store.worker_shapes import Breakdown, SelfCost
 
 
@@ -84,6 +85,12 @@ class Cluster(TypedDict):
     """What of it belongs to no task, by name; largest first."""
     scheduler: SchedulerMemory | None
     """``None`` before it was looked at."""
+    stored: int
+    stored_pending: int
+    """Of the outputs on workers, bytes in RAM or spilled that lie in the cluster's
+    memory of intermediates too, and that are to lie there; copies counted each time."""
+    intermediates: Intermediates | None
+    """That memory; ``None`` where the cluster has none."""
     self_cost: SelfCosts
     degraded: list[Notice]
 

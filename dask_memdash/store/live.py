@@ -36,6 +36,7 @@ from dask_memdash.store.cluster_shapes import Cluster, History, Notice, SelfCost
 from dask_memdash.store.failures import FailureReader
 from dask_memdash.store.graph_orders import Orders
 from dask_memdash.store.incidents import IncidentReader
+from dask_memdash.store.intermediates import intermediates, storing
 from dask_memdash.store.limit_audits import Audits
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.natural_order import natural
@@ -110,6 +111,9 @@ class LiveStore:
                 model.processes.by_key.values(),
             ),
             "scheduler": scheduler_memory(model.scheduler),
+            "stored": sum(worker.stored[0] for worker in workers),
+            "stored_pending": sum(worker.stored[1] for worker in workers),
+            "intermediates": intermediates(model),
             "self_cost": self._self_costs(),
             "degraded": self._notices(),
         }
@@ -263,7 +267,13 @@ class LiveStore:
             *(worker.info, worker.status, worker.last_seen, worker.reading),
             *(worker.executing, worker.thresholds, worker.method, worker.notices),
             *(worker.nanny_notices, worker.cost, worker.nanny_cost, worker.children),
-            *(process.breakdown, len(process.members), worker.stale_for),
+            *(
+                worker.stored,
+                worker.storing,
+                process.breakdown,
+                len(process.members),
+                worker.stale_for,
+            ),
             *self._said_outside_reports(worker),
         )
         before = kept.get(worker.info.address)
@@ -298,6 +308,9 @@ class LiveStore:
                 "outgoing": reading.outgoing if reading else None,
                 "shuffle": reading.shuffle if reading else None,
             },
+            "stored": worker.stored[0],
+            "stored_pending": worker.stored[1],
+            "storing": storing(worker.storing),
             "executing_tasks": [_executing(task) for task in worker.executing],
             "method": worker.method,
             "degraded": [
@@ -438,6 +451,9 @@ def _departed(gone: Departed) -> Worker:
         "children": children_of(()),
         "shares_process_with": 0,
         "transfer": dict.fromkeys(("incoming", "outgoing", "shuffle")),
+        "stored": 0,
+        "stored_pending": 0,
+        "storing": None,
         "executing_tasks": [],
         "method": gone.worker.method,
         "degraded": [],
@@ -498,6 +514,8 @@ def _prefix(
             "spilled_disk": state.spilled_disk if spills else None,
             "pinned": state.pinned,
             "awaited": state.awaited,
+            "stored": state.stored,
+            "stored_pending": state.stored_pending,
             "count": max(0, state.count - state.n_replicas),
             "output_bytes": {"min": state.outputs.min, **_quantiles(state.outputs)},
             "awaited_by": [

@@ -71,6 +71,9 @@ class PrefixStorage(TypedDict):
     spilled_disk: int | None
     pinned: int | None
     awaited: int | None
+    stored: int
+    stored_pending: int
+    """Bytes that lie in the cluster's memory of intermediates too, and that are to."""
     count: int | None
     output_bytes: OutputSizes
     awaited_by: list[AwaitedBy]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from dask_memdash.store.intermediate_shapes import Storing
+
 
 class Breakdown(TypedDict):
     """Memory of one worker process, or of the cluster, at an instant, in bytes.
@@ -150,6 +152,12 @@ class Worker(TypedDict):
     """How many other workers live in the same process."""
     transfer: dict[str, int | None]
     """``{"incoming", "outgoing", "shuffle"}`` in bytes."""
+    stored: int
+    stored_pending: int
+    """Of its outputs, bytes that lie in the cluster's memory of intermediates too (they
+    are loaded and not computed if it dies), and that are to lie there."""
+    storing: Storing | None
+    """What it does for that memory; ``None`` where the cluster has none."""
     executing_tasks: list[ExecutingTask]
     method: str
     """How this worker's peaks are measured; 'none' before its first report."""

@@ -76,6 +76,9 @@ class FakeStore:
             "breakdown": total,
             "others": [],
             "scheduler": None,
+            "stored": 0,
+            "stored_pending": 0,
+            "intermediates": None,
             "self_cost": stories.busy().cluster()["self_cost"],
             "degraded": list(self.degraded),  # type: ignore[arg-type]
         }

@@ -457,6 +457,23 @@ def test_why_outputs_are_held_is_summed_over_workers(model):
     assert (state.pinned, state.awaited, state.awaited_by) == (0, 0, {})
 
 
+def test_what_is_stored_too_is_summed_over_workers_and_goes_with_them(model):
+    feed(
+        model,
+        added(A, 1),
+        added(B, 2),
+        StorageHeld(T, A, {"sum": Held(0, 0, {}, stored=10, stored_pending=3)}),
+        StorageHeld(T, B, {"sum": Held(0, 0, {}, stored=5), "x": Held(0, 0, {})}),
+    )
+    state, workers = model.prefixes.by_name["sum"], model.processes.workers
+    assert (state.stored, state.stored_pending) == (15, 3)
+    assert (workers[A].stored, workers[B].stored) == ((10, 3), (5, 0))
+    feed(model, removed(B))
+    assert (state.stored, state.stored_pending) == (10, 3)
+    feed(model, StorageHeld(T + 1, A, {}))
+    assert (state.stored, workers[A].stored) == (0, (0, 0))
+
+
 # -- the rest ------------------------------------------------------------------
 
 

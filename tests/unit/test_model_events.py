@@ -32,6 +32,7 @@ from dask_memdash.model.events import (
     DeathReported,
     GraphArrived,
     GraphChecked,
+    IntermediatesTold,
     MemoryErrorRaised,
     Noticed,
     OutputsMoved,
@@ -163,6 +164,11 @@ EXAMPLES = {
     ),
     GraphChecked: GraphChecked(1.0, "g", (ROOT,), True),
     OutputsMoved: OutputsMoved(1.0, b"\x00\xff" * 8, "g"),
+    IntermediatesTold: IntermediatesTold(
+        *(1.0, "file:///store", 9, 4, 3, 2, 1, 4, 5, 6),
+        names={"regridded": (3, 4)},
+        error="it is full",
+    ),
     StorageHeld: StorageHeld(1.0, "tcp://a:1", {"sum": Held(1, 2, {"open": 2}, 3, 4)}),
     ClusterStuck: ClusterStuck(
         30.0, 20.0, (WaitingTasks("keep", 3, 1),), 4, ("tcp://a:1",), 1, 2, 0, 1

@@ -61,6 +61,7 @@ class Scheduler:
 
     def __init__(self, *workers):
         self.workers = {worker.address: worker for worker in workers}
+        self.plugins = {}
         self.status = SimpleNamespace(name="running")
         self.handlers = {"unregister": self.remove_worker}
         self.removed = []
@@ -164,10 +165,10 @@ def test_a_worker_that_is_meant_to_go_is_not_looked_at(why):
 def test_many_removals_at_once_are_each_looked_at_for_a_shorter_time(monkeypatch):
     paces = []
 
-    def slow(worker, pace, now, fetched):
+    def slow(worker, pace, now, *more):
         paces.append(pace)
         time.sleep(0.02)
-        return worker_leaving(worker, pace, now, fetched)
+        return worker_leaving(worker, pace, now, *more)
 
     monkeypatch.setattr(removal, "worker_leaving", slow)
     workers = [Worker(f"tcp://a:{n}") for n in range(8)]

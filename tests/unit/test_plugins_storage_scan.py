@@ -9,6 +9,7 @@ from dask_memdash.plugins.scheduler.storage_scan import (
     LONGEST_REST,
     REST,
     StorageScan,
+    look_at,
 )
 
 T = 1_760_000_000.0
@@ -50,6 +51,17 @@ def look(*workers):
         for event in walk.step(T):
             found[event.address] = event.held
     return found
+
+
+def test_what_is_stored_too_is_told():
+    worker = Worker("tcp://a:1")
+    for number, size in enumerate((10, 20, 40)):
+        worker.hold(size=size, key=f"open-{number}")
+    worker.has_what = list(worker.has_what.values())
+    states = {"open-0": "stored", "open-1": "pending"}
+    held, _ = look_at(worker, 1.0, None, states.get)
+    assert (held["open"].stored, held["open"].stored_pending) == (10, 20)
+    assert held["open"].size == 70
 
 
 def still() -> float:

@@ -29,9 +29,17 @@ from dask_memdash.errors import (
     UnknownWorkerError,
 )
 from dask_memdash.model.breakdown import PARTS, Reading
-from dask_memdash.model.event_parts import Held, SelfCost, Thresholds, Unseen, Weighed
+from dask_memdash.model.event_parts import (
+    Held,
+    SelfCost,
+    Storing,
+    Thresholds,
+    Unseen,
+    Weighed,
+)
 from dask_memdash.model.events import (
     GraphArrived,
+    IntermediatesTold,
     MemoryErrorRaised,
     Noticed,
     StorageHeld,
@@ -431,6 +439,39 @@ def test_workers_come_by_name_and_numbers_by_value(store_of):
     assert [w["name"] for w in store.workers()] == ["1", "2", "10", "a", "b"]
 
 
+def test_a_memory_of_intermediates_is_told_with_what_all_workers_did(store_of):
+    told = IntermediatesTold(
+        *(5.0, "s3://bucket/store", 9, 4, 1, 0, 2, 3, 4, 1),
+        names={"b": (1, 2), "a": (3, 3)},
+        error="it is full",
+    )
+    wrote = Storing(3, 300, 1.5, 1, 10, ram=100, error="it is full")
+    read = Storing(read_back=2, read_back_bytes=20, ram=50)
+    store = store_of(
+        added("tcp://x:1", 1),
+        added("tcp://x:2", 2),
+        added("tcp://x:3", 3),
+        replace(reported("tcp://x:1", 1), storing=wrote),
+        replace(reported("tcp://x:2", 2), storing=read),
+        StorageHeld(5.0, "tcp://x:1", {"sum": Held(0, 0, {}, stored=7)}),
+        told,
+    )
+    cluster = store.cluster()
+    found = cluster["intermediates"]
+    assert (cluster["stored"], cluster["stored_pending"]) == (7, 0)
+    assert found["names"] == [
+        {"name": "a", "stored": 3, "total": 3},
+        {"name": "b", "stored": 1, "total": 2},
+    ]
+    together = found["workers"]
+    assert (together["stored_bytes"], together["read_back_bytes"]) == (300, 20)
+    assert (together["ram"], together["error"]) == (150, "it is full")
+    assert [w["storing"] is None for w in store.workers()] == [False, False, True]
+    assert [w["stored"] for w in store.workers()] == [7, 0, 0]
+    gone = store_of(replace(told, address="")).cluster()
+    assert gone["intermediates"] is None
+
+
 def test_prefixes_come_largest_first_with_storage_and_execution(store_of):
     prefixes = store_of(*STATES["busy"]).prefixes()
     assert [p["prefix"] for p in prefixes] == ["open", "sum", "async"]
@@ -444,6 +485,8 @@ def test_prefixes_come_largest_first_with_storage_and_execution(store_of):
             "spilled_disk": 10 * MiB,
             "pinned": 5,
             "awaited": 7,
+            "stored": 0,
+            "stored_pending": 0,
             "count": 5,
             "output_bytes": {"min": 5, "p50": 5, "p95": 5, "max": 5},
             "awaited_by": [{"prefix": "sum", "bytes": 7}],

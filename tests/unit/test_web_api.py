@@ -110,6 +110,7 @@ async def test_cluster_has_the_shape_of_the_contract(served):
         *("schema_version", "time", "n_workers", "n_processes", "n_incidents"),
         *("n_failures",),
         *("limit", "breakdown", "others", "scheduler", "self_cost", "degraded"),
+        *("stored", "stored_pending", "intermediates"),
     }
     assert set(body["breakdown"]) == BREAKDOWN
     assert set(body["self_cost"]) == {"scheduler", "workers", "nannies"}
@@ -123,7 +124,7 @@ async def test_workers_have_the_shape_of_the_contract(served):
         *("address", "name", "host", "pid", "nthreads", "status", "n_pauses"),
         *("last_seen", "stale_for"),
         *("limit", "thresholds", "breakdown", "rss", "children"),
-        *("shares_process_with",),
+        *("shares_process_with", "stored", "stored_pending", "storing"),
         *("transfer",),
         *("executing_tasks", "method", "degraded", "self_cost"),
     }
@@ -147,6 +148,7 @@ async def test_prefixes_have_the_shape_of_the_contract(served):
     assert set(prefix["storage"]) == {
         *("managed", "managed_claimed", "replicas", "spilled", "spilled_disk"),
         *("pinned", "awaited", "count", "output_bytes", "awaited_by", "sizeof"),
+        *("stored", "stored_pending"),
     }
     assert set(prefix["storage"]["sizeof"]) == {
         *("count", "believed", "measured", "ratio", "flag", "because"),

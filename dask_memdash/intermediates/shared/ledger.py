@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,15 @@ from dask_memdash.intermediates.lineage import Lineage
 #: States of a key: not yet asked for, asked of a worker, stored, failed for now,
 #: never stored.
 WANTED, ASKED, KEPT, FAILED, NEVER = "wanted", "asked", "stored", "failed", "never"
+
+#: What of these is said of a key in memory.
+SHOWN_AS = {
+    WANTED: "pending",
+    ASKED: "pending",
+    KEPT: "stored",
+    FAILED: "pending",
+    NEVER: None,
+}
 
 #: Seconds until a failed write is asked for again; doubles, up to the most.
 AGAIN_AFTER = 5.0
@@ -111,10 +121,8 @@ class Ledger:
 
     def counts(self) -> dict[str, int]:
         """Return how many keys are in each state."""
-        counts = dict.fromkeys((WANTED, ASKED, KEPT, FAILED, NEVER), 0)
-        for one in self.keys.values():
-            counts[one.state] += 1
-        return counts
+        counts = Counter(one.state for one in self.keys.values())
+        return {name: counts[name] for name in (WANTED, ASKED, KEPT, FAILED, NEVER)}
 
     def _answered(self, key: Any, one: Followed) -> None:
         if one.worker is not None and one.worker in self.asked:

@@ -16,6 +16,7 @@ from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.errors import StorageError
 from dask_memdash.intermediates.memory import Memory, address_of
 from dask_memdash.intermediates.shared import shims
+from dask_memdash.intermediates.shared.ledger import SHOWN_AS
 from dask_memdash.intermediates.shared.protocol import NAME
 from dask_memdash.intermediates.shared.scheduler_side import SchedulerSide
 
@@ -47,7 +48,7 @@ class SharedStorage(SchedulerPlugin):
 
     name: ClassVar[str] = NAME
     idempotent = True
-    BARE = ("start", "transition")
+    BARE = ("start", "transition", "state_of")
 
     def __init__(self, memory: Memory) -> None:
         if not isinstance(memory, Memory):
@@ -74,6 +75,21 @@ class SharedStorage(SchedulerPlugin):
         await side.start()
         self._side = side
         self._wrap_removal(scheduler)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is attached to a scheduler."""
+        return self._side is not None
+
+    def state_of(self, key: Any) -> str | None:
+        """Return whether a key's value is "stored" or "pending"; None for neither."""
+        side = self._side
+        one = None if side is None else side.ledger.keys.get(key)
+        return None if one is None else SHOWN_AS[one.state]
+
+    def figures(self) -> dict[str, Any] | None:
+        """Return what MemDash shows of the whole; None while it is not attached."""
+        return None if self._side is None else self._side.figures()
 
     async def close(self) -> None:
         """Detach when the scheduler closes."""

@@ -24,7 +24,15 @@ from dask_memdash.intermediates.lineage import Lineage
 from dask_memdash.intermediates.memory import Memory, address_of
 from dask_memdash.intermediates.shared import shims
 from dask_memdash.intermediates.shared.index import StoreIndex
-from dask_memdash.intermediates.shared.ledger import ASKED, KEPT, Followed, Ledger
+from dask_memdash.intermediates.shared.ledger import (
+    ASKED,
+    FAILED,
+    KEPT,
+    NEVER,
+    WANTED,
+    Followed,
+    Ledger,
+)
 from dask_memdash.intermediates.shared.protocol import (
     CHECK,
     NAME,
@@ -78,6 +86,9 @@ class SchedulerSide:
         self.ledger = Ledger()
         self.stand_ins = StandIns(scheduler)
         self.ready: set[str] = set()
+        #: Results that were found stored when their graph came, and loads that failed.
+        self.resumed = 0
+        self.recomputed = 0
         self._threads = DaemonThreads(1, "MemDash storage")
         self._wrapped: list[tuple[str, Any]] = []
         self._ticker: PeriodicCallback | None = None
@@ -253,6 +264,7 @@ class SchedulerSide:
             return None
         loads = [(key, resumed.tasks[key]) for key in resumed.loads]
         self.stand_ins.arrived(loads, tasks)
+        self.resumed += len(loads)
         for key, stored in resumed.loads.items():
             one = Followed(stored.object_id, resumed.lineages[key], KEPT)
             self.ledger.follow(key, one)
@@ -301,7 +313,7 @@ class SchedulerSide:
             if ts is None or key in self.ledger.keys:
                 continue
             if verdict.object_id is None:
-                self.ledger.follow(key, Followed("", verdict.lineage, "never"))
+                self.ledger.follow(key, Followed("", verdict.lineage, NEVER))
                 continue
             self.ledger.follow(key, Followed(verdict.object_id, verdict.lineage))
             self.ask(key)
@@ -311,7 +323,7 @@ class SchedulerSide:
     def ask(self, key: Any) -> None:
         """Ask a worker that has a key's value to store it, if any has."""
         ts, one = self.scheduler.tasks.get(key), self.ledger.keys[key]
-        if ts is None or ts.state != "memory" or one.state in (ASKED, KEPT, "never"):
+        if ts is None or ts.state != "memory" or one.state in (ASKED, KEPT, NEVER):
             return
         for worker in ts.who_has or ():
             if worker.address in self.ready:
@@ -431,6 +443,7 @@ class SchedulerSide:
         text = plain(str(message.get("exception_text")), 300)
         if not self.stand_ins.give_back(ts):
             return False
+        self.recomputed += 1
         logger.warning("A stored value is computed again: %s", text)
         if one is not None:
             self.ledger.lost(key)
@@ -457,6 +470,23 @@ class SchedulerSide:
         self._listing = False
         if error is not None:
             boundary.note("listing the store", error)
+
+    def figures(self) -> dict[str, Any]:
+        """Return what is told of the whole, as the model's ``IntermediatesTold``."""
+        counts = self.ledger.counts()
+        return {
+            "address": address_of(self.memory),
+            "objects": len(self.index),
+            "stored": counts[KEPT],
+            "pending": counts[WANTED] + counts[ASKED],
+            "failed": counts[FAILED],
+            "never": counts[NEVER],
+            "stand_ins": len(self.stand_ins),
+            "resumed": self.resumed,
+            "recomputed": self.recomputed,
+            "names": {},
+            "error": self.ledger.error,
+        }
 
     def state(self, comm: Any = None) -> dict[str, Any]:
         """Return what is stored and what is not, for a client."""

@@ -26,6 +26,7 @@ from dask_memdash.intermediates.object_format import encode
 from dask_memdash.intermediates.shared import loading
 from dask_memdash.intermediates.shared.protocol import (
     CHECK,
+    NAME,
     READY,
     STORE,
     STORE_FAILED,
@@ -113,6 +114,8 @@ class WorkerSide:
         worker.handlers[CHECK] = boundary.guarded(
             self._check, "looking for the store", "MemDash failed to look"
         )
+        # where MemDash's probe, if there is one, finds our figures
+        worker.extensions[NAME] = self
         self._send({"op": READY})
 
     async def stop(self) -> None:
@@ -127,6 +130,7 @@ class WorkerSide:
         # an order that is under way must not find an unknown operation
         worker.stream_handlers[STORE] = _ignore
         worker.handlers.pop(CHECK, None)
+        worker.extensions.pop(NAME, None)
         self._threads.stop()
         loading.forget(worker.address_safe)
 
@@ -139,7 +143,10 @@ class WorkerSide:
         self._pump()
 
     def figures(self) -> dict[str, Any]:
-        """Return what was stored, waits and was read back, for a heartbeat."""
+        """Return what was stored, waits and was read back, for a heartbeat.
+
+        The names are those of ``Storing`` of the model.
+        """
         tasks = self._worker.state.tasks
         waiting = [job.key for job in (*self._waiting, *self._under_way.values())]
         known = [tasks[key].nbytes or 0 for key in waiting if key in tasks]
@@ -148,7 +155,10 @@ class WorkerSide:
             **asdict(self.written),
             "pending": len(waiting),
             "pending_bytes": sum(known),
-            "read_back": asdict(back),
+            "read_back": back.count,
+            "read_back_bytes": back.bytes,
+            "read_back_seconds": back.seconds,
+            "read_back_failed": back.failed,
         }
 
     # -- writing ---------------------------------------------------------------

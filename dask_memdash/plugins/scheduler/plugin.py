@@ -16,6 +16,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -49,6 +50,7 @@ from dask_memdash.plugins.scheduler.progress_watch import ProgressWatch
 from dask_memdash.plugins.scheduler.receiving_watch import ReceivingWatch
 from dask_memdash.plugins.scheduler.refusals import Refusals
 from dask_memdash.plugins.scheduler.removal import RemovalWatch
+from dask_memdash.plugins.scheduler.shared_storage import IntermediatesWatch, kept_by
 from dask_memdash.plugins.scheduler.storage_scan import StorageScan, look_at
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
 from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
@@ -163,7 +165,14 @@ class MemDash(SchedulerPlugin):
         self._model = ClusterModel(settings.history_points, settings.incidents_keep)
         self.store = LiveStore(self._model)
         self.copies = CopyWatch(scheduler)
-        self._walk = StorageScan(scheduler, self.copies.has_fetched)
+        self._walk = StorageScan(
+            scheduler,
+            self.copies.has_fetched,
+            find_kept=partial(kept_by, scheduler),
+        )
+        self._look_at_intermediates = boundary.guarded(
+            IntermediatesWatch(scheduler).step, "looking at the storage"
+        )
         self._backoff = Backoff(settings.budget, most=4)
         self._ticks = 0
         self._ticked = 0.0
@@ -312,7 +321,8 @@ class MemDash(SchedulerPlugin):
         worker, now = self._scheduler.workers.get(address), time.monotonic()
         if worker is not None and now >= self._looked + LOOK_AGAIN:
             self._looked = now
-            held, _ = look_at(worker, LOOK_SECONDS, self.copies.has_fetched)
+            kept = kept_by(self._scheduler)
+            held, _ = look_at(worker, LOOK_SECONDS, self.copies.has_fetched, kept)
             self._handle(StorageHeld(time.time(), address, held))
 
     # -- called by the installation --------------------------------------------
@@ -389,6 +399,9 @@ class MemDash(SchedulerPlugin):
             self._look_at_receiving(now)
         if self._look_at_own_memory is not None:
             self._look_at_own_memory(now)
+        told = self._look_at_intermediates(now)
+        if told is not None:
+            self._handle(told)
         cost = self._own_cost(now)
         self._ticks += 1
         if self._ticks % (1 << cost.held_back) == 0:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_memdash.boundary import boundary
 from dask_memdash.model.events import Event, WorkerLeaving
+from dask_memdash.plugins.scheduler.shared_storage import kept_by
 from dask_memdash.plugins.scheduler.storage_scan import look_at
 from dask_memdash.plugins.scheduler.translate import (
     MAX_ASSIGNED,
@@ -32,7 +33,7 @@ from dask_memdash.text import KEY_KEPT
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, TaskState, WorkerState
 
-    from dask_memdash.plugins.scheduler.storage_scan import Fetched
+    from dask_memdash.plugins.scheduler.storage_scan import Fetched, Kept
 
 #: How long a look at outputs may take, and one at assigned tasks, in seconds: at most,
 #: and at least however many workers are removed at once.
@@ -114,14 +115,19 @@ class RemovalWatch:
         begun = time.perf_counter()
         self._credit = min(CREDIT, self._credit + COMES_BACK * (begun - self._since))
         pace = max(LEAST, self._credit / CREDIT)
-        event = worker_leaving(worker, pace, time.time(), self._fetched)
+        kept = kept_by(scheduler)
+        event = worker_leaving(worker, pace, time.time(), self._fetched, kept)
         self._since = time.perf_counter()
         self._credit = max(0.0, self._credit - (self._since - begun))
         self._handle(event)
 
 
 def worker_leaving(
-    worker: WorkerState, pace: float, now: float, fetched: Fetched | None = None
+    worker: WorkerState,
+    pace: float,
+    now: float,
+    fetched: Fetched | None = None,
+    kept: Kept | None = None,
 ) -> WorkerLeaving:
     """Describe what a worker holds and was to do.
 
@@ -135,8 +141,10 @@ def worker_leaving(
         Unix time in seconds.
     fetched
         Whether a worker is known to hold an output as a copy.
+    kept
+        Whether a key is "stored" or "pending" in the cluster's memory.
     """
-    held, share = look_at(worker, pace * STORAGE_SECONDS, fetched)
+    held, share = look_at(worker, pace * STORAGE_SECONDS, fetched, kept)
     deadline = time.perf_counter() + pace * TASKS_SECONDS
     tasks = list(islice(worker.processing, MAX_TASKS))
     first = heapq.nsmallest(

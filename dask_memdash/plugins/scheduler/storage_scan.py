@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, TaskState, WorkerState
 
     Fetched = Callable[[WorkerState, TaskState], bool]
+    Kept = Callable[[object], str | None]
 
 #: Time spent in one go, in seconds, and tasks looked at between two looks at the clock.
 BUDGET = 0.002
@@ -54,6 +55,9 @@ class StorageScan:
         Whether a worker is known to hold an output as a copy.
     clock
         Returns the time in seconds.
+    find_kept
+        Returns what says of a key whether it is "stored" or "pending" in the cluster's
+        memory of intermediates, or None where the cluster has no memory.
     """
 
     def __init__(
@@ -61,7 +65,9 @@ class StorageScan:
         scheduler: Scheduler,
         fetched: Fetched | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        find_kept: Callable[[], Kept | None] = lambda: None,
     ) -> None:
+        self._find_kept = find_kept
         self._scheduler = scheduler
         self._clock = clock
         self._fetched = fetched
@@ -101,7 +107,7 @@ class StorageScan:
                 worker = workers.get(self._todo.pop())
                 if worker is None:
                     continue
-                self._current = _Look(worker, self._fetched)
+                self._current = _Look(worker, self._fetched, kept=self._find_kept())
             if self._current.go_on():
                 look, self._current = self._current, None
                 address, held = look.worker.address, look.result()
@@ -117,7 +123,10 @@ class StorageScan:
 
 
 def look_at(
-    worker: WorkerState, seconds: float, fetched: Fetched | None = None
+    worker: WorkerState,
+    seconds: float,
+    fetched: Fetched | None = None,
+    kept: Kept | None = None,
 ) -> tuple[dict[str, Held], float]:
     """Say why a worker's outputs are held, now.
 
@@ -131,6 +140,8 @@ def look_at(
         the whole, and the figures are scaled up.
     fetched
         Whether a worker is known to hold an output as a copy.
+    kept
+        Whether a key is "stored" or "pending" in the cluster's memory.
 
     Returns
     -------
@@ -140,7 +151,7 @@ def look_at(
         Share of the outputs that was looked at: 1.0 where all were.
     """
     deadline = time.perf_counter() + seconds
-    look = _Look(worker, fetched, large_first=True)
+    look = _Look(worker, fetched, large_first=True, kept=kept)
     while not look.go_on() and time.perf_counter() < deadline:
         pass
     share = look.share
@@ -167,8 +178,10 @@ class _Look:
         fetched: Fetched | None = None,
         *,
         large_first: bool = False,
+        kept: Kept | None = None,
     ) -> None:
         self.worker = worker
+        self._kept = kept
         self._fetched = fetched
         self._large: dict[str, _Sums] = {}
         self._held: dict[str, _Sums] = {}
@@ -218,6 +231,12 @@ class _Look:
         sums.keys += 1
         if task.type and len(sums.types) < MAX_TYPES:
             sums.types.add(str(task.type)[:SHOWN])
+        if self._kept is not None:
+            kept = self._kept(task.key)
+            if kept == "stored":
+                sums.stored += size
+            elif kept == "pending":
+                sums.stored_pending += size
         if task.who_wants:
             sums.pinned += size
         if task.waiters:
@@ -287,6 +306,8 @@ class _Sums:
         "pinned",
         "replicas",
         "shared",
+        "stored",
+        "stored_pending",
     )
     SPLITS = ("awaited_by", "because", "clients")
     __slots__ = (*COUNTS, *SPLITS, "max_copies", "types")
@@ -294,6 +315,7 @@ class _Sums:
     def __init__(self) -> None:
         self.pinned = self.awaited = self.replicas = self.n_replicas = 0
         self.keys = self.shared = self.n_shared = self.max_copies = 0
+        self.stored = self.stored_pending = 0
         self.awaited_by: dict[str, int] = {}
         self.because: dict[str, int] = {}
         self.clients: dict[str, int] = {}
@@ -338,4 +360,6 @@ class _Sums:
             shared=self.shared,
             n_shared=self.n_shared,
             max_copies=self.max_copies,
+            stored=self.stored,
+            stored_pending=self.stored_pending,
         )

@@ -37,6 +37,7 @@ from dask_memdash.plugins.worker.recorder_figures import (
     make_recorder,
     told_children,
 )
+from dask_memdash.plugins.worker.storing import storing
 from dask_memdash.plugins.worker.tasks import RunningTasks
 from dask_memdash.plugins.worker.worker_errors import ErrorWatch
 from dask_memdash.plugins.worker.worker_storage import WorkerStorage
@@ -194,6 +195,7 @@ class WorkerProbe:
             "nanny_cost": to_dict(self._nanny_cost()),
             "limits": to_dict(self._limits.report()) if self._limits else None,
             "children": told_children(self._recorder),
+            "storing": storing(self._worker),
             **unmanaged,
         }
 
