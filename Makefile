@@ -81,7 +81,7 @@ sanitize: $(VENV)/.dev ## the native tally's tests on a build with ASan and UBSa
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_segv=0 \
 	  $(BIN)/python -m pytest tests/unit/test_measure_native.py \
-	  tests/unit/test_measure_native_process.py $(ARGS)
+	  tests/unit/test_measure_native_process.py tests/unit/test_measure_lines.py $(ARGS)
 
 valgrind: $(VENV)/.dev ## a round of the native tally's work under valgrind
 	PYTHONMALLOC=malloc valgrind -q --error-exitcode=9 --num-callers=20 \
@@ -108,7 +108,7 @@ clean: ## remove environments, builds and caches
 # --- environments -----------------------------------------------------------------
 # A stamp stands for "installed as these files of that time say".
 BUILT_FROM := pyproject.toml setup.py dask_memdash/measure/_tally.c \
-  $(wildcard dask_memdash/measure/native/*.[ch])
+  $(wildcard dask_memdash/measure/native/*.[ch] dask_memdash/measure/frames/*.[ch])
 
 define make-venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -24,11 +24,15 @@ PARTS = (
 )
 
 
+#: What both tallies call for large blocks.
+LINES_HEADER = "dask_memdash/measure/frames/lines.h"
+
+
 def extensions() -> list[Extension]:
     """Return the tally's extension, or nothing where it could not work anyway."""
     if sys.platform == "win32" or sys.implementation.name != "cpython":
         return []
-    return [*first_generation(), *second_generation()]
+    return [*first_generation(), *second_generation(), *lines_of_allocations()]
 
 
 def first_generation() -> list[Extension]:
@@ -41,6 +45,7 @@ def first_generation() -> list[Extension]:
         Extension(
             "dask_memdash.measure._tally",
             ["dask_memdash/measure/_tally.c"],
+            depends=[LINES_HEADER],
             include_dirs=[numpy.get_include()],
             extra_compile_args=FLAGS,
             # a failed build is a warning, not the end of the installation
@@ -59,9 +64,23 @@ def second_generation() -> list[Extension]:
         Extension(
             "dask_memdash.measure._native",
             [f"{folder}/{name}.c" for name in PARTS],
-            depends=[f"{folder}/native.h"],
+            depends=[f"{folder}/native.h", LINES_HEADER],
             extra_compile_args=[*FLAGS, "-std=gnu11", "-pthread"],
             extra_link_args=["-pthread", "-ldl"],
+            optional=True,
+        )
+    ]
+
+
+def lines_of_allocations() -> list[Extension]:
+    """Return ``_lines``, which says why where it does not know a version of Python."""
+    folder = "dask_memdash/measure/frames"
+    return [
+        Extension(
+            "dask_memdash.measure._lines",
+            [f"{folder}/{name}.c" for name in ("blocks", "callee", "frames", "module")],
+            depends=[f"{folder}/lines.h", f"{folder}/inside.h"],
+            extra_compile_args=[*FLAGS, "-std=gnu11"],
             optional=True,
         )
     ]

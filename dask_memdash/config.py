@@ -52,6 +52,8 @@ class Settings:
     storage_ttl: str | float | None = "7d"
     #: Version of the user's own code or data.
     storage_version: str | None = None
+    #: Whether the line that allocated a task's largest block is known.
+    lines: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a plain dict, to be sent to workers."""
@@ -195,6 +197,23 @@ def tally_allowed(asked: str) -> str:
     return min(asked, own, key=TALLIES.index)
 
 
+def lines_allowed(asked: bool) -> bool:
+    """Return whether this process may tell lines: asked for, and not forbidden here.
+
+    Whoever runs the workers forbids it by ``DASK_MEMDASH__LINES=false``.
+    """
+    return asked and dask.config.get("memdash.lines", None) is not False
+
+
+def _truth(key: str) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise ConfigError(key, value, "true or false")
+
+    return check
+
+
 def _mode(key: str) -> Callable[[Any], str]:
     """Check which tally is asked for; true and false are what they always were."""
 
@@ -234,6 +253,7 @@ def _text(key: str, expected: str, *also: type) -> Callable[[Any], Any]:
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "sample-interval": _seconds("sample-interval", 0.005, 10),
     "tally": _mode("tally"),
+    "lines": _truth("lines"),
     "budget": _fraction("budget"),
     "recorder.directory": _directory("recorder.directory"),
     "recorder.slots": _integer("recorder.slots", 1, 4096, optional=True),

@@ -4,7 +4,7 @@ Covers the byte layout, writing into it and reading it back from a file that may
 be torn, truncated or random.  Does not cover creating, finding and mapping files:
 see :mod:`dask_memdash.flight.writer` and :mod:`dask_memdash.flight.reader`.
 
-Layout, version 2, little-endian::
+Layout, version 3, little-endian::
 
     header, 4096 bytes
        0   8s   magic, b"MEMDASH\n"
@@ -43,6 +43,11 @@ Layout, version 2, little-endian::
       64   i64  RSS of the worker at begin, in bytes
       72   16s  blake2b digest of the whole key's text, 0 where the key is whole
       88   u16  length of the stored key, then at most 422 bytes of it (UTF-8)
+     512        the task's largest block, and the line that allocated it: see
+                :mod:`dask_memdash.flight.block_format`
+
+Versions 1 and 2 had slots of 512 bytes, without blocks.  A nanny and its worker are of
+the same installation: another version is refused, in words.
 
 A slot serves one task that is running or pending; a running task has the slot to
 itself, and native code writes its counters.  Whoever
@@ -60,15 +65,22 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from dask_memdash.errors import RecorderError
+from dask_memdash.flight.block_format import (
+    BLOCK_OFFSET,
+    BLOCK_SIZE,
+    Block,
+    clear_block,
+    read_block,
+)
 
 MAGIC = b"MEMDASH\n"
-VERSION = 2
+VERSION = 3
 HEADER_SIZE = 4096
-SLOT_SIZE = 512
+SLOT_SIZE = BLOCK_OFFSET + BLOCK_SIZE
 MAX_SLOTS = 4096
 
 COUNTERS_FROM_RSS = 0
@@ -95,7 +107,7 @@ _PAYLOAD = struct.Struct("<IIQdq16sH")
 _SEQUENCE = 32
 _STATE = 40
 _KEY = _STATE + _PAYLOAD.size
-KEY_CAPACITY = SLOT_SIZE - _KEY
+KEY_CAPACITY = BLOCK_OFFSET - _KEY
 
 #: The worker's latest reading, in the order of the file; sizes in bytes.
 READING_FIELDS = (
@@ -312,7 +324,7 @@ def write_task(
     rss: int,
     key: str,
 ) -> None:
-    """Put a task into a slot and set its counters to 0.
+    """Put a task into a slot, with its counters at 0 and no block.
 
     Parameters
     ----------
@@ -330,6 +342,7 @@ def write_task(
     payload = _PAYLOAD.pack(state, flags, thread, begin, rss, digest, len(raw)) + raw
     start = slot_offset(index)
     buffer[start : start + _SEQUENCE] = bytes(_SEQUENCE)
+    clear_block(buffer, start)
     _publish(buffer, start + _SEQUENCE, payload)
 
 
@@ -433,6 +446,8 @@ class Slot:
     #: Bytes that it may hold beside `now`: of blocks that it has just made, or was seen
     #: filling.
     filling: int = 0
+    #: Its largest block; None where none is large, or lines are not known.
+    block: Block | None = None
 
 
 def read_header(buffer: memoryview, size: int | None = None) -> Header:
@@ -492,13 +507,14 @@ def read_slots(buffer: memoryview, slots: int) -> Iterator[Slot]:
         if state not in (RUNNING, PENDING):
             continue
         (before,) = _U64.unpack_from(buffer, start + _SEQUENCE)
-        raw = bytes(buffer[start : start + SLOT_SIZE])
+        raw = bytes(buffer[start : start + BLOCK_OFFSET])
         (after,) = _U64.unpack_from(buffer, start + _SEQUENCE)
         if before != after or before & 1 or before == 0:
             continue
         slot = _parse_slot(index, raw)
         if slot is not None:
-            yield slot
+            block = read_block(buffer, start)
+            yield slot if block is None else replace(slot, block=block)
 
 
 def same_reading(before: memoryview, now: memoryview) -> bool:
@@ -511,8 +527,11 @@ def same_reading(before: memoryview, now: memoryview) -> bool:
 
 
 def same_task(before: memoryview, now: memoryview, index: int) -> bool:
-    """Tell whether two copies of a file agree on a slot, but for its counters."""
-    start, end = slot_offset(index) + _SEQUENCE, slot_offset(index + 1)
+    """Tell whether two copies of a file agree on a slot's task.
+
+    Its counters and its largest block may change while it runs.
+    """
+    start, end = slot_offset(index) + _SEQUENCE, slot_offset(index) + BLOCK_OFFSET
     return len(now) >= end and before[start:end] == now[start:end]
 
 

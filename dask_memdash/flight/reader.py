@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight import files
 from dask_memdash.flight import format as layout
+from dask_memdash.flight.block_format import same_block
 from dask_memdash.flight.open_file import OpenFile
 
 #: For so long after a process was first seen, in seconds, its recorder in anonymous
@@ -142,6 +144,8 @@ class RecorderReader:
         before, now = self._source.copy(self._size), self._source.copy(self._size)
         return [
             slot
+            if same_block(before, now, layout.slot_offset(slot.index))
+            else replace(slot, block=None)
             for slot in layout.read_slots(now, self.slots)
             if layout.same_task(before, now, slot.index)
         ]

@@ -72,3 +72,6 @@ def arenas() -> int:
 
 def state() -> State:
     """Return what is hooked now."""
+
+def use_lines(table: object, /) -> None:
+    """Have the lines of large blocks known from now on, or no more where it is None."""

@@ -34,6 +34,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "frames/lines.h"
 #ifdef __APPLE__
 #include <malloc/malloc.h>
 #define usable_size malloc_size
@@ -61,6 +63,7 @@ typedef struct {
 typedef struct frame {
     struct frame *outer;
     slot_t *outer_slot;
+    void *outer_place;
     PyObject *handler; /* of ours, in the task's context; NULL where none is needed */
     PyObject *before;  /* the handler whose place it took */
     unsigned hooked;
@@ -72,6 +75,7 @@ enum { MISSED_TASK = 1, MISSED_PYTHON = 2, MISSED_NUMPY = 4 };
 
 THREAD_LOCAL slot_t *slot; /* of the innermost task; NULL: count nothing */
 THREAD_LOCAL frame_t *frames;
+THREAD_LOCAL void *place; /* where the line of its largest block stands; may be NULL */
 
 static int armed;       /* whether begin() does anything */
 static unsigned epoch;  /* one more in every forked child */
@@ -90,9 +94,56 @@ static inline void add(int64_t n) {
     }
 }
 
+/* ---- lines of large blocks: frames/lines.h ---------------------------------------- */
+
+static const int NONE_WATCHED;
+static const lines_t *lines; /* NULL: nobody wants to know */
+static const int *watched = &NONE_WATCHED;
+
+__attribute__((noinline)) static void large_came(void *block, int64_t bytes) {
+    const lines_t *to = __atomic_load_n(&lines, __ATOMIC_ACQUIRE);
+    if (to != NULL && place != NULL && slot != NULL) {
+        to->came(place, block, (size_t)bytes);
+    }
+}
+
+__attribute__((noinline)) static void large_goes(void *block) {
+    const lines_t *to = __atomic_load_n(&lines, __ATOMIC_ACQUIRE);
+    if (to != NULL) {
+        to->gone(block);
+    }
+}
+
+static inline void resized(void *block, int64_t before, int64_t bytes) {
+    add(bytes - before);
+    if (__builtin_expect(bytes >= (int64_t)LARGE, 0)) {
+        large_came(block, bytes);
+    }
+}
+
+/* A block has come, or goes: said before it does, as its address may be used at once. */
+static inline void came(void *block, int64_t bytes) {
+    resized(block, 0, bytes);
+}
+
+static inline void goes(void *block, int64_t bytes) {
+    add(-bytes);
+    if (__builtin_expect(bytes >= (int64_t)LARGE, 0)) {
+        large_goes(block);
+    }
+}
+
 /* What a block weighs, where anybody wants to know. */
 static inline int64_t weight(void *block) {
     return block != NULL && slot != NULL ? (int64_t)usable_size(block) : 0;
+}
+
+/* The same for one that goes: it may be a large one of a task in another thread. */
+static inline int64_t last_weight(void *block) {
+    int wanted = slot != NULL ||
+                 __atomic_load_n(__atomic_load_n(&watched, __ATOMIC_RELAXED),
+                                 __ATOMIC_RELAXED) != 0;
+    return block != NULL && wanted ? (int64_t)usable_size(block) : 0;
 }
 
 /* ---- the raw domain ------------------------------------------------------------ */
@@ -106,30 +157,33 @@ static const PyMemAllocatorEx *raw_next;
 static void *raw_malloc(void *Py_UNUSED(ctx), size_t size) {
     const PyMemAllocatorEx *next = RAW_NEXT;
     void *block = next->malloc(next->ctx, size);
-    add(weight(block));
+    came(block, weight(block));
     return block;
 }
 
 static void *raw_calloc(void *Py_UNUSED(ctx), size_t count, size_t size) {
     const PyMemAllocatorEx *next = RAW_NEXT;
     void *block = next->calloc(next->ctx, count, size);
-    add(weight(block));
+    came(block, weight(block));
     return block;
 }
 
 static void *raw_realloc(void *Py_UNUSED(ctx), void *old, size_t size) {
     const PyMemAllocatorEx *next = RAW_NEXT;
-    int64_t less = weight(old);
+    int64_t less = last_weight(old);
+    if (less >= (int64_t)LARGE) {
+        large_goes(old);
+    }
     void *block = next->realloc(next->ctx, old, size);
     if (block != NULL) { /* else the old one is still there */
-        add(weight(block) - less);
+        resized(block, less, weight(block));
     }
     return block;
 }
 
 static void raw_free(void *Py_UNUSED(ctx), void *block) {
     const PyMemAllocatorEx *next = RAW_NEXT;
-    add(-weight(block));
+    goes(block, last_weight(block));
     next->free(next->ctx, block);
 }
 
@@ -237,7 +291,7 @@ static void *data_malloc(void *ctx, size_t size) {
     const PyDataMemAllocator *next = &chain->next->allocator;
     void *block;
     UNCOUNTED(block = next->malloc(next->ctx, size));
-    add(data_weight(chain, block, size));
+    came(block, data_weight(chain, block, size));
     return block;
 }
 
@@ -246,18 +300,21 @@ static void *data_calloc(void *ctx, size_t count, size_t size) {
     const PyDataMemAllocator *next = &chain->next->allocator;
     void *block;
     UNCOUNTED(block = next->calloc(next->ctx, count, size));
-    add(data_weight(chain, block, count * size));
+    came(block, data_weight(chain, block, count * size));
     return block;
 }
 
 static void *data_realloc(void *ctx, void *old, size_t size) {
     const chain_t *chain = ctx;
     const PyDataMemAllocator *next = &chain->next->allocator;
-    int64_t less = chain->from_malloc ? weight(old) : 0;
+    int64_t less = chain->from_malloc ? last_weight(old) : 0;
     void *block;
+    if (less >= (int64_t)LARGE || !chain->from_malloc) {
+        large_goes(old);
+    }
     UNCOUNTED(block = next->realloc(next->ctx, old, size));
     if (block != NULL && chain->from_malloc) {
-        add(weight(block) - less);
+        resized(block, less, weight(block));
     }
     else if (block != NULL && frames != NULL) {
         frames->missed |= MISSED_NUMPY; /* how large the old one was, nobody says */
@@ -268,7 +325,8 @@ static void *data_realloc(void *ctx, void *old, size_t size) {
 static void data_free(void *ctx, void *block, size_t size) {
     const chain_t *chain = ctx;
     const PyDataMemAllocator *next = &chain->next->allocator;
-    add(-data_weight(chain, block, size));
+    int64_t bytes = block != NULL ? (int64_t)size : 0;
+    goes(block, chain->from_malloc ? last_weight(block) : bytes);
     UNCOUNTED(next->free(next->ctx, block, size));
 }
 
@@ -452,11 +510,17 @@ static PyObject *tally_begin(PyObject *Py_UNUSED(module), PyObject *const *args,
     if (frame == NULL) {
         Py_RETURN_FALSE;
     }
-    *frame = (frame_t){.outer = frames, .outer_slot = outer, .hooked = hooked};
+    *frame = (frame_t){.outer = frames, .outer_slot = outer, .outer_place = place,
+                       .hooked = hooked};
     frame->missed = probe.net == 0 ? MISSED_PYTHON : 0;
     set_handler(frame);
     frames = frame;
     slot = (slot_t *)(mapping->base + offset);
+    place = NULL;
+    if (lines != NULL && offset + LINE_OFFSET + LINE_SIZE <= mapping->size) {
+        place = mapping->base + offset + LINE_OFFSET;
+        lines->forget(place);
+    }
     __atomic_store_n(&slot->net, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&slot->peak, 0, __ATOMIC_RELAXED);
     Py_RETURN_TRUE;
@@ -469,6 +533,7 @@ static PyObject *tally_end(NO_ARGUMENTS) {
     }
     slot_t probe = {0, 0}, *outer = frame->outer_slot;
     slot = NULL;
+    place = frame->outer_place;
     frames = frame->outer;
     restore_handler(frame);
     long missed = frame->missed | (frame->hooked != hooked ? MISSED_PYTHON : 0);
@@ -484,6 +549,7 @@ static PyObject *tally_end(NO_ARGUMENTS) {
  * it installs and maps for itself.  Other threads' variables are gone with them. */
 static void in_child(void) {
     slot = NULL;
+    place = NULL;
     frames = NULL;
     armed = 0;
     epoch++;
@@ -584,6 +650,19 @@ static PyObject *tally_arenas(NO_ARGUMENTS) {
     return PyLong_FromLongLong(__atomic_load_n(&arena_bytes, __ATOMIC_RELAXED));
 }
 
+static PyObject *tally_use_lines(PyObject *Py_UNUSED(module), PyObject *table) {
+    const lines_t *to = NULL;
+    if (table != Py_None) {
+        to = PyCapsule_GetPointer(table, LINES_CAPSULE);
+        if (to == NULL) {
+            return NULL;
+        }
+        watched = to->watched; /* for good: blocks may be known on */
+    }
+    __atomic_store_n(&lines, to, __ATOMIC_RELEASE);
+    Py_RETURN_NONE;
+}
+
 /* ---- the RSS --------------------------------------------------------------------- */
 
 /* The second number of an open /proc/<pid>/statm, in bytes.  Keeps the GIL: the kernel
@@ -621,6 +700,8 @@ static PyMethodDef METHODS[] = {
      "install() -> None, or why not.  Sets what is not (or no more) set, and arms."},
     {"uninstall", tally_uninstall, METH_NOARGS,
      "uninstall() -> whether no hook is left.  Running tasks count on to their end."},
+    {"use_lines", tally_use_lines, METH_O,
+     "use_lines(table) -> the lines of large blocks are known from now; None: no more."},
     {"arenas", tally_arenas, METH_NOARGS,
      "arenas() -> by how many bytes arenas have grown since they were hooked."},
     {"rss", tally_rss, METH_O,

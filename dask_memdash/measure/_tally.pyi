@@ -55,3 +55,6 @@ def uninstall() -> bool:
 
 def hooks() -> Hooks:
     """Give the state of the hooks."""
+
+def use_lines(table: object, /) -> None:
+    """Have the lines of large blocks known from now on, or no more where it is None."""

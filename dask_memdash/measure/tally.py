@@ -20,6 +20,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from dask_memdash.measure import lines
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -98,6 +100,8 @@ class Tally:
         #: How often somebody had dropped the hooks, so that they were set again.
         self.dropped = 0
         self._users = 0
+        # Where they are known: the lines of large blocks.
+        self._lines: lines.Lines | None = None
         # Python's objects when the hooks were set: arenas were about full of them.
         self._blocks = 0
         self._lock = threading.Lock()
@@ -125,6 +129,25 @@ class Tally:
             if self._users == 0:
                 self._native.uninstall()
                 _INSTALLED.remove(self)
+                self._forget_lines()
+
+    def know_lines(self) -> str:
+        """Have the lines of large blocks known from now on; say why not, or nothing.
+
+        Until the last worker releases the tally.
+        """
+        known = lines.load()
+        if known is None:
+            return lines.why_not()
+        self._native.use_lines(known.table)
+        self._lines = known
+        return ""
+
+    def _forget_lines(self) -> None:
+        if self._lines is not None:
+            self._native.use_lines(None)
+            self._lines.forget_all()
+            self._lines = None
 
     @property
     def installed(self) -> bool:

@@ -10,7 +10,14 @@ import yaml
 
 import dask_memdash
 from dask_memdash import config
-from dask_memdash.config import CHECKS, Settings, defaults, load, tally_allowed
+from dask_memdash.config import (
+    CHECKS,
+    Settings,
+    defaults,
+    lines_allowed,
+    load,
+    tally_allowed,
+)
 from dask_memdash.errors import ConfigError, MemDashError
 
 PACKAGE = Path(dask_memdash.__file__).parent
@@ -20,6 +27,7 @@ SCHEMA = yaml.safe_load((PACKAGE / "memdash-schema.yaml").read_text())
 KEYS = {
     "sample-interval": 0.05,
     "tally": "python",
+    "lines": True,
     "budget": 0.02,
     "recorder.directory": None,
     "recorder.slots": None,
@@ -112,6 +120,7 @@ def test_settings_are_sent_as_plain_data_and_newer_ones_ignored():
         ("tally", "native", "native"),
         ("tally", True, "auto"),
         ("tally", False, "off"),
+        ("lines", False, False),
         ("recorder.slots", 1, 1),
         ("recorder.slots", 4096, 4096),
         ("history.points", 20, 20),
@@ -144,6 +153,7 @@ WRONG += [
     ("incidents.keep", value, "a whole number from 1 to 1000000")
     for value in (0, -1, 1_000_001, None)
 ]
+WRONG += [("lines", value, "true or false") for value in (None, 1, "yes", "off")]
 WRONG += [
     ("recorder.directory", value, "the path of a directory, or null")
     for value in ("", 5, False, ["/x"])
@@ -239,3 +249,17 @@ def test_the_hosts_own_terminate_threshold_is_read(value, expected):
 def test_whoever_runs_a_worker_can_forbid_the_tally_there(asked, here, allowed):
     with dask.config.set({"memdash.tally": here}):
         assert tally_allowed(asked) == allowed
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "allowed"),
+    [
+        (True, None, True),
+        (True, True, True),
+        (True, False, False),
+        (False, True, False),
+    ],
+)
+def test_whoever_runs_a_worker_can_forbid_lines_there(asked, here, allowed):
+    with dask.config.set({"memdash.lines": here}):
+        assert lines_allowed(asked) is allowed

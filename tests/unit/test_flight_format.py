@@ -225,12 +225,12 @@ def test_the_layout_is_that_of_the_docstring(field, offset, size):
     buffer = recorder()
     write(buffer, 1, "k-1", thread=2**40, rss=2**33)
     layout.write_counters(buffer, 1, 2**50, 2**50, 0)
-    start = 4096 + 512 + offset
+    start = 4096 + 768 + offset
     found = int.from_bytes(buffer[start : start + size], "little")
     assert (
         found == {"now": 2**50, "key's length": 3, "rss": 2**33, "thread": 2**40}[field]
     )
-    assert bytes(buffer[:12]) == b"MEMDASH\n" + struct.pack("<I", 2)
+    assert bytes(buffer[:12]) == b"MEMDASH\n" + struct.pack("<I", 3)
 
 
 # -- keys ----------------------------------------------------------------------
@@ -340,7 +340,8 @@ def test_a_file_without_a_whole_header_is_refused(size):
     ("offset", "value", "message"),
     [
         (0, b"X", "this is not a flight recorder"),
-        (8, b"\x01", "has format 1; this MemDash reads 2"),
+        (8, b"\x01", "has format 1; this MemDash reads 3"),
+        (8, b"\x02", "has format 2; this MemDash reads 3"),
         (12, b"\x00\x00", "has format"),
         (20, b"\x01", "has format"),
         (16, b"\x00", "claims 0 slots"),

@@ -92,13 +92,13 @@ def test_the_file_belongs_to_the_user_alone(recorder, directory):
     assert recorder.path.parent == folder
     assert stat.S_IMODE(recorder.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert recorder.path.stat().st_size == 4096 + 4 * 512
+    assert recorder.path.stat().st_size == 4096 + 4 * 768
     assert recorder.degraded == ""
 
 
 def test_its_blocks_are_reserved(recorder):
     # a page of a sparse file on a full disk is a SIGBUS
-    assert recorder.path.stat().st_blocks * 512 >= 4096 + 4 * 512
+    assert recorder.path.stat().st_blocks * 512 >= 4096 + 4 * 768
 
 
 def test_closing_removes_file_and_directory(recorder):
@@ -510,7 +510,7 @@ def test_an_open_file_is_read_and_written_with_libc_and_without(
     assert recorder.counters(slot) == (10, 20, 3)
     assert recorder.sampler() == (0.5, 0.05)
     assert [task.peak for task in reader.tasks()] == [20]
-    assert recorder.path.stat().st_size == 4096 + 4 * 512
+    assert recorder.path.stat().st_size == 4096 + 4 * 768
     reader.close()
 
 

@@ -486,7 +486,7 @@ def test_counts_can_be_read_after_a_sigkill_in_mid_allocation(tmp_path: Path) ->
         )
         def task(number):
             slot = recorder.begin(f"task-{{number}}", number, time.time(), 0)
-            tally.begin(recorder.mapping, 4096 + 512 * slot)
+            tally.begin(recorder.mapping, 4096 + 768 * slot)
             held = [np.ones(MB) for _ in range(number)]
             time.sleep(0.1)
             os.write(1, b"up\\n")
@@ -531,7 +531,7 @@ def test_block_that_is_filled_at_the_death_lies_between_what_the_recorder_says(
         filled = threading.Barrier({threads})
         def task(number):
             slot = recorder.begin(f"task-{{number}}", number, time.time(), 0)
-            offset = 4096 + 512 * slot
+            offset = 4096 + 768 * slot
             tally.begin(recorder.mapping, offset)
             reserved = np.empty(50 * MB)
             left = recorder.buffer[offset + 24 : offset + 32].cast("q")

@@ -86,6 +86,8 @@ if loaded is not None:
 from dask_memdash.measure import native_tally
 loaded = native_tally.load()
 print(loaded is not None and loaded.acquire(), native_tally.why_not())
+from dask_memdash.measure import lines
+print(lines.load() is not None, lines.why_not())
 """
 
 #: Whether this is a platform that the second generation is built for.
@@ -102,13 +104,14 @@ def test_without_a_compiler_the_package_is_pure_python(source: Path) -> None:
     assert str(site) in out
     assert "False the tally was not built" in out
     assert "False the native tally was not built" in out
+    assert "False the lines of allocations are not known: that part was not" in out
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler here")
 def test_with_a_compiler_the_wheel_holds_a_tally_that_works(source: Path) -> None:
     wheel, printed = build(source)
     assert ".c:" not in printed  # not one warning
-    assert len(extensions(wheel)) == 1 + NATIVE
+    assert len(extensions(wheel)) == 2 + NATIVE
     site = installed(wheel)
     out = run(sys.executable, "-c", ASK, cwd=site, PYTHONPATH=str(site))
     assert str(site) in out

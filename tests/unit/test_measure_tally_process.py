@@ -444,7 +444,7 @@ def test_counts_can_be_read_after_a_sigkill_in_mid_allocation(tmp_path: Path) ->
         mapping, _ = tally.map_slots(recorder._fd, len(recorder.buffer))
         def task(number):
             slot = recorder.begin(f"task-{{number}}", number, time.time(), 0)
-            tally.begin(mapping, 4096 + 512 * slot)
+            tally.begin(mapping, 4096 + 768 * slot)
             held = [np.ones(MB) for _ in range(number)]
             os.write(1, b"up\\n")
             while True:

@@ -248,7 +248,8 @@ def test_oldest_supported_version_is_the_same_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "loader"), [("_tally", "tally.py"), ("_native", "native_tally.py")]
+    ("module", "loader"),
+    [("_tally", "tally.py"), ("_native", "native_tally.py"), ("_lines", "lines.py")],
 )
 def test_the_tally_is_built_under_the_name_that_it_is_loaded_by(module, loader) -> None:
     setup = (REPOSITORY / "setup.py").read_text()

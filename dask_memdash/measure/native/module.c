@@ -217,7 +217,9 @@ static PyObject *native_begin(PyObject *Py_UNUSED(module), PyObject *const *args
     if (frame == NULL) {
         Py_RETURN_FALSE;
     }
-    ref_t task = task_begin((counters_t *)(void *)(mapping->base + offset));
+    int has_place = offset + LINE_OFFSET + LINE_SIZE <= mapping->size;
+    ref_t task = task_begin((counters_t *)(void *)(mapping->base + offset),
+                            has_place ? mapping->base + offset + LINE_OFFSET : NULL);
     if (task.task == NULL) {
         PyMem_RawFree(frame);
         Py_RETURN_FALSE;
@@ -335,6 +337,21 @@ static PyObject *native_state(NO_ARGUMENTS) {
         (Py_ssize_t)owned_blocks);
 }
 
+static PyObject *native_use_lines(PyObject *Py_UNUSED(module), PyObject *table) {
+    const lines_t *to = NULL;
+    if (table != Py_None) {
+        to = PyCapsule_GetPointer(table, LINES_CAPSULE);
+        if (to == NULL) {
+            return NULL;
+        }
+        __atomic_store_n(&watched, to->watched, __ATOMIC_RELAXED); /* for good */
+    }
+    pthread_mutex_lock(&table_lock);
+    lines = to;
+    pthread_mutex_unlock(&table_lock);
+    Py_RETURN_NONE;
+}
+
 static PyObject *native_arenas(NO_ARGUMENTS) {
     return PyLong_FromLongLong(__atomic_load_n(&arena_bytes, __ATOMIC_RELAXED));
 }
@@ -356,6 +373,8 @@ static PyMethodDef METHODS[] = {
      "look(all) -> how many more slots were hooked; -1 if another thread looks."},
     {"attach_arrow", native_attach_arrow, METH_O,
      "attach_arrow(path) -> None, or why Arrow's pool is not counted."},
+    {"use_lines", native_use_lines, METH_O,
+     "use_lines(table) -> the lines of large blocks are known from now; None: no more."},
     {"arenas", native_arenas, METH_NOARGS,
      "arenas() -> by how many bytes arenas have grown since they were hooked."},
     {"state", native_state, METH_NOARGS, "state() -> what is hooked now."},

@@ -25,6 +25,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../frames/lines.h"
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -61,6 +63,7 @@ typedef struct task {
     int lock;            /* guards the counters and the generation */
     uint32_t generation; /* one more with every end */
     counters_t *counters;
+    void *place; /* where the line of its largest block stands; may be NULL */
     /* guarded by table_lock */
     block_t *blocks;   /* that it owns */
     int64_t untouched; /* reserved by them, and not counted */
@@ -99,13 +102,15 @@ typedef struct {
 extern HIDDEN THREAD_LOCAL thread_t me;
 extern HIDDEN size_t owned_blocks; /* number of blocks in the table; read without lock */
 extern HIDDEN pthread_mutex_t table_lock;
+extern HIDDEN const lines_t *lines; /* of large blocks; NULL: nobody wants to know */
+extern HIDDEN const int *watched;   /* how many of them are known */
 
 HIDDEN void count_step(int64_t bytes);
 HIDDEN void owned_came(void *block, size_t size, ref_t owner, size_t prefix);
 HIDDEN int owned_gone(void *block, size_t size, ref_t *owner, size_t *prefix);
 HIDDEN void add_to_task(task_t *task, int64_t bytes);
 HIDDEN void say_filling(task_t *task, int64_t more);
-HIDDEN ref_t task_begin(counters_t *counters);
+HIDDEN ref_t task_begin(counters_t *counters, void *place);
 HIDDEN void task_end(ref_t ended);
 HIDDEN void slots_in_child(void);
 
@@ -122,7 +127,9 @@ static inline void count_small(int64_t bytes) {
 
 /* Whether a block that goes may be anybody's. */
 static inline int anybody_counts(void) {
-    return me.now.task != NULL || __atomic_load_n(&owned_blocks, __ATOMIC_RELAXED) != 0;
+    return me.now.task != NULL || __atomic_load_n(&owned_blocks, __ATOMIC_RELAXED) != 0 ||
+           __atomic_load_n(__atomic_load_n(&watched, __ATOMIC_RELAXED),
+                           __ATOMIC_RELAXED) != 0;
 }
 
 /* A block has come, in a thread that counts. */

@@ -15,8 +15,8 @@
  * the nets of all tasks together then say by how much all of them made the process
  * grow, and a cache that drops one block for every new one does not look like a leak.
  *
- * Locks: table_lock before a task's.  No Python, and nothing that allocates by the
- * wrapped functions, runs under either.
+ * Locks: table_lock before a task's, and before that of frames/blocks.c.  No Python, and
+ * nothing that allocates by the wrapped functions, runs under any.
  */
 #include "native.h"
 
@@ -27,6 +27,10 @@
 HIDDEN THREAD_LOCAL thread_t me;
 HIDDEN size_t owned_blocks;
 HIDDEN pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static const int NONE_WATCHED;
+HIDDEN const lines_t *lines;
+HIDDEN const int *watched = &NONE_WATCHED;
 
 /* ---- a task's counters ---------------------------------------------------------- */
 
@@ -210,6 +214,9 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix) {
                 block_opens(block);
             }
         }
+        if (size >= LARGE && lines != NULL && task->place != NULL) {
+            lines->came(task->place, address, size);
+        }
     }
     pthread_mutex_unlock(&table_lock);
 }
@@ -225,6 +232,9 @@ static void look_before_peak(task_t *task) {
  * much of it is resident from its start on. */
 HIDDEN int owned_gone(void *address, size_t size, ref_t *owner, size_t *prefix) {
     pthread_mutex_lock(&table_lock);
+    if (size >= LARGE && lines != NULL) {
+        lines->gone(address);
+    }
     block_t **place = find((uintptr_t)address);
     int owned = place != NULL;
     if (owned) {
@@ -259,7 +269,7 @@ HIDDEN int owned_gone(void *address, size_t size, ref_t *owner, size_t *prefix) 
 /* ---- begin and end -------------------------------------------------------------- */
 
 /* A task that counts into `counters` from now on; no task if there is no memory. */
-HIDDEN ref_t task_begin(counters_t *counters) {
+HIDDEN ref_t task_begin(counters_t *counters, void *place) {
     pthread_mutex_lock(&table_lock);
     if (unused_tasks == NULL) {
         enum { CHUNK = 1 << 14 };
@@ -277,6 +287,10 @@ HIDDEN ref_t task_begin(counters_t *counters) {
         task->untouched = task->filling = task->looked = task->begun = 0;
         lock(task);
         task->counters = counters;
+        task->place = lines != NULL ? place : NULL;
+        if (task->place != NULL) {
+            lines->forget(place);
+        }
         __atomic_store_n(&counters->net, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&counters->peak, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&counters->filling, 0, __ATOMIC_RELAXED);

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_memdash.boundary import boundary, guard_entry_points
-from dask_memdash.config import Settings, tally_allowed
+from dask_memdash.config import Settings, lines_allowed, tally_allowed
 from dask_memdash.flight.files import sweep
 from dask_memdash.measure.brief_tasks import MAX_PREFIXES
 from dask_memdash.measure.isolated import Traffic
@@ -350,6 +350,9 @@ class WorkerProbe:
             text = f"{why}; in-execution memory is estimated from the RSS instead"
             self._notices.append(text)
             self._worker.log_event("memdash", {"action": "lacks", "text": text})
+        if tally is not None and lines_allowed(self._settings.lines):
+            why = tally.know_lines()
+            self._notices += [why] if why else []
         return tally
 
     def _make_recorder(self, undo: contextlib.ExitStack) -> None:
