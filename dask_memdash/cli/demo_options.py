@@ -10,21 +10,32 @@ from dask_memdash.cli.options import seconds, size, size_if_given, sizes
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
-WORKERS = click.option(
-    "--workers",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    help="Number of workers, with one thread each.",
-)
-MEMORY_LIMIT = click.option(
-    "--memory-limit",
-    callback=size,
-    metavar="SIZE",
-    default="584MB",
-    show_default=True,
-    help="Memory limit of each worker.",
-)
+
+def workers_of(number: int) -> Decorator:
+    """Return the option of how many workers there are, if not so many."""
+    return click.option(
+        "--workers",
+        type=click.IntRange(1, 64),
+        default=number,
+        show_default=True,
+        help="Number of workers, with one thread each.",
+    )
+
+
+def memory_limit_of(default: str) -> Decorator:
+    """Return the option of the workers' limit."""
+    return click.option(
+        "--memory-limit",
+        callback=size,
+        metavar="SIZE",
+        default=default,
+        show_default=True,
+        help="Memory limit of each worker.",
+    )
+
+
+WORKERS = workers_of(4)
+MEMORY_LIMIT = memory_limit_of("584MB")
 ADDRESS = click.option(
     "--dashboard-address",
     metavar="ADDRESS",

@@ -278,4 +278,28 @@ DEMOS = (
         "the sizes were far apart, and near each other when repartitioned by size",
         short="See partitions of very different sizes.",
     ),
+    Demo(
+        name="storage",
+        made_by="storage",
+        of=(),
+        title="See a persisted result outlive its worker and its cluster.",
+        text="""
+        Persists a rechunk whose source is expensive into a store of intermediates,
+        kills the worker that holds the most of it (kill -9), closes the cluster, starts
+        a new one, persists the same again and opens it by its name. Then the same with
+        Dask alone. It counts how often the source was computed, and needs no
+        credentials: the store is a directory that is gone at the end.
+        """,
+        shown="with the store nothing was computed twice, and with Dask alone it was",
+        not_shown="something of this was not seen",
+        examples=("--hold", "--workers 4", "--json"),
+        options=(
+            options.workers_of(2),
+            options.memory_limit_of("400MB"),
+            options.ADDRESS,
+            options.HOLD,
+            options.FORCE,
+            options.JSON,
+        ),
+    ),
 )

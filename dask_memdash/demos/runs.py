@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
-from dask_memdash.demos import rechunk, shuffles, stages, tables, terminal
+from dask_memdash.demos import kept, rechunk, shuffles, stages, tables, terminal
 from dask_memdash.demos.cluster import Plan, running
 from dask_memdash.demos.experiment import Case, Result, Say, series
 
@@ -152,6 +152,11 @@ def shuffle(
 def complaint(name: str) -> Stages:
     """Return the complaint of one of this package's modules."""
     return Stages(import_module(f"dask_memdash.demos.{name}").COMPLAINT)
+
+
+def storage(workers: int, memory_limit: int) -> kept.Kept:
+    """Return the story of a result that outlives its cluster."""
+    return kept.Kept(workers, memory_limit)
 
 
 def _starting(plan: Plan) -> str:

@@ -100,3 +100,13 @@ def test_skew_is_seen_and_repartitioning_by_size_evens_it_out() -> None:
     sizes = even["figures"]["output_bytes"]
     assert sizes["min"] > 500_000
     assert sizes["max"] < 2_500_000
+
+
+def test_what_is_stored_outlives_worker_and_cluster() -> None:
+    stored, alone = played("storage")
+    assert (stored["store"], alone["store"]) == (True, False)
+    assert [step["computed"] for step in stored["steps"]] == [24, 0, 0, 0]
+    assert [step["computed"] for step in alone["steps"]][::2] == [24, 24]
+    assert alone["steps"][3]["computed"] is None
+    steps = stored["steps"] + alone["steps"][:3]
+    assert len({step["total"] for step in steps}) == 1

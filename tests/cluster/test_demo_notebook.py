@@ -10,7 +10,9 @@ import pytest
 
 nbformat: Any = pytest.importorskip("nbformat")
 
-NOTEBOOK = Path(__file__).parents[2] / "demo" / "rechunk_oom.ipynb"
+DEMO = Path(__file__).parents[2] / "demo"
+NOTEBOOK = DEMO / "rechunk_oom.ipynb"
+KEEPS = DEMO / "keep_intermediates.ipynb"
 
 #: Names of the ways to mend it, as the closing table has them.
 REMEDIES = ("smaller chunks", "through files", "two larger workers")
@@ -53,32 +55,47 @@ def check(notebook: Any) -> None:
     assert errors == []
 
 
-def test_stored_notebook_has_its_outputs() -> None:
-    notebook = nbformat.read(NOTEBOOK, 4)
+def check_keeps(notebook: Any) -> None:
+    """See whether it tells that nothing ran twice, and everything without a store."""
+    runs = [int(n) for n in re.findall(r"(\d+) blocks computed", texts(notebook))]
+    # first, named, worker killed, new cluster, opened; then Dask alone
+    assert runs == [24, 0, 0, 0, 0, 24]
+    assert len(set(re.findall(r"^sum (\S+?),?(?: |$)", texts(notebook), re.M))) == 1
+
+
+CHECKS = {NOTEBOOK: check, KEEPS: check_keeps}
+each_notebook = pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem)
+
+
+@each_notebook
+def test_stored_notebook_has_its_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, 4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1))
-    check(notebook)
+    CHECKS[path](notebook)
 
 
-def test_stored_notebook_names_no_machine() -> None:
-    text = NOTEBOOK.read_text()
-    for path in ("/home/", "/root/", "/work/", "/tmp/", "/usr/", "site-packages"):
-        assert path not in text
+@each_notebook
+def test_stored_notebook_names_no_machine(path: Path) -> None:
+    text = path.read_text()
+    for name in ("/home/", "/root/", "/work/", "/tmp/", "/usr/", "site-packages"):
+        assert name not in text
 
 
 @pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
+@each_notebook
+def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     pytest.importorskip("matplotlib")
-    notebook = nbformat.read(NOTEBOOK, 4)
+    notebook = nbformat.read(path, 4)
     nbclient.NotebookClient(
         notebook,
         timeout=300,
         kernel_name="python3",
         resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
-    check(notebook)
+    CHECKS[path](notebook)

@@ -12,7 +12,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dask_memdash.demos import DemoError, cluster, rechunk, shuffles, tables, terminal
+from dask_memdash.demos import (
+    DemoError,
+    cluster,
+    kept,
+    rechunk,
+    shuffles,
+    tables,
+    terminal,
+)
 from dask_memdash.demos.advice import followed, taken_apart
 from dask_memdash.demos.api import Api, deaths, worst
 from dask_memdash.demos.experiment import Case, Result, Session, Steps
@@ -476,3 +484,41 @@ def test_parts_of_a_dead_worker_s_memory_add_up_as_shown() -> None:
         "193 MiB = managed 100 MiB + executing 29 MiB + retained < 1 MiB + baseline "
         "64 MiB"
     )
+
+
+# -- a result that outlives its cluster --------------------------------------------
+
+
+def told_steps(*ran: int | None) -> list[kept.Step]:
+    names = (kept.FIRST, kept.KILLED, kept.AGAIN, kept.OPENED)
+    return [
+        kept.Step(name, n, 0.004 if n == 0 else 6.0, None if n is None else 1.0)
+        for name, n in zip(names, ran, strict=True)
+    ]
+
+
+def test_what_the_store_saved_is_what_ran_again_without_it() -> None:
+    stored, alone = told_steps(24, 0, 0, 0), told_steps(24, 12, 24, None)
+    text = " ".join("\n".join(kept.told(stored, alone)).split())
+    assert "Dask alone computed 36 blocks of the source again" in text
+    assert "saved 36 of them" in text
+    assert "0 of 24 blocks, under 0.01 s" in text
+    assert kept.shown(stored, alone)
+
+
+@pytest.mark.parametrize(
+    ("stored", "alone"),
+    [
+        ((24, 1, 0, 0), (24, 12, 24, None)),
+        ((24, 0, 0, 0), (24, 12, 0, None)),
+        ((12, 0, 0, 0), (24, 12, 24, None)),
+    ],
+)
+def test_a_block_that_ran_again_is_not_shown_as_saved(stored: Any, alone: Any) -> None:
+    assert not kept.shown(told_steps(*stored), told_steps(*alone))
+
+
+def test_two_sums_that_differ_are_a_fault() -> None:
+    alone = told_steps(24, 12, 24, None)
+    wrong = [*alone[:2], replace(alone[2], total=2.0), alone[3]]
+    assert not kept.shown(told_steps(24, 0, 0, 0), wrong)
