@@ -16,11 +16,11 @@ Imports the standard library only.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from dask_memdash.model.event_parts import TaskInfo
+from dask_memdash.model.failure_parts import Failure, Link, Loss, Member, Origin
 from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.incidents import DEATHS, Incident, IncidentLog
 from dask_memdash.model.order_log import OrderLog
@@ -43,153 +43,6 @@ MAX_LISTED_IN_ALL = 5_000
 #: Deaths that tasks were given up for, and failures that became part of another,
 #: remembered at most.
 MAX_REMEMBERED = 2_000
-
-#: Kinds that name a failure, first those that say most about how it went.
-WEIGHTIEST = ("killed-worker", "stuck")
-
-#: What incidents of one failure have in common: a graph, a client's prefix, or a key.
-Link = tuple[str, ...] | tuple[str, int]
-
-N = TypeVar("N", int, float)
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """What incidents have cost; None where it is not known of any."""
-
-    keys: int | None = None
-    bytes: int | None = None
-    #: Work to repeat, in seconds.
-    seconds: float | None = None
-
-    def __add__(self, other: Loss) -> Loss:
-        return Loss(
-            _sum(self.keys, other.keys),
-            _sum(self.bytes, other.bytes),
-            _sum(self.seconds, other.seconds),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an incident comes from."""
-
-    #: What it shares with others of its failure.
-    links: frozenset[Link]
-    prefixes: frozenset[str]
-    #: Whether the prefix alone is known, so that any failure with it will do.
-    vague: bool = False
-    #: Graphs whose outputs were lost with the worker.
-    lost: frozenset[str] = frozenset()
-    #: The graph, where it had finished before: what was lost of it is made again.
-    again: str | None = None
-
-    @property
-    def graph(self) -> str | None:
-        """The graph, None where it is not of one that is known."""
-        return next((str(link[1]) for link in self.links if link[0] == "graph"), None)
-
-    def meets(self, other: Origin) -> bool:
-        """Say whether both are of one failure, as far as is known."""
-        if not self.links.isdisjoint(other.links):
-            return True
-        if self.again in other.lost or other.again in self.lost:
-            return True
-        unsure = (
-            self.vague or other.vague or (self.graph is None) != (other.graph is None)
-        )
-        return unsure and not self.prefixes.isdisjoint(other.prefixes)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """What a failure keeps of one of its incidents."""
-
-    id: str
-    time: float
-    kind: str
-    #: Name of the worker: one that is restarted keeps it, and has a new address.
-    worker: str
-    origin: Origin
-    loss: Loss
-
-
-@dataclass(slots=True, eq=False)
-class Failure:
-    """The incidents of one computation."""
-
-    id: str
-    #: Unix time of the first incident, in seconds.
-    opened: float
-    #: When it was closed; None while it is open.
-    closed: float | None = None
-    #: Id of its graph, as the order has it; None for single submits, and where no
-    #: task was involved.
-    graph: str | None = None
-    #: The incidents that are listed, oldest first.
-    members: OrderedDict[str, Member] = field(default_factory=OrderedDict)
-    #: Those that are only counted any more: kind → number, and what they cost.
-    others: Counter[str] = field(default_factory=Counter)
-    others_loss: Loss = field(default=Loss())
-    #: Names of all workers that were involved.
-    workers: set[str] = field(default_factory=set)
-    #: How often it has been closed.
-    closings: int = 0
-
-    @property
-    def kinds(self) -> Counter[str]:
-        """Kind of incident → how many."""
-        return self.others + Counter(member.kind for member in self.members.values())
-
-    @property
-    def count(self) -> int:
-        """How many incidents it has had."""
-        return len(self.members) + self.others.total()
-
-    @property
-    def deaths(self) -> int:
-        """How many workers' processes have died."""
-        return sum(number for kind, number in self.kinds.items() if kind in DEATHS)
-
-    @property
-    def kind(self) -> str:
-        """The kind of incident that says most: how it ended, or what was most."""
-        kinds = self.kinds
-        for kind in WEIGHTIEST:
-            if kinds[kind]:
-                return kind
-        deaths = {kind: number for kind, number in kinds.items() if kind in DEATHS}
-        most = deaths or dict(kinds)
-        return max(sorted(most), key=lambda kind: most[kind])
-
-    @property
-    def killed(self) -> list[str]:
-        """The listed incidents in which Dask gave tasks up, oldest first."""
-        return [m.id for m in self.members.values() if m.kind == "killed-worker"]
-
-    @property
-    def loss(self) -> Loss:
-        """What its incidents have cost, summed."""
-        return sum((m.loss for m in self.members.values()), self.others_loss)
-
-    @property
-    def last(self) -> float:
-        """Unix time of the newest incident, in seconds."""
-        return max((m.time for m in self.members.values()), default=self.opened)
-
-    def shares(self, origin: Origin, but: Collection[str] = ()) -> bool:
-        """Say whether something of this origin belongs here, by the other incidents.
-
-        Parameters
-        ----------
-        but
-            Ids of incidents that do not count.
-        """
-        return any(
-            origin.meets(member.origin)
-            for member in self.members.values()
-            if member.id not in but
-        )
 
 
 class FailureLog:
@@ -477,9 +330,3 @@ def _graph_of(failure: Failure) -> str | None:
     origins.sort(key=lambda origin: origin.again is not None)
     graphs = (origin.graph for origin in origins)
     return next((graph for graph in graphs if graph is not None), None)
-
-
-def _sum(one: N | None, other: N | None) -> N | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other

@@ -14,7 +14,7 @@ from typing import Any
 from dask_memdash.analysis.incidents.failure_words import what_happened
 from dask_memdash.analysis.incidents.finding import Diagnosis
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.failures import Failure
+from dask_memdash.model.failure_parts import Failure
 from dask_memdash.model.incidents import DEATHS, Incident
 from dask_memdash.store.incidents import IncidentReader
 

@@ -17,7 +17,7 @@ from dask_memdash.model.events import (
     Ticked,
     WorkerLeaving,
 )
-from dask_memdash.model.failures import Loss
+from dask_memdash.model.failure_parts import Loss
 
 T = 1_760_000_000.0
 

@@ -25,7 +25,7 @@ from dask_memdash.boundary import boundary
 from dask_memdash.links import page_link
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import Event
-from dask_memdash.model.failures import Failure
+from dask_memdash.model.failure_parts import Failure
 from dask_memdash.model.incidents import Incident
 from dask_memdash.plugins.scheduler import translate
 from dask_memdash.plugins.shims import TOPIC
