@@ -28,6 +28,7 @@ from dask_memdash.model.events import (
     ClusterStuck,
     DeathReported,
     Event,
+    FailureChecked,
     GraphArrived,
     GraphChecked,
     IntermediatesTold,
@@ -364,6 +365,9 @@ class ClusterModel:
         self.graphs.add(event.graph, event.groups, priorities, submits=event.submits)
         self.orders.add(event, *self._strength())
 
+    def _failure_checked(self, event: FailureChecked) -> None:
+        self.failures.check(event.failure, alive=event.alive)
+
     def _graph_checked(self, event: GraphChecked) -> None:
         self.orders.check(event)
 
@@ -511,6 +515,7 @@ HANDLERS: dict[type, Callable[[ClusterModel, Any], None]] = {
     SpillFailed: ClusterModel._spill_failed,
     GraphArrived: ClusterModel._graph_arrived,
     GraphChecked: ClusterModel._graph_checked,
+    FailureChecked: ClusterModel._failure_checked,
     OutputsMoved: ClusterModel._outputs_moved,
     StorageHeld: ClusterModel._storage_held,
     IntermediatesTold: ClusterModel._intermediates_told,

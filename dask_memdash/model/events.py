@@ -306,6 +306,15 @@ class GraphChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureChecked:
+    """A look whether tasks that a failure cut short are still to run."""
+
+    time: float
+    failure: str
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
 class OutputsMoved:
     """Outputs of tasks have been stored, or have left, in this order."""
 
@@ -444,6 +453,7 @@ Event = (
     | SpillFailed
     | GraphArrived
     | GraphChecked
+    | FailureChecked
     | OutputsMoved
     | StorageHeld
     | IntermediatesTold

@@ -17,6 +17,9 @@ from dask_memdash.model.incidents import DEATHS
 #: Kinds that name a failure, first those that say most about how it went.
 WEIGHTIEST = ("killed-worker", "stuck")
 
+#: Tasks that a failure cut short of which it is known whether they are still to run.
+MAX_CUT_SHORT = 20
+
 #: What incidents of one failure have in common: a graph, a client's prefix, or a key.
 Link = tuple[str, ...] | tuple[str, int]
 
@@ -82,6 +85,8 @@ class Member:
     worker: str
     origin: Origin
     loss: Loss
+    #: Keys of tasks that it cut short, or that Dask gave up, as text: some of them.
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -103,8 +108,8 @@ class Failure:
     others_loss: Loss = field(default=Loss())
     #: Names of all workers that were involved.
     workers: set[str] = field(default_factory=set)
-    #: How often it has been closed.
-    closings: int = 0
+    #: Whether tasks of its are still to run, as last looked at.
+    alive: bool = False
 
     @property
     def kinds(self) -> Counter[str]:
@@ -136,6 +141,22 @@ class Failure:
     def killed(self) -> list[str]:
         """The listed incidents in which Dask gave tasks up, oldest first."""
         return [m.id for m in self.members.values() if m.kind == "killed-worker"]
+
+    @property
+    def cut_short(self) -> list[str]:
+        """Keys of tasks that it cut short and that Dask has not given up, as text.
+
+        The newest of them.
+        """
+        found: dict[str, None] = {}
+        for member in reversed(self.members.values()):
+            if member.kind in DEATHS:
+                found.update(dict.fromkeys(member.keys))
+        for member in self.members.values():
+            if member.kind == "killed-worker":
+                for key in member.keys:
+                    found.pop(key, None)
+        return list(found)[:MAX_CUT_SHORT]
 
     @property
     def loss(self) -> Loss:

@@ -1,9 +1,10 @@
 """Failures: the incidents of one computation, as the one thing that people see.
 
 A failure groups all incidents of one graph, or of one client's single submits that
-share a prefix or a dependency.  It opens with the first of them and closes when its
-graph has left the scheduler, or a minute after the newest; a graph that runs on and
-fails again opens its failure again.
+share a prefix or a dependency.  It opens with the first of them and stays open while
+its computation lives, whatever the time between two incidents: while its graph has
+something left to run, or tasks that it cut short are still to run.  It closes when its
+graph has left the scheduler, else when a minute has passed without a new incident.
 
 Which graph an incident belongs to is told by the tasks that were running, else by
 those that were assigned, else by what was stored.  A first guess is corrected when
@@ -25,7 +26,8 @@ from dask_memdash.model.graph_index import GraphIndex
 from dask_memdash.model.incidents import DEATHS, Incident, IncidentLog
 from dask_memdash.model.order_log import OrderLog
 
-#: Seconds without a new incident after which a failure is closed.
+#: Seconds without a new incident after which a failure is closed whose computation does
+#: not live, as far as is known.
 QUIET = 60.0
 
 #: The same where its graph has left the scheduler: late reports still count.
@@ -39,6 +41,9 @@ MAX_LISTED = 1_000
 
 #: Incidents listed by all failures together, at most.
 MAX_LISTED_IN_ALL = 5_000
+
+#: Keys that are kept of one incident at most.
+MAX_KEYS = 8
 
 #: Deaths that tasks were given up for, and failures that became part of another,
 #: remembered at most.
@@ -116,9 +121,37 @@ class FailureLog:
         """Close the failures that are over."""
         for failure in self._failures.values():
             over = now >= failure.last + self._patience(failure)
-            if failure.closed is None and over:
+            if failure.closed is None and over and not self._lives(failure):
                 failure.closed = now
-                failure.closings += 1
+
+    def look_for(self) -> dict[str, list[str]]:
+        """Return of open failures the keys of tasks that may still be to run, as text.
+
+        By the failure's id.  Of those whose graph is known nobody need look.
+        """
+        return {
+            failure.id: keys
+            for failure in self._failures.values()
+            if failure.closed is None
+            and self._orders.graphs.get(failure.graph or "") is None
+            and ((keys := failure.cut_short) or failure.alive)
+        }
+
+    def check(self, failure_id: str, *, alive: bool) -> None:
+        """Take note whether tasks that a failure cut short are still to run."""
+        failure = self.get(failure_id)
+        if failure is not None:
+            failure.alive = alive
+
+    def _lives(self, failure: Failure) -> bool:
+        """Whether its computation goes on, so that the next death will be its too.
+
+        Where Dask gave tasks up, the rest of a graph may stay for ever.
+        """
+        record = self._orders.graphs.get(failure.graph or "")
+        if record is None:
+            return failure.alive
+        return not (record.finished or failure.killed)
 
     # -- where incidents belong ------------------------------------------------
 
@@ -167,7 +200,7 @@ class FailureLog:
         if failure.closed is None or now < failure.last + QUIET:
             return True
         record = self._orders.graphs.get(failure.graph or "")
-        return record is not None and record.ended is None
+        return failure.alive if record is None else record.ended is None
 
     def _patience(self, failure: Failure) -> float:
         record = self._orders.graphs.get(failure.graph or "")
@@ -182,6 +215,7 @@ class FailureLog:
             incident.worker.name or incident.worker.address,
             origin,
             Loss(incident.keys_lost, incident.bytes_lost, incident.seconds_lost),
+            _keys_of(incident),
         )
         failure.workers.add(incident.worker.name or incident.worker.address)
         if failure.graph != origin.graph:
@@ -322,6 +356,12 @@ def _with_retries(origin: Origin, incident: Incident) -> Origin:
         return origin
     ran: set[Link] = {("ran", hash(suspect.key)) for suspect in incident.suspects}
     return replace(origin, links=origin.links | ran)
+
+
+def _keys_of(incident: Incident) -> tuple[str, ...]:
+    """Return keys of the tasks that an incident is about, as text: some of them."""
+    tasks = incident.tasks or incident.suspects or incident.assigned
+    return tuple(task.key for task in tasks[:MAX_KEYS])
 
 
 def _graph_of(failure: Failure) -> str | None:

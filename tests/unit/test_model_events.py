@@ -30,6 +30,7 @@ from dask_memdash.model.events import (
     ClusterMoving,
     ClusterStuck,
     DeathReported,
+    FailureChecked,
     GraphArrived,
     GraphChecked,
     IntermediatesTold,
@@ -162,6 +163,7 @@ EXAMPLES = {
         roots=(ROOT,),
         moved=b"\xff" * 16,
     ),
+    FailureChecked: FailureChecked(1.0, "1", True),
     GraphChecked: GraphChecked(1.0, "g", (ROOT,), True),
     OutputsMoved: OutputsMoved(1.0, b"\x00\xff" * 8, "g"),
     IntermediatesTold: IntermediatesTold(

@@ -1,5 +1,6 @@
 """Failures: which incidents are one, when it is over, and what it has cost."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import Held, TaskInfo
 from dask_memdash.model.events import (
+    FailureChecked,
     GraphArrived,
     GraphChecked,
     MemoryErrorRaised,
@@ -288,12 +290,94 @@ def test_a_failure_without_incidents_vanishes_with_what_was_given_up(model):
 # -- when it is over -----------------------------------------------------------
 
 
-def test_a_failure_is_closed_a_minute_after_its_last_incident(model):
-    feed(model, *death(load(1)), *death(load(2), B, 7, T + 50))
+def test_a_failure_without_a_graph_is_closed_a_minute_after_its_last_incident(model):
+    feed(model, *death(submit("hog-1")), *death(submit("hog-2"), B, 7, T + 50))
     feed(model, Ticked(T + 109))
     assert only(model).closed is None
     feed(model, Ticked(T + 110))
-    assert (only(model).closed, only(model).closings) == (T + 110, 1)
+    assert only(model).closed == T + 110
+
+
+@pytest.mark.parametrize("seconds", [61, 600, 86_400])
+def test_deaths_of_one_graph_are_one_failure_whatever_the_time_between(model, seconds):
+    feed(model, *death(load(1)), *ticks(10, seconds))
+    assert only(model).closed is None
+    feed(model, *death(load(2), B, 7, T + 10 + seconds))
+    assert (len(model.failures), only(model).count, only(model).closed) == (1, 2, None)
+    feed(model, GraphChecked(T + 11 + seconds, "graph-1", (), ended=True))
+    feed(model, Ticked(T + 16 + seconds))
+    assert only(model).closed == T + 16 + seconds
+
+
+def test_a_graph_of_which_dask_gave_a_task_up_is_not_waited_for(model):
+    feed(model, *given_up(load(1)), Ticked(T + 70))
+    assert only(model).closed == T + 70
+
+
+def test_a_graph_that_has_all_its_outputs_is_not_waited_for(model):
+    feed(model, *death(load(1)))
+    model.orders.graphs["graph-1"].done = 3
+    feed(model, Ticked(T + 70))
+    assert only(model).closed == T + 70
+
+
+@pytest.mark.parametrize("seconds", [61, 600, 86_400])
+def test_a_submit_that_runs_again_dies_in_the_same_failure(model, seconds):
+    task = submit("hog-1")
+    feed(model, *death(task))
+    assert model.failures.look_for() == {"1": ["hog-1"]}
+    feed(model, FailureChecked(T + 12, "1", True), *ticks(10, seconds))
+    assert only(model).closed is None
+    feed(model, *death(task, B, 7, T + 10 + seconds))
+    assert (len(model.failures), only(model).count) == (1, 2)
+    feed(model, FailureChecked(T + 80 + seconds, "1", False))
+    feed(model, Ticked(T + 81 + seconds))
+    assert only(model).closed == T + 81 + seconds
+    assert model.failures.look_for() == {}
+
+
+def test_nobody_looks_for_tasks_that_dask_gave_up_or_whose_graph_is_known(model):
+    feed(model, *given_up(submit("hog-1")))
+    feed(model, *death(load(1), B, 7, T + 12))
+    assert len(model.failures) == 2
+    assert model.failures.look_for() == {}
+
+
+def test_a_look_at_a_failure_that_is_gone_changes_nothing(model):
+    feed(model, FailureChecked(T, "7", True))
+    assert len(model.failures) == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_graphs_that_live_are_one_failure_each_however_their_deaths_are_spread(seed):
+    model, chance = ClusterModel(), random.Random(seed)
+    feed(model, LOAD, REGRID)
+    moment, pid, seen = T + 10, 1, set()
+    for _ in range(12):
+        moment += chance.choice([1, 30, 61, 3_000, 100_000])
+        which, pid = chance.choice([load, regrid]), pid + 1
+        number = chance.randint(1, 3)
+        name = chance.choice("01")
+        feed(model, *death(which(number), A, pid, moment, name), Ticked(moment + 0.9))
+        seen.add(which)
+        assert len(model.failures) == len(seen)
+        assert all(failure.closed is None for failure in model.failures)
+    assert sum(failure.deaths for failure in model.failures) == 12
+    for graph in ("graph-1", "graph-2"):
+        feed(model, GraphChecked(moment + 1, graph, (), ended=True))
+    feed(model, Ticked(moment + 6))
+    assert all(failure.closed == moment + 6 for failure in model.failures)
+
+
+def given_up(task, time=T + 10):
+    """Return the events of a death for which Dask gives a task up."""
+    come, *rest = death(task, time=time)
+    return (come, replace(killed(task.key, time=time), task=task), *rest)
+
+
+def ticks(start, seconds):
+    """Return the ticks of so many seconds, not each of them."""
+    return [Ticked(T + start + n * seconds / 7) for n in range(1, 7)]
 
 
 def test_a_failure_is_closed_soon_after_its_graph_has_left(model):
@@ -305,11 +389,10 @@ def test_a_failure_is_closed_soon_after_its_graph_has_left(model):
 
 
 def test_a_graph_that_fails_again_later_opens_its_failure_again(model):
-    feed(model, *death(load(1)), Ticked(T + 70))
+    feed(model, *given_up(load(1)), Ticked(T + 71))
+    assert only(model).closed == T + 71
     feed(model, *death(load(2), B, 7, T + 500))
-    assert (only(model).closed, only(model).count) == (None, 2)
-    feed(model, Ticked(T + 560))
-    assert (only(model).closed, only(model).closings) == (T + 560, 2)
+    assert (only(model).closed, only(model).count) == (None, 3)
 
 
 def test_submits_that_fail_again_after_a_minute_are_another_failure(model):
@@ -319,9 +402,11 @@ def test_submits_that_fail_again_after_a_minute_are_another_failure(model):
 
 
 def test_a_report_that_comes_late_changes_nothing_of_a_closed_failure(model):
-    feed(model, added(), removed(assigned=(load(1), regrid(1))), Ticked(T + 80))
+    loading, regridding = load(1), regrid(1)
+    gone = replace(killed(loading.key, time=T + 10), task=loading)
+    feed(model, added(), gone, removed(assigned=(loading, regridding)), Ticked(T + 80))
     feed(model, died(time=T + 81, executing=(executing("regrid-1", MiB),)))
-    assert (only(model).closed, only(model).count) == (T + 80, 1)
+    assert (only(model).closed, only(model).count) == (T + 80, 2)
 
 
 # -- what it has cost ----------------------------------------------------------

@@ -4,7 +4,7 @@ import pickle
 from types import SimpleNamespace
 
 import pytest
-from builders import A, B, MiB, added, died, executing, info, removed, reported
+from builders import A, B, MiB, added, died, executing, info, killed, removed, reported
 from distributed.scheduler import KilledWorker
 
 from dask_memdash.model.events import GraphArrived, MemoryErrorRaised, Ticked
@@ -236,27 +236,61 @@ def test_a_failure_is_told_once_when_it_opens_and_once_when_it_is_over(
         assert len(line) <= 200
 
 
-def test_a_failure_that_fails_again_is_told_to_be_over_again_only(
+def test_a_failure_that_fails_again_has_two_lines_altogether(
     notifications, scheduler, model, caplog
 ):
     graph = GraphArrived(T, "graph-1", ("sum",), {"0.0,1.0": (1.0, 5.0)})
     feed(model, graph)
-    for pid, moment in ((1, 10), (2, 500)):
+    for pid, moment in ((1, 10), (2, 500), (3, 5_000)):
         feed(model, added(pid=pid, time=T + moment - 1))
+        feed(model, killed("sum-1", time=T + moment))
         feed(model, removed(time=T + moment, assigned=(info("sum-1"),)))
         feed(model, Ticked(T + moment + 60))
         notifications.tell(T + moment + 60)
-    assert actions(scheduler) == [
-        ("failure-opened", "1"),
-        ("failure-closed", "1"),
-        ("failure-closed", "1"),
-    ]
-    assert [event["reopened"] for _, event in scheduler.logged] == [0, 0, 1]
-    _, once, again = caplog.messages
-    assert once.startswith("MemDash failure 1 is over: A worker died (lost).")
-    assert again.startswith(
-        "MemDash failure 1, which reopened, is over: 2 deaths of 1 worker (lost 2)."
-    )
+    (failure,) = model.failures
+    assert failure.deaths == 3
+    assert actions(scheduler) == [("failure-opened", "1"), ("failure-closed", "1")]
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "alive"),
+    [
+        *(("processing", True), ("waiting", True), ("queued", True)),
+        *(("no-worker", True), ("erred", False), ("memory", False)),
+        *(("released", False), (None, False)),
+    ],
+)
+def test_a_failure_of_a_submit_stays_open_while_its_task_is_to_run(
+    notifications, scheduler, model, state, alive
+):
+    scheduler.tasks = {} if state is None else {"sum-1": SimpleNamespace(state=state)}
+    busy_worker(model)
+    feed(model, removed(time=T + 10, assigned=(info("sum-1"),)))
+    notifications.look_after(T + 12)
+    (failure,) = model.failures
+    assert failure.alive == alive
+    scheduler.tasks = {}
+    notifications.look_after(T + 13)  # too soon for another look
+    assert failure.alive == alive
+    notifications.look_after(T + 14)
+    assert not failure.alive
+
+
+def test_a_failure_whose_only_task_was_given_up_is_waited_for_no_longer(
+    notifications, scheduler, model
+):
+    scheduler.tasks = {"sum-1": SimpleNamespace(state="processing")}
+    busy_worker(model)
+    feed(model, removed(time=T + 10, assigned=(info("sum-1"),)))
+    notifications.look_after(T + 12)
+    feed(model, added(pid=7, time=T + 100), killed("sum-1", time=T + 101))
+    feed(model, removed(time=T + 101, assigned=(info("sum-1"),)))
+    notifications.look_after(T + 103)
+    (failure,) = model.failures
+    assert (failure.deaths, failure.alive, failure.cut_short) == (2, False, [])
+    feed(model, Ticked(T + 161))
+    assert failure.closed == T + 161
 
 
 def test_a_failure_whose_evidence_does_not_come_is_told_all_the_same(

@@ -79,23 +79,15 @@ def cost_in_words(cost: Mapping[str, Any]) -> str:
     return f"{told} had to be computed again{again}."
 
 
-def opening(failure: Mapping[str, Any], page: str | None, reopened: int = 0) -> str:
+def opening(failure: Mapping[str, Any], page: str | None) -> str:
     """Write the line of the log when a failure opens."""
     start = f"MemDash failure {failure['id']}: {failure['text']}"
     return _line([start, _cause(failure)], page)
 
 
-def closing(failure: Mapping[str, Any], page: str | None, reopened: int = 0) -> str:
-    """Write the line of the log when a failure is over, with its counts.
-
-    Parameters
-    ----------
-    reopened
-        How often it had been over before, and went on: the counts are of all together.
-    """
-    often = "" if reopened == 1 else f" {reopened:,} times"
-    again = f", which reopened{often}," if reopened else ""
-    start = f"MemDash failure {failure['id']}{again} is over: {failure['text']}"
+def closing(failure: Mapping[str, Any], page: str | None) -> str:
+    """Write the line of the log when a failure is over, with its counts."""
+    start = f"MemDash failure {failure['id']} is over: {failure['text']}"
     return _line([start, _cause(failure)], page)
 
 

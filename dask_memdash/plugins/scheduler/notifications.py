@@ -24,7 +24,7 @@ from dask_memdash.analysis.incidents.killed_worker_note import note
 from dask_memdash.boundary import boundary
 from dask_memdash.links import page_link
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import Event
+from dask_memdash.model.events import Event, FailureChecked
 from dask_memdash.model.failure_parts import Failure
 from dask_memdash.model.incidents import Incident
 from dask_memdash.plugins.scheduler import translate
@@ -40,6 +40,12 @@ logger = logging.getLogger("dask_memdash")
 #: Name of the attribute by which an exception says what it belongs to: a tuple of
 #: the scheduler's id and the incident's.
 MARK = "memdash_incident"
+
+#: States of tasks that are still to run, or run.
+TO_RUN = frozenset({"waiting", "queued", "no-worker", "processing"})
+
+#: Seconds between two looks whether failures' tasks are.
+LOOK_EVERY = 2.0
 
 #: Failures told in one go, so that hundreds at once do not hold up the scheduler.
 MOST_AT_ONCE = 20
@@ -83,8 +89,9 @@ class Notifications:
         self._wrapped: Callable[..., Any] | None = None
         self._noted: bytes | None = None
         self._note: tuple[str, str] = ("", "")
-        # Failures that users were told of → how often each was told to be over.
-        self._told: dict[str, int] = {}
+        self._looked = 0.0
+        # Failures that users were told of → whether each was told to be over.
+        self._told: dict[str, bool] = {}
 
     # -- notes -----------------------------------------------------------------
 
@@ -155,6 +162,22 @@ class Notifications:
 
     # -- events and log lines --------------------------------------------------
 
+    def look_after(self, now: float) -> None:
+        """Look whether open failures have tasks that are still to run.
+
+        A failure of single submits has no graph that could say so.
+        """
+        if now < self._looked + LOOK_EVERY:
+            return
+        self._looked = now
+        failures, tasks = self._model.failures, self._scheduler.tasks
+        for number, keys in failures.look_for().items():
+            known = (tasks.get(key) for key in keys)
+            alive = any(task is not None and task.state in TO_RUN for task in known)
+            failure = failures.get(number)
+            if failure is not None and failure.alive != alive:
+                self._handle(FailureChecked(now, number, alive))
+
     def page(
         self, incident_id: str | None = None, *, failure_id: str | None = None
     ) -> str | None:
@@ -165,7 +188,8 @@ class Notifications:
     def tell(self, now: float) -> None:
         """Tell of failures: once when one opens, and once when it is over.
 
-        One opens when the evidence on any of its incidents has arrived.
+        One opens when the evidence on any of its incidents has arrived.  One that was
+        over and goes on all the same is not told again.
 
         Parameters
         ----------
@@ -179,11 +203,11 @@ class Notifications:
             if failure.id not in self._told:
                 if not self._is_settled(failure, now):
                     continue
-                self._told[failure.id] = 0
+                self._told[failure.id] = False
                 self._tell_of(failure, "failure-opened", opening)
                 told += 1
-            if failure.closings > self._told[failure.id]:
-                self._told[failure.id] = failure.closings
+            if failure.closed is not None and not self._told[failure.id]:
+                self._told[failure.id] = True
                 self._tell_of(failure, "failure-closed", closing)
                 told += 1
         for gone in [i for i in self._told if self._model.failures.get(i) is None]:
@@ -198,16 +222,14 @@ class Notifications:
         self,
         failure: Failure,
         action: str,
-        line: Callable[[Any, str | None, int], str],
+        line: Callable[[Any, str | None], str],
     ) -> None:
         """Log one line, and one event of our topic."""
         told = self._store.failure(failure.id)
-        reopened = max(0, failure.closings - 1)
         page = self.page(failure_id=failure.id)
         diagnosis = told["diagnosis"]
         event = {
             "action": action,
-            "reopened": reopened,
             **{name: told[name] for name in TOLD},
             "cause": diagnosis["cause"],
             "relief": diagnosis["relief"],
@@ -216,7 +238,7 @@ class Notifications:
             "page": page,
         }
         self._scheduler.log_event(TOPIC, event)
-        logger.warning("%s", plain(line(told, page, reopened)))
+        logger.warning("%s", plain(line(told, page)))
 
 
 def _dashboard(scheduler: Scheduler) -> str | None:

@@ -411,6 +411,7 @@ class MemDash(SchedulerPlugin):
         late = now - self._ticked > LATE
         self._ticked = now
         silent = None if late else translate.silent_workers(self._scheduler, now)
+        self.notifications.look_after(now)
         self._handle(Ticked(now, cost, silent))
         self.notifications.tell(now)
 
