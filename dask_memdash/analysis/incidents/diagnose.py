@@ -224,6 +224,8 @@ def not_known(
 def missing(case: Case) -> str:
     """Say what evidence is missing; empty where nothing is."""
     lacks = []
+    if case.stage == "child":
+        return "nobody saw how much memory the process had that was killed"
     if case.kind == "memory-error":
         return "the error does not say how much was asked for"
     if case.breakdown is None:
