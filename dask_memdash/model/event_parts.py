@@ -84,6 +84,8 @@ class SpillRoom:
     max_spill: int | None = None
     #: Free on the disk that it spills to.
     disk_free: int | None = None
+    #: Whether its P2P shuffles write to disk; None where it has none, or some do.
+    shuffles_on_disk: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from dask_memdash.analysis.incidents.rules.retained import retained
 from dask_memdash.analysis.incidents.rules.transfer import transfer
 from dask_memdash.analysis.incidents.rules.unaccounted import unaccounted
 from dask_memdash.analysis.incidents.rules.unresponsive import unresponsive
-from dask_memdash.model.event_parts import ActorRow, GraphRow, TaskInputs
+from dask_memdash.model.event_parts import ActorRow, GraphRow, SpillRoom, TaskInputs
 
 # -- transfer ------------------------------------------------------------------
 
@@ -513,3 +513,44 @@ def test_what_was_not_counted_belongs_first_to_the_task_that_is_not_measured():
         facts=facts(nthreads=2, baseline=(100,)),
     )
     assert give_out(known).charged == {"large-1": 590 * MiB}
+
+
+IN_MEMORY = SpillRoom(shuffles_on_disk=False)
+
+
+def handing_over(own, moved, **more):
+    """A task of a shuffle that keeps all in memory, beside what it has kept."""
+    name = "rechunk-merge-rechunk-transfer"
+    return case(
+        breakdown=parts(transfer=moved, executing=850 - moved, managed=0),
+        suspects=(
+            suspect(
+                f"{name}-1",
+                own,
+                prefix=name,
+                inputs=TaskInputs(2, own // 2 * MiB, 0, 0),
+                grown=(850 - moved) * MiB,
+            ),
+        ),
+        facts=facts(**more),
+    )
+
+
+def test_what_grows_beside_a_shuffle_in_memory_is_the_shuffles():
+    found = diagnose(handing_over(100, 300, spill_room=IN_MEMORY))
+    assert found.cause == "transfer"
+    assert found.advice[0].startswith(
+        "Let P2P shuffles write to disk, through smaller buffers, before the workers "
+        'start: `dask.config.set({"distributed.p2p.storage.disk": True, '
+    )
+    # Of one on disk, what nobody counted are the copies of the task's large piece.
+    on_disk = SpillRoom(shuffles_on_disk=True)
+    found = diagnose(handing_over(300, 100, spill_room=on_disk))
+    assert found.cause == "task-too-large"
+    assert not any("storage.disk" in line for line in found.advice)
+
+
+def test_a_task_too_large_beside_a_shuffle_in_memory_is_advised_the_disk_first():
+    found = diagnose(handing_over(500, 100, spill_room=IN_MEMORY))
+    assert found.cause == "task-too-large"
+    assert '"distributed.p2p.storage.disk": True' in found.advice[0]

@@ -281,3 +281,33 @@ def test_advice_plans_with_what_a_worker_has_that_has_run_for_a_while(
     )
     assert known.usable == (terminate - baseline) * MiB
     assert known.room == room * MiB
+
+
+@pytest.mark.parametrize(
+    ("output", "types", "advised"),
+    [
+        (420, ("numpy.ndarray",), True),
+        (390, ("numpy.ndarray",), False),  # two of them fit
+        (420, ("mine.Box",), False),  # nobody knows how to make these smaller
+    ],
+)
+def test_chunks_of_which_a_worker_holds_hardly_one_are_advised_smaller(
+    output, types, advised
+):
+    known = storing(
+        "open",
+        420,
+        held(types=types, by="sum", awaited=420),
+        facts={"expected": {"open": expected(1, output=output)}},
+    )
+    (finding,) = awaited(known)
+    assert finding.advice == (
+        (
+            'Make chunks smaller where they are made: give `chunks="128MiB"` to what '
+            "makes `open`. Each is 420 MiB, and a worker has room for 800 MiB once it "
+            "has run some tasks: a task that takes one and makes as much of it needs "
+            "840 MiB. With 128 MiB it will need about 256 MiB.",
+        )
+        if advised
+        else ()
+    )

@@ -16,6 +16,7 @@ def worker(tmp_path, *, max_spill=False, spills=True):
         data=SimpleNamespace(slow=None) if spills else {},
         memory_manager=SimpleNamespace(max_spill=max_spill),
         local_directory=str(tmp_path),
+        extensions={},
     )
 
 
@@ -46,3 +47,31 @@ def test_the_disk_is_asked_now_and_then(tmp_path):
     one.memory_manager.max_spill = 2
     assert watch.look(9.9 + EVERY).max_spill == 1
     assert watch.look(10.1 + EVERY).max_spill == 2
+
+
+def shuffling(one, *limits):
+    """Let a worker have shuffles: those in memory have no limit of their own."""
+    runs = {str(n): {"disk": {"memory_limit": limit}} for n, limit in enumerate(limits)}
+    one.extensions["shuffle"] = SimpleNamespace(heartbeat=lambda: runs)
+
+
+@pytest.mark.parametrize(
+    ("limits", "on_disk"),
+    [((), None), ((9, 9), True), ((None,), False), ((None, 9), None)],
+)
+def test_whether_shuffles_write_to_disk_is_told_by_their_buffers(
+    tmp_path, limits, on_disk
+):
+    one = worker(tmp_path)
+    shuffling(one, *limits)
+    assert SpillRoomWatch(one).look(0.0).shuffles_on_disk is on_disk
+
+
+def test_whether_shuffles_write_to_disk_stays_known_after_them(tmp_path):
+    one = worker(tmp_path)
+    watch = SpillRoomWatch(one)
+    assert watch.look(0.0).shuffles_on_disk is None
+    shuffling(one, None)
+    assert watch.look(0.1).shuffles_on_disk is False
+    shuffling(one)
+    assert watch.look(0.2).shuffles_on_disk is False

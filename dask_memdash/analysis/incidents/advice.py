@@ -171,6 +171,26 @@ def on_joining(case: Case, waiting: list[str]) -> Iterator[str]:
     )
 
 
+def on_large_chunks(case: Case, prefix: str) -> Iterator[str]:
+    """Yield how to make stored chunks smaller of which a worker holds hardly one.
+
+    A task that takes one and makes as much again needs twice its size.
+    """
+    usual, room = case.expected(prefix), case.room
+    chunk = 0 if usual is None else usual.output_p95 or 0
+    arrays = types_of(case, prefix) & ARRAYS
+    if room is None or 2 * chunk < room or not arrays or "rechunk" in prefix:
+        return
+    smaller = chunk_below(room / (HEADROOM * 2))
+    yield (
+        f'Make chunks smaller where they are made: give `chunks="{paste(smaller)}"` to '
+        f"what makes {code(prefix)}. Each is {format_bytes(chunk)}, and a worker has "
+        f"room for {format_bytes(room)} once it has run some tasks: a task that takes "
+        f"one and makes as much of it needs {format_bytes(2 * chunk)}. With "
+        f"{format_bytes(smaller)} it will need about {format_bytes(2 * smaller)}."
+    )
+
+
 def ask_again(case: Case, prefix: str) -> Iterator[str]:
     """Yield what makes Dask ask again for an input that could not be received."""
     if case.address:

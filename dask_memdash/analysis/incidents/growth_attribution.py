@@ -181,6 +181,11 @@ def _charged(case: Case, rest: int) -> tuple[dict[str, int], float]:
         # Estimated shares sum to the growth since the oldest running task began: what
         # else there is was there before.
         return {}, 1.0
+    if shuffles_in_memory(case) and all(hands_over(s.prefix) for s in ran):
+        return (
+            {},
+            1.0,
+        )  # what they have handed over stays in memory, and is the shuffle's
     pieces = _large_pieces(case)
     if pieces:
         shares = {key: max(1, size) for key, size in pieces.items()}
@@ -238,6 +243,11 @@ def _large_pieces(case: Case) -> dict[str, int]:
         if hands_over(s.prefix)
     }
     return {k: n for k, n in sizes.items() if room and n >= LARGE_PIECE * room}
+
+
+def shuffles_in_memory(case: Case) -> bool:
+    """Say whether P2P shuffles are known to keep all that they are given in memory."""
+    return case.facts.spill_room.shuffles_on_disk is False
 
 
 def shuffling(case: Case) -> list[str]:

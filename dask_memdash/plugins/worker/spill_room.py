@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dask_memdash.model.event_parts import SpillRoom
+from dask_memdash.plugins.worker.worker_storage import shuffles_on_disk
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -21,15 +23,24 @@ class SpillRoomWatch:
         self._worker = worker
         self._next = 0.0
         self._room = SpillRoom()
+        self._on_disk: bool | None = None
 
     def look(self, now: float) -> SpillRoom:
         """Return how much can be spilled; all None where nothing is spilled to disk.
+
+        Whether shuffles are on disk is known from the first one on, and stays so.
 
         Parameters
         ----------
         now
             Any clock's time in seconds.
         """
+        room, on_disk = self._look(now), shuffles_on_disk(self._worker)
+        if on_disk is not None:
+            self._on_disk = on_disk
+        return replace(room, shuffles_on_disk=self._on_disk)
+
+    def _look(self, now: float) -> SpillRoom:
         if now < self._next:
             return self._room
         self._next = now + EVERY

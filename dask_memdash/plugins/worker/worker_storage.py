@@ -188,8 +188,18 @@ class WorkerStorage:
 
     def shuffles(self) -> dict[Any, Any]:
         """Return state of the P2P shuffles, as the host's own heartbeat tells it."""
-        extension = self._worker.extensions.get("shuffle")
-        return {} if extension is None else extension.heartbeat()
+        return _shuffles(self._worker)
+
+
+def shuffles_on_disk(worker: Worker) -> bool | None:
+    """Say whether P2P shuffles write to disk; None where there are none, or some do."""
+    kinds = {_on_disk(run["disk"]) for run in _shuffles(worker).values()}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _shuffles(worker: Worker) -> dict[Any, Any]:
+    extension = worker.extensions.get("shuffle")
+    return {} if extension is None else extension.heartbeat()
 
 
 def _written(buffer: Mapping[str, Any]) -> int:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dask_memdash.analysis.incidents.advice import on_joining, paste
+from dask_memdash.analysis.incidents.advice import (
+    on_joining,
+    on_large_chunks,
+    paste,
+)
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.phrases import by_prefix, waiters
@@ -33,7 +37,11 @@ def awaited(case: Case) -> Iterator[Finding]:
         f"needed them and had not run.{needs}",
         prefix=prefix,
         thin=_thin(order, prefix, case),
-        advice=(*on_joining(case, waiting_for(case, prefix)), *_advice(case)),
+        advice=(
+            *on_joining(case, waiting_for(case, prefix)),
+            *on_large_chunks(case, prefix),
+            *_advice(case),
+        ),
     )
 
 

@@ -25,6 +25,7 @@ from dask_memdash.analysis.incidents.need import (
 from dask_memdash.analysis.incidents.phrases import held, thin_execution
 from dask_memdash.analysis.incidents.plausible import judge_request
 from dask_memdash.analysis.incidents.requests import parse
+from dask_memdash.analysis.incidents.shuffle_advice import to_disk
 from dask_memdash.model.incidents import Suspect
 from dask_memdash.text import code, count, format_bytes, short
 
@@ -56,9 +57,15 @@ def task_too_large(case: Case) -> Iterator[Finding]:
         text=" ".join(_sentences(case, top)),
         prefix=top.prefix,
         key=top.key,
-        advice=tuple(advise.on_one_task(case, top)),
+        advice=(*_of_shuffle(case, top), *advise.on_one_task(case, top)),
         thin=thin_execution(case, top),
     )
+
+
+def _of_shuffle(case: Case, top: Suspect) -> Iterator[str]:
+    """Yield what gives a task of a shuffle room that the shuffle has taken."""
+    if hands_over(top.prefix):
+        yield from to_disk(case, case.parts.transfer)
 
 
 def _sentences(case: Case, top: Suspect) -> Iterator[str]:
