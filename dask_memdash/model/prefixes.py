@@ -5,7 +5,7 @@ Imports the standard library only.  All sizes are integers in bytes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,6 +20,7 @@ from dask_memdash.model.event_parts import (
     Unseen,
     Weighed,
 )
+from dask_memdash.model.exactness import method_shown, weakest
 from dask_memdash.model.quantiles import QuantileSketch
 
 #: Idle prefixes are forgotten where there are more than so many, the oldest first.
@@ -56,7 +57,10 @@ class PrefixState:
     running: int = 0
     measured: int = 0
     executing: int = 0
+    #: How the figures of those are known → how many of them.
+    methods: Counter[str] = field(default_factory=Counter)
     finished: int = 0
+    #: How peaks of finished tasks were measured: as the least exact of them.
     method: str = "none"
     peaks: QuantileSketch = field(default_factory=QuantileSketch)
     #: The most that one of its tasks held when its worker died: tasks of it need at
@@ -88,6 +92,14 @@ class PrefixState:
             or self.children
             or self.graph.tasks
         )
+
+    @property
+    def method_shown(self) -> str:
+        """How its figures are known: as the least exact of all that are in them."""
+        peaks = method_shown(
+            self.method, self.peaks.quantile(0.95), self.errors.quantile(0.9)
+        )
+        return weakest((peaks, *(+self.methods)))
 
     @property
     def weight(self) -> int:
@@ -161,8 +173,7 @@ class Prefixes:
                 if task.bytes is not None:
                     state.measured += sign
                     state.executing += sign * task.bytes
-                if sign > 0 and state.method in ("none", "unmeasured"):
-                    state.method = task.method
+                state.methods[method_shown(task.method, task.peak, task.error)] += sign
 
     def replace_graph(
         self, old: Mapping[str, GraphRow], new: Mapping[str, GraphRow]
@@ -195,7 +206,7 @@ class Prefixes:
             state = self.of(name)
             state.finished += tasks.count
             if tasks.peaks.count or state.method == "none":
-                state.method = tasks.method
+                state.method = weakest((state.method, tasks.method))
             state.peaks.merge(tasks.peaks)
             state.errors.merge(tasks.errors)
             state.outputs.merge(tasks.outputs)

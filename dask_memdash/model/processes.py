@@ -39,6 +39,7 @@ from dask_memdash.model.event_parts import (
     Thresholds,
 )
 from dask_memdash.model.events import WorkerAdded
+from dask_memdash.model.exactness import method_shown, weakest
 from dask_memdash.model.limit_facts import LimitFacts, LimitReport, LiveFigures
 from dask_memdash.model.pauses import PauseLog
 from dask_memdash.model.series import Series
@@ -135,6 +136,12 @@ class WorkerState:
     def key(self) -> ProcessKey:
         """The process that it lives in."""
         return self.info.host, self.info.pid
+
+    @property
+    def method_shown(self) -> str:
+        """How its tasks are measured: as the least exact of those that run now."""
+        running = (method_shown(t.method, t.peak, t.error) for t in self.executing)
+        return weakest((self.method, *running))
 
     @property
     def idle(self) -> int | None:

@@ -312,7 +312,7 @@ class LiveStore:
             "stored_pending": worker.stored[1],
             "storing": storing(worker.storing),
             "executing_tasks": [_executing(task) for task in worker.executing],
-            "method": worker.method,
+            "method": worker.method_shown,
             "degraded": [
                 *itertools.chain(*self._said_outside_reports(worker)),
                 *(*worker.notices, *worker.nanny_notices, *_stale(worker)),
@@ -531,7 +531,7 @@ def _prefix(
             "running": state.running,
             "finished": state.finished,
             "peak": {**_quantiles(state.peaks), "at_least": state.at_least},
-            "method": method_shown(state.method, state.peaks.quantile(0.95), error),
+            "method": state.method_shown,
             "error": error,
             "unseen": cast(Unseen, asdict(state.unseen)),
             "leak": None

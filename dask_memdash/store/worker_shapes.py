@@ -160,7 +160,8 @@ class Worker(TypedDict):
     """What it does for that memory; ``None`` where the cluster has none."""
     executing_tasks: list[ExecutingTask]
     method: str
-    """How this worker's peaks are measured; 'none' before its first report."""
+    """How its tasks are measured, as the least exact that run now; 'none' before
+    its first report."""
     degraded: list[str]
     self_cost: dict[str, SelfCost]
     """``{"worker", "nanny"}``: what MemDash costs there."""

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dask_memdash.model.exactness import method_shown
+from dask_memdash.model.exactness import BEST_FIRST, method_shown, weakest
+from dask_memdash.terms import METHODS
 
 MiB = 2**20
 
@@ -23,3 +24,27 @@ MiB = 2**20
 )
 def test_a_figure_is_exact_only_while_its_error_is_small(method, size, error, shown):
     assert method_shown(method, size, error) == shown
+
+
+@pytest.mark.parametrize(
+    ("methods", "together"),
+    [
+        ((), "none"),
+        (("none",), "none"),
+        (("none", "unmeasured"), "unmeasured"),
+        (("exact",), "exact"),
+        (("exact", "counted"), "counted"),
+        (("counted", "exact", "hwm"), "counted"),
+        (("hwm", "exact"), "hwm"),
+        (("exact", "estimated", "counted"), "estimated"),
+        (("exact", "unmeasured", "none"), "exact"),
+        (("exact", "from the future"), "from the future"),
+    ],
+)
+def test_a_figure_made_of_several_is_as_exact_as_the_least_of_them(methods, together):
+    assert weakest(methods) == together
+    assert weakest(reversed(methods)) == together
+
+
+def test_every_method_has_its_rank():
+    assert set(BEST_FIRST) == set(METHODS)

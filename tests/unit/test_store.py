@@ -726,3 +726,56 @@ def test_a_silent_worker_is_stale_and_degraded_with_its_age(model):
     model.handle(reported(time=T + 22))
     (worker,) = store.workers()
     assert (worker["stale_for"], worker["degraded"]) == (None, [])
+
+
+# -- how figures that are made of several are known ------------------------------------
+
+
+def running(key, method, error):
+    """Return a task that runs with 100 MiB."""
+    return executing(key, 100 * MiB, method=method, error=error)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "together"),
+    [
+        ((), "exact"),
+        ((running("sum-1", "exact", 0),), "exact"),
+        (
+            (running("sum-1", "exact", 0), running("sum-2", "exact", 90 * MiB)),
+            "counted",
+        ),
+        ((running("sum-1", "exact", 0), running("sum-2", "estimated", 0)), "estimated"),
+        ((running("sum-1", "exact", 0), executing("sum-2", None)), "exact"),
+    ],
+)
+def test_worker_and_prefix_are_as_exact_as_the_least_of_what_runs(
+    store_of, tasks, together
+):
+    done = {"sum": replace(finished(100 * MiB, errors=(0,)), method="exact")}
+    report = reported(method="exact", executing=tasks, finished=done)
+    store = store_of(added(), report)
+    (worker,), (prefix,) = store.workers(), store.prefixes()
+    assert worker["method"] == prefix["execution"]["method"] == together
+
+
+def test_peaks_that_were_measured_worse_stay_in_what_a_prefix_says(store_of):
+    well, worse = finished(100 * MiB, errors=(0,)), finished(90 * MiB, errors=(0,))
+    store = store_of(
+        added(),
+        reported(method="exact", finished={"sum": replace(worse, method="estimated")}),
+        reported(method="exact", finished={"sum": replace(well, method="exact")}),
+    )
+    (prefix,) = store.prefixes()
+    assert prefix["execution"]["method"] == "estimated"
+
+
+def test_a_task_that_ends_takes_its_doubt_along(store_of):
+    doubtful = running("sum-1", "exact", 90 * MiB)
+    store = store_of(
+        added(),
+        reported(method="exact", executing=(doubtful,)),
+        reported(time=T + 2, method="exact", executing=()),
+    )
+    (worker,) = store.workers()
+    assert worker["method"] == "exact"
