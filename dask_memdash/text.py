@@ -37,6 +37,10 @@ ENOUGH_OF_A_UNIT = 0.9
 KEY_IN_SENTENCE = 70
 KEY_IN_CELL = 28
 
+#: Characters of a file's name and of a function's where a line is told.
+MOST_OF_A_FILE = 96
+MOST_OF_A_NAME = 64
+
 #: Characters of a key that travel between processes, and that are kept.
 KEY_KEPT = 1000
 
@@ -279,6 +283,25 @@ def shorten(name: str, length: int = KEY_IN_CELL) -> str:
 def code(prefix: str) -> str:
     """Set a prefix off from the words around it."""
     return f"`{short(prefix)}`"
+
+
+def format_line(file: str, line: int | None, function: str, called: str) -> str:
+    """Write where something was allocated: "app/model.py:42 in np.concatenate".
+
+    Parameters
+    ----------
+    file
+        End of the file's name; empty where no line of Python allocated it.
+    function
+        That the line is in, named where it is not known what the line called.
+    """
+    if not file:
+        return "in a thread outside Python"
+    place = plain(file, MOST_OF_A_FILE)
+    if line is not None:
+        place += f":{line}"
+    name = called or function.replace(".<locals>", "")
+    return f"{place} in {plain(name, MOST_OF_A_NAME)}" if name else place
 
 
 def _unit(size: float) -> tuple[str, int]:

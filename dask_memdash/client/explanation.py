@@ -16,12 +16,14 @@ from typing import Any
 
 from dask_memdash.terms import CAUSES, EVIDENCE, KINDS, PARTS, REASONS, label
 from dask_memdash.text import (
+    UNKNOWN,
     count,
     format_bytes,
     format_duration,
     format_parts,
     format_share,
     inert,
+    plain,
     plain_lines,
     short,
 )
@@ -180,12 +182,16 @@ class Explanation:
         if scene["suspects"]:
             columns = [
                 *("task", "memory", "peak", "share of limit", "usual peak (95 %)"),
-                *("ran for", "place in order"),
+                *("ran for", "place in order", "also ran at"),
             ]
-            rows = [_suspect(s) for s in scene["suspects"][:MAX_ROWS]]
-            rows += _more(scene["suspects"], len(columns))
-            heading = f"Tasks that were running{at}"
-            tables.append((heading, [*columns, "also ran at"], rows))
+            suspects = scene["suspects"][:MAX_ROWS]
+            rows = [_suspect(suspect) for suspect in suspects]
+            if any(suspect.get("largest_block") for suspect in suspects):
+                columns.append("largest block")
+                for row, suspect in zip(rows, suspects, strict=True):
+                    row.append(_block(suspect.get("largest_block")))
+            rows += _more(scene["suspects"], len(columns) - 1)
+            tables.append((f"Tasks that were running{at}", columns, rows))
         if scene["storage"]:
             rows = [_stored(s) for s in scene["storage"][:MAX_ROWS]]
             columns = ["prefix", "in memory", "spilled", "outputs", "needed for"]
@@ -271,6 +277,14 @@ def _suspect(suspect: Mapping[str, Any]) -> list[str]:
         "" if place is None else f"{place:,} of {suspect['order_total']:,}",
         ", ".join(_attempt(attempt) for attempt in suspect["attempts"]),
     ]
+
+
+def _block(block: Mapping[str, Any] | None) -> str:
+    """Say how large a task's largest block is, and which line allocated it."""
+    if not block:
+        return UNKNOWN
+    at = "at " if block["file"] else ""
+    return f"{format_bytes(block['bytes'])} {at}{plain(str(block['text']))}"
 
 
 def _attempt(attempt: Any) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight import files
 from dask_memdash.flight import format as layout
+from dask_memdash.flight.block_format import Block, read_block
 
 
 class FlightRecorder:
@@ -152,6 +153,10 @@ class FlightRecorder:
     def raw_counters(self, index: int) -> tuple[int, int, int]:
         """Return the counters as they stand: what a task holds now may be negative."""
         return layout.raw_counters(self.buffer, index)
+
+    def block(self, index: int) -> Block | None:
+        """Return the largest block of the task in a slot; None where there is none."""
+        return read_block(self.buffer, layout.slot_offset(index))
 
     def write_counters(self, index: int, now: int, peak: int, error: int) -> None:
         """Set a slot's counters (where no native code does)."""

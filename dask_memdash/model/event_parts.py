@@ -101,6 +101,22 @@ class TaskInputs:
 
 
 @dataclass(frozen=True, slots=True)
+class LargestBlock:
+    """The largest block that a task holds, and the line that allocated it."""
+
+    #: In bytes, as it was asked for.
+    size: int
+    #: Last two parts of the file's name; empty where no Python line allocated it.
+    file: str
+    #: Number of the line; None where it is not known.
+    line: int | None
+    #: Function that the line is in.
+    function: str
+    #: What the line called ('np.concatenate'); empty where that is not known.
+    called: str
+
+
+@dataclass(frozen=True, slots=True)
 class Executing:
     """A task that is running, or whose output is not stored yet, on a worker."""
 
@@ -125,6 +141,8 @@ class Executing:
     #: What it may hold beside `bytes`: of blocks that it had just made, or was filling
     #: when they were looked at last, in bytes.
     filling: int = 0
+    #: Its largest block; None where it has none of 16 MiB or more, or it is not known.
+    block: LargestBlock | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dask_memdash.model.breakdown import Breakdown
-from dask_memdash.model.event_parts import Executing, TaskInfo, TaskInputs
+from dask_memdash.model.event_parts import Executing, LargestBlock, TaskInfo, TaskInputs
 from dask_memdash.model.events import DeathReported
 from dask_memdash.model.evidence import Evidence
 from dask_memdash.model.exactness import method_shown
@@ -100,6 +100,8 @@ class Suspect:
     #: What it may have held beside `bytes`: of blocks that it had just made, or was
     #: filling when they were looked at last, in bytes.
     filling: int = 0
+    #: Its largest block; None where it has none that is large, or it is not known.
+    block: LargestBlock | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +435,7 @@ def rank_suspects(
                 inputs=info.inputs if info else None,
                 arguments=info.arguments if info else None,
                 gathering=task.gathering,
+                block=_plausible(task.block),
                 filling=task.filling,
             )
         )
@@ -451,6 +454,11 @@ def _believable(task: Executing) -> Executing:
     return replace(
         task, bytes=None, peak=None, error=None, method="unmeasured", filling=0
     )
+
+
+def _plausible(block: LargestBlock | None) -> LargestBlock | None:
+    """Return a block unless no process can have one of its size."""
+    return block if block is not None and 0 < block.size < ADDRESSES else None
 
 
 def owner_of(prefix: str, actors: Collection[str]) -> str:

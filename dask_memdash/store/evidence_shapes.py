@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from dask_memdash.store.worker_shapes import LargestBlock
+
 
 class Attempt(TypedDict):
     """An earlier death at which the same task was executing."""
@@ -60,6 +62,8 @@ class Suspect(TypedDict):
     """It had not begun: its worker was reading inputs of it back from disk."""
     filling: int
     """What it may have held beside `bytes`: blocks just made, or being filled."""
+    largest_block: LargestBlock | None
+    """The largest that it held; ``None`` where none had 16 MiB or it is not known."""
     expected: ExpectedPeak | None
 
 

@@ -27,6 +27,7 @@ from dask_memdash.model.evidence import Expected, OrderFacts
 from dask_memdash.model.exactness import method_shown
 from dask_memdash.model.incidents import Incident, Suspect
 from dask_memdash.model.stall import Stall
+from dask_memdash.store.block_shapes import block_shape
 from dask_memdash.store.children import children_of_tasks
 
 #: Diagnoses kept.
@@ -259,6 +260,8 @@ def _stall(stall: Stall) -> dict[str, Any]:
 def _suspect(suspect: Suspect) -> dict[str, Any]:
     data = asdict(suspect)
     data["priority"] = None if suspect.priority is None else list(suspect.priority)
+    del data["block"]
+    data["largest_block"] = block_shape(suspect.block)
     return data
 
 

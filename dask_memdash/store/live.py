@@ -31,6 +31,7 @@ from dask_memdash.model.prefixes import PrefixState
 from dask_memdash.model.processes import Departed, WorkerState
 from dask_memdash.model.quantiles import QuantileSketch
 from dask_memdash.store.beside_tasks import beside_tasks, graph_advice
+from dask_memdash.store.block_shapes import block_shape
 from dask_memdash.store.children import children_of
 from dask_memdash.store.cluster_shapes import Cluster, History, Notice, SelfCosts
 from dask_memdash.store.failures import FailureReader
@@ -474,6 +475,7 @@ def _executing(task: Executing) -> ExecutingTask:
         "peak": task.peak,
         "method": method_shown(task.method, task.peak, task.error),
         "error": task.error,
+        "largest_block": block_shape(task.block),
     }
 
 

@@ -54,6 +54,21 @@ class RssParts(TypedDict):
     """Shared memory (``/dev/shm``)."""
 
 
+class LargestBlock(TypedDict):
+    """The largest block of memory that a task holds, and the line that allocated it."""
+
+    bytes: int
+    file: str | None
+    """Last two parts of the file's name; ``None`` where no line of Python did."""
+    line: int | None
+    function: str | None
+    """Function that the line is in."""
+    called: str | None
+    """What the line called, such as 'np.concatenate'; ``None`` where not known."""
+    text: str
+    """The line in words: 'app/model.py:42 in np.concatenate'."""
+
+
 class ExecutingTask(TypedDict):
     """A task that is running, or whose output is not stored yet."""
 
@@ -69,6 +84,8 @@ class ExecutingTask(TypedDict):
     """'exact' (only while the process agrees), 'counted', 'hwm', 'estimated' or
     'unmeasured'."""
     error: int | None
+    largest_block: LargestBlock | None
+    """``None`` where none has 16 MiB or more, or its line is not known."""
 
 
 class TaskChildren(TypedDict):

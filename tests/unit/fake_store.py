@@ -24,6 +24,8 @@ from fake_parts import (
 )
 from stories import NOW, MiB
 
+from dask_memdash.model.event_parts import LargestBlock
+from dask_memdash.store.block_shapes import block_shape
 from dask_memdash.store.live import LiveStore
 
 
@@ -212,13 +214,21 @@ def degraded() -> FakeStore:
     return told(stories.degraded())
 
 
+def hostile_block() -> Any:
+    """Return a block whose line is of a file that was named to attack."""
+    named = LargestBlock(300 * MiB, HOSTILE, 7, HOSTILE, HOSTILE)
+    return block_shape(named)
+
+
 def hostile() -> FakeStore:
     """Make a store in which every name is an attack."""
     store = after_incident()
     for known in store.all_workers:
         known["name"] = known["status"] = HOSTILE
         known["address"] = HOSTILE + known["address"]
-        known["executing_tasks"] = [task(HOSTILE, HOSTILE)]
+        known["executing_tasks"] = [
+            task(HOSTILE, HOSTILE, largest_block=hostile_block())
+        ]
     store.all_prefixes = [prefix(HOSTILE, 500 * MiB, 300 * MiB)]
     store.all_prefixes[0]["storage"]["awaited_by"] = [{"prefix": HOSTILE, "bytes": 9}]
     store.degraded = [{"where": HOSTILE, "text": HOSTILE, "since": NOW}]
@@ -232,7 +242,7 @@ def hostile() -> FakeStore:
         }
         known["innocent"] = {"count": 1, "keys": [HOSTILE]}
         for suspect in known["suspects"]:
-            suspect.update(key=HOSTILE, prefix=HOSTILE)
+            suspect.update(key=HOSTILE, prefix=HOSTILE, largest_block=hostile_block())
         for stored in known["storage"]:
             stored.update(prefix=HOSTILE, because=HOSTILE)
         if "task" in known:

@@ -44,6 +44,17 @@ def suspect(**values):
     return {**incident(1)["suspects"][0], **values}
 
 
+def test_the_line_of_the_largest_block_is_told_where_one_is_known():
+    block = {"bytes": 240 * MiB, "file": "app/model.py", "text": "app/model.py:42 in f"}
+    known = [suspect(largest_block=block), suspect(largest_block=None)]
+    text = str(Explanation(incident(4, suspects=known), page=PAGE))
+    assert "largest block" in text
+    assert "240 MiB at app/model.py:42 in f" in text
+    for older in ({"largest_block": None}, {}):
+        text = str(Explanation(incident(4, suspects=[suspect(**older)]), page=PAGE))
+        assert "largest block" not in text
+
+
 def test_a_death_is_told_whole():
     death = incident(
         4,

@@ -30,6 +30,7 @@ class Watch:
         task = SimpleNamespace(
             gathering=False,
             filling=0,
+            block=None,
             key="sum-1", digest="", thread=7, begin=now - 1, measured=True,
             now=self.held, peak=self.held, error=0, rss=MB,
         )  # fmt: skip

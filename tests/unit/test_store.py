@@ -102,6 +102,7 @@ SUSPECT = {
     "arguments",
     "gathering",
     "filling",
+    "largest_block",
 }
 
 
@@ -392,6 +393,7 @@ def test_a_worker_is_shown_with_its_tasks_and_thresholds(store_of):
             "peak": 100 * MiB,
             "method": "estimated",
             "error": 0,
+            "largest_block": None,
         },
         {
             "key": "async-1",
@@ -402,6 +404,7 @@ def test_a_worker_is_shown_with_its_tasks_and_thresholds(store_of):
             "peak": None,
             "method": "unmeasured",
             "error": None,
+            "largest_block": None,
         },
     ]
     assert (worker["method"], worker["degraded"]) == (

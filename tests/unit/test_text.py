@@ -138,3 +138,22 @@ def test_what_templates_write_keeps_its_lines_and_obeys_nobody():
     hostile = "a\x1b[2J\x07\x00\u202eb\r\n\tc\ud800 1\u00a0GiB"
     assert text.inert(hostile) == "a�[2J���b\r\n\tc� 1\u00a0GiB"
     assert (text.inert("größe – 5 µs…"), text.inert(7)) == ("größe – 5 µs…", 7)
+
+
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        (("app/model.py", 42, "regrid", "np.ones"), "app/model.py:42 in np.ones"),
+        (("app/model.py", 42, "f.<locals>.g", ""), "app/model.py:42 in f.g"),
+        (("app/model.py", None, "", ""), "app/model.py"),
+        (("", None, "", ""), "in a thread outside Python"),
+        (("a\x1b[2J\nb.py", 1, "", "x\u202ey"), "a\ufffd[2J b.py:1 in x\ufffdy"),
+    ],
+)
+def test_the_line_of_an_allocation_is_one_harmless_line(line, written):
+    assert text.format_line(*line) == written
+
+
+def test_a_line_of_a_hostile_sender_is_cut():
+    told = text.format_line("x" * 4000, 1, "", "y" * 4000)
+    assert len(told) < 180

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from inspect import isfunction
 from itertools import pairwise
 from math import isnan
@@ -22,7 +23,9 @@ from stories import MiB
 from dask_memdash import terms
 from dask_memdash.boundary import Boundary
 from dask_memdash.errors import UnknownWorkerError
+from dask_memdash.model.event_parts import LargestBlock
 from dask_memdash.store.base import Store
+from dask_memdash.store.block_shapes import block_shape
 from dask_memdash.text import UNKNOWN
 from dask_memdash.views import (
     browser_state,
@@ -315,10 +318,41 @@ def test_story_tells_findings_advice_what_is_usual_and_what_it_cost():
     assert "70 %" in story
     assert "95 %: 190 MiB" in story
     assert 'href="#incident-1"' in story
+    assert "Largest block" not in story
     assert "needed by later tasks (sum)" in more
     assert "held by a client" in more
     assert "1 min 15 s of work" in more
     assert "back after 3.2 s" in more
+
+
+def a_block(**values):
+    """Return what is known of a task's largest block."""
+    known = LargestBlock(240 * MiB, "app/<b>.py", 42, "regrid", "np.concatenate")
+    return block_shape(replace(known, **values))
+
+
+def test_the_line_of_a_suspects_largest_block_is_shown():
+    store = fake_store.after_incident()
+    death = next(i for i in store.all_incidents if i["id"] == "4")
+    death["suspects"][0]["largest_block"] = a_block()
+    _, story, _ = story_of(store, "4")
+    assert (
+        "Largest block: 240 MiB, allocated at "
+        "<code>app/&lt;b&gt;.py:42 in np.concatenate</code>" in story
+    )
+    death["suspects"][0]["largest_block"] = a_block(file="", line=None)
+    _, story, _ = story_of(store, "4")
+    assert "240 MiB, allocated <code>in a thread outside Python</code>" in story
+
+
+def test_the_line_of_a_running_tasks_largest_block_is_shown(boundary):
+    store = fake_store.busy()
+    known = store.all_workers[0]
+    known["executing_tasks"] = [fake_parts.task(largest_block=a_block())]
+    page, _ = open_page(store, boundary)
+    tell(page, tab="workers", chosen=known["address"])
+    assert "Largest block: 240 MiB, allocated at" in texts(page)
+    assert "app/&lt;b&gt;.py:42 in np.concatenate" in texts(page)
 
 
 def test_task_given_up_links_to_the_deaths_behind_it():

@@ -136,6 +136,7 @@ async def test_workers_have_the_shape_of_the_contract(served):
     assert set(worker["transfer"]) == {"incoming", "outgoing", "shuffle"}
     assert set(worker["executing_tasks"][0]) == {
         *("key", "prefix", "thread", "seconds", "bytes", "peak", "method", "error"),
+        "largest_block",
     }
 
 

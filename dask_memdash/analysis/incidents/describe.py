@@ -10,6 +10,7 @@ import signal as signals
 from collections.abc import Sequence
 
 from dask_memdash.analysis.incidents import memory_errors
+from dask_memdash.analysis.incidents.blocks import in_one_block
 from dask_memdash.analysis.incidents.finding import Diagnosis
 from dask_memdash.analysis.incidents.rules.stuck import headline
 from dask_memdash.model.incidents import DEATHS, Incident, Suspect
@@ -200,7 +201,7 @@ def _running(incident: Incident, suspects: Sequence[Suspect]) -> str:
     if not suspects:
         return f"{when}, no task was running."
     uncounted = _mostly_uncounted(incident, suspects)
-    named = "; ".join(_suspect(s, uncounted) for s in suspects[:NAMED])
+    named = "; ".join(_suspect(s, incident.limit, uncounted) for s in suspects[:NAMED])
     more = len(suspects) - NAMED
     others = f"; and {more} more" if more > 0 else ""
     tasks = count(len(suspects), "task")
@@ -215,7 +216,7 @@ def _mostly_uncounted(incident: Incident, suspects: Sequence[Suspect]) -> bool:
     return parts is not None and parts.executing - (parts.inputs or 0) > 2 * counted
 
 
-def _suspect(suspect: Suspect, uncounted: bool) -> str:
+def _suspect(suspect: Suspect, limit: int | None, uncounted: bool) -> str:
     if suspect.gathering:
         held = "about to begin while its inputs were read back from disk"
     elif suspect.bytes is None:
@@ -228,6 +229,8 @@ def _suspect(suspect: Suspect, uncounted: bool) -> str:
         held = f"{format_bytes(suspect.bytes)} ({suspect.method})"
         if suspect.share is not None and suspect.share >= LEAST_SHARE:
             held += f", {100 * suspect.share:.0f} % of the limit"
+    block = in_one_block(suspect, limit)
+    held += f", {block}" if block else ""
     place = ""
     if suspect.order_position is not None:
         place = f", task {suspect.order_position:,} of {suspect.order_total:,} in order"

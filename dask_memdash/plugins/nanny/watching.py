@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dask_memdash.flight import format as layout
 from dask_memdash.flight.format import Header
 from dask_memdash.flight.reader import RecorderReader, RecorderSearch
+from dask_memdash.measure.largest_block import as_block
 from dask_memdash.measure.methods import ESTIMATED, EXACT, UNMEASURED
 from dask_memdash.measure.watch import WorkerWatch
 from dask_memdash.model.event_parts import Executing
@@ -196,6 +197,7 @@ def as_executing(task: layout.Slot, method: str, now: float) -> Executing:
         rss_at_begin=task.rss or None,
         gathering=task.gathering,
         filling=task.filling if task.measured else 0,
+        block=as_block(task.block),
     )
 
 

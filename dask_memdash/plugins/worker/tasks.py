@@ -24,13 +24,14 @@ from dask_memdash.measure.brief_tasks import (
     PrefixDurations,
 )
 from dask_memdash.measure.finished import FinishedTask, finished, summary
+from dask_memdash.measure.largest_block import as_block
 from dask_memdash.measure.meter import Meter
 from dask_memdash.measure.methods import EXACT, UNMEASURED
 from dask_memdash.measure.regression import PrefixRegression
 from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.shared_process import SharedProcess
 from dask_memdash.measure.uncounted import Uncounted
-from dask_memdash.model.event_parts import Executing, Finished
+from dask_memdash.model.event_parts import Executing, Finished, LargestBlock
 from dask_memdash.plugins.keys import key_text, prefix_of
 from dask_memdash.text import KEY_KEPT
 
@@ -327,10 +328,12 @@ class RunningTasks:
     def _executing(self, task: RunningTask, now: float, doubt: int) -> Executing:
         """Describe a task; `doubt`: what nothing explains of the process, in bytes."""
         held: int | None = None
+        block: LargestBlock | None = None
         peak: int | None = None
         error: int | None = None
         if task.measured and task.slot is not None:
             held, peak, error = self._recorder.counters(task.slot)
+            block = as_block(self._recorder.block(task.slot))
             error = max(error, self._uncounted.error_of(task))
             if self.by_thread.get(task.thread) is task:
                 error = max(error, doubt)
@@ -345,4 +348,5 @@ class RunningTasks:
             error=error,
             method=task.method,
             rss_at_begin=task.rss or None,
+            block=block,
         )
