@@ -21,6 +21,7 @@ The header's entries:
 ``frames``   how many there are
 ``sizes``    of each, in bytes
 ``crc32``    of each
+``pad``      zeros, so that the first frame begins at a multiple of 64 bytes
 
 Reading needs nothing but msgpack and distributed, and may run code: a value that Dask
 does not know is a pickle.  See SECURITY.md.
@@ -44,6 +45,10 @@ from dask_memdash.text import short
 
 MAGIC = b"DMS1"
 PREAMBLE = struct.Struct("<4sII")
+
+#: The first frame begins at a multiple of so many bytes: an array that is read in place
+#: is aligned then, as NumPy and others want it.
+ALIGNED = 64
 
 #: Longest header that is read, in bytes.
 MAX_HEADER = 256 * 2**20
@@ -81,10 +86,20 @@ def pack(key: str, kind: str, how: Any, frames: Sequence[Any]) -> list[Buffer]:
         "frames": len(buffers),
         "sizes": [len(frame) for frame in buffers],
         "crc32": [zlib.crc32(frame) for frame in buffers],
+        "pad": b"",
     }
-    packed = msgpack.packb(header, use_bin_type=True, unicode_errors="surrogatepass")
+    length = PREAMBLE.size + len(_packed(header))
+    header["pad"] = bytes(-length % ALIGNED)
+    packed = _packed(header)
     preamble = PREAMBLE.pack(MAGIC, len(packed), zlib.crc32(packed))
     return [preamble + packed, *buffers]
+
+
+def _packed(header: dict[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb(
+        header, use_bin_type=True, unicode_errors="surrogatepass"
+    )
+    return packed
 
 
 def _bytes_of(frame: Any) -> Buffer:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
-import time
 from functools import partial
 from pathlib import Path
 
@@ -147,8 +147,8 @@ def test_plain_persist_is_found_again_by_a_new_cluster(cluster, memory, runs):
 
 def test_what_writes_elsewhere_writes_again(cluster, memory, tmp_path, runs):
     frame = pd.DataFrame({"a": range(20)})
+    session = cluster(memory, n_workers=1)
     for _ in range(2):
-        session = cluster(memory, n_workers=1)
         for name, write in {
             "parquet": lambda: [
                 dd.from_pandas(frame, npartitions=4).to_parquet(
@@ -177,7 +177,9 @@ def test_what_writes_elsewhere_writes_again(cluster, memory, tmp_path, runs):
         wait([future, impure])
         assert runs.count() == 2
         assert state(session.client)["keys"]["stored"] == 0
-        close(session)
+        del future, impure
+        has_none = partial(operator.not_, session.cluster.scheduler.tasks)
+        wait_for(has_none, "tasks to be forgotten")
 
 
 def has_files(folder, number):
@@ -201,6 +203,7 @@ class Target:
         return "Target", str(self.folder)
 
 
+@pytest.mark.hooks
 def test_a_killed_worker_costs_nothing_that_is_stored(cluster, memory, runs):
     session = cluster(memory)
     client, scheduler = session.client, session.cluster.scheduler
@@ -214,16 +217,49 @@ def test_a_killed_worker_costs_nothing_that_is_stored(cluster, memory, runs):
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
-    begun = time.monotonic()
-    for pid in client.run(os.getpid).values():
-        os.kill(pid, signal.SIGKILL)
+    os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
     assert y.sum().compute() == total() + CHUNKS * 20_000
     assert x.sum().compute() == total()
-    assert time.monotonic() - begun < 60
     # what was damaged is computed, and with it what it needs, nothing else
     assert runs.count() <= len(damaged)
     del x, y
     wait_for(lambda: not scheduler.tasks, "tasks to be forgotten")
+
+
+@pytest.mark.hooks
+def test_stored_results_take_their_share_of_ram_and_are_all_there_again(
+    cluster, tmp_path, runs
+):
+    memory = FSMemory(tmp_path / "store", ram="1 MiB")
+    session = cluster(memory)
+    client = session.client
+    x = runs.source(rows=1000).persist()
+    wait_stored(client, CHUNKS)
+    away = client.run(lambda dask_worker: len(dask_worker.data.away))
+    assert sum(away.values()) >= CHUNKS - 4
+    damaged = sorted((memory.local_root / "objects").iterdir())[:10]
+    for path in damaged[:5]:
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    for path in damaged[5:]:
+        path.unlink()
+    assert runs.count() == CHUNKS
+    assert x.sum().compute() == total(rows=1000)
+    again = runs.count()
+    assert 4 <= again <= len(damaged)
+    wait_stored(client, CHUNKS)
+    assert x.rechunk((CHUNKS, 100, 100)).sum().compute() == total(rows=1000)
+    assert x.compute().sum() == total(rows=1000)
+    client.unregister_scheduler_plugin("memdash-storage")
+
+    def are_back():
+        kinds = client.run(lambda dask_worker: type(dask_worker.data).__name__)
+        return set(kinds.values()) == {"SpillBuffer"}
+
+    wait_for(are_back, "Dask's own mappings")
+    assert x.sum().compute() == total(rows=1000)
+    assert again + runs.count() <= len(damaged)
 
 
 def test_configuration_alone_gives_a_cluster_a_memory(processes, tmp_path, runs):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from dask._task_spec import DataNode, Task, TaskRef, convert_legacy_graph
 from dask.core import flatten
+from distributed.spill import SpillBuffer
 
 from dask_memdash import FSMemory, SharedStorage, WorkerMemory
 from dask_memdash.errors import StorageError, UnreachableError
@@ -24,7 +25,9 @@ from dask_memdash.intermediates.shared.resume import (
     may_be_stored,
     resume,
 )
+from dask_memdash.intermediates.shared.stored_data import around
 from dask_memdash.intermediates.shared.worker_side import Job
+from dask_memdash.intermediates.stored import Stored
 
 NOTHING = Lineage({}, writes=False)
 
@@ -323,6 +326,99 @@ def test_what_is_spilled_is_read_without_disturbing_dask():
     assert worker_side.reader_of(data, "a")() == 1
     assert worker_side.reader_of(data, "b")() == 2
     assert worker_side.reader_of({"c": 3}, "c")() == 3
+
+
+# -- a share of RAM -----------------------------------------------------------------
+
+
+@pytest.fixture
+def share():
+    """Return a mapping of values of 10 bytes, of which three stored ones fit."""
+    lying = {name: name.upper() for name in "abcdef"}
+    moves = []
+    data = around(
+        {}, 30, lambda key: 10, lambda s: lying[s.key], lambda *move: moves.append(move)
+    )
+    data.moves = moves
+    return data
+
+
+def stored(key):
+    return Stored(WorkerMemory(), key, key)
+
+
+def test_stored_values_beyond_their_share_are_dropped_and_read_back(share):
+    for key in "abcde":
+        share[key] = key.upper()
+    assert share.spilled_total == (0, 0)
+    for key in "abcd":
+        share.is_stored(key, stored(key))
+    assert set(share.away) == {"a"}
+    assert (share.here_bytes, share.away_bytes) == (30, 10)
+    assert share.moves == [("a", False)]
+    assert share.spilled_total == (10, 0)
+    assert share["a"] == "A"
+    # what was used longest ago went in its place; what is not stored stays
+    assert set(share.away) == {"b"}
+    assert sorted(share) == list("abcde")
+    assert len(share) == 5
+    assert "b" in share
+    assert set(share.inner) == set("acde")
+
+
+def test_a_value_that_is_used_is_not_dropped(share):
+    for key in "abcd":
+        share[key] = key.upper()
+    share.pin("ab")
+    share.pin("a")
+    for key in "abcd":
+        share.is_stored(key, stored(key))
+    assert set(share.away) == {"c"}
+    share.unpin("ab")
+    share["e"] = "E"
+    share.is_stored("e", stored("e"))
+    assert set(share.away) == {"c", "b"}
+
+
+def test_what_is_released_is_gone_wherever_it_was(share):
+    for key in "abcd":
+        share[key] = key.upper()
+        share.is_stored(key, stored(key))
+    del share["a"], share["b"]
+    assert sorted(share) == ["c", "d"]
+    assert (share.here_bytes, share.away_bytes) == (20, 0)
+    share.came("a", "A")
+    assert "a" not in share
+    with pytest.raises(KeyError):
+        del share["a"]
+    share["c"] = "new"
+    assert share.here_bytes == 10
+
+
+def test_what_is_stored_is_dropped_before_anything_is_spilled(tmp_path):
+    inner = SpillBuffer(str(tmp_path), target=10**9)
+    data = around(inner, 10**6, lambda key: 8, lambda s: 1)
+    data["a"], data["b"] = 1, 2
+    data.is_stored("b", stored("b"))
+    assert data.evict() == 8
+    assert set(data.away) == {"b"}
+    assert data.evict() > 0
+    assert set(data.disk) == {"a"}
+    assert data.spilled_total.memory == 8 + inner.spilled_total.memory
+    # what was spilled when it was stored need not lie on the disk too
+    data.is_stored("a", stored("a"))
+    assert set(data.away) == {"a", "b"}
+    assert not inner
+
+
+@pytest.mark.parametrize(
+    ("ram", "limit", "expected"),
+    [(None, 400, None), (0.25, 400, 100), (50, 400, 50), (0.25, None, None)],
+)
+def test_the_share_is_of_the_workers_limit(ram, limit, expected):
+    memory = WorkerMemory()
+    memory.ram = ram
+    assert worker_side.ram_limit(memory, limit) == expected
 
 
 # -- the plugin ------------------------------------------------------------------------

@@ -119,7 +119,7 @@ class SharedStorage(SchedulerPlugin):
     ) -> None:
         """Have others store what a worker that has gone was to."""
         if self._side is not None:
-            self._side.worker_left(worker)
+            self._side.writing.worker_left(worker)
 
     def _wrap_removal(self, scheduler: Any) -> None:
         """Hear of it when the plugin is removed: the host calls nothing then."""

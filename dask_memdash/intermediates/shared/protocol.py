@@ -16,6 +16,9 @@ READY = "memdash-storage-ready"
 STORED = "memdash-stored"
 STORE_FAILED = "memdash-store-failed"
 
+#: Worker to scheduler: what it had dropped from RAM cannot be read back.
+LOST = "memdash-lost"
+
 #: Scheduler to worker, with an answer: is this the same store?
 CHECK = "memdash_storage_check"
 

@@ -20,9 +20,9 @@ from tornado.ioloop import PeriodicCallback
 
 from dask_memdash.boundary import boundary
 from dask_memdash.errors import StorageError, UnreachableError
-from dask_memdash.intermediates.lineage import Lineage
 from dask_memdash.intermediates.memory import Memory, address_of
 from dask_memdash.intermediates.shared import shims
+from dask_memdash.intermediates.shared.graphs import Graphs
 from dask_memdash.intermediates.shared.index import StoreIndex
 from dask_memdash.intermediates.shared.ledger import (
     ASKED,
@@ -30,28 +30,20 @@ from dask_memdash.intermediates.shared.ledger import (
     KEPT,
     NEVER,
     WANTED,
-    Followed,
     Ledger,
 )
 from dask_memdash.intermediates.shared.protocol import (
     CHECK,
+    LOST,
     NAME,
     READY,
     STATE,
-    STORE,
     STORE_FAILED,
     STORED,
 )
-from dask_memdash.intermediates.shared.resume import (
-    Resumed,
-    Verdict,
-    is_persist,
-    judge,
-    may_be_stored,
-    resume,
-)
 from dask_memdash.intermediates.shared.stand_ins import StandIns
 from dask_memdash.intermediates.shared.threads import DaemonThreads
+from dask_memdash.intermediates.shared.writing import Writing
 from dask_memdash.intermediates.stored import Stored
 from dask_memdash.text import join, plain
 
@@ -65,9 +57,6 @@ TICK = 2.0
 
 #: Seconds that a registration waits for the store, and for the workers.
 PATIENCE = 30.0
-
-#: Who wants what a client that has left persisted, until it is written.
-HOLDER = "memdash-storage"
 
 #: Folder of the objects by which workers tell whether they see the same store.
 NONCES = "checks/"
@@ -85,10 +74,13 @@ class SchedulerSide:
         self.index = StoreIndex(memory)
         self.ledger = Ledger()
         self.stand_ins = StandIns(scheduler)
-        self.ready: set[str] = set()
-        #: Results that were found stored when their graph came, and loads that failed.
-        self.resumed = 0
+        self.writing = Writing(scheduler, self.ledger, self.index, self._when_stored)
+        #: Loads that failed, so that the value is computed.
         self.recomputed = 0
+        self.graphs = Graphs(
+            *(scheduler, memory, self.ledger, self.index),
+            *(self.stand_ins, self.writing, self._in_thread),
+        )
         self._threads = DaemonThreads(1, "MemDash storage")
         self._wrapped: list[tuple[str, Any]] = []
         self._ticker: PeriodicCallback | None = None
@@ -110,9 +102,10 @@ class SchedulerSide:
         await asyncio.wait_for(asyncio.to_thread(self._prepare, nonce), PATIENCE)
         scheduler = self.scheduler
         for name, handler in (
-            (READY, self._worker_ready),
-            (STORED, self._was_stored),
-            (STORE_FAILED, self._was_not_stored),
+            (READY, self.writing.worker_ready),
+            (STORED, self.writing.was_stored),
+            (STORE_FAILED, self.writing.was_not_stored),
+            (LOST, self._was_lost),
         ):
             scheduler.stream_handlers[name] = boundary.guarded(
                 handler, f"taking in {name}"
@@ -122,8 +115,8 @@ class SchedulerSide:
         )
         self._errors_of_tasks = scheduler.stream_handlers["task-erred"]
         scheduler.stream_handlers["task-erred"] = self._task_erred
-        self._wrap("_create_taskstate_from_graph", self._make_tasks)
-        self._wrap("remove_client", self._remove_client)
+        self._wrap("_create_taskstate_from_graph", self.graphs.make_tasks)
+        self._wrap("remove_client", self.writing.remove_client)
         self._ticker = PeriodicCallback(
             boundary.guarded(self._tick, "looking at the store"), TICK * 1000
         )
@@ -192,14 +185,14 @@ class SchedulerSide:
         handlers = self.scheduler.stream_handlers
         if handlers.get("task-erred") == self._task_erred:
             handlers["task-erred"] = self._errors_of_tasks
-        for name in (READY, STORED, STORE_FAILED):
+        for name in (READY, STORED, STORE_FAILED, LOST):
             # what is under way must find a handler, or its worker would be removed
             handlers[name] = _ignore
         self.scheduler.handlers.pop(STATE, None)
         if not closing:
             boundary.guarded(self.stand_ins.give_all_back, "giving tasks back")()
-        if HOLDER in self.scheduler.clients and not closing:
-            self.scheduler.remove_client(HOLDER, stimulus_id="memdash-storage-leaves")
+        if not closing:
+            boundary.guarded(self.writing.stop, "letting go of what is held")()
         self._threads.stop()
 
     def _wrap(self, name: str, ours: Callable[..., Any]) -> None:
@@ -227,153 +220,14 @@ class SchedulerSide:
 
         self._threads.submit(boundary.guarded(run, "a thread of the storage's"))
 
-    # -- graphs that arrive ------------------------------------------------------
-
-    def _make_tasks(self, theirs: Callable[..., Any], **arguments: Any) -> Any:
-        """Let what is stored be loaded; have what is persisted stored."""
-        tasks = arguments["dsk"]
-        resumed = boundary.guarded(self._resume, "resuming a graph")(arguments)
-        if resumed is not None:
-            arguments["dsk"] = resumed.tasks
-        try:
-            made = theirs(**arguments)
-        except BaseException:
-            for key in resumed.loads if resumed is not None else ():
-                if key not in self.scheduler.tasks:
-                    self.stand_ins.forget(key)
-                    self.ledger.forget(key)
-            raise
-        boundary.guarded(self._judge, "choosing what to store")(arguments, tasks)
-        return made
-
-    def _resume(self, arguments: Mapping[str, Any]) -> Resumed | None:
-        tasks, known = arguments["dsk"], self.scheduler.tasks
-        if arguments.get("actors"):
-            return None
-        resumed = resume(
-            tasks,
-            arguments["keys"],
-            self.stand_ins.task,
-            known.__contains__,
-            _Lineages(self.ledger),
-            self._earlier,
-            self.index,
-            self.memory,
-        )
-        if resumed is None:
-            return None
-        loads = [(key, resumed.tasks[key]) for key in resumed.loads]
-        self.stand_ins.arrived(loads, tasks)
-        self.resumed += len(loads)
-        for key, stored in resumed.loads.items():
-            one = Followed(stored.object_id, resumed.lineages[key], KEPT)
-            self.ledger.follow(key, one)
-        return resumed
-
-    def _earlier(self, keys: Any) -> dict[Any, Any]:
-        """Return the scheduler's tasks up to keys, as far as no lineage is known."""
-        found: dict[Any, Any] = {}
-        stack = list(keys)
-        while stack:
-            key = stack.pop()
-            ts = self.scheduler.tasks.get(key)
-            if ts is None or key in found or key in self.ledger.keys:
-                continue
-            if key in self.stand_ins:
-                found |= self.stand_ins.tasks_before(key)
-            elif ts.run_spec is not None:
-                found[key] = ts.run_spec
-                stack.extend(dts.key for dts in ts.dependencies)
-        return found
-
-    def _judge(self, arguments: Mapping[str, Any], tasks: Mapping[Any, Any]) -> None:
-        """Have it worked out, in a thread, under which names results are stored."""
-        if not is_persist(arguments.get("span_metadata"), arguments.get("actors")):
-            return
-        known = self.scheduler.tasks
-        keys = [
-            key
-            for key in arguments["keys"]
-            if key not in self.ledger.keys
-            and key in known
-            and may_be_stored(key, tasks.get(key))
-        ]
-        if not keys:
-            return
-        before = {k for t in tasks.values() for k in t.dependencies if k not in tasks}
-        whole = {**self._earlier(before), **tasks}
-        version = getattr(self.memory, "version", None)
-        lineages = _Lineages(self.ledger)
-        self._in_thread(lambda: judge(whole, keys, lineages, version), self._follow)
-
-    def _follow(self, verdicts: Mapping[Any, Verdict]) -> None:
-        """Follow keys; those that are in memory already are stored at once."""
-        for key, verdict in verdicts.items():
-            ts = self.scheduler.tasks.get(key)
-            if ts is None or key in self.ledger.keys:
-                continue
-            if verdict.object_id is None:
-                self.ledger.follow(key, Followed("", verdict.lineage, NEVER))
-                continue
-            self.ledger.follow(key, Followed(verdict.object_id, verdict.lineage))
-            self.ask(key)
-
-    # -- writing -----------------------------------------------------------------
-
-    def ask(self, key: Any) -> None:
-        """Ask a worker that has a key's value to store it, if any has."""
-        ts, one = self.scheduler.tasks.get(key), self.ledger.keys[key]
-        if ts is None or ts.state != "memory" or one.state in (ASKED, KEPT, NEVER):
-            return
-        for worker in ts.who_has or ():
-            if worker.address in self.ready:
-                self.ledger.ask(key, worker.address)
-                message = {"op": STORE, "key": key, "object_id": one.object_id}
-                self.scheduler.worker_send(worker.address, message)
-                return
-
-    def _worker_ready(self, worker: str, **_: Any) -> None:
-        self.ready.add(worker)
-        for key in self.ledger.wanted():
-            self.ask(key)
-
-    def worker_left(self, worker: str) -> None:
-        """Ask others for what a worker that has gone was to store."""
-        self.ready.discard(worker)
-        for key in self.ledger.left(worker):
-            self.ask(key)
-
-    def _was_stored(
-        self,
-        worker: str,
-        key: Any,
-        object_id: str,
-        size: int,
-        seconds: float,
-        facts: dict[str, Any],
-        **_: Any,
-    ) -> None:
-        self.index.add(object_id)
-        one = self.ledger.keys.get(key)
-        if one is not None and one.object_id == object_id:
-            self.ledger.stored(key, size, facts)
-        self._let_go(key)
-
-    def _was_not_stored(
-        self, worker: str, key: Any, error: str | None, again: bool, **_: Any
-    ) -> None:
-        one = self.ledger.keys.get(key)
-        if one is not None and one.state == ASKED and one.worker == worker:
-            self.ledger.failed(key, error, again)
-            if error is not None and again:
-                boundary.note("storing intermediates", error)
-        self._let_go(key)
+    def _when_stored(self, key: Any) -> None:
+        """Take note that a followed key has just been stored."""
 
     # -- keys that come and go -----------------------------------------------------
 
     def came(self, key: Any) -> None:
         """Take note that a followed key's value is in memory."""
-        self.ask(key)
+        self.writing.ask(key)
 
     def went(self, key: Any, finish: str) -> None:
         """Take note that a followed key's value is in no worker's memory any more."""
@@ -390,34 +244,6 @@ class SchedulerSide:
         """Take note that the scheduler forgets a followed key."""
         self.ledger.forget(key)
         self.stand_ins.forget(key)
-
-    def _remove_client(
-        self, theirs: Callable[..., Any], client: str, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Hold what a leaving client persisted until it is written."""
-        if client != HOLDER:
-            boundary.guarded(self._hold, "holding what is written")(client)
-        return theirs(client, *args, **kwargs)
-
-    def _hold(self, client: str) -> None:
-        state = self.scheduler.clients.get(client)
-        wanted = state.wants_what if state is not None else ()
-        keys = [ts.key for ts in wanted if self._is_pending(ts)]
-        if keys:
-            self.scheduler.client_desires_keys(keys, HOLDER)
-
-    def _is_pending(self, ts: Any) -> bool:
-        one = self.ledger.keys.get(ts.key)
-        return one is not None and one.state == ASKED and ts.state == "memory"
-
-    def _let_go(self, key: Any) -> None:
-        """Let go of a key that was only held to be written."""
-        holder = self.scheduler.clients.get(HOLDER)
-        ts = self.scheduler.tasks.get(key)
-        if holder is not None and ts is not None and ts in holder.wants_what:
-            self.scheduler.client_releases_keys(
-                [key], HOLDER, stimulus_id="memdash-written"
-            )
 
     # -- loads that fail -------------------------------------------------------------
 
@@ -450,11 +276,26 @@ class SchedulerSide:
         self.scheduler.transitions({key: "released"}, stimulus_id="memdash-not-loaded")
         return True
 
+    def _was_lost(
+        self, worker: str, key: Any, object_id: str, error: str, **_: Any
+    ) -> None:
+        """Compute what a worker has dropped from RAM and cannot read back."""
+        self.index.discard(object_id)
+        ts, one = self.scheduler.tasks.get(key), self.ledger.keys.get(key)
+        holders = () if ts is None else ts.who_has or ()
+        if worker not in {holder.address for holder in holders}:
+            return
+        if key not in self.stand_ins or self.stand_ins.give_back(ts):
+            self.recomputed += 1
+            logger.warning("A stored value is computed again: %s", plain(error, 300))
+            if one is not None:
+                self.ledger.lost(key)
+        self.scheduler.transitions({key: "released"}, stimulus_id="memdash-lost")
+
     # -- from time to time -------------------------------------------------------------
 
     def _tick(self) -> None:
-        for key in self.ledger.wanted():
-            self.ask(key)
+        self.writing.ask_for_all()
         if self.index.due() and not self._listing:
             self._listing = True
             self._in_thread(self._refresh, self._refreshed)
@@ -482,7 +323,7 @@ class SchedulerSide:
             "failed": counts[FAILED],
             "never": counts[NEVER],
             "stand_ins": len(self.stand_ins),
-            "resumed": self.resumed,
+            "resumed": self.graphs.resumed,
             "recomputed": self.recomputed,
             "names": {},
             "error": self.ledger.error,
@@ -494,26 +335,10 @@ class SchedulerSide:
             "address": address_of(self.memory),
             "keys": self.ledger.counts(),
             "stand_ins": len(self.stand_ins),
-            "workers": len(self.ready),
+            "workers": len(self.writing.ready),
             "objects": len(self.index),
             "error": self.ledger.error,
         }
-
-
-class _Lineages(Mapping[Any, Lineage]):
-    """The lineages of followed keys, as a mapping that is read as it is."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._keys = ledger.keys
-
-    def __getitem__(self, key: Any) -> Lineage:
-        return self._keys[key].lineage
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
 
 
 def _ignore(**_: Any) -> None:

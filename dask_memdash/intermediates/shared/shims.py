@@ -37,6 +37,8 @@ class MemDashStorageOnWorker(WorkerPlugin):
             side = WorkerSide(worker, pickle.loads(self.memory))
             await side.start()
             self.side = side
+            if side.share is not None:
+                self.transition = side.transition
         except Exception as error:
             try:
                 worker.log_event("memdash", {"action": "missing", "kind": "worker",
@@ -48,6 +50,7 @@ class MemDashStorageOnWorker(WorkerPlugin):
     async def teardown(self, worker):
         side, self.side = self.side, None
         if side is not None:
+            self.__dict__.pop("transition", None)
             await side.stop()
 
 

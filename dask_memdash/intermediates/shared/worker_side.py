@@ -26,13 +26,16 @@ from dask_memdash.intermediates.object_format import encode
 from dask_memdash.intermediates.shared import loading
 from dask_memdash.intermediates.shared.protocol import (
     CHECK,
+    LOST,
     NAME,
     READY,
     STORE,
     STORE_FAILED,
     STORED,
 )
+from dask_memdash.intermediates.shared.ram_share import RamShare
 from dask_memdash.intermediates.shared.threads import DaemonThreads
+from dask_memdash.intermediates.stored import Stored
 from dask_memdash.text import plain
 
 if TYPE_CHECKING:
@@ -104,6 +107,7 @@ class WorkerSide:
         self._idle = asyncio.Event()
         self._idle.set()
         self.written = Written()
+        self.share: RamShare | None = None
 
     async def start(self) -> None:
         """Take orders from the scheduler, and tell it so."""
@@ -114,6 +118,10 @@ class WorkerSide:
         worker.handlers[CHECK] = boundary.guarded(
             self._check, "looking for the store", "MemDash failed to look"
         )
+        limit = ram_limit(self._memory, worker.memory_manager.memory_limit)
+        if limit is not None:
+            self.share = RamShare(worker, limit, self._lost)
+            self.share.start()
         # where MemDash's probe, if there is one, finds our figures
         worker.extensions[NAME] = self
         self._send({"op": READY})
@@ -132,7 +140,15 @@ class WorkerSide:
         worker.handlers.pop(CHECK, None)
         worker.extensions.pop(NAME, None)
         self._threads.stop()
+        share, self.share = self.share, None
+        if share is not None:
+            await share.stop(closing)
         loading.forget(worker.address_safe)
+
+    def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
+        """Take note of a value that came into memory; on the path of every task."""
+        if finish == "memory" and self.share is not None:
+            self._came(key)
 
     def ask(self, key: Any, object_id: str, **_: Any) -> None:
         """Take an order to store a value."""
@@ -150,9 +166,12 @@ class WorkerSide:
         tasks = self._worker.state.tasks
         waiting = [job.key for job in (*self._waiting, *self._under_way.values())]
         known = [tasks[key].nbytes or 0 for key in waiting if key in tasks]
-        back = loading.read_back(self._worker.address_safe)
+        back, share = loading.read_back(self._worker.address_safe), self.share
         return {
             **asdict(self.written),
+            "dropped": share.data.dropped if share is not None else 0,
+            "dropped_bytes": share.data.dropped_bytes if share is not None else 0,
+            "ram": share.data.limit if share is not None else None,
             "pending": len(waiting),
             "pending_bytes": sum(known),
             "read_back": back.count,
@@ -189,13 +208,8 @@ class WorkerSide:
     def _reader(self, key: Any) -> Callable[[], Any] | None:
         """Return what gives a key's value; None if it is not here."""
         data: Any = self._worker.data
-        if key not in data:
-            return None
-        reader = getattr(data, "memdash_reader", None)
-        if reader is not None:
-            found: Callable[[], Any] | None = reader(key)
-            return found
-        return reader_of(data, key)
+        data = getattr(data, "inner", data)
+        return reader_of(data, key) if key in data else None
 
     def _write(self, job: Job) -> None:
         """Write a value; in a thread."""
@@ -230,6 +244,8 @@ class WorkerSide:
             counts.stored += 1
             counts.stored_bytes += outcome.size
             counts.seconds += outcome.seconds
+            if self.share is not None:
+                self.share.is_stored(Stored(self._memory, job.key, job.object_id))
             message |= {
                 "op": STORED,
                 "size": outcome.size,
@@ -237,6 +253,15 @@ class WorkerSide:
                 "facts": outcome.facts,
             }
         self._send(message)
+
+    def _came(self, key: Any) -> None:
+        note = boundary.guarded(_note_load, "noting what was loaded")
+        note(self.share, key)
+
+    def _lost(self, key: Any, stored: Stored, error: str) -> None:
+        """Tell the scheduler that a value cannot be read back."""
+        message = {"op": LOST, "key": key, "object_id": stored.object_id}
+        self._send({**message, "error": error})
 
     def _send(self, message: dict[str, Any]) -> None:
         stream = self._worker.batched_stream
@@ -246,6 +271,19 @@ class WorkerSide:
     async def _check(self, nonce: str) -> str | None:
         """Return why this worker cannot use the store; None if it can."""
         return await asyncio.to_thread(reach, self._memory, nonce)
+
+
+def ram_limit(memory: Memory, memory_limit: int | None) -> int | None:
+    """Return the bytes of RAM that stored values may take; None for no share."""
+    share: float | int | None = getattr(memory, "ram", None)
+    if share is None or isinstance(share, int):
+        return share
+    return None if memory_limit is None else int(share * memory_limit)
+
+
+def _note_load(share: RamShare | None, key: Any) -> None:
+    if share is not None:
+        share.is_in_memory(key)
 
 
 def reader_of(data: Any, key: Any) -> Callable[[], Any] | None:

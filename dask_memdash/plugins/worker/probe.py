@@ -205,6 +205,10 @@ class WorkerProbe:
         """Return the bytes of storage in RAM; may be called from any thread."""
         return self._storage.stored()
 
+    def moved(self, key: Any, in_ram: bool) -> None:
+        """Take note that a stored output was dropped from RAM, or read back."""
+        (self._storage.store if in_ram else self._storage.release)(key)
+
     def traffic(self) -> Traffic:
         """Return what this worker has moved so far; may be called from any thread."""
         return self._storage.traffic()

@@ -46,8 +46,14 @@ class WorkerStorage:
         self._rows_sent = -1
         # Outputs received from other workers, so far, in bytes.
         self._received = 0
-        for key in list(worker.data):
+        for key in list(self._data):
             self.store(key)
+
+    @property
+    def _data(self) -> Any:
+        """Dask's own mapping: what a share of RAM has dropped from it is not here."""
+        data = self._worker.data
+        return getattr(data, "inner", data)
 
     # -- storage ---------------------------------------------------------------
 
@@ -68,7 +74,7 @@ class WorkerStorage:
         worker = self._worker
         sent = getattr(worker, "transfer_outgoing_bytes_total", 0)
         moved = self._received + int(sent)
-        disk = getattr(worker.data, "cumulative_metrics", None)
+        disk = getattr(self._data, "cumulative_metrics", None)
         if isinstance(disk, dict):
             for label in ("disk-read", "disk-write"):
                 moved += int(disk.get((label, "bytes"), 0))
@@ -92,7 +98,7 @@ class WorkerStorage:
 
     def memory_owner(self, key: Any) -> str:
         """Say whose memory an output borrows, if it is in RAM and that can be told."""
-        data = self._worker.data
+        data = self._data
         # Not by way of the spill buffer, which would take it for used.
         held = getattr(getattr(data, "fast", None), "d", data)
         return memory_owner(held.get(key)) if isinstance(held, dict) else ""
@@ -105,7 +111,7 @@ class WorkerStorage:
         size
             What Dask believes, in bytes.
         """
-        data = self._worker.data
+        data = self._data
         held = getattr(getattr(data, "fast", None), "d", data)
         value = held.get(key) if isinstance(held, dict) else None
         if value is None:
@@ -122,12 +128,12 @@ class WorkerStorage:
 
         As the spill buffer itself sums them up, else as last looked at.
         """
-        total = getattr(self._worker.data, "spilled_total", None)
+        total = getattr(self._data, "spilled_total", None)
         return (total[0], total[1]) if isinstance(total, tuple) else self.ledger.spilled
 
     def look_at_spilled(self) -> bool:
         """Bring the spilled bytes up to date; False if they cannot be told."""
-        data = self._worker.data
+        data = self._data
         if isinstance(data, dict):
             return True
         sizes = _spilled_sizes(data)
@@ -140,7 +146,7 @@ class WorkerStorage:
 
     def has_spilled_inputs(self, key: Any) -> bool:
         """Say whether a task has inputs that must be read back before it begins."""
-        sizes = _spilled_sizes(self._worker.data)
+        sizes = _spilled_sizes(self._data)
         if not sizes:  # the usual case
             return False
         task = self._worker.state.tasks.get(key)
@@ -154,7 +160,7 @@ class WorkerStorage:
         May be called from any thread; None where they are more than `most` outputs, or
         changed just now.
         """
-        data = self._worker.data
+        data = self._data
         if isinstance(data, dict):
             return 0
         cache = getattr(getattr(data, "slow", None), "cache", None)
