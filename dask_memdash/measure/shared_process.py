@@ -241,6 +241,8 @@ class SharedProcess:
         before = self.baseline.last_file
         file = 0 if parts is None else _more(parts.file, before)
         self.baseline.load(grown, min(file, grown))
+        if self._least_rest is not None:
+            self._least_rest += grown  # Arrow keeps none of that
         self.loaded += grown
         return True
 

@@ -318,6 +318,18 @@ def test_what_did_not_stay_is_found_out_at_the_next_idle_instant(shared):
     assert shared.baseline.bytes == 120 * MiB
 
 
+def test_what_was_loaded_is_not_taken_for_what_arrow_keeps(shared, monkeypatch):
+    pool = SimpleNamespace(held=0, most=50 * MiB)
+    monkeypatch.setattr(module, "arrow_pool", lambda: pool)
+    member = idle(shared, 100 * MiB)
+    shared._rss = Rss(180 * MiB)
+    assert shared.load()
+    member.now["quiet"] = True
+    shared.observe(3.0, 190 * MiB)
+    assert shared.arrow_kept == 10 * MiB
+    assert shared.baseline.last == 180 * MiB
+
+
 def test_a_leak_between_idle_instants_is_not_taken_for_modules(shared):
     idle(shared, 100 * MiB)
     for second in range(2, 12):  # a thread takes 10 MiB a second; nothing else runs

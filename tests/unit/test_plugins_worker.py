@@ -1,6 +1,7 @@
 """How the probe sits on a worker, with a stand-in for the worker."""
 
 import gc
+import mmap
 import os
 import threading
 from types import SimpleNamespace
@@ -524,19 +525,26 @@ def arrive(worker, probe, key):
     probe.transition(key, "ready", "executing")
 
 
+def fresh(size):
+    """Return memory that was nobody's before, whatever the allocator has free."""
+    memory = mmap.mmap(-1, size)
+    memory.write(b"." * size)
+    return memory
+
+
 def test_modules_that_come_with_a_prefix_are_of_the_baseline(worker):
     worker.executors = {"default": type("ThreadPoolExecutor", (), {})()}
     probe = probe_on(worker)
     in_recorder = lambda: layout.read_reading(probe._recorder.buffer)  # noqa: E731
     before = in_recorder()
     assert before["loaded"] == 0
-    module = bytearray(24 * MB)
+    module = fresh(24 * MB)
     arrive(worker, probe, "sum-1")
     after = in_recorder()
     assert after["loaded"] > 20 * MB
     assert after["base"] - before["base"] > 20 * MB
     assert after["last_rest"] - before["last_rest"] > 20 * MB
-    more = bytearray(24 * MB)
+    more = fresh(24 * MB)
     arrive(worker, probe, "sum-2")  # of which all modules are here
     arrive(worker, probe, "inc-1")  # while something may have run
     assert in_recorder()["loaded"] == after["loaded"]
