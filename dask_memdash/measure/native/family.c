@@ -17,34 +17,38 @@ static inline void came(void *block) {
 }
 
 HIDDEN void *hook_malloc(size_t size) {
-    void *block = real.malloc(size);
-    if (me.now.task != NULL) {
-        came(block);
+    if (likely(me.now.task == NULL)) {
+        return real.malloc(size);
     }
+    void *block = real.malloc(size);
+    came(block);
     return block;
 }
 
 HIDDEN void *hook_calloc(size_t count, size_t size) {
-    void *block = real.calloc(count, size);
-    if (me.now.task != NULL) {
-        came(block);
+    if (likely(me.now.task == NULL)) {
+        return real.calloc(count, size);
     }
+    void *block = real.calloc(count, size);
+    came(block);
     return block;
 }
 
 HIDDEN void *hook_memalign(size_t alignment, size_t size) {
-    void *block = real.memalign(alignment, size);
-    if (me.now.task != NULL) {
-        came(block);
+    if (likely(me.now.task == NULL)) {
+        return real.memalign(alignment, size);
     }
+    void *block = real.memalign(alignment, size);
+    came(block);
     return block;
 }
 
 HIDDEN void *hook_aligned_alloc(size_t alignment, size_t size) {
-    void *block = real.aligned_alloc(alignment, size);
-    if (me.now.task != NULL) {
-        came(block);
+    if (likely(me.now.task == NULL)) {
+        return real.aligned_alloc(alignment, size);
     }
+    void *block = real.aligned_alloc(alignment, size);
+    came(block);
     return block;
 }
 
@@ -57,7 +61,7 @@ HIDDEN int hook_posix_memalign(void **block, size_t alignment, size_t size) {
 }
 
 HIDDEN void hook_free(void *block) {
-    if (block != NULL && anybody_counts()) {
+    if (unlikely(anybody_counts()) && block != NULL) {
         block_goes(block, real.usable_size(block));
     }
     real.free(block);
