@@ -164,6 +164,8 @@ class Kind(NamedTuple):
     fresh: bool = False
     #: Whether it runs in a worker that :func:`pin_arenas` has warmed up.
     warm: bool = False
+    #: Whether its first run of a size in a process makes its inputs.
+    inputs: bool = False
 
     @property
     def name(self) -> str:
@@ -194,19 +196,55 @@ KINDS = (
 )
 
 
+def every() -> tuple[Kind, ...]:
+    """Return all kinds, those of libraries last."""
+    from library_kinds import LIBRARY_KINDS  # which needs Kind
+
+    return (*KINDS, *LIBRARY_KINDS)
+
+
 def pin_arenas(size: int) -> list[Any]:
     """Make small objects and keep one in 3,000: their arenas stay, nearly empty."""
     made = [[i] for i in range(size // SMALL)]
     return made[::3000]
 
 
-def truth(kind: Kind, size: int) -> int | None:
-    """Return the bytes that a kind holds at its peak; None where nobody can tell."""
+class Truth(NamedTuple):
+    """What a kind holds at its peak, in bytes."""
+
+    size: int
+    #: By how much fresh processes differ from each other.
+    spread: int = 0
+
+
+def truth(kind: Kind, size: int) -> Truth | None:
+    """Return what a kind holds at its peak; None where nobody can tell."""
     if kind.resident is not None:
-        return round(size * kind.resident)
+        return Truth(round(size * kind.resident))
     told = [_ask(kind, size) for _ in range(ASKED)]
     known = [answer for answer in told if answer is not None]
-    return round(statistics.median(known)) if known else None
+    if not known:
+        return None
+    return Truth(round(statistics.median(known)), max(known) - min(known))
+
+
+#: What makes VmHWM the peak of what is allocated, and not of what allocators keep: what
+#: is freed goes back at once, and Arrow takes its memory from malloc.
+GIVE_BACK = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_MMAP_MAX_": "1000000",
+    "MALLOC_ARENA_MAX": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0",  # polars' allocator
+}
+
+#: As the nanny sets it for workers.
+AS_WORKERS = {
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 
 def _ask(kind: Kind, size: int) -> int | None:
@@ -215,8 +253,7 @@ def _ask(kind: Kind, size: int) -> int | None:
         capture_output=True,
         text=True,
         check=False,
-        # as the nanny sets it for workers
-        env={**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"},
+        env={**os.environ, **AS_WORKERS, **(GIVE_BACK if kind.inputs else {})},
     )
     if answer.returncode:
         sys.stderr.write(answer.stderr)
@@ -244,8 +281,9 @@ def _status(name: str) -> int:
 def main() -> None:
     """Print by how many bytes this process grows while it holds what is asked for."""
     name, size = sys.argv[1], int(sys.argv[2])
-    hold = next(kind.hold for kind in KINDS if kind.name == name)
-    hold(100_000, 0.0)
+    kind = next(kind for kind in every() if kind.name == name)
+    hold = kind.hold
+    hold(size if kind.inputs else 100_000, 0.0)
     gc.collect()
     _libc().malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

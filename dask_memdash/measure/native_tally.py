@@ -152,15 +152,19 @@ class NativeTally(Tally):
         self._arrow, self.counts_arrow = "", False
         if getattr(library, "default_memory_pool", None) is None:
             return False  # its import is under way
-        if library.default_memory_pool().backend_name == "system":
-            self.counts_arrow = True  # that is malloc
-            return True
+        # The system's is malloc, which is counted, but in threads of Arrow's own.
+        pool = library.default_memory_pool().backend_name != "system"
         why = "this version was not tried"
         if int(version.partition(".")[0]) in ARROW_VERSIONS:
-            path = _path_of("libarrow.so")
-            why = self._native.attach_arrow(path) if path else "its library is hidden"
-        self.counts_arrow = not why
-        if why:
+            path, why = _path_of("libarrow.so"), "its library is hidden"
+            why = self._native.attach_arrow(path, pool) if path else why
+        self.counts_arrow = not why or not pool
+        if why and not pool:
+            self._arrow = (
+                f"the tally does not see what threads of pyarrow {version} allocate: "
+                f"{why}"
+            )
+        elif why:
             self._arrow = (
                 f"the tally does not see memory of pyarrow {version}: {why} "
                 "(ARROW_DEFAULT_MEMORY_POOL=system makes it visible)"

@@ -45,27 +45,24 @@ static void *hook_allocate(void *status, void *pool, int64_t size, int64_t align
     return result;
 }
 
+/* The pool copies what is in a block that moves. */
 static void *hook_reallocate(void *status, void *pool, int64_t before, int64_t size,
                              int64_t alignment, uint8_t **block) {
-    uint8_t *old = *block;
-    ref_t owner = me.now;
-    size_t prefix = before > 0 ? (size_t)before : 0;
-    int counts = anybody_counts();
-    if (counts && before >= (int64_t)OWNED) {
-        owned_gone(old, (size_t)before, &owner, &prefix);
+    if (!anybody_counts()) {
+        return former_reallocate(status, pool, before, size, alignment, block);
     }
-    else if (counts && me.now.task != NULL) {
+    uint8_t *old = *block;
+    moved_t moved = {.owner = me.now};
+    if (before >= (int64_t)OWNED) {
+        owned_moves(&moved, old, (size_t)before, (size_t)size);
+    }
+    else if (me.now.task != NULL) {
+        moved.prefix = before > 0 ? (size_t)before : 0;
         count_small(-before);
     }
     void *result = former_reallocate(status, pool, before, size, alignment, block);
     int64_t after = *(void **)status == NULL ? size : before; /* else it failed */
-    if (counts && owner.task != NULL && after >= (int64_t)OWNED) {
-        owned_came(*block, (size_t)after, owner,
-                   after < (int64_t)RESIDENT ? (size_t)after : prefix);
-    }
-    else if (counts && me.now.task != NULL && after < (int64_t)OWNED) {
-        count_small(after);
-    }
+    owned_moved(&moved, after > 0 ? *block : NULL, (size_t)after, *block != old);
     return result;
 }
 
@@ -171,17 +168,21 @@ static const char *attach(void *library) {
     return jobs_attach(library);
 }
 
-/* Count what comes from the default pool of the libarrow at a path, which is loaded.
+/* Count what comes from the default pool of the libarrow at a path, which is loaded, and
+ * what its threads do for a task; only the latter if not `pool` (it takes malloc).
  * Returns why that cannot be; NULL if it can. */
-HIDDEN const char *arrow_attach(const char *path) {
+HIDDEN const char *arrow_attach(const char *path, int pool) {
     void *library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD); /* kept: it must not go */
     if (library == NULL) {
         return "its library is not loaded from there";
     }
-    return arrow_attached() ? NULL : attach(library);
+    if (arrow_attached()) {
+        return NULL;
+    }
+    return pool ? attach(library) : jobs_attach(library);
 }
 
-HIDDEN int arrow_attached(void) { return swap_is_set(&swapped); }
+HIDDEN int arrow_attached(void) { return swap_is_set(&swapped) || jobs_attached(); }
 
 HIDDEN void arrow_detach(void) {
     jobs_detach();
@@ -190,8 +191,8 @@ HIDDEN void arrow_detach(void) {
 
 #else
 
-HIDDEN const char *arrow_attach(const char *path) {
-    (void)path;
+HIDDEN const char *arrow_attach(const char *path, int pool) {
+    (void)path, (void)pool;
     return "its calls are known on x86-64 only";
 }
 

@@ -112,6 +112,8 @@ HIDDEN const char *jobs_attach(void *library) {
     return NULL;
 }
 
+HIDDEN int jobs_attached(void) { return swap_is_set(&pools[0]); }
+
 HIDDEN void jobs_detach(void) {
     for (int i = 0; i < 2; i++) {
         swap_undo(&pools[i]);
@@ -125,6 +127,7 @@ HIDDEN const char *jobs_attach(void *library) {
     return "its calls are known on x86-64 only";
 }
 
+HIDDEN int jobs_attached(void) { return 0; }
 HIDDEN void jobs_detach(void) {}
 
 #endif

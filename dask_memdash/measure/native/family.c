@@ -67,8 +67,8 @@ HIDDEN void hook_free(void *block) {
     real.free(block);
 }
 
-/* The old block's entry goes before the call, since its address may be somebody else's
- * at once.  A block that grows stays with the task that made it. */
+/* A block that grows stays with the task that made it.  The C library moves large ones
+ * without a copy. */
 HIDDEN void *hook_realloc(void *old, size_t size) {
     if (old == NULL || !anybody_counts()) {
         void *block = real.realloc(old, size);
@@ -77,24 +77,17 @@ HIDDEN void *hook_realloc(void *old, size_t size) {
         }
         return block;
     }
-    size_t before = real.usable_size(old), prefix = before;
-    ref_t owner = me.now;
+    size_t before = real.usable_size(old);
+    moved_t moved = {.owner = me.now};
     if (before >= OWNED) {
-        owned_gone(old, before, &owner, &prefix);
+        owned_moves(&moved, old, before, size);
     }
     else if (me.now.task != NULL) {
+        moved.prefix = before;
         count_small(-(int64_t)before);
     }
     void *block = real.realloc(old, size);
     void *kept = block != NULL ? block : size != 0 ? old : NULL; /* else it failed */
-    if (kept != NULL && owner.task != NULL) {
-        size_t after = real.usable_size(kept);
-        if (after >= OWNED) {
-            owned_came(kept, after, owner, after < RESIDENT ? after : prefix);
-        }
-        else if (me.now.task != NULL) {
-            count_small((int64_t)after);
-        }
-    }
+    owned_moved(&moved, kept, kept != NULL ? real.usable_size(kept) : 0, 0);
     return block;
 }

@@ -316,12 +316,13 @@ static PyObject *native_look(PyObject *Py_UNUSED(module), PyObject *all) {
     return PyLong_FromLong(more);
 }
 
-static PyObject *native_attach_arrow(PyObject *Py_UNUSED(module), PyObject *path) {
-    const char *text = PyUnicode_AsUTF8(path);
-    if (text == NULL) {
+static PyObject *native_attach_arrow(PyObject *Py_UNUSED(module), PyObject *args) {
+    const char *path;
+    int pool;
+    if (!PyArg_ParseTuple(args, "sp:attach_arrow", &path, &pool)) {
         return NULL;
     }
-    const char *reason = armed ? arrow_attach(text) : "nothing is installed";
+    const char *reason = armed ? arrow_attach(path, pool) : "nothing is installed";
     if (reason != NULL) {
         return PyUnicode_FromString(reason);
     }
@@ -371,8 +372,9 @@ static PyMethodDef METHODS[] = {
     {"uninstall", native_uninstall, METH_NOARGS, "uninstall() -> whether no hook is left."},
     {"look", native_look, METH_O,
      "look(all) -> how many more slots were hooked; -1 if another thread looks."},
-    {"attach_arrow", native_attach_arrow, METH_O,
-     "attach_arrow(path) -> None, or why Arrow's pool is not counted."},
+    {"attach_arrow", native_attach_arrow, METH_VARARGS,
+     "attach_arrow(path, pool) -> None, or why Arrow's pool and threads are not counted; "
+     "the threads alone if not pool."},
     {"use_lines", native_use_lines, METH_O,
      "use_lines(table) -> the lines of large blocks are known from now; None: no more."},
     {"arenas", native_arenas, METH_NOARGS,

@@ -95,6 +95,13 @@ struct block {
     block_t *next_open, **to_this_open; /* blocks that are not wholly resident yet */
 };
 
+/* A large block while it is being made larger or smaller, and so may move. */
+typedef struct {
+    ref_t owner;
+    size_t counted; /* of it, and still is */
+    size_t prefix;  /* as in block_t */
+} moved_t;
+
 typedef struct {
     ref_t now;       /* task NULL: count nothing */
     int64_t pending; /* of small blocks, not added to the task yet */
@@ -109,7 +116,9 @@ extern HIDDEN const int *watched;   /* how many of them are known */
 
 HIDDEN void count_step(int64_t bytes);
 HIDDEN void owned_came(void *block, size_t size, ref_t owner, size_t prefix);
-HIDDEN int owned_gone(void *block, size_t size, ref_t *owner, size_t *prefix);
+HIDDEN int owned_gone(void *block, size_t size);
+HIDDEN void owned_moves(moved_t *moved, void *block, size_t before, size_t after);
+HIDDEN void owned_moved(const moved_t *moved, void *block, size_t size, int copied);
 HIDDEN void add_to_task(task_t *task, int64_t bytes);
 HIDDEN void say_filling(task_t *task, int64_t more);
 HIDDEN ref_t task_begin(counters_t *counters, void *place);
@@ -152,7 +161,7 @@ static inline void block_goes(void *block, size_t size) {
         }
     }
     else {
-        owned_gone(block, size, NULL, NULL);
+        owned_gone(block, size);
     }
 }
 
@@ -211,7 +220,7 @@ extern HIDDEN int arrow_came;
 
 /* ---- arrow.c ------------------------------------------------------------------- */
 
-HIDDEN const char *arrow_attach(const char *path);
+HIDDEN const char *arrow_attach(const char *path, int pool);
 HIDDEN void arrow_detach(void);
 HIDDEN int arrow_attached(void);
 
@@ -234,6 +243,7 @@ HIDDEN void swap_undo(swap_t *swap);
 /* ---- arrow_jobs.c -------------------------------------------------------------- */
 
 HIDDEN const char *jobs_attach(void *library);
+HIDDEN int jobs_attached(void);
 HIDDEN void jobs_detach(void);
 
 #endif

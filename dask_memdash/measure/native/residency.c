@@ -64,6 +64,12 @@ static size_t page_size(void) {
     return size;
 }
 
+static int none_of_eight(const unsigned char *pages) {
+    uint64_t eight;
+    memcpy(&eight, pages, sizeof eight);
+    return eight == 0;
+}
+
 /* How many of a block's bytes are resident; moves `prefix` (bytes) on.  `brief`: look no
  * further than the first page that is not. */
 static size_t resident(uintptr_t address, size_t size, size_t *prefix, int brief) {
@@ -81,6 +87,10 @@ static size_t resident(uintptr_t address, size_t size, size_t *prefix, int brief
             break; /* part of it is no memory: not a block, then */
         }
         for (size_t i = 0; i < pages; i++) {
+            if (!unbroken && i % 8 == 0 && i + 8 <= pages && none_of_eight(vector + i)) {
+                i += 7; /* most of what is reserved and not touched */
+                continue;
+            }
             if (unbroken && (vector[i] & 1)) {
                 known = at + (i + 1) * page;
             }

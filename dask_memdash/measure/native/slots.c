@@ -228,9 +228,17 @@ static void look_before_peak(task_t *task) {
     }
 }
 
-/* A large block goes.  Returns whether a task owned it; then, if asked for, who and how
- * much of it is resident from its start on. */
-HIDDEN int owned_gone(void *address, size_t size, ref_t *owner, size_t *prefix) {
+/* A block that nobody owns: it was there before the task that runs in this thread. */
+static size_t counted_of_stranger(void *address, size_t size) {
+    task_t *mine = me.now.task;
+    if (mine->generation == me.now.generation) {
+        look_before_peak(mine);
+    }
+    return size < RESIDENT ? size : resident_bytes((uintptr_t)address, size);
+}
+
+/* A large block goes.  Returns whether a task owned it. */
+HIDDEN int owned_gone(void *address, size_t size) {
     pthread_mutex_lock(&table_lock);
     if (size >= LARGE && lines != NULL) {
         lines->gone(address);
@@ -244,26 +252,67 @@ HIDDEN int owned_gone(void *address, size_t size, ref_t *owner, size_t *prefix) 
             look_at_block(block);
         }
         look_before_peak(task);
-        if (owner != NULL) {
-            *owner = (ref_t){task, task->generation};
-            *prefix = block->prefix;
-        }
         add_to_task(task, -(int64_t)block->counted);
         drop(place);
     }
     else if (me.now.task != NULL) {
-        task_t *mine = me.now.task;
-        size_t counted = size < RESIDENT ? size : resident_bytes((uintptr_t)address, size);
-        if (mine->generation == me.now.generation) {
-            look_before_peak(mine);
-        }
-        add_to_mine(-(int64_t)counted);
-        if (prefix != NULL) {
-            *prefix = counted;
-        }
+        add_to_mine(-(int64_t)counted_of_stranger(address, size));
     }
     pthread_mutex_unlock(&table_lock);
     return owned;
+}
+
+/* A large block is about to become another size, and to move.  Its entry goes, as its
+ * address may be somebody else's at once; what it counted stays until owned_moved().  A
+ * block that grows is as resident afterwards as before: there is no need to look. */
+HIDDEN void owned_moves(moved_t *moved, void *address, size_t before, size_t after) {
+    *moved = (moved_t){.owner = me.now};
+    pthread_mutex_lock(&table_lock);
+    block_t **place = find((uintptr_t)address);
+    if (place != NULL) {
+        block_t *block = *place;
+        task_t *task = block->owner;
+        if (after < before) {
+            if (block->counted < block->size) {
+                look_at_block(block);
+            }
+            look_before_peak(task);
+        }
+        *moved = (moved_t){{task, task->generation}, block->counted, block->prefix};
+        drop(place);
+    }
+    else if (me.now.task != NULL) {
+        moved->counted = moved->prefix = counted_of_stranger(address, before);
+    }
+    pthread_mutex_unlock(&table_lock);
+}
+
+static void add_if_it_runs(ref_t owner, int64_t bytes) {
+    lock(owner.task);
+    if (owner.task->generation == owner.generation) {
+        add_locked(owner.task, bytes);
+    }
+    unlock(owner.task);
+}
+
+/* It has moved, to where it was or elsewhere; NULL: it is gone.  `copied`: what is in it
+ * was copied, so that for a moment both were there. */
+HIDDEN void owned_moved(const moved_t *moved, void *address, size_t size, int copied) {
+    if (moved->owner.task == NULL) {
+        return;
+    }
+    if (!copied) {
+        add_if_it_runs(moved->owner, -(int64_t)moved->counted);
+    }
+    if (address != NULL && size >= OWNED) {
+        owned_came(address, size, moved->owner, size < RESIDENT ? size : moved->prefix);
+    }
+    else if (address != NULL && me.now.task != NULL) {
+        count_small((int64_t)size);
+    }
+    if (copied) {
+        add_if_it_runs(moved->owner, -(int64_t)moved->counted);
+    }
 }
 
 /* ---- begin and end -------------------------------------------------------------- */
