@@ -6,7 +6,8 @@ data, Arrow's, `malloc`), that is the truth.  Where they are not (Python
 objects with their headers, strings), a fresh process
 tells: it warms up with a small size, gives free memory back (``malloc_trim``), sets
 the kernel's peak back (writing 5 to ``/proc/self/clear_refs``), makes the objects, and
-reads by how much ``VmHWM`` is above the RSS of before.  MemDash has no part in that.
+reads by how much ``VmHWM`` is above the RSS of before, less the pages of files that
+whoever asks sees come meanwhile.  MemDash has no part in that.
 
 Run as a program, this module is that fresh process.
 """
@@ -238,6 +239,9 @@ GIVE_BACK = {
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0",  # polars' allocator
 }
 
+#: So many bytes of files come with code that runs for the first time.
+LOADED = 4_000_000
+
 #: As the nanny sets it for workers.
 AS_WORKERS = {
     "MALLOC_TRIM_THRESHOLD_": "65536",
@@ -248,17 +252,31 @@ AS_WORKERS = {
 
 
 def _ask(kind: Kind, size: int) -> int | None:
-    answer = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, __file__, kind.name, str(size)],
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        check=False,
         env={**os.environ, **AS_WORKERS, **(GIVE_BACK if kind.inputs else {})},
-    )
-    if answer.returncode:
-        sys.stderr.write(answer.stderr)
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            return None
+        status = Path(f"/proc/{process.pid}/status")
+        most = 0
+        process.stdin.write("\n")
+        process.stdin.flush()
+        while process.poll() is None:
+            most = max(most, _line("RssFile", status))
+            time.sleep(0.0005)
+        answer = process.stdout.read()
+    if process.returncode or not answer:
         return None
-    return int(answer.stdout)
+    grown, file = map(int, answer.split())
+    mapped = most - file
+    # pages of files that were mapped meanwhile are the kernel's to take back
+    return grown - mapped if mapped > LOADED else grown
 
 
 def _libc() -> Any:
@@ -272,10 +290,17 @@ def _libc() -> Any:
 
 def _status(name: str) -> int:
     """Read a line of /proc/self/status, in bytes."""
-    text = Path("/proc/self/status").read_text(encoding="ascii")
+    return _line(name, Path("/proc/self/status"))
+
+
+def _line(name: str, status: Path) -> int:
+    """Read a line of a process's status, in bytes; 0 where it has none (any more)."""
+    try:
+        text = status.read_text(encoding="ascii")
+    except OSError:
+        return 0
     found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024
+    return int(found[1]) * 1024 if found is not None else 0
 
 
 def main() -> None:
@@ -287,9 +312,11 @@ def main() -> None:
     gc.collect()
     _libc().malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _status("VmRSS")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    file, before = _status("RssFile"), _status("VmRSS")
     hold(size, 0.0)
-    print(_status("VmHWM") - before)
+    print(_status("VmHWM") - before, file, flush=True)
 
 
 if __name__ == "__main__":

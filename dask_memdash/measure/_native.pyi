@@ -64,8 +64,14 @@ def look(whole: bool, /) -> int:
     Return how many slots were hooked; -1 if another thread is looking.
     """
 
-def attach_arrow(path: str, /) -> str | None:
-    """Count what the default pool of the libarrow at `path` gives; or say why not."""
+def attach_arrow(path: str, pool: bool, /) -> str | None:
+    """Count what Arrow's pool gives and its threads do for tasks; or say why not.
+
+    The threads alone if not `pool`.
+    """
+
+def files_mapped() -> int:
+    """Return the bytes of files that were mapped while hooks were in."""
 
 def arenas() -> int:
     """Return by how many bytes arenas have grown since they were hooked."""

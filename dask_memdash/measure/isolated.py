@@ -60,6 +60,8 @@ class AtBegin(NamedTuple):
     #: What the RSS is made of; None where the kernel does not say.
     parts: RssParts | None = None
     traffic: Traffic = NO_TRAFFIC
+    #: Of files that were mapped so far; None where nobody counts them.
+    maps: int | None = None
 
 
 class IsolatedPeak(NamedTuple):
@@ -86,6 +88,8 @@ class Mapped(NamedTuple):
     file: int = 0
     #: By how much what is backed by no file had grown.
     anon: int = 0
+    #: What was mapped of files: as many pages may have come and gone between two looks.
+    unseen: int = 0
 
 
 NO_MAPS = Mapped()
@@ -145,6 +149,8 @@ def judge(
     if beyond > trifle + moved:
         # What moved was there once at least; whether a copy was too is not known.
         peak, beyond = grown - moved // 2, beyond - moved // 2
+        if mapped.unseen > COUNT_TOLERANCE:
+            return _judge_with_unseen_maps(counted, peak, moved, mapped)
         return IsolatedPeak(peak, moved, HWM, native=beyond, arrow=min(beyond, most))
     short = -beyond - free
     if short > trifle + moved:
@@ -156,6 +162,25 @@ def judge(
     if beyond > trifle:  # what moved was there once at least
         beyond = max(trifle, beyond - moved // 2)
     return IsolatedPeak(counted, max(abs(beyond), unused), EXACT)
+
+
+def _judge_with_unseen_maps(
+    counted: int, peak: int, moved: int, mapped: Mapped
+) -> IsolatedPeak:
+    """Judge a task that grew by more than was counted, while files were mapped.
+
+    What is beyond the count, and beyond what was seen of the heap, may be pages of
+    these files, up to their size.
+    """
+    known = min(peak, max(counted, mapped.anon))
+    files = min(peak - known, mapped.unseen)
+    return IsolatedPeak(
+        peak - files,
+        max(moved, files),
+        HWM,
+        native=peak - files - counted,
+        mapped=files,
+    )
 
 
 def _judge_with_maps(
@@ -247,6 +272,7 @@ class CloseLook:
             uncounted_pool(),
             self._high_water.parts(),
             self._traffic(),
+            _files_mapped(),
         )
 
     def end(
@@ -302,4 +328,11 @@ class CloseLook:
         return Mapped(
             max(file, now.file) - begun.file,
             max(anon, now.anon + now.shmem) - begun.anon - begun.shmem,
+            (_files_mapped() or 0) - (before.maps or 0),
         )
+
+
+def _files_mapped() -> int | None:
+    """Return what was mapped of files so far, in bytes; None where nobody counts it."""
+    tally = current()
+    return None if tally is None else tally.files_mapped()

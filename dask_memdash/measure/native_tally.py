@@ -85,6 +85,10 @@ class NativeTally(Tally):
                 texts.append(self._arrow)
         return texts
 
+    def files_mapped(self) -> int | None:
+        """Return the bytes of files mapped so far."""
+        return int(self._native.files_mapped())
+
     def state(self) -> State:
         """Return what is hooked now."""
         state: State = self._native.state()

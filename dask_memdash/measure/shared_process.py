@@ -8,6 +8,7 @@ what each running task may have is worked out among all that run in the process.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from typing import Protocol
@@ -23,6 +24,20 @@ from dask_memdash.system.proc import HighWater, RssParts, allocator_free
 
 #: Growth that is no trifle, where it came with a task, in bytes.
 LEAST_LOADED = 2**20
+
+
+#: Libraries that bring an allocator of their own along, which nothing counts.
+OWN_ALLOCATORS = frozenset({"duckdb", "polars"})
+
+#: Whether large blocks always come from the kernel and go back to it: glibc does not
+#: learn to keep them where its thresholds were set before the process began.
+LARGE_ARE_MAPPED = any(
+    f"MALLOC_{name}_" in os.environ
+    for name in ("TRIM_THRESHOLD", "MMAP_THRESHOLD", "TOP_PAD")
+)
+
+#: For so many seconds a reading of the RSS is taken for that of now.
+RECENT = 0.01
 
 
 class MemberTasks(Protocol):
@@ -177,13 +192,31 @@ class SharedProcess:
         return self._close_look
 
     def reusable(self) -> int:
-        """Return what may be used again without growing: free heap, and room in arenas.
+        """Return what may be used unseen, without growing, in bytes.
 
-        In bytes; may be called from any thread.
+        Room in arenas, and what allocators of their own that libraries bring along may
+        keep; and the free heap, unless each block that comes from there is counted.
+        May be called from any thread.
         """
         tally = current()
         arenas = tally.arena_free() if tally is not None else 0
-        return (allocator_free() or 0) + arenas
+        unseen = self._kept_by_others() + arenas
+        if tally is not None and tally.counts_resident and LARGE_ARE_MAPPED:
+            return unseen  # of blocks that threads without a task take, only small ones
+        return unseen + (allocator_free() or 0)
+
+    def _kept_by_others(self) -> int:
+        """Return what allocators that nobody counts may keep of what was freed.
+
+        Where a library with such an allocator has been imported: all that the process
+        has more than when it had least, and that no count explains.
+        """
+        if self._least_rest is None or not OWN_ALLOCATORS.intersection(sys.modules):
+            return 0
+        rss = self.recent_rss(RECENT) or 0
+        counted = max(0, self.held_by_tasks()) + max(0, self._left_behind())
+        known = self.stored() + self._moving + self.named() + counted
+        return max(0, rss - known - self._least_rest)
 
     # -- since it was idle last ------------------------------------------------
 

@@ -192,6 +192,10 @@ class Tally:
             )
         return texts
 
+    def files_mapped(self) -> int | None:
+        """Return the bytes of files mapped so far; None where nobody counts them."""
+        return None
+
     def arena_free(self) -> int:
         """Return the room for small objects in arenas that are there, in bytes.
 

@@ -192,6 +192,20 @@ class Mark:
         return self.made_of
 
 
+def test_what_may_be_pages_of_files_that_came_and_went_is_in_the_error():
+    mapped = isolated.Mapped(unseen=60 * MB)
+    found = judge(10 * MB, 50 * MB, mapped=mapped)
+    assert (found.peak, found.error, found.method) == (10 * MB, 40 * MB, "hwm")
+    # the heap was seen to be larger than was counted
+    seen = isolated.Mapped(anon=35 * MB, unseen=60 * MB)
+    found = judge(10 * MB, 50 * MB, mapped=seen)
+    assert (found.peak, found.error, found.native) == (35 * MB, 15 * MB, 25 * MB)
+    few = isolated.Mapped(unseen=5 * MB)
+    assert judge(10 * MB, 50 * MB, mapped=few)[:2] == (45 * MB, 5 * MB)
+    none = isolated.Mapped()
+    assert judge(10 * MB, 50 * MB, mapped=none)[:2] == (50 * MB, 0)
+
+
 @pytest.fixture
 def high_water():
     return Mark()
@@ -207,7 +221,7 @@ def test_a_look_puts_begin_and_end_together(high_water, no_arrow, monkeypatch):
     monkeypatch.setattr(isolated.sys, "getallocatedblocks", lambda: next(blocks))
     look = CloseLook(high_water, lambda: next(stored), lambda: 40)
     before = look.begin(100 * MB)
-    assert before == (100 * MB, 500, 40, 1000, None, None, NO_TRAFFIC)
+    assert before == (100 * MB, 500, 40, 1000, None, None, NO_TRAFFIC, None)
     # 200 bytes of storage went, which is no growth of the task's
     assert look.end(before, None) == (IsolatedPeak(80 * MB - 100, 240, "hwm"), 700)
 
@@ -216,7 +230,7 @@ def test_a_count_of_what_is_resident_is_believed_where_the_process_did_not_grow(
     high_water, no_arrow, monkeypatch
 ):
     for resident, method in ((False, "hwm"), (True, "exact")):
-        tally = SimpleNamespace(counts_resident=resident)
+        tally = SimpleNamespace(counts_resident=resident, files_mapped=int)
         monkeypatch.setattr(isolated, "current", lambda tally=tally: tally)
         look = CloseLook(high_water, lambda: 0, lambda: 0)
         found, _ = look.end(look.begin(100 * MB), 200 * MB)

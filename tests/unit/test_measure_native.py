@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -314,6 +315,21 @@ def test_what_is_being_filled_stands_in_the_slot_until_it_is_left_alone(
     assert (now, slots.filling()) == (pytest.approx(0, abs=0.01), 0)
 
 
+def test_files_that_are_mapped_are_known_by_their_size_and_other_memory_is_not(
+    tally: NativeTally, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(3 * MB))
+    before = tally.files_mapped()
+    assert before is not None
+    with mmap.mmap(-1, 5 * MB):
+        assert tally.files_mapped() == before
+    with (
+        (tmp_path / "file").open("rb") as file,
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ),
+    ):
+        assert tally.files_mapped() == before + 3 * MB
+
+
 def test_peak_counts_all_blocks_that_are_filled_when_one_goes(slots: Slots) -> None:
     def work() -> None:
         first = np.ones(5 * MB)
@@ -558,6 +574,24 @@ def test_arrow_buffer_that_grows_is_followed(slots: Slots, arrow: Any) -> None:
 
     peak, now = slots.run(work)
     assert 60 <= peak < 60.1
+    assert now == pytest.approx(0, abs=0.01)
+
+
+def test_arrow_buffer_that_is_copied_counts_twice_for_that_moment(
+    slots: Slots, arrow: Any
+) -> None:
+    moved = []
+
+    def work() -> None:
+        buffer = arrow.allocate_buffer(40 * MB, resizable=True)
+        ctypes.memset(buffer.address, 1, 40 * MB)
+        before = buffer.address
+        buffer.resize(64 * MB)
+        moved.append(buffer.address != before)
+
+    peak, now = slots.run(work)
+    # and a huge page of what it has more
+    assert peak == pytest.approx(80 if moved[0] else 40, abs=2.2)
     assert now == pytest.approx(0, abs=0.01)
 
 

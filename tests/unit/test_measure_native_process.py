@@ -569,6 +569,39 @@ def test_block_that_is_filled_at_the_death_lies_between_what_the_recorder_says(
     reader.close()
 
 
+def test_threads_of_arrow_count_for_the_task_where_its_pool_is_malloc() -> None:
+    pytest.importorskip("pyarrow")
+    run(
+        """
+        import numpy as np, pyarrow as pa, pyarrow.compute as pc
+        assert pa.default_memory_pool().backend_name == "system"
+        assert tally.acquire(), tally.refused
+        assert tally.check() == [], tally.check()
+        slots = Slots()
+        words = pa.array([f"word number {i % 5000}" for i in range(1_000_000)])
+        table = pa.table({"word": words, "value": np.arange(1_000_000)})
+        pool = pa.default_memory_pool()
+        def work():
+            upper = table.set_column(0, "word", pc.utf8_upper(table["word"]))
+            return upper, upper.group_by("word").aggregate([("value", "list")])
+        at_first = pool.bytes_allocated()
+        work()
+        deadline = time.monotonic() + 20
+        while pool.bytes_allocated() > at_first and time.monotonic() < deadline:
+            time.sleep(0.01)
+        before = pool.bytes_allocated()
+        assert slots.begin()
+        held = work()
+        tally.end()
+        now, peak = slots.read()
+        assert now > 25 * MB
+        close(now, pool.bytes_allocated() - before, 0.04)
+        assert peak >= now
+        """,
+        ARROW_DEFAULT_MEMORY_POOL="system",
+    )
+
+
 # -- the trial -------------------------------------------------------------------------
 
 

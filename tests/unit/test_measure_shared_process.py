@@ -1,6 +1,7 @@
 """The process that workers share: what is beyond storage, and who runs in it."""
 
 import os
+import sys
 import time
 from types import SimpleNamespace
 
@@ -57,6 +58,8 @@ def pool(monkeypatch):
     """Say what Arrow's pool holds."""
     made = SimpleNamespace(now=None)
     monkeypatch.setattr(module, "uncounted_pool", lambda: made.now)
+    # what another test has imported is nothing to these
+    monkeypatch.setattr(module, "arrow_pool", lambda: None)
     return made
 
 
@@ -127,13 +130,34 @@ def test_room_is_what_the_heap_and_the_arenas_have_free(shared, free, monkeypatc
     free.now = 40
     monkeypatch.setattr(module, "current", lambda: None)
     assert shared.reusable() == 40
-    counting = SimpleNamespace(arena_free=lambda: 5)
+    counting = SimpleNamespace(arena_free=lambda: 5, counts_resident=False)
     monkeypatch.setattr(module, "current", lambda: counting)
     assert shared.reusable() == 45
+    counting.counts_resident = True
+    monkeypatch.setattr(module, "LARGE_ARE_MAPPED", False)
+    assert shared.reusable() == 45
+    monkeypatch.setattr(module, "LARGE_ARE_MAPPED", True)
+    assert shared.reusable() == 5, "what comes from the heap is counted"
     monkeypatch.setattr(module, "current", lambda: None)
     assert shared.reusable() == 40
     free.now = None
     assert shared.reusable() == 0
+
+
+def test_what_an_allocator_that_nobody_counts_has_kept_may_be_used_again(
+    shared, free, monkeypatch
+):
+    counting = SimpleNamespace(arena_free=lambda: 5, counts_resident=True)
+    monkeypatch.setattr(module, "current", lambda: counting)
+    monkeypatch.setattr(module, "LARGE_ARE_MAPPED", True)
+    monkeypatch.setitem(sys.modules, "polars", SimpleNamespace())
+    shared.join(Member(stored=100))
+    shared.observe(1.0, 1000)
+    shared._rss = Rss(1700)
+    shared._recent_at = 0.0
+    assert shared.reusable() == 705
+    monkeypatch.delitem(sys.modules, "polars")
+    assert shared.reusable() == 5
 
 
 def test_arrows_pool_counts_from_the_last_quiet_instant(shared, pool):

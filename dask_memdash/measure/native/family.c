@@ -1,4 +1,7 @@
-/* The wrappers of malloc and its relatives.
+/* The wrappers of malloc and its relatives, and of mmap.
+ *
+ * Of files that are mapped it is only known how much: their pages show in the RSS, come and
+ * go unseen, and are no task's.
  *
  * Each calls the real function and counts.  What a block weighs is what the C library
  * says it weighs, when it comes and when it goes, so that counts cannot drift.
@@ -6,7 +9,10 @@
  * They run in any thread at any time: no Python, no allocation, no lock but those of
  * slots.c.  errno is as the real function left it.
  */
+#define _GNU_SOURCE
 #include "native.h"
+
+#include <sys/mman.h>
 
 HIDDEN real_t real;
 
@@ -90,4 +96,19 @@ HIDDEN void *hook_realloc(void *old, size_t size) {
     void *kept = block != NULL ? block : size != 0 ? old : NULL; /* else it failed */
     owned_moved(&moved, kept, kept != NULL ? real.usable_size(kept) : 0, 0);
     return block;
+}
+
+HIDDEN uint64_t files_mapped;
+
+HIDDEN void *hook_mmap(void *at, size_t size, int protection, int flags, int fd,
+                       off_t from) {
+    if (fd >= 0 && !(flags & MAP_ANONYMOUS)) {
+        __atomic_add_fetch(&files_mapped, size, __ATOMIC_RELAXED);
+    }
+    return real.mmap(at, size, protection, flags, fd, from);
+}
+
+HIDDEN void *hook_mmap64(void *at, size_t size, int protection, int flags, int fd,
+                         off_t from) {
+    return hook_mmap(at, size, protection, flags, fd, from);
 }

@@ -68,7 +68,7 @@ static const hook_t HOOKS[] = {
     HOOK(malloc),        HOOK(calloc),   HOOK(realloc),
     HOOK(free),          HOOK(memalign), HOOK(aligned_alloc),
     HOOK(posix_memalign), HOOK(pthread_create),
-    HOOK(dlsym),
+    HOOK(dlsym),         HOOK(mmap),     HOOK(mmap64),
 };
 enum { N_HOOKS = sizeof HOOKS / sizeof *HOOKS, N_FAMILY = 7 };
 

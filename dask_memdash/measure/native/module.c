@@ -357,6 +357,10 @@ static PyObject *native_arenas(NO_ARGUMENTS) {
     return PyLong_FromLongLong(__atomic_load_n(&arena_bytes, __ATOMIC_RELAXED));
 }
 
+static PyObject *native_files_mapped(NO_ARGUMENTS) {
+    return PyLong_FromUnsignedLongLong(__atomic_load_n(&files_mapped, __ATOMIC_RELAXED));
+}
+
 /* ---- the module ----------------------------------------------------------------- */
 
 static PyMethodDef METHODS[] = {
@@ -379,6 +383,8 @@ static PyMethodDef METHODS[] = {
      "use_lines(table) -> the lines of large blocks are known from now; None: no more."},
     {"arenas", native_arenas, METH_NOARGS,
      "arenas() -> by how many bytes arenas have grown since they were hooked."},
+    {"files_mapped", native_files_mapped, METH_NOARGS,
+     "files_mapped() -> bytes of files that were mapped while hooks were in."},
     {"state", native_state, METH_NOARGS, "state() -> what is hooked now."},
     {NULL, NULL, 0, NULL}};
 

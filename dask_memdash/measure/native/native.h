@@ -24,6 +24,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "../frames/lines.h"
 
@@ -189,6 +190,8 @@ typedef struct {
     size_t (*usable_size)(void *);
     int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     void *(*dlsym)(void *, const char *);
+    void *(*mmap)(void *, size_t, int, int, int, off_t);
+    void *(*mmap64)(void *, size_t, int, int, int, off_t);
 } real_t;
 
 extern HIDDEN real_t real;
@@ -200,6 +203,12 @@ HIDDEN void hook_free(void *block);
 HIDDEN int hook_posix_memalign(void **block, size_t alignment, size_t size);
 HIDDEN void *hook_aligned_alloc(size_t alignment, size_t size);
 HIDDEN void *hook_memalign(size_t alignment, size_t size);
+HIDDEN void *hook_mmap(void *at, size_t size, int protection, int flags, int fd, off_t from);
+HIDDEN void *hook_mmap64(void *at, size_t size, int protection, int flags, int fd,
+                         off_t from);
+
+/* Bytes of files that this process has mapped, ever. */
+extern HIDDEN uint64_t files_mapped;
 
 /* ---- threads.c ----------------------------------------------------------------- */
 

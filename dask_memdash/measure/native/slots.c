@@ -268,6 +268,9 @@ HIDDEN int owned_gone(void *address, size_t size) {
 HIDDEN void owned_moves(moved_t *moved, void *address, size_t before, size_t after) {
     *moved = (moved_t){.owner = me.now};
     pthread_mutex_lock(&table_lock);
+    if (before >= LARGE && lines != NULL) {
+        lines->gone(address);
+    }
     block_t **place = find((uintptr_t)address);
     if (place != NULL) {
         block_t *block = *place;
