@@ -65,6 +65,12 @@ def as_text(failures: Sequence[Mapping[str, Any]]) -> str:
     if not failures:
         return "No failures."
     rows = [HEAD, *map(_row, failures)]
+    if any(_stored(failure) for failure in failures):
+        rows[0] = (*HEAD, "of it stored")
+        rows[1:] = [
+            (*row, format_bytes(_stored(failure)))
+            for row, failure in zip(rows[1:], failures, strict=True)
+        ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -86,6 +92,12 @@ def _row(failure: Mapping[str, Any]) -> tuple[str, ...]:
         str(failure["deaths"]),
         format_bytes(failure["cost"]["bytes_lost"]),
     )
+
+
+def _stored(failure: Mapping[str, Any]) -> int | None:
+    """Return bytes lost that need not be computed again, since they are stored."""
+    stored: int | None = failure["cost"].get("bytes_stored")
+    return stored
 
 
 def _plain(name: str) -> str:

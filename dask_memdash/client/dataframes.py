@@ -64,6 +64,7 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
             **_fields(COUNT, "n_workers", "n_processes", "n_incidents"),
             **_fields(SIZE, "limit"),
             **_fields(SIZE, *PARTS, inside="breakdown"),
+            **_fields(SIZE, "stored", "stored_pending"),
             "degraded": (_names("degraded", "text"), TEXT),
         },
     ),
@@ -85,6 +86,7 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
                 inside="transfer",
                 start="transfer_",
             ),
+            **_fields(SIZE, "stored", "stored_pending"),
             "running": (lambda worker: len(worker["executing_tasks"]), COUNT),
             **_fields(COUNT, "shares_process_with"),
             **_fields(TEXT, "method"),
@@ -98,7 +100,7 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
             **_fields(
                 SIZE,
                 *("managed", "managed_claimed", "replicas", "spilled", "spilled_disk"),
-                *("pinned", "awaited", "count"),
+                *("pinned", "awaited", "stored", "stored_pending", "count"),
                 inside="storage",
             ),
             "awaited_by": (
@@ -133,7 +135,7 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
             "prefix": (("responsible", "prefix"), TEXT),
             "key": (("responsible", "key"), TEXT),
             **_fields(COUNT, "keys_lost", inside="cost"),
-            **_fields(SIZE, "bytes_lost", inside="cost"),
+            **_fields(SIZE, "bytes_lost", "bytes_stored", inside="cost"),
             **_fields(NUMBER, "seconds_recomputed", inside="cost"),
             **_fields(TEXT, "text"),
         },

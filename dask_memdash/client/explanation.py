@@ -345,6 +345,12 @@ def _cost(incidents: Iterable[Mapping[str, Any]]) -> str:
     if keys:
         size = f" of {_size(lost)}" if lost else ""
         parts.append(f"{count(int(keys), 'stored output')}{size} lost")
+    stored = _sum(cost.get("keys_stored") for cost in costs)
+    if keys and stored:
+        kept = _sum(cost.get("bytes_stored") for cost in costs)
+        size = f" of {_size(kept)}" if kept else ""
+        which = "all" if stored >= keys else f"{int(stored):,}{size}"
+        parts.append(f"{which} stored and not computed again")
     if again:
         parts.append(f"{format_duration(again)} of work to repeat")
     if away:

@@ -236,6 +236,8 @@ class Deaths:
         incident.keys_lost = event.keys_lost
         incident.bytes_lost = event.bytes_lost
         incident.seconds_lost = event.seconds_lost
+        incident.keys_stored = event.keys_stored
+        incident.bytes_stored = event.bytes_stored
         incident.storage = with_lost(incident.storage, event.lost)
         self._name_suspects(incident, event.assigned)
 

@@ -177,6 +177,10 @@ class WorkerRemoved:
     seconds_lost: float | None = None
     #: Prefix → how many of these keys and bytes are of it: the largest prefixes.
     lost: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Of the keys lost, those that lie in the cluster's memory of intermediates and are
+    #: loaded where they are still needed; and their bytes.  None where not known.
+    keys_stored: int | None = 0
+    bytes_stored: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,17 @@ class Loss:
     bytes: int | None = None
     #: Work to repeat, in seconds.
     seconds: float | None = None
+    #: Of these keys and bytes, what the cluster's memory of intermediates has too.
+    keys_stored: int | None = None
+    bytes_stored: int | None = None
 
     def __add__(self, other: Loss) -> Loss:
         return Loss(
             _sum(self.keys, other.keys),
             _sum(self.bytes, other.bytes),
             _sum(self.seconds, other.seconds),
+            _sum(self.keys_stored, other.keys_stored),
+            _sum(self.bytes_stored, other.bytes_stored),
         )
 
 

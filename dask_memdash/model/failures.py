@@ -214,7 +214,13 @@ class FailureLog:
             incident.kind,
             incident.worker.name or incident.worker.address,
             origin,
-            Loss(incident.keys_lost, incident.bytes_lost, incident.seconds_lost),
+            Loss(
+                incident.keys_lost,
+                incident.bytes_lost,
+                incident.seconds_lost,
+                incident.keys_stored,
+                incident.bytes_stored,
+            ),
             _keys_of(incident),
         )
         failure.workers.add(incident.worker.name or incident.worker.address)

@@ -164,6 +164,9 @@ class Incident:
     storage: tuple[StoredAtDeath, ...] = ()
     keys_lost: int | None = None
     bytes_lost: int | None = None
+    #: Of these, what is loaded from the cluster's memory of intermediates instead.
+    keys_stored: int | None = None
+    bytes_stored: int | None = None
     #: RSS in the last minute: (Unix time, bytes).
     timeline: tuple[tuple[float, int], ...] = ()
     #: Tasks that were given up (kind 'killed-worker'): the first ones, and how many.

@@ -72,6 +72,8 @@ class FailureReader:
                 "keys_lost": loss.keys,
                 "bytes_lost": loss.bytes,
                 "seconds_recomputed": loss.seconds,
+                "keys_stored": loss.keys_stored,
+                "bytes_stored": loss.bytes_stored,
             },
             "killed_workers": [i.id for i in known if i.kind == "killed-worker"],
             "tasks_given_up": tasks["killed-worker"],

@@ -77,6 +77,10 @@ class LostKeys(TypedDict):
     keys_lost: int | None
     bytes_lost: int | None
     seconds_recomputed: float | None
+    """Work to repeat; what is loaded from the cluster's memory is not in it."""
+    keys_stored: int | None
+    bytes_stored: int | None
+    """Of what was lost, what lies in the cluster's memory of intermediates too."""
 
 
 class IncidentFinding(TypedDict):

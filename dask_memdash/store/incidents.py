@@ -171,6 +171,8 @@ class IncidentReader:
                 "keys_lost": incident.keys_lost,
                 "bytes_lost": incident.bytes_lost,
                 "seconds_recomputed": incident.seconds_lost,
+                "keys_stored": incident.keys_stored,
+                "bytes_stored": incident.bytes_stored,
                 "seconds_away": incident.seconds_away,
                 "nanny_closed_after": incident.nanny_closed_after,
             },

@@ -227,6 +227,18 @@ def test_in_a_notebook_it_is_html_with_the_same_content():
     assert {"section", "table", "th", "li"} <= html.tags
 
 
+def test_what_is_stored_of_the_lost_is_no_cost():
+    stored = {"keys_stored": 80, "bytes_stored": 700 * MiB}
+    text = str(Explanation(incident(4, cost=COST | stored)))
+    assert "764 MiB lost, 80 of 700 MiB stored and not computed again" in " ".join(
+        text.split()
+    )
+    whole = {"keys_stored": 90, "bytes_stored": 764 * MiB, "seconds_recomputed": 0.0}
+    text = " ".join(str(Explanation(incident(4, cost=COST | whole))).split())
+    assert "764 MiB lost, all stored and not computed again, a worker" in text
+    assert "of work to repeat" not in text
+
+
 @pytest.mark.parametrize("kind", ["death", "killed-worker"])
 def test_nothing_hostile_gets_out_of_the_html(kind):
     diagnosis = {**KNOWN, "text": HOSTILE, "advice": [HOSTILE], "cause": HOSTILE}

@@ -166,6 +166,15 @@ def test_the_command_prints_a_plain_table():
     assert len(second) < 200
 
 
+def test_the_command_says_what_of_the_lost_is_stored_where_any_is():
+    failures = fake_store.failing(2).failures()
+    failures[0]["cost"]["bytes_stored"] = 700 * 2**20
+    head, first, second = command.as_text(failures).splitlines()
+    assert head.split()[-4:] == ["lost", "of", "it", "stored"]
+    assert first.split()[-4:] == ["764", "MiB", "700", "MiB"]
+    assert second.split()[-4:] == ["764", "MiB", "0", "B"]
+
+
 def test_the_command_writes_json_as_the_api_has_it():
     failures = fake_store.failing(1).failures()
     with serving(200, json.dumps(failures)) as address:

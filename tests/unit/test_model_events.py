@@ -120,6 +120,8 @@ EXAMPLES = {
         keys_lost=None,
         bytes_lost=7,
         lost={"open": (2, 7)},
+        keys_stored=1,
+        bytes_stored=None,
     ),
     DeathReported: DeathReported(
         time=1.0,

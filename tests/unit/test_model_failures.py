@@ -417,7 +417,9 @@ def test_losses_are_summed_where_they_are_known(model):
     feed(model, *death(load(1), **lost))
     more = {"keys_lost": 2, "bytes_lost": None, "seconds_lost": 0.5}
     feed(model, *death(load(2), B, 7, T + 12, **more))
-    assert only(model).loss == Loss(keys=5, bytes=5 * MiB, seconds=2.0)
+    stored = {"keys_stored": 2, "bytes_stored": MiB}
+    feed(model, *death(load(3), C, 9, T + 14, **stored))
+    assert only(model).loss == Loss(5, 5 * MiB, 2.0, 2, MiB)
 
 
 def test_what_is_not_known_of_any_incident_is_not_known():

@@ -9,6 +9,9 @@ from distributed.scheduler import KilledWorker
 
 from dask_memdash.errors import EventError
 from dask_memdash.flight.format import KEY_CAPACITY, key_digest
+from dask_memdash.intermediates.fs_memory import FSMemory
+from dask_memdash.intermediates.shared.resume import load_task
+from dask_memdash.intermediates.stored import Stored
 from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.model.events import (
@@ -24,6 +27,7 @@ T = 1_760_000_000.0
 
 
 def task(key, priority=(0, 1, 5), nbytes=-1, state="released", seconds=1.0, of=()):
+    """Make a task's state; one that is to run is wanted by a client."""
     prefix = (key[0] if isinstance(key, tuple) else str(key)).partition("-")[0]
     return Task(
         state=state,
@@ -33,6 +37,9 @@ def task(key, priority=(0, 1, 5), nbytes=-1, state="released", seconds=1.0, of=(
         group=SimpleNamespace(name=f"{prefix}-group"),
         priority=priority,
         nbytes=nbytes,
+        who_wants={"client"} if state in translate.TO_RUN else None,
+        waiters=None,
+        run_spec=None,
     )
 
 
@@ -49,8 +56,6 @@ class Task(SimpleNamespace):
 
     __hash__ = object.__hash__
     __eq__ = object.__eq__
-    #: Clients that hold a future of it.
-    who_wants = None
 
 
 class GroupStandIn:
@@ -251,6 +256,41 @@ def test_the_work_to_repeat_is_looked_up_within_bounds(monkeypatch):
         chain.append(task(f"sum-{number}", state="waiting", of=chain[-1:]))
     assert translate.seconds_to_repeat(chain[2:3]) == 3.0
     assert translate.seconds_to_repeat(chain[4:]) is None
+
+
+def loaded(key, tmp_path, **more):
+    """Make a lost task in whose place a load stands."""
+    made = task(key, state="processing", **more)
+    made.run_spec = load_task(Stored(FSMemory(tmp_path), key, "digest"))
+    return made
+
+
+def test_what_is_lost_and_stored_is_loaded_and_is_no_work_to_repeat(tmp_path):
+    load = loaded("x-1", tmp_path, nbytes=100, seconds=50.0)
+    unwanted = task("x-2", nbytes=10)
+    # stored, but its task could not be exchanged: it is computed again
+    kept = task("x-3", nbytes=7, state="waiting", seconds=2.0)
+    after = task("sum-1", nbytes=5, state="waiting", seconds=0.5, of=[load, kept])
+    # only the load's own task had needed it: it is released in a moment
+    before = task("open-1", nbytes=3, state="waiting", seconds=9.0)
+    before.who_wants = set()
+    lost = [load, unwanted, kept, after, before]
+    states = dict.fromkeys(("x-1", "x-2", "x-3"), "stored") | {"sum-1": "pending"}
+    event = translate.worker_removed(
+        scheduler(*lost),
+        *(A, "", {"lost-computed-tasks": {one.key for one in lost}}, T),
+        states.get,
+    )
+    assert (event.keys_lost, event.bytes_lost) == (5, 125)
+    assert (event.keys_stored, event.bytes_stored) == (2, 110)
+    assert event.seconds_lost == 2.0 + 0.5
+
+
+def test_without_a_memory_nothing_is_stored():
+    removal = {"lost-computed-tasks": {"x-1"}}
+    lost = task("x-1", nbytes=10)
+    event = translate.worker_removed(scheduler(lost), A, "", removal, T)
+    assert (event.keys_stored, event.bytes_stored) == (0, 0)
 
 
 def test_a_removal_that_nothing_was_logged_of_knows_nothing_of_losses():

@@ -620,6 +620,8 @@ def test_a_death_is_told_with_its_suspects_and_its_cost(store_of):
         "keys_lost": 0,
         "bytes_lost": 0,
         "seconds_recomputed": None,
+        "keys_stored": 0,
+        "bytes_stored": 0,
         "seconds_away": None,
         "nanny_closed_after": None,
     }

@@ -10,7 +10,13 @@ from dask_memdash.store.live import LiveStore
 
 T = 1_760_000_000.0
 
-COST = {"keys_lost": 0, "bytes_lost": None, "seconds_recomputed": None}
+COST = {
+    "keys_lost": 0,
+    "bytes_lost": None,
+    "seconds_recomputed": None,
+    "keys_stored": 0,
+    "bytes_stored": 0,
+}
 
 
 @pytest.fixture
@@ -114,6 +120,15 @@ def test_cost_is_told_as_far_as_it_is_known():
     whole = {"keys_lost": 12, "bytes_lost": 100 * MiB, "seconds_recomputed": 4.5}
     assert said(whole) == (
         "12 stored outputs (100 MiB) had to be computed again, 4.5 s of work."
+    )
+    stored = {**whole, "keys_stored": 10, "bytes_stored": 90 * MiB}
+    assert said(stored) == (
+        "90 MiB of the 100 MiB lost are stored and not computed again. For the rest, "
+        "4.5 s of work is repeated."
+    )
+    assert said({**stored, "keys_stored": 12}) == (
+        "All 12 outputs (100 MiB) that were lost are stored: nothing has to be "
+        "computed again."
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from dask_memdash.analysis.incidents import memory_errors
 from dask_memdash.analysis.incidents.blocks import in_one_block
+from dask_memdash.analysis.incidents.failure_words import stored_in_words
 from dask_memdash.analysis.incidents.finding import Diagnosis
 from dask_memdash.analysis.incidents.rules.stuck import headline
 from dask_memdash.model.incidents import DEATHS, Incident, Suspect
@@ -42,7 +43,21 @@ def describe(
     sentences = [_HEADLINES[incident.kind](incident), *_what_ran(incident, suspects)]
     if diagnosis is not None:
         sentences.append(diagnosis.text)
-    return " ".join(sentences)
+    if incident.kind in DEATHS:
+        sentences.append(_stored(incident))
+    return " ".join(filter(None, sentences))
+
+
+def _stored(incident: Incident) -> str:
+    return stored_in_words(
+        {
+            "keys_lost": incident.keys_lost,
+            "bytes_lost": incident.bytes_lost,
+            "keys_stored": incident.keys_stored,
+            "bytes_stored": incident.bytes_stored,
+            "seconds_recomputed": incident.seconds_lost,
+        }
+    )
 
 
 def _what_ran(incident: Incident, suspects: Sequence[Suspect]) -> list[str]:

@@ -73,10 +73,48 @@ def cost_in_words(cost: Mapping[str, Any]) -> str:
     seconds = cost["seconds_recomputed"]
     if not keys:
         return ""
-    told = count(keys, "stored output")
-    told += f" ({format_bytes(size)})" if size is not None else ""
+    stored = cost.get("keys_stored") or 0
+    whole = f" ({format_bytes(size)})" if size is not None else ""
+    if stored >= keys:
+        what = "1 output" if keys == 1 else f"All {keys:,} outputs"
+        were = "was lost is" if keys == 1 else "were lost are"
+        return f"{what}{whole} that {were} stored: nothing has to be computed again."
+    if stored:
+        return stored_in_words(cost)
+    told = f"{count(keys, 'stored output')}{whole}"
     again = f", {format_duration(seconds)} of work" if seconds else ""
     return f"{told} had to be computed again{again}."
+
+
+def stored_in_words(cost: Mapping[str, Any]) -> str:
+    """Say what of the lost outputs need not be computed again; else an empty text."""
+    lost, stored = cost.get("keys_lost"), cost.get("keys_stored")
+    if not lost or not stored:
+        return ""
+    sizes = cost.get("bytes_lost"), cost.get("bytes_stored")
+    if stored >= lost:
+        whole = f" ({format_bytes(sizes[0])})" if sizes[0] is not None else ""
+        if lost == 1:
+            said = f"The output that was lost with it{whole} is stored"
+        else:
+            said = f"All {lost:,} outputs that were lost with it{whole} are stored"
+        return f"{said}: nothing has to be computed again."
+    if None in sizes:
+        said = f"{stored:,} of the {count(lost, 'output')} lost"
+    else:
+        said = f"{format_bytes(sizes[1])} of the {format_bytes(sizes[0])} lost"
+    verb = "is" if None in sizes and stored == 1 else "are"
+    return f"{said} {verb} stored and not computed again. {_rest(cost)}"
+
+
+def _rest(cost: Mapping[str, Any]) -> str:
+    """Say what becomes of lost outputs that are not stored."""
+    seconds = cost.get("seconds_recomputed")
+    if seconds is None:
+        return "The rest is computed again where it is still needed."
+    if not seconds:
+        return "Nobody needs the rest any more."
+    return f"For the rest, {format_duration(seconds)} of work is repeated."
 
 
 def opening(failure: Mapping[str, Any], page: str | None) -> str:

@@ -449,8 +449,11 @@ class MemDash(SchedulerPlugin):
 
     def _left(self, address: str, stimulus: str, now: float) -> None:
         removal = self._removals.pop(address, None)
+        kept = kept_by(self._scheduler)
         self._handle(
-            translate.worker_removed(self._scheduler, address, stimulus, removal, now)
+            translate.worker_removed(
+                self._scheduler, address, stimulus, removal, now, kept
+            )
         )
         self.inbound.left(address)
 

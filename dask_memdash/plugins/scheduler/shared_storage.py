@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 from dask_memdash.model.events import IntermediatesTold
 
 if TYPE_CHECKING:
-    from distributed.scheduler import Scheduler
+    from distributed.scheduler import Scheduler, TaskState
 
 #: Name of the plugin.
 NAME = "memdash-storage"
+
+#: Module of the function that a load's task calls.
+LOADS = "dask_memdash.intermediates.shared.loading"
 
 
 def kept_by(scheduler: Scheduler) -> Callable[[object], str | None] | None:
@@ -23,6 +26,12 @@ def kept_by(scheduler: Scheduler) -> Callable[[object], str | None] | None:
     plugin: Any = scheduler.plugins.get(NAME)
     state_of = getattr(plugin, "state_of", None)
     return state_of if state_of is not None and plugin.is_running else None
+
+
+def is_load(task: TaskState) -> bool:
+    """Return whether a task loads its value from the memory, and computes nothing."""
+    function = getattr(task.run_spec, "func", None)
+    return getattr(function, "__module__", None) == LOADS
 
 
 #: What is told once the memory has been taken away.

@@ -34,10 +34,13 @@ from dask_memdash.model.events import (
 )
 from dask_memdash.model.evidence import MAX_PREFIXES
 from dask_memdash.plugins.keys import key_text
+from dask_memdash.plugins.scheduler.shared_storage import is_load
 from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, TaskState, WorkerState
+
+    from dask_memdash.plugins.scheduler.storage_scan import Kept
 
 #: Assigned tasks of a dead worker that are kept whole; of the others, the hash.
 MAX_ASSIGNED = 256
@@ -150,6 +153,7 @@ def worker_removed(
     stimulus: str,
     removal: Mapping[str, Any] | None,
     time: float,
+    kept: Kept | None = None,
 ) -> WorkerRemoved:
     """Describe a worker that has left.
 
@@ -158,6 +162,8 @@ def worker_removed(
     removal
         The ``remove-worker`` event that the scheduler has just logged about it,
         which alone says what was expected, assigned and lost.
+    kept
+        Whether a key is "stored" or "pending" in the cluster's memory; None without.
     """
     removal = removal or {}
     assigned = list(removal.get("processing-tasks", ()))
@@ -172,6 +178,8 @@ def worker_removed(
     )
     gone = [scheduler.tasks.get(key) for key in lost[:MAX_LOST]]
     found = [task for task in gone if task is not None and task.nbytes > 0]
+    is_all = len(lost) <= MAX_LOST
+    stored = [task for task in gone if task is not None and _is_stored(task, kept)]
     return WorkerRemoved(
         time=time,
         address=address,
@@ -181,14 +189,27 @@ def worker_removed(
         assigned=tuple(task_info(task) for task in first),
         assigned_hashes=tuple(hash(key) for key in assigned),
         keys_lost=len(lost) if removal else None,
-        bytes_lost=sum(task.nbytes for task in found)
-        if len(lost) <= MAX_LOST
-        else None,
+        bytes_lost=sum(task.nbytes for task in found) if is_all else None,
         seconds_lost=seconds_to_repeat(task for task in gone if task is not None)
-        if removal and len(lost) <= MAX_LOST
+        if removal and is_all
         else None,
         lost=_by_prefix(found),
+        keys_stored=len(stored) if is_all or kept is None else None,
+        bytes_stored=sum(max(0, task.nbytes) for task in stored)
+        if is_all or kept is None
+        else None,
     )
+
+
+def _is_stored(task: TaskState, kept: Kept | None) -> bool:
+    """Return whether a lost value need not be computed again, since it is stored."""
+    if kept is None or kept(task.key) != "stored":
+        return False
+    return task.state not in TO_RUN or is_load(task)
+
+
+def _is_to_compute(task: TaskState) -> bool:
+    return task.state in TO_RUN and not is_load(task)
 
 
 def _by_prefix(tasks: Iterable[TaskState]) -> dict[str, tuple[int, int]]:
@@ -206,7 +227,8 @@ def seconds_to_repeat(lost: Iterable[TaskState]) -> float | None:
     """Sum how long it takes to make lost outputs again, and what they are made of.
 
     Only what the scheduler means to run again counts: outputs that nobody wants any
-    more are not made again, and inputs that are still held need not be.
+    more are not made again, and inputs that are still held need not be.  What is
+    loaded from the cluster's memory of intermediates does not count either.
 
     Parameters
     ----------
@@ -220,7 +242,7 @@ def seconds_to_repeat(lost: Iterable[TaskState]) -> float | None:
         In seconds, from the mean duration of each task's prefix; None where there
         are more than `MAX_LOST` of them, or a prefix has none.
     """
-    todo = [task for task in lost if task.state in TO_RUN]
+    todo = [task for task in lost if _is_to_compute(task) and _is_wanted(task)]
     seen = set(todo)
     seconds = 0.0
     while todo:
@@ -229,10 +251,18 @@ def seconds_to_repeat(lost: Iterable[TaskState]) -> float | None:
         if duration < 0 or len(seen) > MAX_LOST:
             return None
         seconds += duration
-        fresh = [d for d in task.dependencies if d.state in TO_RUN and d not in seen]
+        fresh = [d for d in task.dependencies if _is_to_compute(d) and d not in seen]
         seen.update(fresh)
         todo += fresh
     return seconds
+
+
+def _is_wanted(task: TaskState) -> bool:
+    """Return whether a client or a task waits for it: loads need nothing before them.
+
+    The scheduler releases what only a load's own task had needed a moment later.
+    """
+    return bool(task.who_wants or task.waiters)
 
 
 def timed_out(
