@@ -19,7 +19,7 @@ import xarray as xr
 from clusters import wait_for
 from distributed import wait
 
-from dask_memdash import FSMemory, SharedStorage
+from dask_memdash import FSMemory, SharedStorage, open_persisted
 from dask_memdash.boundary import boundary
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -129,7 +129,8 @@ def test_plain_persist_is_found_again_by_a_new_cluster(cluster, memory, runs):
         array, frame, bag, delayed, dataset = everything(path)
         array, bag, delayed = dask.persist(array, bag, delayed)
         frame, dataset = frame.persist(), dataset.persist()
-        again = session.client.persist(runs.source())
+        with dask.annotate(persist_as=f"turn-{number}"):
+            again = session.client.persist(runs.source())
         assert again.sum().compute() == total()
         assert array.sum().compute() == 50
         assert frame.a.sum().compute() == sum(range(8))
@@ -142,6 +143,11 @@ def test_plain_persist_is_found_again_by_a_new_cluster(cluster, memory, runs):
             wait_stored(session.client, CHUNKS + 17)
         else:
             assert runs.count() == 0
+            opened = open_persisted(memory, "turn-0")
+            assert (opened.chunks, opened.dtype) == (again.chunks, again.dtype)
+            assert opened.sum().compute() == total()
+        names = memory.local_root / "names"
+        wait_for((names / f"turn-{number}").exists, "a name for what was persisted")
         close(session)
 
 

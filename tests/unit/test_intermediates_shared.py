@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 from dask._task_spec import DataNode, Task, TaskRef, convert_legacy_graph
 from dask.core import flatten
@@ -19,6 +21,7 @@ from dask_memdash.intermediates.shared import worker_side
 from dask_memdash.intermediates.shared.index import StoreIndex
 from dask_memdash.intermediates.shared.ledger import Followed, Ledger
 from dask_memdash.intermediates.shared.loading import load_stored
+from dask_memdash.intermediates.shared.naming import Naming, make_body
 from dask_memdash.intermediates.shared.resume import (
     is_persist,
     judge,
@@ -288,7 +291,8 @@ def test_a_value_is_written_with_what_a_name_needs_of_it():
     memory = WorkerMemory()
     outcome = worker_side.write(memory, Job("x", "id", read=lambda: np.ones((2, 3))))
     assert outcome.error is None
-    assert outcome.facts == {"shape": [2, 3], "dtype": "<f8"}
+    assert outcome.facts["shape"] == [2, 3]
+    assert pickle.loads(outcome.facts["meta"]) == np.dtype("f8")
     assert len(memory.get(OBJECTS + "id")) == outcome.size
 
 
@@ -326,6 +330,65 @@ def test_what_is_spilled_is_read_without_disturbing_dask():
     assert worker_side.reader_of(data, "a")() == 1
     assert worker_side.reader_of(data, "b")() == 2
     assert worker_side.reader_of({"c": 3}, "c")() == 3
+
+
+# -- names --------------------------------------------------------------------------
+
+
+def test_a_name_stands_for_the_collections_that_its_values_make_up():
+    facts = {
+        ("a", i, j): worker_side.facts_of(np.ones((i + 1, 2 - j), dtype="i4"))
+        for i, j in [(1, 1), (0, 0), (1, 0), (0, 1)]
+    }
+    frame = pd.DataFrame({"x": [1, 2]})
+    facts |= {("b", n): worker_side.facts_of(frame) for n in (1, 0, 10, 2)}
+    facts |= {("c", n): worker_side.facts_of([n]) for n in (0, 1)}
+    facts |= {"d": worker_side.facts_of("text")}
+    body = make_body(facts)
+    assert [leaf.kind for leaf in body.leaves] == [
+        *("array", "dataframe", "bag", "delayed")
+    ]
+    array, frames, bag, _ = body.leaves
+    assert array.about["chunks"] == ((1, 2), (2, 1))
+    assert array.about["dtype"] == np.dtype("i4")
+    assert body.keys[0] == [("a", 0, 0), ("a", 0, 1), ("a", 1, 0), ("a", 1, 1)]
+    assert body.keys[1] == [("b", 0), ("b", 1), ("b", 2), ("b", 10)]
+    assert list(frames.about["meta"].columns) == ["x"]
+    assert frames.about["divisions"] == (None,) * 5
+    assert bag.about == {"npartitions": 2}
+
+
+def test_a_name_is_given_when_all_its_results_are_stored():
+    given = []
+    ledger = Ledger()
+    naming = Naming(WorkerMemory(), ledger, given.append)
+    naming.arrived(
+        {
+            "keys": {("a", 0), ("a", 1), ("b", 0)},
+            "global_annotations": {"persist_as": "all"},
+            "annotations_by_type": {"persist_as": {("b", 0): "b"}},
+        }
+    )
+    assert naming.progress() == {"all": (0, 2), "b": (0, 1)}
+    for key in (("a", 0), ("a", 1), ("b", 0)):
+        ledger.follow(key, Followed(str(key), NOTHING))
+    for key in (("a", 0), ("b", 0)):
+        ledger.stored(key, 1, {"kind": "other"})
+        naming.stored(key)
+    assert naming.progress() == {"all": (1, 2), "b": (1, 1)}
+    assert len(given) == 1
+    ledger.stored(("a", 1), 1, {"kind": "other"})
+    naming.stored(("a", 1))
+    naming.stored(("a", 1))
+    assert len(given) == 2
+
+
+def test_only_a_name_is_a_name():
+    naming = Naming(WorkerMemory(), Ledger(), list)
+    with pytest.raises(StorageError, match="is no name"):
+        naming.arrived({"keys": {"a"}, "global_annotations": {"persist_as": "../x"}})
+    naming.arrived({"keys": {"a"}, "global_annotations": {}})
+    assert naming.progress() == {}
 
 
 # -- a share of RAM -----------------------------------------------------------------

@@ -17,6 +17,7 @@ from dask_memdash.intermediates.lineage import Lineage
 from dask_memdash.intermediates.memory import Memory
 from dask_memdash.intermediates.shared.index import StoreIndex
 from dask_memdash.intermediates.shared.ledger import KEPT, NEVER, Followed, Ledger
+from dask_memdash.intermediates.shared.naming import Naming
 from dask_memdash.intermediates.shared.resume import (
     Resumed,
     Verdict,
@@ -51,6 +52,7 @@ class Graphs:
         index: StoreIndex,
         stand_ins: StandIns,
         writing: Writing,
+        naming: Naming,
         in_thread: InThread,
     ) -> None:
         self._scheduler: Any = scheduler
@@ -59,6 +61,7 @@ class Graphs:
         self._index = index
         self._stand_ins = stand_ins
         self._writing = writing
+        self._naming = naming
         self._in_thread = in_thread
         #: Results that were found stored when their graph came.
         self.resumed = 0
@@ -66,6 +69,7 @@ class Graphs:
     def make_tasks(self, theirs: Callable[..., Any], **arguments: Any) -> Any:
         """Let what is stored be loaded; have what is persisted stored."""
         tasks = arguments["dsk"]
+        boundary.guarded(self._name, "following a name")(arguments)
         resumed = boundary.guarded(self._resume, "resuming a graph")(arguments)
         if resumed is not None:
             arguments["dsk"] = resumed.tasks
@@ -79,6 +83,10 @@ class Graphs:
             raise
         boundary.guarded(self._judge, "choosing what to store")(arguments, tasks)
         return made
+
+    def _name(self, arguments: Mapping[str, Any]) -> None:
+        if is_persist(arguments.get("span_metadata"), arguments.get("actors")):
+            self._naming.arrived(arguments)
 
     def _resume(self, arguments: Mapping[str, Any]) -> Resumed | None:
         tasks, known = arguments["dsk"], self._scheduler.tasks

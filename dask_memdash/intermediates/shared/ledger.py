@@ -78,7 +78,8 @@ class Ledger:
         """Note that a key is stored."""
         one = self.keys[key]
         self._answered(key, one)
-        one.state, one.size, one.facts, one.error = KEPT, size, facts, None
+        one.state, one.facts, one.error = KEPT, facts, None
+        one.size = size or one.size
 
     def failed(self, key: Any, error: str | None, again: bool) -> None:
         """Note that a key was not stored, and whether trying again may help."""

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from dask_memdash.boundary import boundary
+from dask_memdash.intermediates.shared.protocol import NAME
 from dask_memdash.intermediates.stored import Stored, load_value
 
 
@@ -50,7 +52,12 @@ def load_stored(stored: Stored) -> Any:
     StorageError
         It is missing, damaged or out of reach; the scheduler has it computed then.
     """
-    return load_for(_worker_here(), stored)
+    worker = _worker_here()
+    value = load_for("" if worker is None else str(worker.address), stored)
+    side = None if worker is None else worker.extensions.get(NAME)
+    if side is not None:
+        boundary.guarded(side.loaded, "telling of a loaded value")(stored, value)
+    return value
 
 
 def load_for(address: str, stored: Stored) -> Any:
@@ -72,10 +79,10 @@ def load_for(address: str, stored: Stored) -> Any:
     return value
 
 
-def _worker_here() -> str:
+def _worker_here() -> Any:
     from distributed import get_worker
 
     try:
-        return str(get_worker().address)
+        return get_worker()
     except ValueError:
-        return ""
+        return None

@@ -32,6 +32,7 @@ from dask_memdash.intermediates.shared.ledger import (
     WANTED,
     Ledger,
 )
+from dask_memdash.intermediates.shared.naming import Naming
 from dask_memdash.intermediates.shared.protocol import (
     CHECK,
     LOST,
@@ -74,12 +75,13 @@ class SchedulerSide:
         self.index = StoreIndex(memory)
         self.ledger = Ledger()
         self.stand_ins = StandIns(scheduler)
-        self.writing = Writing(scheduler, self.ledger, self.index, self._when_stored)
+        self.naming = Naming(memory, self.ledger, self._in_thread)
+        self.writing = Writing(scheduler, self.ledger, self.index, self.naming.stored)
         #: Loads that failed, so that the value is computed.
         self.recomputed = 0
         self.graphs = Graphs(
             *(scheduler, memory, self.ledger, self.index),
-            *(self.stand_ins, self.writing, self._in_thread),
+            *(self.stand_ins, self.writing, self.naming, self._in_thread),
         )
         self._threads = DaemonThreads(1, "MemDash storage")
         self._wrapped: list[tuple[str, Any]] = []
@@ -220,9 +222,6 @@ class SchedulerSide:
 
         self._threads.submit(boundary.guarded(run, "a thread of the storage's"))
 
-    def _when_stored(self, key: Any) -> None:
-        """Take note that a followed key has just been stored."""
-
     # -- keys that come and go -----------------------------------------------------
 
     def came(self, key: Any) -> None:
@@ -325,7 +324,7 @@ class SchedulerSide:
             "stand_ins": len(self.stand_ins),
             "resumed": self.graphs.resumed,
             "recomputed": self.recomputed,
-            "names": {},
+            "names": self.naming.progress(),
             "error": self.ledger.error,
         }
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
 import time
 from collections import deque
 from collections.abc import Callable
@@ -145,6 +146,12 @@ class WorkerSide:
             await share.stop(closing)
         loading.forget(worker.address_safe)
 
+    def loaded(self, stored: Stored, value: Any) -> None:
+        """Tell what a value is like that was loaded; called in a task's thread."""
+        message = {"op": STORED, "key": stored.key, "object_id": stored.object_id}
+        loop: Any = self._worker.loop
+        loop.add_callback(self._send, {**message, "size": 0, "facts": facts_of(value)})
+
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
         """Take note of a value that came into memory; on the path of every task."""
         if finish == "memory" and self.share is not None:
@@ -249,7 +256,6 @@ class WorkerSide:
             message |= {
                 "op": STORED,
                 "size": outcome.size,
-                "seconds": outcome.seconds,
                 "facts": outcome.facts,
             }
         self._send(message)
@@ -325,16 +331,20 @@ def write(memory: Memory, job: Job) -> Outcome:
     except StorageError as error:
         return Outcome(error=_said(error), again=True)
     size = sum(len(frame) for frame in frames)
-    return Outcome(size, time.perf_counter() - begun, facts=facts_of(value))
+    facts = boundary.guarded(facts_of, "describing a value", dict)(value)
+    return Outcome(size, time.perf_counter() - begun, facts=facts)
 
 
 def facts_of(value: Any) -> dict[str, Any]:
-    """Return what a name needs of an array beside its key: its shape and type."""
+    """Return what a name needs of a value beside its key; see ``naming``."""
     shape: Any = getattr(value, "shape", None)
     dtype: Any = getattr(value, "dtype", None)
-    if isinstance(shape, tuple) and hasattr(dtype, "str"):
-        return {"shape": [int(n) for n in shape], "dtype": str(dtype.str)}
-    return {}
+    if type(value).__module__.partition(".")[0] == "pandas":
+        return {"kind": "dataframe", "meta": pickle.dumps(value[:0])}
+    if isinstance(shape, tuple) and dtype is not None:
+        sizes = [int(size) for size in shape]
+        return {"kind": "array", "shape": sizes, "meta": pickle.dumps(dtype)}
+    return {"kind": "other"}
 
 
 def reach(memory: Memory, nonce: str) -> str | None:
