@@ -6,7 +6,13 @@ from dataclasses import asdict
 from typing import cast
 
 from dask_memdash.analysis.limits.context import SEVERITIES, LimitContext, Verdict
-from dask_memdash.analysis.limits.rules import Headroom, contexts, headroom, judge
+from dask_memdash.analysis.limits.rules import (
+    Headroom,
+    contexts,
+    headroom,
+    judge,
+    recommended,
+)
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.limit_facts import Cap, LiveFigures
 from dask_memdash.model.processes import WorkerState
@@ -95,7 +101,7 @@ def _audit(worker: WorkerState, context: LimitContext) -> LimitAudit:
         "severity": findings[0].severity if findings else known,
         "advice": list(dict.fromkeys(f.advice for f in findings)),
         "findings": [_finding(finding) for finding in findings],
-        "recommended": context.recommended,
+        "recommended": recommended(context, findings),
         "live": _live(context.live),
         "headroom": _headroom(headroom(context)),
         "swap_total": context.facts.swap_total,

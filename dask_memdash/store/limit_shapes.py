@@ -112,7 +112,8 @@ class LimitAudit(TypedDict):
     """The advice of all findings, worst first."""
     findings: list[LimitFinding]
     recommended: int | None
-    """A limit that fits this worker beside the others, in bytes."""
+    """The limit that the findings say to set, in bytes: it fits this worker beside the
+    others.  ``None`` where they ask for no other."""
     live: LimitLive
     headroom: LimitHeadroom
     swap_total: int | None

@@ -421,7 +421,10 @@ def _stale(worker: WorkerState) -> tuple[str, ...]:
     if worker.stale_for is None:
         return ()
     age = format_duration(worker.stale_for)
-    return (f"no heartbeat for {age}; the figures of this worker may be that old",)
+    return (
+        f"no heartbeat for {age}; the figures of this worker may be that old. A task "
+        "that holds the GIL, or a machine that swaps, keeps it silent",
+    )
 
 
 def _thresholds(known: ModelThresholds) -> Thresholds:

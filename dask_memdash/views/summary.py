@@ -5,12 +5,13 @@ It is the legend of every chart as well, and where MemDash says that it is degra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
 
 import panel as pn
 
 from dask_memdash.store.base import Store
-from dask_memdash.store.cluster_shapes import Cluster
+from dask_memdash.store.cluster_shapes import Cluster, Notice
 from dask_memdash.terms import BESIDE, PARTS
 from dask_memdash.text import format_bytes, format_groups
 from dask_memdash.views.base import Context, Text, View
@@ -60,6 +61,39 @@ def families(cluster: Cluster) -> list[dict[str, object]]:
     return result
 
 
+class SharedNotice(TypedDict):
+    """What one or several places say alike."""
+
+    where: str
+    """The first of them."""
+    all: list[str]
+    others: int
+    """How many more there are."""
+    text: str
+    since: float
+    """The earliest."""
+
+
+def together(notices: Iterable[Notice]) -> list[SharedNotice]:
+    """Join notices of one text: many workers lack the same thing."""
+    joined: dict[str, SharedNotice] = {}
+    for notice in notices:
+        shared = joined.get(notice["text"])
+        if shared is None:
+            joined[notice["text"]] = {
+                "where": notice["where"],
+                "all": [notice["where"]],
+                "others": 0,
+                "text": notice["text"],
+                "since": notice["since"],
+            }
+            continue
+        shared["all"].append(notice["where"])
+        shared["others"] += 1
+        shared["since"] = min(shared["since"], notice["since"])
+    return list(joined.values())
+
+
 class NoticesView(View):
     """How MemDash is degraded, above every tab.
 
@@ -79,7 +113,7 @@ class NoticesView(View):
     def draw(self) -> None:
         """Write the notices, which are none where all is well."""
         cluster = self.store.cluster()
-        notices = cluster["degraded"]
+        notices = together(cluster["degraded"])
         self.notices.write(
             notices=notices[:NOTICES],
             more=max(0, len(notices) - NOTICES),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import typing
+from dataclasses import replace
 
 import pytest
 from builders import T0, MiB, added, removed, reported
@@ -239,6 +240,19 @@ def test_an_audit_in_full():
     assert audit["recommended"] == 4 * GiB
     assert audit["headroom"]["bytes"] == 8 * GiB - 100 * MiB
     assert audit["environment"] == "kubernetes"
+
+
+def test_no_other_limit_is_recommended_where_the_limit_fits():
+    fitting = replace(FACTS, scratch=None)
+    (audit,) = LiveStore(limited((A, 7, GiB, fitting))).limits()
+    assert (audit["verdict"], audit["findings"]) == ("ok", [])
+    assert audit["recommended"] is None
+
+
+def test_a_hint_that_asks_for_something_else_recommends_no_limit():
+    (audit,) = LiveStore(limited((A, 7, GiB, FACTS))).limits()
+    assert [f["verdict"] for f in audit["findings"]] == ["scratch"]
+    assert audit["recommended"] is None
 
 
 def test_the_worst_audit_comes_first_and_pages_work():

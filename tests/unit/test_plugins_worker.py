@@ -303,7 +303,7 @@ def test_a_probe_that_costs_too_much_holds_back_and_says_so(worker):
     assert message["cost"]["held_back"] == probe.tasks.held_back == 2
     assert (
         "MemDash cost more than 0.01% of a core here and measures more coarsely until "
-        "it does not (memdash.budget)" in message["notices"]
+        "it does not. Raise memdash.budget to change that" in message["notices"]
     )
     probe.teardown(worker)
 

@@ -722,7 +722,10 @@ def test_a_silent_worker_is_stale_and_degraded_with_its_age(model):
     for event in (added(), reported(), Ticked(T + 21, silent=((A, 20.0),))):
         model.handle(event)
     store = LiveStore(model)
-    said = "no heartbeat for 20 s; the figures of this worker may be that old"
+    said = (
+        "no heartbeat for 20 s; the figures of this worker may be that old. A task "
+        "that holds the GIL, or a machine that swaps, keeps it silent"
+    )
     (worker,) = store.workers()
     assert (worker["stale_for"], worker["degraded"]) == (20.0, [said])
     assert [(n["where"], n["text"]) for n in store.cluster()["degraded"]] == [

@@ -46,7 +46,7 @@ from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
 from dask_memdash.views.prefix_bars import PrefixesView
 from dask_memdash.views.shared import SharedStore
-from dask_memdash.views.summary import NoticesView, SummaryView
+from dask_memdash.views.summary import NoticesView, SummaryView, together
 from dask_memdash.views.tasks_tab import PrefixView
 from dask_memdash.views.worker_bars import WorkersView
 from dask_memdash.views.workers_tab import WorkerView
@@ -315,6 +315,7 @@ def test_story_tells_findings_advice_what_is_usual_and_what_it_cost():
     assert "82 % confidence" in story
     assert "Lower worker-saturation to 1.1." in story
     assert "2.3 GiB were stored ahead of the order." in story
+    assert "As told above" not in story
     assert "70 %" in story
     assert "95 %: 190 MiB" in story
     assert 'href="#incident-1"' in story
@@ -353,6 +354,22 @@ def test_the_line_of_a_running_tasks_largest_block_is_shown(boundary):
     tell(page, tab="workers", chosen=known["address"])
     assert "Largest block: 240 MiB, allocated at" in texts(page)
     assert "app/&lt;b&gt;.py:42 in np.concatenate" in texts(page)
+
+
+def test_a_finding_that_the_diagnosis_has_told_is_not_told_again():
+    store = fake_store.after_incident()
+    death = next(i for i in store.all_incidents if i["id"] == "4")
+    told = "2.3 GiB were stored ahead of the order."
+    death["diagnosis"]["text"] = f"Cause: ran ahead of the order. {told}"
+    whose = {"prefix": "random_sample", "key": None}
+    death["findings"] = [
+        {"cause": "run-ahead", "weight": 0.7, "text": told, "responsible": whose},
+        {"cause": "leak", "weight": 0.2, "text": "It leaks.", "responsible": whose},
+    ]
+    _, story, _ = story_of(store, "4")
+    assert story.count(told) == 1
+    assert story.count("As told above.") == 1
+    assert "It leaks." in story
 
 
 def test_task_given_up_links_to_the_deaths_behind_it():
@@ -397,8 +414,30 @@ def test_summary_says_every_part_in_words_and_bytes():
 def test_degraded_memdash_says_what_and_since_when_and_counts_the_rest():
     view = view_of(NoticesView, fake_store.degraded())
     text = view.notices.pane.object
-    assert text.count("is not installed there") == 5
-    assert "and 2 more" in text
+    assert text.count("is not installed there") == 1
+    assert "and 6 more" in text
+
+
+def test_what_many_workers_lack_is_told_once_with_the_first_of_them():
+    notices = [
+        {"where": f"worker {n}", "text": "no tally", "since": 9.0 - n} for n in range(3)
+    ]
+    notices.insert(1, {"where": "nanny of 7", "text": "too dear", "since": 5.0})
+    first, second = together(notices)
+    assert (first["where"], first["others"], first["since"]) == ("worker 0", 2, 7.0)
+    assert first["all"] == ["worker 0", "worker 1", "worker 2"]
+    assert (second["where"], second["others"], second["all"]) == (
+        *("nanny of 7", 0),
+        ["nanny of 7"],
+    )
+
+
+def test_more_notices_than_have_room_are_counted():
+    store = fake_store.degraded()
+    store.degraded = [{"where": "w", "text": f"lack {n}", "since": 1} for n in range(7)]
+    text = view_of(NoticesView, store).notices.pane.object
+    assert text.count("<li>") == 6
+    assert "and 2 more, see" in text
 
 
 def test_shared_processes_are_stated_plainly():

@@ -211,6 +211,20 @@ def test_worst_limit_is_told_with_its_chain_and_the_change_to_make():
     assert "This limit fits" in other.about.pane.object
 
 
+def test_one_change_for_several_findings_is_told_once():
+    store = fake_store.wrong_limits()
+    audit = store.all_limits[0]
+    first = audit["findings"][0]
+    again = {**first, "text": "Another reason."}
+    other = {**first, "text": "A third.", "advice": "Turn swap off."}
+    audit["findings"] = [first, again, other]
+    said = view_of(LimitsView, store, tab="limits").about.pane.object
+    assert said.count(first["advice"]) == 1
+    assert said.count("What to change:") == 2
+    assert said.index("Another reason.") > said.index(first["advice"])
+    assert "Turn swap off." in said
+
+
 # --- time ----------------------------------------------------------------------------
 
 
@@ -321,6 +335,15 @@ def test_view_that_takes_long_rests_but_hears_its_reader(monkeypatch):
 
 def test_charts_that_stand_alone_have_names_that_jupyterlab_lists():
     assert all(path.startswith("individual-memdash-") for path in individual.CHARTS)
+
+
+def test_what_is_left_of_the_baseline_is_no_part_of_itself():
+    template = environment().get_template("others.html")
+    row = {"name": "baseline", "kind": "other", "part": "baseline", "bytes": 90 * MiB}
+    row |= {"method": "remainder", "advice": None}
+    text = " ".join(template.render(rows=[row], scheduler=None).split())
+    assert "part of" not in text
+    assert "what nothing explains further" in text
 
 
 def test_what_belongs_to_no_task_has_a_card_of_its_own():

@@ -214,6 +214,16 @@ def judge(context: LimitContext, rules: Sequence[Rule] = RULES) -> list[Verdict]
     return sorted(found, key=lambda verdict: SEVERITIES.index(verdict.severity))
 
 
+def recommended(context: LimitContext, found: Sequence[Verdict]) -> int | None:
+    """Return the limit that the findings say to set, in bytes.
+
+    None where they ask for no other: a limit that fits is not to be changed.
+    """
+    advice = set_limit(context)
+    asked = any(advice in verdict.advice for verdict in found)
+    return context.recommended if asked else None
+
+
 @dataclass(frozen=True, slots=True)
 class Headroom:
     """How long a limit lasts at the present rate."""

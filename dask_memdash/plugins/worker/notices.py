@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 #: What is said where the kernel keeps no high-water mark that can be set back.
 NO_HIGH_WATER = (
     "the kernel does not let the high-water mark of the RSS be set back (clear_refs); "
-    "what native libraries use in a task that runs alone is not measured"
+    "what native libraries use in a task that runs alone is not measured. Set "
+    "memdash.tally to `native`, which counts it"
 )
 
 #: What is said before the baseline is known.
 NEVER_IDLE = (
     "no idle moment has been seen yet: the baseline still contains memory of tasks, so "
-    "execution is shown too small"
+    "execution is shown too small. Figures are right once the worker was idle"
 )
 
 
@@ -60,7 +61,7 @@ def of_now(
     if over_budget is not None:
         yield (
             f"MemDash cost more than {over_budget:.2%} of a core here and measures "
-            "more coarsely until it does not (memdash.budget)"
+            "more coarsely until it does not. Raise memdash.budget to change that"
         )
     if not certain:
         yield NEVER_IDLE
