@@ -470,6 +470,61 @@ OTHER_METHODS = _table(
     Term("remainder", "what is left", "What is left once all else is subtracted."),
 )
 
+#: What is told of the cluster's memory of intermediates.
+STORING = _table(
+    Term(
+        "stored",
+        "stored",
+        "Results of persist that lie in the cluster's memory too, apart from workers: "
+        "they outlive the worker that computed them.",
+        brief="lies in the store too",
+    ),
+    Term(
+        "pending",
+        "pending",
+        "Results that wait to be computed, or to be written to the store.",
+        brief="is to be written",
+    ),
+    Term(
+        "failed",
+        "failed",
+        "Results that could not be written; they stay on their workers, and writing "
+        "is tried again.",
+        brief="could not be written",
+    ),
+    Term(
+        "never",
+        "never stored",
+        "Results that are not stored because they write elsewhere, are None, or "
+        "cannot be serialized.",
+    ),
+    Term(
+        "read-back",
+        "read back",
+        "Stored values that a worker has loaded instead of computing them.",
+    ),
+    Term(
+        "resumed",
+        "found stored",
+        "Results that were in the store already when their graph arrived.",
+    ),
+    Term(
+        "ram-share",
+        "RAM share",
+        "The most that stored results may take of the workers' RAM; the rest is read "
+        "back when it is needed.",
+    ),
+)
+
+#: How storing intermediates goes.
+STORING_STATES = _table(
+    Term("empty", "nothing is stored yet", "No result of persist is known yet."),
+    Term("writing", "being stored", "Some results wait to be computed or written."),
+    Term("stored", "all is stored", "All results of persist lie in the store."),
+    Term("failing", "storing fails", "Some results cannot be written."),
+    Term("missing", "objects are missing", "The store lists too few objects."),
+)
+
 #: Verdicts on a graph's order.
 ORDER_VERDICTS = _table(
     Term("fits", "fits", "The storage that its order needs fits into the workers."),
@@ -674,6 +729,8 @@ GLOSSARY: Mapping[str, Mapping[str, Term]] = MappingProxyType(
         "methods": METHODS,
         "others": OTHERS,
         "other_methods": OTHER_METHODS,
+        "storing": STORING,
+        "storing_states": STORING_STATES,
         "order": ORDER_VERDICTS,
         "limits": LIMIT_VERDICTS,
         "evidence": EVIDENCE,

@@ -280,6 +280,22 @@ def shorten(name: str, length: int = KEY_IN_CELL) -> str:
     return plain(f"{name[: length - 1 - tail]}…{name[-tail:]}")
 
 
+def format_latency(seconds: float) -> str:
+    """Write how long one of many quick things took, in seconds: "8 ms", "1.2 s"."""
+    if seconds >= 1:
+        return format_duration(seconds)
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else "under 1 ms"
+
+
+def format_stored(stored: int, pending: int) -> str:
+    """Say how many bytes of outputs lie in the cluster's memory too; empty for none."""
+    if not stored and not pending:
+        return ""
+    said = f"{format_bytes(stored)} of its outputs" if stored else "None of its outputs"
+    said += " are stored too" if stored else " is stored yet"
+    return said + (f", {format_bytes(pending)} are to be." if pending else ".")
+
+
 def code(prefix: str) -> str:
     """Set a prefix off from the words around it."""
     return f"`{short(prefix)}`"

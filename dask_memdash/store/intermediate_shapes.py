@@ -45,8 +45,18 @@ class NamedResults(TypedDict):
     total: int
 
 
-class Intermediates(TypedDict):
-    """The memory that the cluster was given."""
+class Words(TypedDict):
+    """How storing goes."""
+
+    state: str
+    """'empty', 'writing', 'stored', 'failing' or 'missing'."""
+    text: str
+    advice: list[str]
+    """What to do where something is wrong."""
+
+
+class Figures(TypedDict):
+    """What is counted of the memory that the cluster was given."""
 
     address: str
     objects: int
@@ -67,3 +77,7 @@ class Intermediates(TypedDict):
     workers: Storing
     """What all workers have done together; those that have left are not in it."""
     error: str | None
+
+
+class Intermediates(Figures, Words):
+    """The memory that the cluster was given."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dask_memdash.analysis.storing import judge
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import Storing as StoringPart
-from dask_memdash.store.intermediate_shapes import Intermediates, Storing
+from dask_memdash.store.intermediate_shapes import (
+    Figures,
+    Intermediates,
+    Storing,
+    Words,
+)
 
 
 def storing(part: StoringPart | None) -> Storing | None:
@@ -18,7 +24,7 @@ def intermediates(model: ClusterModel) -> Intermediates | None:
     if told is None:
         return None
     workers = model.processes.workers.values()
-    return {
+    figures: Figures = {
         "address": told.address,
         "objects": told.objects,
         "stored": told.stored,
@@ -35,6 +41,13 @@ def intermediates(model: ClusterModel) -> Intermediates | None:
         "workers": _together([w.storing for w in workers if w.storing is not None]),
         "error": told.error,
     }
+    verdict = judge(figures)
+    words: Words = {
+        "state": verdict.state,
+        "text": verdict.text,
+        "advice": list(verdict.advice),
+    }
+    return {**figures, **words}
 
 
 def _together(parts: list[StoringPart]) -> Storing:

@@ -64,6 +64,7 @@ def environment() -> jinja2.Environment:
         drawn_terms=(*terms.PARTS.values(), terms.BESIDE["spilled"]),
         other_terms=(
             *(term for term in terms.BESIDE.values() if term.name != "spilled"),
+            *terms.STORING.values(),
             *terms.CONCEPTS.values(),
         ),
         label=terms.label,

@@ -40,6 +40,7 @@ from dask_memdash.views.base import (
 from dask_memdash.views.browser_state import TABS, read
 from dask_memdash.views.cluster_history import HistoryView
 from dask_memdash.views.incidents_tab import IncidentsView
+from dask_memdash.views.intermediates import IntermediatesView
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
 from dask_memdash.views.prefix_bars import PrefixesView
@@ -74,6 +75,7 @@ SECTIONS = {
     "map": Section("overview", WorkerMapView),
     "workers": Section("overview", WorkersView),
     "prefixes": Section("overview", PrefixesView),
+    "intermediates": Section("overview", IntermediatesView),
     "worker": Section("workers", WorkerView),
     "prefix": Section("tasks", PrefixView),
     "others": Section("tasks", OthersView),
@@ -195,6 +197,7 @@ class OpenPage:
             "clock": format_clock(cluster["time"]) if cluster["time"] else "",
             "zoomed": "zoomed" if self.context.axis.zoomed else "",
             "map": "map" if cluster["n_processes"] > MOST else "",
+            "storage": "storage" if cluster["intermediates"] else "",
         }
         sync(self.facts, {"name": list(facts), "text": list(facts.values())})
 

@@ -17,7 +17,7 @@ from bokeh.models import ColumnDataSource, HoverTool, Scatter, Segment
 from dask_memdash import terms
 from dask_memdash.store.base import Store
 from dask_memdash.store.prefix_shapes import Prefix, PrefixTotals
-from dask_memdash.text import UNKNOWN, format_bytes, shorten
+from dask_memdash.text import UNKNOWN, format_bytes, format_stored, shorten
 from dask_memdash.views import theme
 from dask_memdash.views.bar_rows import RowChart
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
@@ -149,6 +149,7 @@ def _row(prefix: Prefix) -> dict[str, Any]:
         "awaited": format_bytes(storage["awaited"]),
         "replicas": format_bytes(storage["replicas"]),
         "awaited_by": ", ".join(waiters) or UNKNOWN,
+        "kept": format_stored(storage["stored"], storage["stored_pending"]),
         "sizes": _three(sizes["min"], sizes["p50"], sizes["max"]),
         "peak": _three(peak["p50"], p95, peak["max"]),
         "method": measured + ("" if error is None else f", ± {format_bytes(error)}"),
@@ -167,6 +168,7 @@ def _row_of_rest(rest: Mapping[str, Any]) -> dict[str, Any]:
         "count": rest["count"] or 0,
         "running": rest["running"] or 0,
         **dict.fromkeys((*told, "method"), UNKNOWN),
+        "kept": "",
         **dict.fromkeys(("p95", "p95_low", "p95_high"), UNDRAWN),
     }
 
@@ -226,7 +228,10 @@ class PrefixesView(View):
                 HoverTool(
                     renderers=[bars],
                     tooltips=tooltip(
-                        storage, head="@{name}", words=part.sentence, swatch=part.colour
+                        storage,
+                        head="@{name}",
+                        words=f"{part.sentence} @{{kept}}",
+                        swatch=part.colour,
                     ),
                     attachment="above",
                 )

@@ -33,6 +33,7 @@ from dask_memdash.views.base import Context, Text, View, environment
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
 from dask_memdash.views.incidents_tab import IncidentsView
+from dask_memdash.views.intermediates import IntermediatesView
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
 from dask_memdash.views.prefix_bars import PrefixesView
@@ -118,6 +119,7 @@ class _Report:
             ("workers", WorkersView),
             ("prefixes", PrefixesView),
             ("others", OthersView),
+            ("intermediates", IntermediatesView),
         ):
             self._take(name, make(store, self._context()))
         self.stories = [

@@ -23,6 +23,7 @@ from dask_memdash.text import (
     format_duration,
     format_parts,
     format_share,
+    format_stored,
     shorten,
 )
 from dask_memdash.views import theme
@@ -118,10 +119,11 @@ def label(group: list[Worker]) -> str:
     """Name a process as its row does."""
     if len(group) > 1:
         return f"{len(group)} in one process"
-    return shorten(_called(group[0]), 22)
+    return shorten(called(group[0]), 22)
 
 
-def _called(worker: Worker) -> str:
+def called(worker: Worker) -> str:
+    """Name a worker as it is told to people."""
     name = worker["name"]
     return f"worker {name}" if name.isdigit() else name
 
@@ -211,7 +213,7 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
         "row": list(range(len(shown))),
         "label": [row.label for row in shown],
         "figures": [_figures(row) for row in shown],
-        "name": [", ".join(map(_called, row.workers[:3])) for row in shown],
+        "name": [", ".join(map(called, row.workers[:3])) for row in shown],
         "address": [", ".join(w["address"] for w in row.workers[:3]) for row in shown],
         "status": [", ".join(sorted(map(state_of, row.workers))) for row in shown],
         "threads": [sum(w["nthreads"] for w in row.workers) for row in shown],
@@ -221,6 +223,7 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
         "reclaimable": [format_bytes(row.reclaimable) for row in shown],
         "children": [_beside(row) for row in shown],
         "running": [_running(row) for row in shown],
+        "kept": [_kept(row) for row in shown],
         "note": [row.note for row in shown],
         "end": [],
     }
@@ -244,6 +247,11 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
                 text if row.process is not None else UNKNOWN
             )
     return data
+
+
+def _kept(row: Row) -> str:
+    stored = sum(worker["stored"] for worker in row.workers)
+    return format_stored(stored, sum(w["stored_pending"] for w in row.workers))
 
 
 def _figures(row: Row) -> str:
@@ -336,7 +344,9 @@ class WorkersView(View):
             HoverTool(
                 renderers=[free],
                 tooltips=tooltip(
-                    [*about, *usage, *running], head="@{name}", words="@{note}"
+                    [*about, *usage, *running],
+                    head="@{name}",
+                    words="@{note} @{kept}",
                 ),
                 attachment="above",
             )
@@ -350,7 +360,12 @@ class WorkersView(View):
                 HoverTool(
                     renderers=[bars],
                     tooltips=tooltip(
-                        rows, head="@{name}", words=part.sentence, swatch=part.colour
+                        rows,
+                        head="@{name}",
+                        words=f"{part.sentence} @{{kept}}"
+                        if part.name == "managed"
+                        else part.sentence,
+                        swatch=part.colour,
                     ),
                     attachment="below",
                 )

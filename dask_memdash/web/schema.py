@@ -54,6 +54,7 @@ ENUMERATIONS: Mapping[tuple[str, str], Mapping[str, terms.Term]] = {
     ("IncidentDetails", "kind"): terms.KINDS,
     ("Failure", "kind"): terms.KINDS,
     ("OrderVerdict", "kind"): terms.ORDER_VERDICTS,
+    ("Intermediates", "state"): terms.STORING_STATES,
 }
 
 _PLAIN = {int: "integer", float: "number", str: "string", bool: "boolean"}

@@ -17,12 +17,14 @@ from dask_memdash.model.event_parts import (
     Held,
     SelfCost,
     StorageRow,
+    Storing,
     TaskInfo,
     Thresholds,
     Weighed,
 )
 from dask_memdash.model.events import (
     GraphArrived,
+    IntermediatesTold,
     Noticed,
     SpillFailed,
     StorageHeld,
@@ -294,4 +296,35 @@ def after_incident() -> LiveStore:
     falls(model, 4, NOW - 20, last_straw=True, **by_nanny)
     tell(model, *(joins(number, NOW - 9) for number in (1, 2, 4)))
     tell(model, *(reports(number) for number in range(1, 5)), Ticked(NOW))
+    return LiveStore(model)
+
+
+def store_told(**more) -> IntermediatesTold:
+    """Make what a scheduler says of its memory: 20 results stored, 3 pending."""
+    figures = dict.fromkeys(("failed", "never", "stand_ins"), 0)
+    values = {"objects": 30, "stored": 20, "pending": 3, **figures, **more}
+    return IntermediatesTold(NOW, "file:///shared/store", **values)
+
+
+#: What each worker has done for it.
+STORING = Storing(
+    *(10, 200 * MiB, 0.5, 2, 24 * MiB),
+    read_back=4,
+    read_back_bytes=80 * MiB,
+    read_back_seconds=0.02,
+)
+
+
+def storing(storing_of_each: Storing = STORING, **more) -> LiveStore:
+    """Tell of two workers whose outputs are stored in part, in a memory of theirs."""
+    model = ClusterModel()
+    for number in (1, 2):
+        kept = {"sum": Held(0, 0, {}, stored=30 * number * MiB, stored_pending=2 * MiB)}
+        tell(
+            model,
+            joins(number),
+            reports(number, storing=storing_of_each),
+            StorageHeld(NOW, address(number), kept),
+        )
+    tell(model, store_told(**more), Ticked(NOW))
     return LiveStore(model)

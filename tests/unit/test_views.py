@@ -684,7 +684,8 @@ def test_styles_come_from_this_server_even_in_a_session_made_anew(boundary):
 def test_what_is_on_other_tabs_is_made_when_they_are_shown(boundary):
     page, doc = open_page(fake_store.after_incident(), boundary)
     assert page.views.keys() == {
-        *("notices", "summary", "history", "map", "workers", "prefixes")
+        *("notices", "summary", "history", "map", "workers", "prefixes"),
+        "intermediates",
     }
     opened = len(doc.models)
     tell(page, tab="incidents", chosen="4")
