@@ -24,6 +24,9 @@ PARTS = (
 )
 
 
+#: The files of what finds the line of an allocation, in ``measure/frames``.
+LINES_PARTS = ("blocks", "callee", "frames", "module", "whose")
+
 #: What both tallies call for large blocks.
 LINES_HEADER = "dask_memdash/measure/frames/lines.h"
 
@@ -78,7 +81,7 @@ def lines_of_allocations() -> list[Extension]:
     return [
         Extension(
             "dask_memdash.measure._lines",
-            [f"{folder}/{name}.c" for name in ("blocks", "callee", "frames", "module")],
+            [f"{folder}/{name}.c" for name in LINES_PARTS],
             depends=[f"{folder}/lines.h", f"{folder}/inside.h"],
             extra_compile_args=[*FLAGS, "-std=gnu11"],
             optional=True,

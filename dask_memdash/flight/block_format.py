@@ -44,7 +44,8 @@ class Block:
 
     #: In bytes.
     size: int
-    #: Last two parts of the file's name; empty where it is not known.
+    #: Last two parts of the file's name, or the module of code that was sent by value;
+    #: empty where it is not known.
     file: str
     #: Number of the line; None where it is not known.
     line: int | None

@@ -106,7 +106,8 @@ class LargestBlock:
 
     #: In bytes, as it was asked for.
     size: int
-    #: Last two parts of the file's name; empty where no Python line allocated it.
+    #: Last two parts of the file's name, or the module of code that was sent by value;
+    #: empty where no Python line allocated it.
     file: str
     #: Number of the line; None where it is not known.
     line: int | None

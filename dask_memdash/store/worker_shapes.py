@@ -59,7 +59,8 @@ class LargestBlock(TypedDict):
 
     bytes: int
     file: str | None
-    """Last two parts of the file's name; ``None`` where no line of Python did."""
+    """Last two parts of the file's name, or the module of code that was sent by value
+    ('__main__'); ``None`` where no line of Python did."""
     line: int | None
     function: str | None
     """Function that the line is in."""

@@ -75,7 +75,7 @@ def test_a_line_is_known_while_its_task_runs_and_after_a_sigkill(start):
     assert suspect["largest_block"]["text"] == where
     assert suspect["largest_block"]["function"] == "grow"
     assert suspect["largest_block"]["bytes"] == pytest.approx(80 * MB, rel=0.01)
-    assert f"in one block, allocated at {where}" in death["diagnosis"]["text"]
+    assert f"one block, allocated at {where}" in death["diagnosis"]["text"]
     assert where in str(explained)
     assert where in explained._repr_html_()
 

@@ -32,7 +32,7 @@ TOLD = f"240 MiB of it in one block, allocated at {LINE}"
             100,
             1000,
             BLOCK,
-            f"a block of 240 MiB not filled yet, allocated at {LINE}",
+            f"its largest block, 240 MiB, allocated at {LINE}",
         ),
         (
             300,
@@ -58,7 +58,7 @@ def test_the_diagnosis_of_one_task_names_the_line() -> None:
     task = replace(suspect("hog-1", 850), block=replace(BLOCK, size=700 * MiB))
     found = diagnose(case(breakdown=parts(executing=850), suspects=(task,)))
     assert found.cause == "task-too-large"
-    assert f"700 MiB of it in one block, allocated at {LINE}." in found.text
+    assert f"700 MiB of it was one block, allocated at {LINE}." in found.text
 
 
 def test_the_diagnosis_of_many_names_the_line_of_the_largest() -> None:
@@ -67,8 +67,19 @@ def test_the_diagnosis_of_many_names_the_line_of_the_largest() -> None:
     found = diagnose(case(breakdown=parts(executing=810), suspects=tuple(tasks)))
     assert found.cause == "too-many-at-once"
     assert (
-        "Of the largest: 203 MiB of it in one block, allocated at app/model.py:43 in "
+        "Of the largest, 203 MiB was one block, allocated at app/model.py:43 in "
         "np.concatenate." in found.text
+    )
+
+
+def test_a_block_beyond_what_the_task_held_is_not_said_to_be_part_of_it() -> None:
+    task = replace(suspect("hog-1", 850), block=replace(BLOCK, size=900 * MiB))
+    found = diagnose(case(breakdown=parts(executing=850), suspects=(task,)))
+    assert f"Its largest block, 900 MiB, was allocated at {LINE}." in found.text
+    tasks = tuple(replace(suspect(f"hog-{n}", 200), block=BLOCK) for n in range(4))
+    found = diagnose(case(breakdown=parts(executing=800), suspects=tasks))
+    assert f"The largest block of the largest, 240 MiB, was allocated at {LINE}." in (
+        found.text
     )
 
 

@@ -199,7 +199,7 @@ def test_the_innermost_line_of_the_users_is_named_beneath_libraries(recorded) ->
         ("C:\\work\\model.py", "work\\model.py"),
         ("/tmp/ipykernel_77/3506.py", "ipykernel_77/3506.py"),
         ("model.py", "model.py"),
-        ("<stdin>", "<stdin>"),
+        ("<stdin>", "users"),  # its module, where there is no file
         ("", ""),
         ("/a/b/" + "ü" * 300, "ü" * 48),
         ("/x/" + "m" * 10_000 + ".py", "m" * 93 + ".py"),
@@ -283,7 +283,35 @@ def test_without_a_line_of_the_users_it_is_the_outermost_of_a_library() -> None:
         thread.join()
 
     run()
-    assert seen == [("geo/grid.py", 2, "grid", "inner.lay", 0)]
+    assert seen == [("geo/grid.py", 2, "grid", "geo.grid", 0)]
+
+
+def test_code_that_was_sent_by_value_is_known_by_its_module() -> None:
+    assert LINES is not None
+    dynamic = "<dynamic-code>"  # what cloudpickle makes of a file's name
+    theirs = users("def probe():\n    return see()\n", dynamic, see=LINES.here)
+    theirs.probe.__module__ = "__main__"
+    assert theirs.probe() == ("__main__", 2, "probe", "see", 0)
+    for odd in (None, 5, ""):
+        theirs.probe.__module__ = odd
+        assert theirs.probe() == (dynamic, 2, "probe", "see", 0)
+    dasks = users("def split():\n    return see()\n", dynamic, see=LINES.here)
+    dasks.split.__module__ = "dask.dataframe._merge"
+    ours = users("def work():\n    return split()\n", split=dasks.split)
+    assert ours.work() == ("ada/model.py", 2, "work", "split", 0)
+
+
+def test_a_line_of_dask_alone_is_named_by_its_function() -> None:
+    assert LINES is not None
+    seen: list[Any] = []
+    host = users(
+        "def pick(see, seen):\n    seen.append(see())\n",
+        "/v/lib/python3.11/site-packages/dask/array/chunk.py",
+    )
+    thread = threading.Thread(target=host.pick, args=(LINES.here, seen))
+    thread.start()
+    thread.join()
+    assert seen == [("array/chunk.py", 2, "pick", "", 0)]
 
 
 def test_a_deep_recursion_is_walked_to_its_innermost_line() -> None:

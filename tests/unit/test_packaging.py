@@ -259,7 +259,11 @@ def test_the_tally_is_built_under_the_name_that_it_is_loaded_by(module, loader) 
     assert re.findall(r'import_module\("([\w.]+)"\)', text) == [name]
 
 
-def test_all_parts_of_the_native_tally_are_built() -> None:
-    (parts,) = re.findall(r"PARTS = \(([^)]*)\)", (REPOSITORY / "setup.py").read_text())
-    files = (REPOSITORY / "dask_memdash/measure/native").glob("*.c")
+@pytest.mark.parametrize(
+    ("name", "folder"), [("PARTS", "native"), ("LINES_PARTS", "frames")]
+)
+def test_all_parts_of_native_code_are_built(name, folder) -> None:
+    setup = (REPOSITORY / "setup.py").read_text()
+    (parts,) = re.findall(rf"^{name} = \(([^)]*)\)", setup, re.MULTILINE)
+    files = (REPOSITORY / "dask_memdash/measure" / folder).glob("*.c")
     assert sorted(re.findall(r'"(\w+)"', parts)) == sorted(path.stem for path in files)

@@ -31,15 +31,32 @@ def where(block: LargestBlock) -> str:
 
 
 def in_one_block(suspect: Suspect, limit: int | None) -> str:
-    """Say how much a task held in one block, and whose line that was; or nothing.
-
-    A block that is larger than what the task held is one that was asked for, and not
-    filled to its end.
-    """
+    """Say how much a task held in one block, and whose line that was; or nothing."""
     block = worth_telling(suspect, limit)
     if block is None:
         return ""
     size = format_bytes(block.size)
-    if block.size > (suspect.bytes or 0) * 1.01:
-        return f"a block of {size} not filled yet, allocated {where(block)}"
-    return f"{size} of it in one block, allocated {where(block)}"
+    if _part_of_it(suspect, block):
+        return f"{size} of it in one block, allocated {where(block)}"
+    return f"its largest block, {size}, allocated {where(block)}"
+
+
+def block_sentence(suspect: Suspect, limit: int | None, whose: str = "") -> str:
+    """Say the same as a sentence; `whose` it is where that is not "its"."""
+    block = worth_telling(suspect, limit)
+    if block is None:
+        return ""
+    size = format_bytes(block.size)
+    if _part_of_it(suspect, block):
+        of = f"Of {whose}, {size}" if whose else f"{size} of it"
+        return f"{of} was one block, allocated {where(block)}."
+    whose = f"The largest block of {whose}" if whose else "Its largest block"
+    return f"{whose}, {size}, was allocated {where(block)}."
+
+
+def _part_of_it(suspect: Suspect, block: LargestBlock) -> bool:
+    """Whether a block is part of what a task is said to have held.
+
+    One that is larger was asked for, and not filled at that instant.
+    """
+    return block.size <= (suspect.bytes or 0) * 1.01

@@ -1,4 +1,4 @@
-/* Which line a thread is at, as text, and whose code that is.
+/* Which line a thread is at, as text.
  *
  * Reads the interpreter's own frames, as tracemalloc does: a frame object would have to
  * be allocated.  Their layout is that of the headers that this was compiled with, which
@@ -8,7 +8,8 @@
  *
  * The line that is named is the innermost one in the user's own code.  Where there is
  * none, it is the outermost of a library that Dask called: what is installed of the
- * user's looks like a library.
+ * user's looks like a library.  Code that was sent by value has lost its file's name
+ * (cloudpickle): its function's module stands for it.
  */
 #define PY_SSIZE_T_CLEAN
 #ifndef Py_BUILD_CORE
@@ -67,155 +68,6 @@ static int readable(PyObject *text) {
            && PyUnicode_IS_READY(text)
 #endif
         ;
-}
-
-/* ---- whose code a file is --------------------------------------------------------- */
-
-enum { MOST_ROOTS = 32, MOST_HOSTS = 16, ROOT_MOST = 512, HOST_MOST = 32 };
-
-/* The beginning of library files' names. */
-typedef struct {
-    Py_UCS4 text[ROOT_MOST];
-    Py_ssize_t length;
-    Py_ssize_t name; /* where the package's name begins */
-    whose_t whose;
-} root_t;
-
-static root_t roots[MOST_ROOTS];
-static int n_roots;
-static char hosts[MOST_HOSTS][HOST_MOST]; /* Dask's packages, and ours */
-static int n_hosts;
-
-/* A file name as it lies, and what its package is called there. */
-typedef struct {
-    int kind;
-    const void *data;
-    Py_ssize_t length;
-    Py_ssize_t name, name_end; /* equal: it is in none */
-} path_t;
-
-#define AT(path, i) PyUnicode_READ((path)->kind, (path)->data, i)
-
-static int starts(const path_t *path, Py_ssize_t at, const char *text) {
-    Py_ssize_t i = 0;
-    for (; text[i] != 0; i++) {
-        if (at + i >= path->length || AT(path, at + i) != (unsigned char)text[i]) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-static void find_name(path_t *path, Py_ssize_t from) {
-    Py_ssize_t end = from;
-    while (end < path->length && AT(path, end) != '/' && AT(path, end) != '.') {
-        end++;
-    }
-    path->name = from;
-    path->name_end = end;
-}
-
-static int in_host(const path_t *path) {
-    for (int i = 0; i < n_hosts; i++) {
-        Py_ssize_t length = (Py_ssize_t)strlen(hosts[i]);
-        if (path->name_end - path->name == length && starts(path, path->name, hosts[i])) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-static int has_root(const path_t *path, const root_t *root) {
-    if (path->length < root->length) {
-        return 0;
-    }
-    for (Py_ssize_t i = 0; i < root->length; i++) {
-        if (AT(path, i) != root->text[i]) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-static whose_t whose(path_t *path) {
-    static const char PACKAGES[] = "-packages/", LIBRARIES[] = "/lib/python3.";
-    path->name = path->name_end = 0;
-    if (starts(path, 0, "<frozen ")) {
-        return STANDARD;
-    }
-    if (starts(path, 0, "<__array_function__")) {
-        return LIBRARY;
-    }
-    for (int i = 0; i < n_roots; i++) {
-        if (has_root(path, &roots[i]) && roots[i].whose == HOST) {
-            find_name(path, roots[i].name);
-            return HOST;
-        }
-    }
-    /* By their names too: code that was pickled has the paths of another machine. */
-    Py_ssize_t most = path->length < ROOT_MOST ? path->length : ROOT_MOST, library = -1;
-    for (Py_ssize_t i = 0; i < most; i++) {
-        Py_UCS4 c = AT(path, i);
-        if (c == '-' && i > 4 && starts(path, i, PACKAGES) &&
-            (starts(path, i - 5, "/site-") || starts(path, i - 5, "/dist-"))) {
-            find_name(path, i + (Py_ssize_t)sizeof PACKAGES - 1);
-            return in_host(path) ? HOST : LIBRARY;
-        }
-        if (c == '/' && library < 0 && starts(path, i, LIBRARIES)) {
-            library = i + (Py_ssize_t)sizeof LIBRARIES - 1;
-        }
-    }
-    for (int i = 0; i < n_roots; i++) {
-        if (has_root(path, &roots[i])) {
-            find_name(path, roots[i].name);
-            return roots[i].whose;
-        }
-    }
-    if (library >= 0) {
-        while (library < path->length && AT(path, library) != '/') {
-            library++;
-        }
-        find_name(path, library + 1 < path->length ? library + 1 : path->length);
-        return STANDARD;
-    }
-    return USERS;
-}
-
-/* Set what files are a library's: a list of (beginning of their names, where in it the
- * package's name begins, whether it is the host's), and the names of the host's packages.
- * Called under the GIL, before anybody asks. */
-HIDDEN int set_roots(PyObject *list, PyObject *names) {
-    n_roots = n_hosts = 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list) && n_roots < MOST_ROOTS; i++) {
-        PyObject *text;
-        Py_ssize_t name;
-        int host;
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "Unp", &text, &name, &host)) {
-            return -1;
-        }
-        root_t *root = &roots[n_roots];
-        root->length = PyUnicode_GET_LENGTH(text);
-        if (root->length == 0 || root->length > ROOT_MOST || name < 0 ||
-            name > root->length) {
-            continue;
-        }
-        for (Py_ssize_t k = 0; k < root->length; k++) {
-            root->text[k] = PyUnicode_READ_CHAR(text, k);
-        }
-        root->name = name;
-        root->whose = host ? HOST : STANDARD;
-        n_roots++;
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(names) && n_hosts < MOST_HOSTS; i++) {
-        const char *name = PyUnicode_AsUTF8(PyList_GET_ITEM(names, i));
-        if (name == NULL) {
-            return -1;
-        }
-        if (strlen(name) < HOST_MOST) {
-            strcpy(hosts[n_hosts++], name);
-        }
-    }
-    return 0;
 }
 
 /* ---- frames ------------------------------------------------------------------------ */
@@ -284,8 +136,44 @@ static const frame_t *innermost(void) {
 #endif
 }
 
-/* The last two parts of a file's name. */
-static size_t put_file(char *to, PyObject *name) {
+/* The module of a frame's function, as it was given; NULL where that is not known. */
+static PyObject *module_of(const frame_t *frame) {
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *function = frame->f_funcobj;
+#else
+    PyObject *function = (PyObject *)frame->f_func;
+#endif
+    if (function == NULL || !PyFunction_Check(function)) {
+        return NULL;
+    }
+    PyObject *module = ((PyFunctionObject *)function)->func_module;
+    return readable(module) && PyUnicode_GET_LENGTH(module) != 0 ? module : NULL;
+}
+
+/* Whose code a frame runs; `path` is what its package's name is found in. */
+static whose_t whose_frame(const frame_t *frame, path_t *path) {
+    *path = path_of(code_of(frame)->co_filename);
+    whose_t owner = whose(path);
+    PyObject *module = owner == USERS && starts(path, 0, "<") ? module_of(frame) : NULL;
+    if (module != NULL) {
+        path_t named = path_of(module);
+        find_name(&named, 0);
+        if (in_host(&named)) {
+            *path = named;
+            return HOST;
+        }
+    }
+    return owner;
+}
+
+/* The last two parts of a file's name; of code without a file its module. */
+static size_t put_file(char *to, const frame_t *frame) {
+    PyObject *name = code_of(frame)->co_filename;
+    path_t path = path_of(name);
+    PyObject *module = starts(&path, 0, "<") ? module_of(frame) : NULL;
+    if (module != NULL) {
+        return put_text(to, FILE_MOST, module, 0, PyUnicode_GET_LENGTH(module));
+    }
     Py_ssize_t length = PyUnicode_GET_LENGTH(name), from = length, parts = 0;
     Py_ssize_t least = length > FILE_MOST ? length - FILE_MOST : 0;
     while (from > least) {
@@ -318,7 +206,8 @@ static size_t put_function(char *to, const path_t *path, PyCodeObject *code) {
     return n + put_text(to + n, NAME_MOST - n, name, 0, length);
 }
 
-static void describe(line_t *line, const frame_t *frame, const frame_t *inner) {
+static void describe(line_t *line, const frame_t *frame, const frame_t *inner,
+                     whose_t owner) {
     enum { MOST_OPERATIONS = 20000 };
     PyCodeObject *code = code_of(frame);
     char *to = line->text;
@@ -326,7 +215,7 @@ static void describe(line_t *line, const frame_t *frame, const frame_t *inner) {
     int number = at >= 0 ? PyCode_Addr2Line(code, at * (int)sizeof(_Py_CODEUNIT))
                          : code->co_firstlineno;
     line->number = number > 0 ? (uint32_t)number : 0;
-    line->file = (uint8_t)put_file(to, code->co_filename);
+    line->file = (uint8_t)put_file(to, frame);
     to += line->file;
     Py_ssize_t length = PyUnicode_GET_LENGTH(code->co_qualname); /* its end says most */
     line->function = (uint8_t)put_text(to, NAME_MOST, code->co_qualname,
@@ -336,26 +225,29 @@ static void describe(line_t *line, const frame_t *frame, const frame_t *inner) {
         line->called = (uint8_t)name_called(to, NAME_MOST, (PyObject *)code, at,
                                             frame->localsplus, &certain);
     }
-    PyCodeObject *other = inner != NULL ? code_of(inner) : NULL;
-    if (!certain && other != NULL) { /* what it is called says more than `x.merge` */
-        path_t path = {PyUnicode_KIND(other->co_filename),
-                       PyUnicode_DATA(other->co_filename),
-                       PyUnicode_GET_LENGTH(other->co_filename), 0, 0};
+    /* A library's own name of what was called says more than `x.merge`; of a line of a
+     * library it is what Dask called of it. */
+    const frame_t *other = owner == LIBRARY ? frame : certain ? NULL : inner;
+    if (other != NULL) {
+        path_t path;
         char name[NAME_MOST];
-        whose(&path);
-        size_t n = put_function(name, &path, other);
+        whose_frame(other, &path);
+        size_t n = put_function(name, &path, code_of(other));
         if (n != 0) {
             memcpy(to, name, n);
             line->called = (uint8_t)n;
         }
+    }
+    else if (owner == HOST && !certain) {
+        line->called = 0; /* the name of a variable of Dask's says nothing */
     }
 }
 
 HIDDEN void look_here(line_t *line) {
     enum { MOST_FRAMES = 500 };
     memset(line, 0, offsetof(line_t, text));
-    const frame_t *inner = NULL, *first = NULL;          /* last, and first that was met */
-    const frame_t *entry = NULL, *entry_inner = NULL;    /* outermost of a library */
+    const frame_t *inner = NULL, *first = NULL; /* last, and first that was met */
+    const frame_t *entry = NULL; /* outermost of a library */
     int host = 0;
     const frame_t *frame = innermost();
     for (int i = 0; frame != NULL && i < MOST_FRAMES; i++, frame = frame->previous) {
@@ -363,23 +255,24 @@ HIDDEN void look_here(line_t *line) {
         if (!is_whole(frame, code)) {
             continue;
         }
-        path_t path = {PyUnicode_KIND(code->co_filename), PyUnicode_DATA(code->co_filename),
-                       PyUnicode_GET_LENGTH(code->co_filename), 0, 0};
-        whose_t owner = whose(&path);
+        path_t path;
+        whose_t owner = whose_frame(frame, &path);
         if (owner == USERS) {
-            describe(line, frame, inner);
+            describe(line, frame, inner, USERS);
             return;
         }
         if (owner == LIBRARY && !host) {
             entry = frame;
-            entry_inner = inner;
         }
         host |= owner == HOST;
         first = first != NULL ? first : frame;
         inner = frame;
     }
-    if (entry != NULL || first != NULL) {
-        describe(line, entry != NULL ? entry : first, entry != NULL ? entry_inner : NULL);
+    if (entry != NULL) {
+        describe(line, entry, NULL, LIBRARY);
+    }
+    else if (first != NULL) {
+        describe(line, first, NULL, HOST);
     }
     else {
         line->flags = OUTSIDE_PYTHON;

@@ -15,10 +15,27 @@ enum {
     CALL, BEFORE_CALL, BINARY, SUBSCRIPT, COMPARE, BUILD
 };
 
+/* A file name as it lies, and what its package is called there. */
+typedef struct {
+    int kind;
+    const void *data;
+    Py_ssize_t length;
+    Py_ssize_t name, name_end; /* equal: it is in none */
+} path_t;
+
+#define AT(path, i) PyUnicode_READ((path)->kind, (path)->data, i)
+
+/* whose.c */
+HIDDEN path_t path_of(PyObject *text);
+HIDDEN int starts(const path_t *path, Py_ssize_t at, const char *text);
+HIDDEN void find_name(path_t *path, Py_ssize_t from);
+HIDDEN int in_host(const path_t *path);
+HIDDEN whose_t whose(path_t *path);
+HIDDEN int set_roots(PyObject *roots, PyObject *hosts);
+
 /* frames.c */
 extern HIDDEN const char *const frames_unknown; /* NULL where frames can be read */
 HIDDEN void look_here(line_t *line);
-HIDDEN int set_roots(PyObject *roots, PyObject *hosts);
 HIDDEN size_t put_text(char *to, size_t most, PyObject *text, Py_ssize_t from,
                        Py_ssize_t end);
 

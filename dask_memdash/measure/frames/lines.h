@@ -1,6 +1,7 @@
 /* The line of an allocation: what its parts share.
  *
- *   frames.c   which line a thread is at, as text, and whose code that is
+ *   frames.c   which line a thread is at, as text
+ *   whose.c    whose code a file is
  *   callee.c   what that line calls, from the byte code
  *   blocks.c   large blocks of running tasks, and the largest of each task, written
  *              where another process reads it

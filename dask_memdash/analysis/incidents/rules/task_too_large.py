@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dask_memdash.analysis.incidents import advice as advise
-from dask_memdash.analysis.incidents.blocks import in_one_block
+from dask_memdash.analysis.incidents.blocks import block_sentence
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.growth_attribution import hands_over
@@ -93,9 +93,9 @@ def _sentences(case: Case, top: Suspect) -> Iterator[str]:
             f"{short(top.key)} held {held(case, top)} of the {beyond} beyond an idle "
             "worker."
         )
-    block = in_one_block(top, case.limit)
+    block = block_sentence(top, case.limit)
     if block:
-        yield f"{block[0].upper()}{block[1:]}."
+        yield block
     if own > 0 and hands_over(top.prefix):
         yield f"{format_bytes(own)} of that are copies of its pieces on their way."
     elif own > 0 and top.bytes:

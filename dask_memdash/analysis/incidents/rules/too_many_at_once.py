@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dask_memdash.analysis.incidents import advice as advise
-from dask_memdash.analysis.incidents.blocks import in_one_block
+from dask_memdash.analysis.incidents.blocks import block_sentence
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.need import (
@@ -67,9 +67,9 @@ def _sentences(
             f"{count(len(measured), 'task')} held {format_bytes(total)} together, the "
             f"largest {held(case, top)}."
         )
-    block = in_one_block(top, case.limit)
+    block = block_sentence(top, case.limit, "the largest")
     if block:
-        yield f"Of the largest: {block}."
+        yield block
     same = sum(s.prefix == prefix for s in measured)
     if same < len(measured):
         yield f"{same:,} of them {'is' if same == 1 else 'are'} {code(prefix)}."
