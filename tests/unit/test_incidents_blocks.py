@@ -32,7 +32,7 @@ TOLD = f"240 MiB of it in one block, allocated at {LINE}"
             100,
             1000,
             BLOCK,
-            f"its largest block, 240 MiB, allocated at {LINE}",
+            f"its largest block of 240 MiB allocated at {LINE}",
         ),
         (
             300,

@@ -38,7 +38,7 @@ def in_one_block(suspect: Suspect, limit: int | None) -> str:
     size = format_bytes(block.size)
     if _part_of_it(suspect, block):
         return f"{size} of it in one block, allocated {where(block)}"
-    return f"its largest block, {size}, allocated {where(block)}"
+    return f"its largest block of {size} allocated {where(block)}"
 
 
 def block_sentence(suspect: Suspect, limit: int | None, whose: str = "") -> str:
