@@ -7,7 +7,6 @@ for each version of the model, however many pages look at it.
 from __future__ import annotations
 
 import heapq
-import itertools
 import operator
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,47 +19,37 @@ from dask_memdash.errors import (
     UnknownPrefixError,
     UnknownWorkerError,
 )
-from dask_memdash.model.breakdown import EMPTY, UNKNOWN, Reading
-from dask_memdash.model.breakdown import Breakdown as ModelBreakdown
+from dask_memdash.model.breakdown import EMPTY
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.event_parts import Executing
-from dask_memdash.model.event_parts import SelfCost as Cost
-from dask_memdash.model.event_parts import Thresholds as ModelThresholds
-from dask_memdash.model.exactness import method_shown
-from dask_memdash.model.prefixes import PrefixState
-from dask_memdash.model.processes import Departed, WorkerState
-from dask_memdash.model.quantiles import QuantileSketch
-from dask_memdash.store.beside_tasks import beside_tasks, graph_advice
-from dask_memdash.store.block_shapes import block_shape
-from dask_memdash.store.children import children_of
+from dask_memdash.model.processes import WorkerState
+from dask_memdash.store.beside_tasks import beside_tasks
 from dask_memdash.store.cluster_shapes import Cluster, History, Notice, SelfCosts
 from dask_memdash.store.failures import FailureReader
 from dask_memdash.store.graph_orders import Orders
 from dask_memdash.store.incidents import IncidentReader
-from dask_memdash.store.intermediates import intermediates, storing
+from dask_memdash.store.intermediates import intermediates
 from dask_memdash.store.limit_audits import Audits
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.natural_order import natural
 from dask_memdash.store.order_shapes import Graph, OrderPoint
+from dask_memdash.store.prefix_rows import prefix_row
 from dask_memdash.store.prefix_shapes import (
-    Peaks,
     Prefix,
     PrefixDetails,
     PrefixTotals,
-    SizeofAudit,
-    Unseen,
 )
 from dask_memdash.store.scheduler_memory import scheduler_memory
+from dask_memdash.store.worker_rows import (
+    breakdown_row,
+    cost_row,
+    departed_row,
+    stale,
+    worker_row,
+)
 from dask_memdash.store.worker_shapes import (
-    Breakdown,
-    ExecutingTask,
     PastTask,
-    RssParts,
-    SelfCost,
-    Thresholds,
     Worker,
 )
-from dask_memdash.text import format_duration
 
 SCHEMA_VERSION = 1
 
@@ -106,7 +95,7 @@ class LiveStore:
             "n_incidents": len(model.incidents),
             "n_failures": len(model.failures),
             "limit": total if limits else None,
-            "breakdown": _breakdown(model.processes.total if read else None),
+            "breakdown": breakdown_row(model.processes.total if read else None),
             "others": beside_tasks(
                 model.processes.total if read else EMPTY,
                 model.processes.by_key.values(),
@@ -126,7 +115,7 @@ class LiveStore:
     def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
         """Return the workers that have left, newest first, as they were last seen."""
         left = list(reversed(self._model.processes.departed.values()))
-        return [_departed(known) for known in _page(left, limit, offset)]
+        return [departed_row(known) for known in _page(left, limit, offset)]
 
     def task_history(self, worker: str) -> list[PastTask]:
         """Return the recent tasks that a worker was seen to run, oldest first."""
@@ -152,7 +141,9 @@ class LiveStore:
         names = [name for _, name in ranked[offset:end]]
         for name in names:
             if name not in made:
-                made[name] = _prefix(name, known[name], audits.get(name), spills=spills)
+                made[name] = prefix_row(
+                    name, known[name], audits.get(name), spills=spills
+                )
         return [made[name] for name in names]
 
     def prefix_totals(self) -> PrefixTotals:
@@ -165,7 +156,7 @@ class LiveStore:
         if state is None:
             raise UnknownPrefixError(name)
         return {
-            **_prefix(
+            **prefix_row(
                 name,
                 state,
                 self._once("audits", self._audits).get(name),
@@ -281,48 +272,9 @@ class LiveStore:
         if before is not None and all(map(operator.is_, before[0], now)):
             self._kept[worker.info.address] = before
             return before[1]
-        made = self._worker(worker)
+        made = worker_row(worker, process, self._said_outside_reports(worker))
         self._kept[worker.info.address] = (now, made)
         return made
-
-    def _worker(self, worker: WorkerState) -> Worker:
-        process = self._model.processes.by_key[worker.key]
-        reading = worker.reading
-        return {
-            "address": worker.info.address,
-            "name": worker.info.name,
-            "host": worker.info.host,
-            "pid": worker.info.pid,
-            "nthreads": worker.info.nthreads,
-            "status": worker.status,
-            "n_pauses": worker.pauses.count,
-            "last_seen": worker.last_seen,
-            "stale_for": worker.stale_for,
-            "limit": worker.info.limit,
-            "thresholds": _thresholds(worker.thresholds),
-            "breakdown": _breakdown(process.breakdown),
-            "rss": _rss(reading),
-            "children": children_of(worker.children),
-            "shares_process_with": len(process.members) - 1,
-            "transfer": {
-                "incoming": reading.incoming if reading else None,
-                "outgoing": reading.outgoing if reading else None,
-                "shuffle": reading.shuffle if reading else None,
-            },
-            "stored": worker.stored[0],
-            "stored_pending": worker.stored[1],
-            "storing": storing(worker.storing),
-            "executing_tasks": [_executing(task) for task in worker.executing],
-            "method": worker.method_shown,
-            "degraded": [
-                *itertools.chain(*self._said_outside_reports(worker)),
-                *(*worker.notices, *worker.nanny_notices, *_stale(worker)),
-            ],
-            "self_cost": {
-                "worker": _cost([worker.cost]),
-                "nanny": _cost([worker.nanny_cost]),
-            },
-        }
 
     def _said_outside_reports(self, worker: WorkerState) -> list[tuple[str, ...]]:
         """Return what worker and nanny said but for reports: that MemDash is not there.
@@ -336,9 +288,9 @@ class LiveStore:
     def _self_costs(self) -> SelfCosts:
         workers = self._model.processes.workers.values()
         return {
-            "scheduler": _cost([self._model.cost]),
-            "workers": _cost([worker.cost for worker in workers]),
-            "nannies": _cost([worker.nanny_cost for worker in workers]),
+            "scheduler": cost_row([self._model.cost]),
+            "workers": cost_row([worker.cost for worker in workers]),
+            "nannies": cost_row([worker.nanny_cost for worker in workers]),
         }
 
     def _audits(self) -> dict[str, Audit]:
@@ -386,7 +338,7 @@ class LiveStore:
         ]
         for worker in self._model.processes.workers.values():
             for kind, texts in (
-                ("worker", (*worker.notices, *_stale(worker))),
+                ("worker", (*worker.notices, *stale(worker))),
                 ("nanny of", worker.nanny_notices),
             ):
                 notices += [
@@ -402,160 +354,3 @@ class LiveStore:
 
 def _page(items: list[T], limit: int | None, offset: int) -> list[T]:
     return items[offset : None if limit is None else offset + limit]
-
-
-def _breakdown(breakdown: ModelBreakdown | None) -> Breakdown:
-    return cast(Breakdown, dict(UNKNOWN) if breakdown is None else breakdown.to_dict())
-
-
-def _rss(reading: Reading | None) -> RssParts:
-    return {
-        "anon": reading.anon if reading else None,
-        "file": reading.file if reading else None,
-        "shmem": reading.shmem if reading else None,
-    }
-
-
-def _stale(worker: WorkerState) -> tuple[str, ...]:
-    """Say that a worker's heartbeat is overdue; nothing while it is not."""
-    if worker.stale_for is None:
-        return ()
-    age = format_duration(worker.stale_for)
-    return (
-        f"no heartbeat for {age}; the figures of this worker may be that old. A task "
-        "that holds the GIL, or a machine that swaps, keeps it silent",
-    )
-
-
-def _thresholds(known: ModelThresholds) -> Thresholds:
-    return {
-        "target": known.target,
-        "spill": known.spill,
-        "pause": known.pause,
-        "terminate": known.terminate,
-    }
-
-
-def _departed(gone: Departed) -> Worker:
-    info = gone.worker.info
-    return {
-        "address": info.address,
-        "name": info.name,
-        "host": info.host,
-        "pid": info.pid,
-        "nthreads": info.nthreads,
-        "status": "left",
-        "n_pauses": gone.worker.pauses.count,
-        "last_seen": gone.left,
-        "stale_for": None,
-        "limit": info.limit,
-        "thresholds": _thresholds(gone.worker.thresholds),
-        "breakdown": _breakdown(gone.breakdown),
-        "rss": _rss(gone.worker.reading),
-        "children": children_of(()),
-        "shares_process_with": 0,
-        "transfer": dict.fromkeys(("incoming", "outgoing", "shuffle")),
-        "stored": 0,
-        "stored_pending": 0,
-        "storing": None,
-        "executing_tasks": [],
-        "method": gone.worker.method,
-        "degraded": [],
-        "self_cost": {
-            "worker": _cost([gone.worker.cost]),
-            "nanny": _cost([gone.worker.nanny_cost]),
-        },
-    }
-
-
-def _executing(task: Executing) -> ExecutingTask:
-    return {
-        "key": task.key,
-        "prefix": task.prefix,
-        "thread": task.thread,
-        "seconds": task.seconds,
-        "bytes": task.bytes,
-        "peak": task.peak,
-        "method": method_shown(task.method, task.peak, task.error),
-        "error": task.error,
-        "largest_block": block_shape(task.block),
-    }
-
-
-def _cost(costs: list[Cost]) -> SelfCost:
-    rates = [cost.cpu for cost in costs if cost.cpu is not None]
-    sizes = [cost.bytes for cost in costs if cost.bytes is not None]
-    return {
-        "cpu": sum(rates) / len(rates) if rates else None,
-        "cpu_max": max(rates, default=None),
-        "bytes": sum(sizes) if sizes else None,
-        "held_back": sum(cost.held_back > 0 for cost in costs),
-    }
-
-
-def _sizeof(audited: Audit) -> SizeofAudit:
-    return {
-        "count": audited.count,
-        "believed": audited.believed,
-        "measured": audited.measured,
-        "ratio": audited.ratio,
-        "flag": audited.flag,
-        "because": audited.because,
-    }
-
-
-def _prefix(
-    name: str, state: PrefixState, audited: Audit | None, *, spills: bool
-) -> Prefix:
-    unmeasured = state.running > 0 and state.measured == 0
-    error = state.errors.quantile(0.9)
-    return {
-        "prefix": name,
-        "storage": {
-            "managed": state.managed,
-            "managed_claimed": state.claimed,
-            "replicas": state.replicas,
-            "spilled": state.spilled if spills else None,
-            "spilled_disk": state.spilled_disk if spills else None,
-            "pinned": state.pinned,
-            "awaited": state.awaited,
-            "stored": state.stored,
-            "stored_pending": state.stored_pending,
-            "count": max(0, state.count - state.n_replicas),
-            "output_bytes": {"min": state.outputs.min, **_quantiles(state.outputs)},
-            "awaited_by": [
-                {"prefix": waiter, "bytes": size}
-                for waiter, size in sorted(
-                    state.awaited_by.items(), key=lambda item: (-item[1], item[0])
-                )
-            ],
-            "sizeof": None if audited is None else _sizeof(audited),
-        },
-        "execution": {
-            "executing": None if unmeasured else state.executing,
-            "running": state.running,
-            "finished": state.finished,
-            "peak": {**_quantiles(state.peaks), "at_least": state.at_least},
-            "method": state.method_shown,
-            "error": error,
-            "unseen": cast(Unseen, asdict(state.unseen)),
-            "leak": None
-            if audited is None
-            else {"bytes": audited.leaked_total, "per_task": audited.leaked},
-        },
-        "children": {
-            "processes": state.children,
-            "rss": state.children_rss,
-            "peak": state.children_peak or None,
-        },
-        "graph_bytes": state.graph.size,
-        "advice": graph_advice(name, state.graph),
-    }
-
-
-def _quantiles(sketch: QuantileSketch) -> Peaks:
-    return {
-        "p50": sketch.quantile(0.5),
-        "p95": sketch.quantile(0.95),
-        "max": sketch.max,
-    }
