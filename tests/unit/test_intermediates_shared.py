@@ -303,13 +303,14 @@ def test_none_and_what_cannot_be_taken_apart_are_never_stored(value):
     assert not outcome.again
 
 
-def test_a_store_that_refuses_may_be_asked_again():
+@pytest.mark.parametrize("kind", [StorageError, UnreachableError, OSError, ValueError])
+def test_a_store_that_refuses_may_be_asked_again(kind):
     class Full(WorkerMemory):
         def put(self, name, frames, new=False):
-            raise StorageError("it is full")
+            raise kind("it is full")
 
     outcome = worker_side.write(Full(), Job("x", "id", read=lambda: 1))
-    assert (outcome.error, outcome.again) == ("StorageError: it is full", True)
+    assert (outcome.error, outcome.again) == (f"{kind.__name__}: it is full", True)
 
 
 def test_a_value_that_went_is_no_failure():

@@ -85,6 +85,7 @@ class SchedulerSide:
         )
         self._threads = DaemonThreads(1, "MemDash storage")
         self._wrapped: list[tuple[str, Any]] = []
+        self._handled: list[tuple[str, Any, Any]] = []
         self._ticker: PeriodicCallback | None = None
         self._listing = False
         self._stopped = False
@@ -128,12 +129,12 @@ class SchedulerSide:
         )
         try:
             await self._check_workers(nonce)
-        except StorageError:
+        except BaseException:
+            self._in_thread(lambda: self.memory.delete(nonce))
             self.detach()
             await self.leave_workers()
             raise
-        finally:
-            self._in_thread(lambda: self.memory.delete(nonce))
+        self._in_thread(lambda: self.memory.delete(nonce))
 
     def _prepare(self, nonce: str) -> None:
         """Make the store, leave a nonce in it, list it; in a thread."""
@@ -185,6 +186,9 @@ class SchedulerSide:
             if vars(self.scheduler).get(name) is ours:
                 delattr(self.scheduler, name)  # so that the class's shows again
         handlers = self.scheduler.stream_handlers
+        for operation, theirs, ours in self._handled:
+            if handlers.get(operation) is ours:
+                handlers[operation] = theirs
         if handlers.get("task-erred") == self._task_erred:
             handlers["task-erred"] = self._errors_of_tasks
         for name in (READY, STORED, STORE_FAILED, LOST):
@@ -205,6 +209,11 @@ class SchedulerSide:
                 return theirs(*args, **kwargs)
             return ours(theirs, *args, **kwargs)
 
+        handlers = self.scheduler.stream_handlers
+        for operation, handler in handlers.items():
+            if handler == theirs:  # messages find the method there, not by its name
+                handlers[operation] = wrapper
+                self._handled.append((operation, theirs, wrapper))
         setattr(self.scheduler, name, wrapper)
         self._wrapped.append((name, wrapper))
 

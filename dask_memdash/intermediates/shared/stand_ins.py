@@ -70,10 +70,10 @@ class StandIns:
         """Let a released task be loaded; return whether a load stands there now."""
         if ts.key in self._kept:
             return True
-        if ts.actor or ts.has_lost_dependencies or ts.run_spec is None:
+        if ts.actor or ts.run_spec is None:
             return False
-        before = self._before(ts)
-        if before is None:
+        before = {} if ts.has_lost_dependencies else self._before(ts)
+        if before is None or not self._may_wait(ts):
             return False
         stand_in = load_task(stored)
         self._kept[ts.key] = stand_in, before
@@ -92,8 +92,28 @@ class StandIns:
             )
         return True
 
+    def _may_wait(self, ts: TaskState) -> bool:
+        """Let a task be loaded that Dask is about to forget, with the data it rests on.
+
+        The transition that is under way recommends it in the very dict that it logs.
+        """
+        if not ts.has_lost_dependencies:
+            return True
+        last = self._scheduler.transition_log[-1]
+        if last.key != ts.key or last.recommendations.get(ts.key) != "forgotten":
+            return False
+        ts.has_lost_dependencies = False
+        if ts.who_wants or ts.waiters:
+            last.recommendations[ts.key] = "waiting"
+        elif ts.dependents:
+            del last.recommendations[ts.key]
+        return True
+
     def _before(self, ts: TaskState) -> dict[Any, GraphNode] | None:
-        """Return the tasks up to one; None if they could not be computed again."""
+        """Return the tasks up to one, without data that nobody can compute.
+
+        None where there is an actor, or too much to look at: then the task is computed.
+        """
         found: dict[Any, GraphNode] = {}
         stack: list[TaskState] = [ts]
         while stack:
@@ -103,8 +123,10 @@ class StandIns:
             if task.key in self._kept:
                 found |= self.tasks_before(task.key)
                 continue
-            if task.run_spec is None or task.actor or len(found) > MOST_BEFORE:
+            if task.actor or len(found) > MOST_BEFORE:
                 return None
+            if task.run_spec is None:
+                continue
             found[task.key] = task.run_spec
             stack.extend(task.dependencies)
         return found

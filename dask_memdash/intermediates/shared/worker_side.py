@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.boundary import boundary
@@ -220,7 +221,8 @@ class WorkerSide:
 
     def _write(self, job: Job) -> None:
         """Write a value; in a thread."""
-        outcome = boundary.guarded(write, "storing a value", Outcome)(self._memory, job)
+        failed = partial(Outcome, error="MemDash failed to store it", again=True)
+        outcome = boundary.guarded(write, "storing a value", failed)(self._memory, job)
         job.read = None
         loop: Any = self._worker.loop
         try:
@@ -318,17 +320,13 @@ def write(memory: Memory, job: Job) -> Outcome:
         return Outcome(gone=True)
     if value is None:
         return Outcome(error="it is None, which is not stored", again=False)
-    from dask_memdash.errors import StorageError, UnreachableError
-
     try:
         frames = encode(job.key, value)
     except Exception as error:  # noqa: BLE001 - the user's own class may raise anything
         return Outcome(error=_said(error), again=False)
     try:
         memory.put(OBJECTS + job.object_id, frames)
-    except UnreachableError as error:
-        return Outcome(error=_said(error), again=True)
-    except StorageError as error:
+    except Exception as error:  # noqa: BLE001 - StorageError; of others' stores, any
         return Outcome(error=_said(error), again=True)
     size = sum(len(frame) for frame in frames)
     facts = boundary.guarded(facts_of, "describing a value", dict)(value)
