@@ -21,7 +21,6 @@ from dask_memdash.model.event_parts import (
     Executing,
     GraphRow,
     SelfCost,
-    Thresholds,
 )
 from dask_memdash.model.events import (
     ClusterMoving,
@@ -50,19 +49,14 @@ from dask_memdash.model.events import (
     WorkerStatusChanged,
     WorkerTimedOut,
 )
-from dask_memdash.model.evidence import observe
 from dask_memdash.model.failures import FailureLog
 from dask_memdash.model.graph_index import GraphIndex
+from dask_memdash.model.incident_opening import IncidentOpening
 from dask_memdash.model.incidents import (
-    Incident,
     IncidentLog,
-    StoredAtDeath,
-    WorkerRef,
     owner_of,
-    rank_suspects,
-    with_attempts,
 )
-from dask_memdash.model.memory_pools import danger_of, host_facts, scheduler_danger
+from dask_memdash.model.memory_pools import danger_of, scheduler_danger
 from dask_memdash.model.order_log import OrderLog
 from dask_memdash.model.pauses import KEPT_OF_CLUSTER, Pause, PauseLog
 from dask_memdash.model.prefixes import Prefixes
@@ -85,9 +79,6 @@ REPORT_WAIT = 1.5
 
 #: Difference in stored bytes for which no report is waited for.
 IN_STEP = 2**21
-
-#: Prefixes whose storage an incident keeps, the largest.
-MAX_STORED = 100
 
 #: Places of which it is said how MemDash is degraded there, sentences of one place, and
 #: characters of a sentence and of a place's name.
@@ -139,18 +130,23 @@ class ClusterModel:
         self.version = 0
         # Workers whose heartbeat is overdue.
         self._silent: list[str] = []
-        self._worker_errors = WorkerErrors(self.incidents, self._open)
+        opening = IncidentOpening(
+            self.incidents, self.processes, self.prefixes, self.graphs
+        )
+        self._worker_errors = WorkerErrors(self.incidents, opening.open)
         self._replacements = Replacements(self.incidents)
         self._deaths = Deaths(
             self.incidents,
-            self._open,
+            opening.open,
             processes=self.processes,
             prefixes=self.prefixes,
             graphs=self.graphs,
             replacements=self._replacements,
         )
 
-        self._stalls = Stalls(self.incidents, self._open, self.processes, self.prefixes)
+        self._stalls = Stalls(
+            self.incidents, opening.open, self.processes, self.prefixes
+        )
 
     def handle(self, event: Event) -> None:
         """Take in what has happened: the only way to change the model."""
@@ -429,35 +425,6 @@ class ClusterModel:
     def _refresh(self, worker: WorkerState, time: float) -> None:
         self.prefixes.move_managed(self.processes.refresh(worker.key, time))
 
-    def _look_into(self, incident: Incident, worker: WorkerState) -> None:
-        """Note what runs and is stored on a worker, and why, as it is known now."""
-        process = self.processes.by_key[worker.key]
-        rss = process.breakdown.process if process.breakdown is not None else None
-        suspects = rank_suspects(
-            worker.executing, {}, worker.info.limit, self.graphs, rss=rss
-        )
-        incident.suspects = with_attempts(suspects, self.incidents, incident.id)
-        incident.storage = tuple(
-            StoredAtDeath(prefix, process.managed.get(prefix, 0), row.spilled, row.keys)
-            for prefix, row in sorted(
-                worker.rows.items(), key=lambda r: -(r[1].claimed + r[1].spilled)
-            )[:MAX_STORED]
-        )
-        host = host_facts(self.processes, worker)
-        facts = observe(worker, process, self.prefixes)
-        if worker.reading is None:
-            facts = replace(facts, thresholds=self._usual_thresholds(worker))
-        incident.facts = replace(facts, host=host)
-
-    def _usual_thresholds(self, worker: WorkerState) -> Thresholds:
-        """Return the thresholds of others of its limit, before it has told its own."""
-        others = (
-            other.thresholds
-            for other in self.processes.workers.values()
-            if other.reading is not None and other.info.limit == worker.info.limit
-        )
-        return next(others, worker.thresholds)
-
     def _named(
         self, executing: tuple[Executing, ...], worker: WorkerState
     ) -> tuple[Executing, ...]:
@@ -483,19 +450,6 @@ class ClusterModel:
         worker.hold({})
         worker.last_seen = time
         self.prefixes.move_managed(self.processes.remove(address))
-
-    def _open(self, kind: str, worker: WorkerState, time: float) -> Incident:
-        info = worker.info
-        incident = self.incidents.add(
-            kind,
-            time,
-            WorkerRef(info.address, info.name, info.host, info.pid),
-            limit=info.limit,
-            breakdown=self.processes.breakdown_of(info.address),
-            evidence="scheduler" if worker.reading is None else "heartbeat",
-        )
-        self._look_into(incident, worker)
-        return incident
 
 
 #: Event → what takes it in.
