@@ -4,6 +4,7 @@ from builders import A, MiB, added, died, executing, killed, removed, reported
 
 from dask_memdash.analysis.incidents.killed_worker_note import note
 from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.event_parts import LargestBlock
 
 PAGE = "http://h:8787/memdash#incident-4"
 T = 1_760_000_000.0
@@ -57,6 +58,22 @@ def test_causes_that_are_known_by_then_are_told(model):
     lines = text_of(model, causes={"1": "task-too-large"}).splitlines()
     assert lines[1].endswith("running: sum-1 (300 MiB); cause: task-too-large")
     assert lines[2] == "  death 2: worker 0; how it ended is not reported yet"
+
+
+def test_the_line_of_the_largest_block_is_in_the_note(model):
+    block = LargestBlock(200 * MiB, "app/model.py", 42, "regrid", "np.concatenate")
+    task = executing("sum-1", 300 * MiB, block=block)
+    feed(model, *one_death(1, T, executing=(task,)))
+    worker, seen, gone = one_death(3, T + 20, report=False)
+    feed(model, worker, seen, killed("sum-1", A, time=T + 22), gone)
+    assert (
+        text_of(model)
+        .splitlines()[1]
+        .endswith(
+            "running: sum-1 (300 MiB, 200 MiB of it in one block, allocated at "
+            "app/model.py:42 in np.concatenate)"
+        )
+    )
 
 
 def test_without_a_page_the_id_is_enough(model):

@@ -9,8 +9,11 @@ import fake_store
 import pytest
 from bokeh.document import Document
 from fake_parts import HOSTILE
+from stories import MiB
 
 from dask_memdash import terms
+from dask_memdash.model.event_parts import LargestBlock
+from dask_memdash.store.block_shapes import block_shape
 from dask_memdash.views import cluster_card
 from dask_memdash.views.report import render_report
 from dask_memdash.views.snapshot import STORIES, Snapshot
@@ -77,6 +80,16 @@ def test_hostile_names_are_text_in_the_report():
     html = render_report(store)
     assert "&lt;img src=x" in html
     assert "<img src=x" not in html
+
+
+def test_report_tells_the_line_of_a_suspects_largest_block():
+    store = whole()
+    block = LargestBlock(240 * MiB, "app/model.py", 42, "regrid", "np.concatenate")
+    for incident in store.all_incidents:
+        for suspect in incident["suspects"]:
+            suspect["largest_block"] = block_shape(block)
+    text = body(render_report(store))
+    assert "allocated at <code>app/model.py:42 in np.concatenate</code>" in text
 
 
 def test_report_is_made_of_one_reading_whatever_happens_to_the_store():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dask_memdash.analysis.incidents.blocks import in_one_block
 from dask_memdash.analysis.incidents.case import most_held
 from dask_memdash.analysis.incidents.together import between
 from dask_memdash.model.incidents import Incident, Suspect
@@ -89,13 +90,14 @@ def _death(death: Incident) -> str:
         return f"{text}; what was running is not known"
     if not death.suspects:
         return f"{text}; no task was running"
-    named = ", ".join(_suspect(s) for s in death.suspects[:MAX_SUSPECTS])
+    named = ", ".join(_suspect(s, death.limit) for s in death.suspects[:MAX_SUSPECTS])
     more = len(death.suspects) - MAX_SUSPECTS
     others = f" and {more} more" if more > 0 else ""
     return f"{text}; running: {named}{others}"
 
 
-def _suspect(suspect: Suspect) -> str:
+def _suspect(suspect: Suspect, limit: int | None) -> str:
     key = " ".join(short(suspect.key, MAX_KEY).split())
     held = "not measured" if suspect.bytes is None else format_bytes(suspect.bytes)
-    return f"{key} ({held})"
+    block = in_one_block(suspect, limit)
+    return f"{key} ({held}, {block})" if block else f"{key} ({held})"
