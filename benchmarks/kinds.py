@@ -198,10 +198,14 @@ KINDS = (
 
 
 def every() -> tuple[Kind, ...]:
-    """Return all kinds, those of libraries last."""
+    """Return all kinds, in the order in which they run.
+
+    That which fills the worker with arenas that are nearly empty comes last.
+    """
     from library_kinds import LIBRARY_KINDS  # which needs Kind
 
-    return (*KINDS, *LIBRARY_KINDS)
+    first = [kind for kind in KINDS if not kind.warm]
+    return (*first, *LIBRARY_KINDS, *(kind for kind in KINDS if kind.warm))
 
 
 def pin_arenas(size: int) -> list[Any]:

@@ -291,7 +291,7 @@ LIBRARY_KINDS = (
     Kind(lzma_compress, None, inputs=True),
     Kind(sqlite_memory, None, inputs=True),
     Kind(xarray_rolling, None, "xarray", inputs=True),
-    Kind(polars_groupby, None, "polars", inputs=True),
+    Kind(polars_groupby, None, "polars", inputs=True, fresh=True),
     Kind(pillow_resize, None, "PIL", inputs=True),
     Kind(sklearn_pca, None, "sklearn", inputs=True),
     Kind(h5py_memory, None, "h5py", inputs=True),

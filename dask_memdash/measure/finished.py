@@ -7,6 +7,7 @@ from typing import NamedTuple
 from dask_memdash.measure.attribution import error_of_finished
 from dask_memdash.measure.isolated import (
     COUNT_TOLERANCE,
+    HEAP_PART,
     IsolatedPeak,
     with_small_objects,
 )
@@ -42,18 +43,20 @@ class FinishedTask(NamedTuple):
     net: int | None
     isolated: IsolatedPeak | None
 
-    def with_share(self, share: Share, reusable: int) -> FinishedTask:
+    def with_share(
+        self, share: Share, reusable: int, part: int = HEAP_PART
+    ) -> FinishedTask:
         """Add what a task that had company is found to have had beside its count.
 
         Parameters
         ----------
         reusable
             What could be used without the process growing, in bytes: where that is more
-            than half of what was counted, as much could hide there.
+            than one part in `part` of what was counted, as much could hide there.
         """
         if self.peak is None:
             return self
-        if reusable > max(COUNT_TOLERANCE, self.peak // 2) and not self.brief:
+        if reusable > max(COUNT_TOLERANCE, self.peak // part) and not self.brief:
             share = Share(share.bytes, max(share.error, reusable))
         doubt = max(BELIEVED, BELIEVED_PART * self.peak, BELIEVED_ERROR * share.error)
         if share.bytes > doubt:

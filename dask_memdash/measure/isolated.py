@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from dask_memdash.measure.arrow import ArrowPool, taken_between, uncounted_pool
 from dask_memdash.measure.methods import EXACT, HWM
-from dask_memdash.measure.tally import current
+from dask_memdash.measure.tally import Tally, current
+from dask_memdash.model.exactness import PART
 from dask_memdash.system.proc import HighWater, RssParts
 
 #: Disagreement of count and kernel, in bytes, that says nothing: the kernel hands out
@@ -28,6 +29,17 @@ COUNT_TOLERANCE = 2**21
 
 #: The largest small object, in bytes: what is larger is counted one by one.
 LARGEST_SMALL = 512
+
+
+#: What was free is in the error where it is more than one part in so many of the count:
+#: where much of it is heap that nobody used, and where it is room for small objects
+#: alone, since all else is counted.
+HEAP_PART, ARENAS_PART = 2, PART
+
+
+def part_of(tally: Tally | None) -> int:
+    """Return which part of a count must be free to be in its error."""
+    return ARENAS_PART if tally is not None and tally.counts_resident else HEAP_PART
 
 
 class Traffic(NamedTuple):
@@ -103,6 +115,7 @@ def judge(
     moved: int = 0,
     arrow: tuple[int, int] = (0, 0),
     mapped: Mapped = NO_MAPS,
+    part: int = HEAP_PART,
 ) -> IsolatedPeak:
     """Say what a task that ran alone held at most.
 
@@ -122,13 +135,16 @@ def judge(
         what is freed for itself, so that the process need not grow by it.
     mapped
         The most that was seen of files' pages, and of the heap, at any look.
+    part
+        What was free is in the error where it is more than one part in so many of the
+        count.
 
     Returns
     -------
     IsolatedPeak
         ``exact`` where count and kernel agree as far as they can; else ``hwm``, the
         kernel's figure.  The error is what is left between them, and all that was free
-        where that was more than half of the count: as much could hide there.
+        where that was much of the count: as much could hide there.
     """
     grown = max(0, grown)
     if mapped.file > COUNT_TOLERANCE:
@@ -157,7 +173,7 @@ def judge(
         # What was free may have been used or not: the truth is within the error.
         return IsolatedPeak(grown, free + moved, HWM, untouched=short)
     unused = free + min(beyond, 0)
-    if unused <= max(COUNT_TOLERANCE, counted // 2):
+    if unused <= max(COUNT_TOLERANCE, counted // part):
         unused = 0
     if beyond > trifle:  # what moved was there once at least
         beyond = max(trifle, beyond - moved // 2)
@@ -308,6 +324,7 @@ class CloseLook:
             moved=self._moved(before),
             arrow=taken_between(before.arrow, uncounted_pool()),
             mapped=self._mapped(before, seen),
+            part=part_of(tally),
         )
         return found, max(0, sys.getallocatedblocks() - before.blocks)
 

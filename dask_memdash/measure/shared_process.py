@@ -36,9 +36,6 @@ LARGE_ARE_MAPPED = any(
     for name in ("TRIM_THRESHOLD", "MMAP_THRESHOLD", "TOP_PAD")
 )
 
-#: For so many seconds a reading of the RSS is taken for that of now.
-RECENT = 0.01
-
 
 class MemberTasks(Protocol):
     """The tasks of a worker, as the process needs to see them."""
@@ -94,6 +91,7 @@ class SharedProcess:
         # The least that was left when nothing ran, ever; and what was kept when it was
         # idle last, in bytes.
         self._least_rest: int | None = None
+        self._least_own: int | None = None  # as far as no file backs it
         self._kept_when_idle = 0
         self._members: list[Member] = []
         self._rss: RssReader | None = None
@@ -209,14 +207,19 @@ class SharedProcess:
         """Return what allocators that nobody counts may keep of what was freed.
 
         Where a library with such an allocator has been imported: all that the process
-        has more than when it had least, and that no count explains.
+        has more than when it had least, but for files, and that no count explains.
         """
-        if self._least_rest is None or not OWN_ALLOCATORS.intersection(sys.modules):
+        if self._least_own is None or not OWN_ALLOCATORS.intersection(sys.modules):
             return 0
-        rss = self.recent_rss(RECENT) or 0
         counted = max(0, self.held_by_tasks()) + max(0, self._left_behind())
-        known = self.stored() + self._moving + self.named() + counted
-        return max(0, rss - known - self._least_rest)
+        return max(0, self._own_rest(self.read_parts()) - counted - self._least_own)
+
+    def _own_rest(self, parts: RssParts | None) -> int:
+        """Return what no file backs, no storage explains and glibc has not free."""
+        if parts is None:
+            return 0
+        known = self.stored() + self._moving + self.named() + (allocator_free() or 0)
+        return max(0, parts.anon + parts.shmem - known)
 
     # -- since it was idle last ------------------------------------------------
 
@@ -338,6 +341,7 @@ class SharedProcess:
         """
         if quiet and (self._least_rest is None or rest < self._least_rest):
             self._least_rest = rest
+            self._least_own = self._own_rest(self.parts)
         pool = arrow_pool()
         if pool is None or self._least_rest is None:
             self.arrow_kept = None

@@ -11,9 +11,11 @@ from __future__ import annotations
 import time
 
 from dask_memdash.measure.finished import FinishedTask
+from dask_memdash.measure.isolated import part_of
 from dask_memdash.measure.regression import PrefixRegression, Share
 from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.shared_process import SharedProcess
+from dask_memdash.measure.tally import current
 
 #: Least time between two observations, in seconds.
 OBSERVED_EVERY = 0.005
@@ -136,10 +138,12 @@ class Uncounted:
         reusable, self._last_reusable = min(self._last_reusable, now), now
         if not self._counted:
             return done
-        unknown = Share(0, self._each)
+        unknown, part = Share(0, self._each), part_of(current())
         return [
             task
             if task.alone
-            else task.with_share(self._shares.of(task.prefix) or unknown, reusable)
+            else task.with_share(
+                self._shares.of(task.prefix) or unknown, reusable, part
+            )
             for task in done
         ]

@@ -447,9 +447,7 @@ WORKLOADS = (
     Workload(
         "producers ahead of their consumer, spilling off",
         run_ahead,
-        # It may die before the first consumer has finished: then nobody knows what
-        # becomes of what it takes, and whether the order would keep as much.
-        ("run-ahead", "awaited"),
+        ("run-ahead",),
         Setup(
             {"threads_per_worker": 2},
             {
@@ -540,7 +538,7 @@ WORKLOADS = (
     Workload(
         "producers ahead on two workers, a spilled disk too small",
         run_ahead,
-        ("run-ahead", "awaited"),  # as above
+        ("run-ahead",),
         Setup(
             {"threads_per_worker": 2},
             {

@@ -32,9 +32,10 @@ def tables_of(name: str, *options: str) -> list[list[str]]:
 @pytest.mark.skipif(tally.load() is None, reason="the tally is not built here")
 def test_accuracy_tells_how_far_figures_are_from_the_truth() -> None:
     rows = tables_of("accuracy", "--kinds", "numpy_array")
-    own = [row for row in rows if row[0] == "numpy_array" and len(row) == 9]
-    assert [row[2] for row in own] == ["on", "off"]
-    assert own[0][3:6] == ["exact", "2", "0.0%"]
+    own = [row for row in rows if row[0] == "numpy_array" and len(row) == 12]
+    assert [row[2] for row in own] == ["auto", "off"]
+    assert own[0][4:7] == ["2", "10.0", "10.0"]
+    assert (own[0][8], own[0][10]) == ("0.0%", "0")
 
 
 def test_overhead_compares_each_tool_with_bare_runs() -> None:

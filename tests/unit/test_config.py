@@ -26,7 +26,7 @@ SCHEMA = yaml.safe_load((PACKAGE / "memdash-schema.yaml").read_text())
 
 KEYS = {
     "sample-interval": 0.05,
-    "tally": "python",
+    "tally": "auto",
     "lines": True,
     "budget": 0.02,
     "recorder.directory": None,

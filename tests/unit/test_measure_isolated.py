@@ -192,6 +192,14 @@ class Mark:
         return self.made_of
 
 
+def test_room_for_small_objects_is_in_the_error_of_a_count_of_all_else():
+    assert judge(40 * MB, 40 * MB, free=9 * MB)[:2] == (40 * MB, 0)
+    found = judge(40 * MB, 40 * MB, free=9 * MB, part=isolated.ARENAS_PART)
+    assert (found.peak, found.error, found.method) == (40 * MB, 9 * MB, "exact")
+    found = judge(200 * MB, 200 * MB, free=9 * MB, part=isolated.ARENAS_PART)
+    assert found.error == 0
+
+
 def test_what_may_be_pages_of_files_that_came_and_went_is_in_the_error():
     mapped = isolated.Mapped(unseen=60 * MB)
     found = judge(10 * MB, 50 * MB, mapped=mapped)

@@ -299,12 +299,12 @@ def test_what_is_being_filled_stands_in_the_slot_until_it_is_left_alone(
     def work() -> None:
         block = libc.malloc(100 * MB)
         assert slots.filling() == pytest.approx(100, abs=2.2)
-        until(lambda: slots.filling() == 0, "two looks without a change")
+        until(lambda: slots.filling() == 0, "looks without a change")
         ctypes.memset(block, 1, 50 * MB)
         until(lambda: slots.read()[0] >= 50, "what was filled to be seen")
         other = libc.malloc(10 * MB)
         libc.free(other)
-        until(lambda: slots.filling() == 0, "two looks without a change")
+        until(lambda: slots.filling() == 0, "looks without a change")
         ctypes.memset(block, 1, 100 * MB)
         until(lambda: slots.read()[0] >= 100, "all to be seen")
         assert slots.filling() == 0

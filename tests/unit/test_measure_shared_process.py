@@ -151,11 +151,11 @@ def test_what_an_allocator_that_nobody_counts_has_kept_may_be_used_again(
     monkeypatch.setattr(module, "current", lambda: counting)
     monkeypatch.setattr(module, "LARGE_ARE_MAPPED", True)
     monkeypatch.setitem(sys.modules, "polars", SimpleNamespace())
-    shared.join(Member(stored=100))
-    shared.observe(1.0, 1000)
-    shared._rss = Rss(1700)
-    shared._recent_at = 0.0
-    assert shared.reusable() == 705
+    idle(shared, 1000, file=300, stored=100)
+    shared._rss = Rss(1700, file=400)
+    assert shared.reusable() == 605
+    free.now = 50  # that is counted when it is used
+    assert shared.reusable() == 555
     monkeypatch.delitem(sys.modules, "polars")
     assert shared.reusable() == 5
 

@@ -11,7 +11,7 @@
  * or were seen to be filled, are looked at every millisecond, from where they were known
  * to be resident up to the first page that is not; and as long as that is so, all of them
  * that is not counted yet stands in the task's slot as what it may hold by now.  A block
- * that two whole looks found unchanged is reserved, and taken to be left so.
+ * that whole looks found unchanged for a while is reserved, and taken to be left so.
  *
  * Time: what is resident from the start on is not looked at again, so that filling a
  * block costs one look per page over its life.  Looks at what is never touched are
@@ -39,8 +39,9 @@ enum { TASK_SHARE = 16, FREE_NS = 1000000 };
 enum { INTERVAL_NS = 10000000, THREAD_SHARE = 50, ROUND_NS = 500000 };
 enum { BRIEFLY_NS = 1000000, BRIEFLY_SHARE = 20, BRIEF_NS = 100000 };
 
-/* Whole looks without a change after which a block is no longer about to be filled. */
-enum { STILL = 2 };
+/* Whole looks without a change after which a block is no longer about to be filled: one
+ * that nobody has touched, and one that somebody has, who may be waiting for a processor. */
+enum { STILL_WHOLE = 10, STILL_PART = 50 };
 
 enum { PAGES = 8192, FEW_PAGES = 512 };
 
@@ -114,7 +115,8 @@ HIDDEN size_t resident_bytes(uintptr_t address, size_t size) {
 
 /* Set what of a block may be touched by now and is not counted. */
 static void set_filling(block_t *block) {
-    int filled = block->to_this_open != NULL && block->still < STILL;
+    int most = block->counted != 0 ? STILL_PART : STILL_WHOLE;
+    int filled = block->to_this_open != NULL && block->still < most;
     size_t filling = filled ? block->size - block->counted : 0;
     if (filling != block->filling) {
         filled_blocks += (size_t)(filling != 0) - (size_t)(block->filling != 0);
@@ -224,7 +226,7 @@ static int64_t look_round(void) {
     block_t *last = NULL;
     while (open_blocks != NULL && open_blocks != last && taken < ROUND_NS) {
         block_t *block = open_blocks, *end = block;
-        if (!count_resident(block, 0) && block->still < STILL) {
+        if (!count_resident(block, 0) && block->still < STILL_PART) {
             block->still++;
             set_filling(block);
         }
