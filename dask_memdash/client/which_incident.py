@@ -33,6 +33,9 @@ from dask_memdash.text import KEY_KEPT, count, join, short
 #: Seconds between two looks whether an incident has come.
 LOOK = 0.1
 
+#: Longest that one is waited for whose error does not name it, in seconds.
+LATE = 1.0
+
 #: Incidents looked through for one exception without the id of its own.
 MAX_SEARCHED = 50
 
@@ -89,7 +92,8 @@ class Lookup:
             return await self._marked(*mark)
         killed = next((e for e in errors if isinstance(e, KilledWorker)), None)
         if killed is not None:
-            number = await self._by_key(str(killed.task)[:KEY_KEPT])
+            key = str(killed.task)[:KEY_KEPT]
+            number = await self._by_key(key, min(deadline, time.monotonic() + LATE))
             return number or await self._unexplained(errors, KILLED)
         if any(map(_lost_actor, errors)):
             return await self._by_actor(errors, deadline)
@@ -117,12 +121,15 @@ class Lookup:
             )
         return number
 
-    async def _by_key(self, key: str) -> str | None:
-        """Find the newest incident in which a task was given up."""
-        async for number, details in self._details("killed-worker"):
-            if any(task["key"] == key for task in details["tasks"]):
-                return number
-        return None
+    async def _by_key(self, key: str, deadline: float) -> str | None:
+        """Find the newest incident in which a task was given up; wait a little for it."""
+        while True:
+            async for number, details in self._details("killed-worker"):
+                if any(task["key"] == key for task in details["tasks"]):
+                    return number
+            if time.monotonic() >= deadline:
+                return None
+            await asyncio.sleep(LOOK)
 
     async def _by_actor(self, errors: Sequence[BaseException], deadline: float) -> str:
         """Find the death of the worker that held an actor.

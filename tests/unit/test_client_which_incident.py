@@ -5,7 +5,7 @@ import errno
 import time
 
 import pytest
-from builders import A, B, MiB, added, info, reported
+from builders import A, B, MiB, added, info, killed, reported
 from distributed import KilledWorker
 from test_client import Client, served
 from test_model_worker_errors import feed
@@ -117,6 +117,23 @@ def test_an_incident_on_its_way_is_waited_for(model):
 
     error = marked(MemoryError(), "load-1")
     assert Connection(Client(late)).explain(error, timeout=20).id == "1"
+
+
+def test_a_killed_worker_without_a_mark_waits_for_an_incident_that_is_late(
+    model, monkeypatch
+):
+    serve = served(LiveStore(model))
+    feed(model, added(A, 1), reported(A, 1))
+    looks = []
+
+    def late(path):
+        looks.append(path)
+        if len(looks) == 2:
+            feed(model, killed("sum-1"))
+        return serve(path)
+
+    error = KilledWorker("sum-1", None, 3)
+    assert Connection(Client(late)).explain(error, timeout=20).kind == "killed-worker"
 
 
 def test_where_there_is_none_it_is_said_what_was_looked_at(model, memdash):
