@@ -51,6 +51,9 @@ NOT_RUN = {
     ("README.md", "pip install .          # in a clone of this repository"): (
         "tests/unit/test_packaging.py builds and installs a wheel"
     ),
+    ("README.md", "from dask_memdash import FSMemory, SharedStorage"): (
+        "needs a bucket; tests/cluster/test_shared_storage.py registers a directory"
+    ),
     ("docs/deploy.md", "salloc --nodes=4 --ntasks-per-node=1 "): "needs SLURM",
     ("docs/deploy.md", "ssh -L 8787:node1:8787 login.example.org"): "needs other hosts",
     ("docs/deploy.md", "python docs/deploy/jobqueue/cluster.py"): (
