@@ -122,7 +122,7 @@ class Lookup:
         return number
 
     async def _by_key(self, key: str, deadline: float) -> str | None:
-        """Find the newest incident in which a task was given up; wait a little for it."""
+        """Find the newest incident in which a task was given up, or wait for it."""
         while True:
             async for number, details in self._details("killed-worker"):
                 if any(task["key"] == key for task in details["tasks"]):
