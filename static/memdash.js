@@ -250,6 +250,18 @@
     });
   }
 
+  /** Keep Panel from links inside its texts: it looks for what they name by a selector,
+   * which the address of a worker is none of.  The page itself follows the address. */
+  function connect_links() {
+    document.addEventListener("click", (event) => {
+      const link = event.composedPath().find((node) => node instanceof HTMLAnchorElement);
+      const inside = link !== undefined && link.getRootNode() !== document;
+      if (inside && link.getAttribute("href")?.startsWith("#")) {
+        event.stopPropagation();
+      }
+    }, {capture: true});
+  }
+
   /** What charts have on a wide page, by their id: room at both sides, ticks beneath. */
   const wide = new Map();
 
@@ -345,6 +357,7 @@
     connect_time();
     connect_tables();
     connect_help();
+    connect_links();
     connect_charts();
     watch(model("memdash-facts"), write_facts);
     follow_address();

@@ -112,6 +112,14 @@ class Connection:
         """Return the task prefixes with their storage and execution, largest first."""
         return self._frame("prefixes")
 
+    def storage(self) -> Any:
+        """Return the memory that the cluster was given, in one row, or in none.
+
+        What of it each worker and prefix has stands in their own frames, as ``stored``
+        and ``stored_pending``.
+        """
+        return self._sync(self._storage)
+
     def failures(self) -> Any:
         """Return the failures by id, newest first: each all of one computation."""
         return self._frame("failures")
@@ -189,6 +197,11 @@ class Connection:
     async def _make_frame(self, name: str) -> Any:
         value, _ = await self._ask(name)
         return frame(name, value if isinstance(value, list) else [value])
+
+    async def _storage(self) -> Any:
+        cluster, _ = await self._ask("cluster")
+        told = cluster.get("intermediates")
+        return frame("storage", [] if told is None else [told])
 
     async def _report(self, path: Path) -> Path:
         text, _ = await self._ask("report.html", PATIENT)

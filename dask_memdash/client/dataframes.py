@@ -53,6 +53,15 @@ def _names(field: str, name: str) -> Callable[[Mapping[str, Any]], str]:
     return lambda item: ", ".join(str(part[name]) for part in item[field])
 
 
+def _each(seconds: str, number: str) -> Callable[[Mapping[str, Any]], float | None]:
+    """Return the mean time of what the workers did, in seconds; None of nothing."""
+    return lambda told: (
+        told["workers"][seconds] / told["workers"][number]
+        if told["workers"][number]
+        else None
+    )
+
+
 _WORKER = _fields(TEXT, "name", "address", "host", inside="worker")
 
 #: Name → the column that is the index, and all columns with their source and kind.
@@ -120,6 +129,31 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
             },
             **_fields(TEXT, "method", inside="execution"),
             **_fields(SIZE, "error", inside="execution"),
+        },
+    ),
+    "storage": (
+        "address",
+        {
+            **_fields(TEXT, "address", "state"),
+            **_fields(COUNT, "objects", "stored", "pending", "failed", "never"),
+            **_fields(COUNT, "resumed", "recomputed"),
+            **_fields(
+                COUNT,
+                *("stored", "failed", "cancelled", "read_back", "read_back_failed"),
+                inside="workers",
+                start="workers_",
+            ),
+            **_fields(
+                SIZE,
+                *("stored_bytes", "pending_bytes", "read_back_bytes", "ram"),
+                inside="workers",
+                start="workers_",
+            ),
+            "seconds_a_write": (_each("seconds", "stored"), NUMBER),
+            "seconds_a_load": (_each("read_back_seconds", "read_back"), NUMBER),
+            "names": (_names("names", "name"), TEXT),
+            **_fields(TEXT, "error", "text"),
+            "advice": (lambda told: " ".join(told["advice"]), TEXT),
         },
     ),
     "failures": (

@@ -19,7 +19,7 @@ import xarray as xr
 from clusters import wait_for
 from distributed import wait
 
-from dask_memdash import FSMemory, SharedStorage, open_persisted
+from dask_memdash import FSMemory, SharedStorage, connect, open_persisted
 from dask_memdash.boundary import boundary
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -285,3 +285,33 @@ def test_configuration_alone_gives_a_cluster_a_memory(processes, tmp_path, runs)
         y = (x * 2).persist()
         assert y.sum().compute() == 2 * total(4)
         assert len(list((tmp_path / "store" / "objects").iterdir())) == 4
+
+
+def test_a_death_costs_only_what_is_computed_again_and_says_so(cluster, memory, runs):
+    session = cluster(memory)
+    session.register()
+    client, api = session.client, session.api
+    stored = runs.source().persist()
+    wait_stored(client, CHUNKS)
+    # futures of submit are not stored
+    kept = client.map(lambda n: np.ones(1_000_000 + n), range(8), pure=False)
+    wait(kept)
+    session.wait_until_read()
+    wait_for(lambda: api("cluster")["stored"] == CHUNKS * 160_000, "a look at outputs")
+    assert api("cluster")["intermediates"]["state"] == "stored"
+    worker = max(api("workers"), key=lambda one: one["stored"])
+    here = len(client.has_what([worker["address"]])[worker["address"]])
+    n_stored = worker["stored"] // 160_000
+    os.kill(worker["pid"], signal.SIGKILL)
+    death = api.wait_for_death("killed")
+    cost = api(f"incidents/{death['id']}")["cost"]
+    assert cost["keys_lost"] == here
+    assert (cost["keys_stored"], cost["bytes_stored"]) == (n_stored, worker["stored"])
+    assert cost["bytes_lost"] > cost["bytes_stored"]
+    assert "lost are stored and not computed again" in death["diagnosis"]["text"]
+    assert stored.sum().compute() == total()
+    assert runs.count() == CHUNKS, "none of them twice"
+    text = str(connect(client).explain(death["id"]))
+    assert "stored and not computed again" in " ".join(text.split())
+    assert connect(client).storage().stored.iloc[0] == CHUNKS
+    del stored, kept

@@ -4,6 +4,7 @@ import fake_parts
 import fake_store
 import pandas as pd
 import pytest
+import stories
 from stories import NOW, MiB
 
 from dask_memdash.client.dataframes import FRAMES, frame
@@ -13,6 +14,7 @@ COLUMNS = {
     "cluster": {"n_workers", "limit", "process", "executing", "degraded"},
     "workers": {"name", "pid", "limit", "terminate", "transfer_incoming", "running"},
     "prefixes": {"managed", "awaited_by", "output_p95", "peak_max", "method"},
+    "storage": {"state", "objects", "stored", "pending", "failed", "names", "error"},
     "failures": {"kind", "count", "deaths", "cause", "relief", "prefix", "bytes_lost"},
     "incidents": {"kind", "worker_name", "exit_signal", "process", "cause", "prefix"},
     "order": {"tasks", "minimum", "run_ahead", "capacity", "verdict"},
@@ -73,6 +75,18 @@ def test_the_cluster_is_one_row():
     assert len(made) == 1
     assert made.n_workers.iloc[0] == 4
     assert made.limit.iloc[0] == 4096 * MiB
+
+
+def test_the_storage_of_intermediates_is_one_row():
+    made = frame("storage", [stories.storing().cluster()["intermediates"]])
+    assert list(made.index) == ["file:///shared/store"]
+    row = made.iloc[0]
+    assert (row.state, row.stored, row.pending) == ("writing", 20, 3)
+    assert (row.workers_stored_bytes, row.seconds_a_write) == (400 * MiB, 0.05)
+    assert pd.isna(row.workers_ram)
+    assert row.text.startswith("20 of 23 results are stored")
+    workers = frame("workers", stories.storing().workers())
+    assert list(workers.stored) == [30 * MiB, 60 * MiB]
 
 
 @pytest.mark.parametrize("name", ["order", "limits"])

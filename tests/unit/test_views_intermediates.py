@@ -43,7 +43,7 @@ def test_what_is_stored_stands_by_prefix_and_worker_in_bytes():
     assert "Written 20 values, 400 MiB 50 ms each" in text
     assert "Read back 8 values, 160 MiB 5 ms each" in text
     assert "RAM share not set" in text
-    assert "By name" not in text
+    assert "By name Nothing has a name. Give it one" in text
 
 
 def test_bars_are_told_apart_without_colour_and_read_aloud():
