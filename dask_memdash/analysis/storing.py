@@ -51,9 +51,10 @@ def judge(told: Mapping[str, Any]) -> Verdict:
         return Verdict("writing", text + more, advice)
     if not stored:
         return Verdict("empty", _empty(told, place) + more, advice)
-    which = "The only result is" if stored == 1 else f"All {stored:,} results are"
+    which = "The only result was" if stored == 1 else f"All {stored:,} results were"
     text = (
-        f"{which} in the store: what a dying worker had is loaded, not computed again."
+        f"{which} written to {place}. If a worker dies, what it had is loaded from "
+        "there, and computed again only if the store is gone."
     )
     return Verdict("stored", text + more, advice)
 

@@ -69,6 +69,10 @@ def test_only_the_largest_are_listed_and_the_others_counted():
     rows = intermediates.of_workers(store)
     assert [row.stored for row in rows.shown] == [n * MiB for n in range(11, 3, -1)]
     assert (rows.more, rows.widest) == (3, 11 * MiB), "one has nothing stored"
+    memory = stories.storing().cluster()["intermediates"]
+    cluster = store.cluster() | {"intermediates": memory}
+    store.cluster = lambda: cluster
+    assert "and 3 more, see connect(client).workers()" in card(store)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +81,12 @@ def test_only_the_largest_are_listed_and_the_others_counted():
         ({"stored": 0, "pending": 0, "objects": 0}, "empty", "`x.persist()` are writt"),
         ({"stored": 0, "pending": 0}, "empty", "The store has 30 objects from before"),
         ({}, "writing", "20 of 23 results are stored; 3 (48 MiB) wait to be computed"),
-        ({"pending": 0}, "stored", "All 20 results are in the store"),
-        ({"pending": 0, "stored": 1}, "stored", "The only result is in the store"),
+        (
+            {"pending": 0},
+            "stored",
+            "All 20 results were written to `file:///shared/store`.",
+        ),
+        ({"pending": 0, "stored": 1}, "stored", "The only result was written to"),
         ({"failed": 2}, "failing", "2 of 25 results could not be stored."),
         ({"objects": 7}, "missing", "20 results were stored, and the store lists 7"),
         ({"pending": 0, "recomputed": 1}, "stored", "1 stored value could not be loa"),
