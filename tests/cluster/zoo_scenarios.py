@@ -177,6 +177,10 @@ def _at_once(task: Callable[[int], int]) -> Callable[[Session], None]:
 def run_ahead(session: Session) -> None:
     """Produce outputs fast that one slow task at a time takes in."""
     load, take = dask.delayed(block), dask.delayed(taking)
+    # Before one has finished, nobody knows whether the order keeps as much of them.
+    with dask.annotate(resources={"taker": 1}):
+        first = take(load(99, 1, dask_key_name="load-99"), dask_key_name="take-99")
+    session.client.compute(first).result(timeout=60)
     loaded = [load(n, 15, dask_key_name=f"load-{n}") for n in range(30)]
     with dask.annotate(resources={"taker": 1}):
         taken = [take(part, dask_key_name=f"take-{n}") for n, part in enumerate(loaded)]
