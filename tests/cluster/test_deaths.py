@@ -143,7 +143,10 @@ def test_a_first_worker_that_dies_in_its_first_task_is_explained(start):
     death = session.api.wait_for_death("killed")
     assert death["evidence"] == "flight-recorder"
     assert [suspect["key"] for suspect in death["suspects"]] == ["burst"]
-    assert death["suspects"][0]["peak"] == pytest.approx(120_000_000, rel=0.01)
+    (suspect,) = death["suspects"]
+    # what was filled at the last instant had been made, and may not have been seen yet
+    assert suspect["peak"] <= 121_200_000
+    assert suspect["peak"] + suspect["filling"] >= 118_800_000
     assert len([i for i in session.api.deaths() if i["kind"] != "killed-worker"]) == 1
 
 
