@@ -63,10 +63,8 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight.block_format import (
@@ -76,6 +74,7 @@ from dask_memdash.flight.block_format import (
     clear_block,
     read_block,
 )
+from dask_memdash.flight.sampler_fields import NONSENSE, Writable
 
 MAGIC = b"MEMDASH\n"
 VERSION = 3
@@ -130,22 +129,6 @@ READING_FIELDS = (
     "loaded",
 )
 _READING_VALUES = struct.Struct(f"<{len(READING_FIELDS)}d")
-_TOLD = (1024, 2042)
-_THREADS = 3072
-_THREAD = struct.Struct("<QQ")
-MAX_THREADS = 64
-_SEEN = 656
-_SEEN_VALUES = struct.Struct("<3d")
-
-#: No size in bytes and no time is as large: whoever wrote it was going mad.
-_NONSENSE = 2.0**60
-
-
-class Writable(Protocol):
-    """What takes bytes by slices: a buffer, or an open file of another process."""
-
-    def __setitem__(self, place: slice, data: bytes, /) -> None:
-        """Put bytes in a place."""
 
 
 def file_size(slots: int) -> int:
@@ -218,86 +201,6 @@ def write_closing(buffer: memoryview, reason: str) -> None:
 def write_resident(buffer: memoryview) -> None:
     """Say that native code counts what is resident, and not what was reserved."""
     buffer[40:44] = _U32.pack(COUNTERS_RESIDENT)
-
-
-def write_sampler(buffer: Writable, cost: float, interval: float) -> None:
-    """Store what the sampler costs, as a share of a core, and its interval."""
-    buffer[48:56] = _F64.pack(cost)
-    buffer[56:64] = _F64.pack(interval)
-
-
-def read_sampler(buffer: memoryview) -> tuple[float | None, float | None]:
-    """Read what the sampler costs and its interval; None where not known (yet)."""
-    numbers = (_F64.unpack_from(buffer, place)[0] for place in (48, 56))
-    cost, interval = (n if math.isfinite(n) and n > 0 else None for n in numbers)
-    return cost, interval
-
-
-def write_seen(buffer: Writable, begin: float, file: int, anon: int) -> None:
-    """Store what was seen at most while the task that began then ran alone, in bytes.
-
-    Parameters
-    ----------
-    file, anon
-        RSS that is pages of files, and RSS that is not.
-    """
-    values = _SEEN_VALUES.pack(begin, file, anon)
-    buffer[_SEEN : _SEEN + _SEEN_VALUES.size] = values
-
-
-def read_seen(buffer: memoryview, begin: float) -> tuple[int, int] | None:
-    """Read what was seen at most of files and of heap while a task ran, in bytes.
-
-    Parameters
-    ----------
-    begin
-        When it began, to the digit.
-
-    Returns
-    -------
-    tuple of int or None
-        None where nothing was seen of it.
-    """
-    whose, file, anon = _SEEN_VALUES.unpack_from(buffer, _SEEN)
-    if whose != begin or not (0 <= file < _NONSENSE and 0 <= anon < _NONSENSE):
-        return None
-    return int(file), int(anon)
-
-
-def write_told(buffer: Writable, raw: bytes) -> bool:
-    """Store what the sampler tells the worker; False where it is too long for that."""
-    offset, capacity = _TOLD
-    if len(raw) > capacity:
-        return False
-    head = _U16.pack(len(raw)) + _U32.pack(zlib.crc32(raw))
-    buffer[offset : offset + len(head) + len(raw)] = head + raw
-    return True
-
-
-def read_told(buffer: memoryview) -> bytes:
-    """Read what the sampler tells the worker; empty where there is nothing whole."""
-    offset, capacity = _TOLD
-    (length,) = _U16.unpack_from(buffer, offset)
-    if not length:
-        return b""
-    (checksum,) = _U32.unpack_from(buffer, offset + 2)
-    raw = bytes(buffer[offset + 6 : offset + 6 + min(length, capacity)])
-    return raw if zlib.crc32(raw) == checksum else b""
-
-
-def write_thread(buffer: memoryview, number: int, ident: int, native: int) -> None:
-    """Note a thread that runs tasks; more than `MAX_THREADS` are not noted."""
-    if number < MAX_THREADS:
-        start = _THREADS + number * _THREAD.size
-        buffer[start : start + _THREAD.size] = _THREAD.pack(ident, native)
-
-
-def read_threads(buffer: memoryview) -> dict[int, int]:
-    """Read the threads that have run tasks: identifier → the kernel's number."""
-    pairs = _THREAD.iter_unpack(
-        bytes(buffer[_THREADS : _THREADS + MAX_THREADS * _THREAD.size])
-    )
-    return {ident: native for ident, native in pairs if ident and native}
 
 
 def write_reading(buffer: memoryview, values: dict[str, float | None]) -> None:
@@ -495,7 +398,7 @@ def read_reading(buffer: memoryview) -> dict[str, float | None] | None:
     (after,) = _U64.unpack_from(buffer, _READING)
     if before != after or before & 1 or before == 0:
         return None
-    numbers = [v if 0 <= v < _NONSENSE else None for v in values]
+    numbers = [v if 0 <= v < NONSENSE else None for v in values]
     return dict(zip(READING_FIELDS, numbers, strict=False))
 
 

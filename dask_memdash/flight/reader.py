@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dask_memdash.errors import RecorderError
-from dask_memdash.flight import files
+from dask_memdash.flight import files, sampler_fields
 from dask_memdash.flight import format as layout
 from dask_memdash.flight.block_format import same_block
 from dask_memdash.flight.open_file import OpenFile
@@ -133,9 +133,11 @@ class RecorderReader:
     def threads(self) -> dict[int, int]:
         """Read the threads that have run tasks: identifier → the kernel's number."""
         if isinstance(self._source, memoryview):
-            return layout.read_threads(self._source)
+            return sampler_fields.read_threads(self._source)
         copy = self._source.copy(layout.HEADER_SIZE)
-        return layout.read_threads(copy) if len(copy) == layout.HEADER_SIZE else {}
+        return (
+            sampler_fields.read_threads(copy) if len(copy) == layout.HEADER_SIZE else {}
+        )
 
     def tasks(self) -> list[layout.Slot]:
         """Read the tasks that are running or pending."""
@@ -156,15 +158,15 @@ class RecorderReader:
 
     def write_sampler(self, cost: float, interval: float) -> None:
         """Say what the sampler costs, as a share of a core, and its interval."""
-        layout.write_sampler(self._source, cost, interval)
+        sampler_fields.write_sampler(self._source, cost, interval)
 
     def write_seen(self, begin: float, file: int, anon: int) -> None:
         """Say what was seen at most while a task ran alone; see the format."""
-        layout.write_seen(self._source, begin, file, anon)
+        sampler_fields.write_seen(self._source, begin, file, anon)
 
     def tell(self, raw: bytes) -> bool:
         """Tell the worker something; False where it is too long for that."""
-        return layout.write_told(self._source, raw)
+        return sampler_fields.write_told(self._source, raw)
 
     def write_error(self, index: int, error: int) -> None:
         """Set a slot's error from outside, beside native code's counters."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_memdash.errors import RecorderError
-from dask_memdash.flight import files
+from dask_memdash.flight import files, sampler_fields
 from dask_memdash.flight import format as layout
 from dask_memdash.flight.block_format import Block, read_block
 
@@ -172,22 +172,22 @@ class FlightRecorder:
 
     def sampler(self) -> tuple[float | None, float | None]:
         """Read what the sampler costs, as a share of a core, and its interval."""
-        return layout.read_sampler(self.buffer)
+        return sampler_fields.read_sampler(self.buffer)
 
     def seen(self, begin: float) -> tuple[int, int] | None:
         """Read what the sampler saw at most of files and heap while a task ran alone.
 
         In bytes; None where it saw nothing of the task that began then.
         """
-        return layout.read_seen(self.buffer, begin)
+        return sampler_fields.read_seen(self.buffer, begin)
 
     def told(self) -> bytes:
         """Read what the sampler tells this worker; empty where that is nothing."""
-        return layout.read_told(self.buffer)
+        return sampler_fields.read_told(self.buffer)
 
     def note_thread(self, number: int, ident: int, native: int) -> None:
         """Note the `number`-th thread that runs tasks, by both of its names."""
-        layout.write_thread(self.buffer, number, ident, native)
+        sampler_fields.write_thread(self.buffer, number, ident, native)
 
     def mark_resident(self) -> None:
         """Say that native code counts what is resident, and not what was reserved."""

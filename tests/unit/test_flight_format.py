@@ -9,6 +9,7 @@ import pytest
 
 from dask_memdash.errors import RecorderError
 from dask_memdash.flight import format as layout
+from dask_memdash.flight import sampler_fields
 from dask_memdash.flight.format import (
     FREE,
     HEADER_SIZE,
@@ -135,13 +136,13 @@ def test_a_reading_comes_back_and_what_is_not_known_is_none():
 
 def test_what_the_sampler_saw_is_of_one_task_alone():
     buffer = recorder()
-    assert layout.read_seen(buffer, 1.5e9) is None
-    layout.write_seen(buffer, 1.5e9, 300, 40)
-    assert layout.read_seen(buffer, 1.5e9) == (300, 40)
+    assert sampler_fields.read_seen(buffer, 1.5e9) is None
+    sampler_fields.write_seen(buffer, 1.5e9, 300, 40)
+    assert sampler_fields.read_seen(buffer, 1.5e9) == (300, 40)
     assert struct.unpack("<3d", buffer[656:680]) == (1.5e9, 300.0, 40.0)
-    assert layout.read_seen(buffer, 1.6e9) is None
-    layout.write_seen(buffer, 1.5e9, -1, 40)
-    assert layout.read_seen(buffer, 1.5e9) is None
+    assert sampler_fields.read_seen(buffer, 1.6e9) is None
+    sampler_fields.write_seen(buffer, 1.5e9, -1, 40)
+    assert sampler_fields.read_seen(buffer, 1.5e9) is None
 
 
 def test_one_field_of_a_reading_is_brought_up_to_date_alone():
@@ -156,9 +157,9 @@ def test_one_field_of_a_reading_is_brought_up_to_date_alone():
 
 def test_what_the_sampler_costs_comes_back_and_is_not_known_at_first():
     buffer = recorder()
-    assert layout.read_sampler(buffer) == (None, None)
-    layout.write_sampler(buffer, 0.0125, 0.05)
-    assert layout.read_sampler(buffer) == (0.0125, 0.05)
+    assert sampler_fields.read_sampler(buffer) == (None, None)
+    sampler_fields.write_sampler(buffer, 0.0125, 0.05)
+    assert sampler_fields.read_sampler(buffer) == (0.0125, 0.05)
     assert bytes(buffer[48:56]) == bytes.fromhex("9a9999999999893f")
     header = layout.read_header(buffer)
     assert (header.slots, header.address) == (8, "tcp://a:1")
@@ -169,10 +170,10 @@ def test_what_the_sampler_costs_comes_back_and_is_not_known_at_first():
 )
 def test_nonsense_about_the_sampler_is_not_known(value):
     buffer = recorder()
-    layout.write_sampler(buffer, value, value)
-    assert layout.read_sampler(buffer) == (None, None)
-    layout.write_sampler(buffer, 0.01, value)
-    assert layout.read_sampler(buffer) == (0.01, None)
+    sampler_fields.write_sampler(buffer, value, value)
+    assert sampler_fields.read_sampler(buffer) == (None, None)
+    sampler_fields.write_sampler(buffer, 0.01, value)
+    assert sampler_fields.read_sampler(buffer) == (0.01, None)
 
 
 @pytest.mark.parametrize(
@@ -463,19 +464,19 @@ def test_a_write_that_a_death_cuts_short_anywhere_is_not_read():
 
 def test_what_the_sampler_tells_comes_whole_or_not_at_all():
     buffer = recorder()
-    assert layout.read_told(buffer) == b""
-    assert layout.write_told(buffer, b'[{"key": "sum-1"}]')
-    assert layout.read_told(buffer) == b'[{"key": "sum-1"}]'
+    assert sampler_fields.read_told(buffer) == b""
+    assert sampler_fields.write_told(buffer, b'[{"key": "sum-1"}]')
+    assert sampler_fields.read_told(buffer) == b'[{"key": "sum-1"}]'
     buffer[1024 + 10] = 0  # half of it is of another write
-    assert layout.read_told(buffer) == b""
-    assert not layout.write_told(buffer, b"x" * 2043)
+    assert sampler_fields.read_told(buffer) == b""
+    assert not sampler_fields.write_told(buffer, b"x" * 2043)
 
 
 def test_threads_come_back_by_both_of_their_names():
     buffer = recorder()
-    assert layout.read_threads(buffer) == {}
-    layout.write_thread(buffer, 0, 2**63, 71)
-    layout.write_thread(buffer, 63, 5, 72)
-    layout.write_thread(buffer, 64, 6, 73)
-    assert layout.read_threads(buffer) == {2**63: 71, 5: 72}
+    assert sampler_fields.read_threads(buffer) == {}
+    sampler_fields.write_thread(buffer, 0, 2**63, 71)
+    sampler_fields.write_thread(buffer, 63, 5, 72)
+    sampler_fields.write_thread(buffer, 64, 6, 73)
+    assert sampler_fields.read_threads(buffer) == {2**63: 71, 5: 72}
     assert next(layout.read_slots(buffer, 1), None) is None
