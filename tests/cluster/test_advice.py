@@ -31,6 +31,8 @@ def nothing_noted() -> Iterator[None]:
 
 @pytest.mark.corpora
 @pytest.mark.timeout(300)
+# What Dask's client warns of is what one of the workloads is about.
+@pytest.mark.filterwarnings("ignore:Sending large graph:UserWarning")
 @pytest.mark.parametrize("workload", WORKLOADS, ids=str)
 def test_what_failed_completes_once_its_first_advice_is_followed(
     workload: Workload,

@@ -240,6 +240,15 @@ def test_deaths_that_agree_are_joined():
     assert said.advice == ("smaller",)
 
 
+def test_advice_that_one_death_alone_gives_is_given_for_all():
+    deaths = [
+        diagnosis("replicas", 0.5, prefix="table", advice=("share one copy",)),
+        diagnosis("replicas", 0.3, prefix="table", advice=("another",)),
+        diagnosis("replicas", 0.9, prefix="table"),
+    ]
+    assert joined(deaths).advice == ("share one copy",)
+
+
 def test_deaths_that_disagree_count_by_weight_and_lower_the_confidence():
     said = joined(
         [

@@ -89,14 +89,24 @@ def join_deaths(deaths: Sequence[tuple[Case, Diagnosis]]) -> Diagnosis:
     weights: dict[tuple[str, str | None], float] = {}
     best: dict[tuple[str, str | None], Finding] = {}
     best_at: dict[tuple[str, str | None], Case] = {}
+    advised: dict[tuple[str, str | None], Finding] = {}
     for case, death in deaths:
         for finding in death.findings:
             name = (finding.cause, finding.prefix)
             weights[name] = weights.get(name, 0.0) + finding.weight / len(deaths)
             if name not in best or finding.weight > best[name].weight:
                 best[name], best_at[name] = finding, case
+            if finding.advice and finding.weight > _weight(advised.get(name)):
+                advised[name] = finding
     _name_what_nobody_counted(deaths, weights)
-    joined = rank([replace(f, weight=weights[name]) for name, f in best.items()])
+    # What helps may show at one death and not at the heaviest: there, others were gone.
+    lines = {name: f.advice or _advice(advised.get(name)) for name, f in best.items()}
+    joined = rank(
+        [
+            replace(f, weight=weights[name], advice=lines[name])
+            for name, f in best.items()
+        ]
+    )
     instant = max((c.instant for c, _ in deaths if c.instant is not None), default=None)
     if not joined or joined[0].weight < LEAST:
         if len({death.text for _, death in deaths}) == 1:
@@ -132,6 +142,14 @@ def join_deaths(deaths: Sequence[tuple[Case, Diagnosis]]) -> Diagnosis:
         relief=None if relief is None else relief.name,
         instant=instant,
     )
+
+
+def _weight(finding: Finding | None) -> float:
+    return 0.0 if finding is None else finding.weight
+
+
+def _advice(finding: Finding | None) -> tuple[str, ...]:
+    return () if finding is None else finding.advice
 
 
 def _name_what_nobody_counted(
