@@ -78,10 +78,11 @@ sanitize: $(VENV)/.dev ## the native tally's tests on a build with ASan and UBSa
 	CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1" \
 	  $(BIN)/python setup.py -q build --build-lib build/sanitize \
 	  --build-temp build/sanitize-objects
-	PYTHONPATH=build/sanitize \
+	PYTHONPATH=$(CURDIR)/build/sanitize \
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_segv=0 \
-	  $(BIN)/python -m pytest tests/unit/test_measure_native.py \
+	  $(BIN)/python -P -m pytest -k "not preloaded_allocator" \
+	  tests/unit/test_measure_native.py \
 	  tests/unit/test_measure_native_process.py tests/unit/test_measure_lines.py $(ARGS)
 
 valgrind: $(VENV)/.dev ## a round of the native tally's work under valgrind
