@@ -54,7 +54,7 @@ static void *hook_reallocate(void *status, void *pool, int64_t before, int64_t s
     uint8_t *old = *block;
     moved_t moved = {.owner = me.now};
     if (before >= (int64_t)OWNED) {
-        owned_moves(&moved, old, (size_t)before, (size_t)size);
+        owned_moves(&moved, old, (size_t)before, (size_t)size, 1);
     }
     else if (me.now.task != NULL) {
         moved.prefix = before > 0 ? (size_t)before : 0;

@@ -86,7 +86,7 @@ HIDDEN void *hook_realloc(void *old, size_t size) {
     size_t before = real.usable_size(old);
     moved_t moved = {.owner = me.now};
     if (before >= OWNED) {
-        owned_moves(&moved, old, before, size);
+        owned_moves(&moved, old, before, size, 0);
     }
     else if (me.now.task != NULL) {
         moved.prefix = before;

@@ -118,7 +118,8 @@ extern HIDDEN const int *watched;   /* how many of them are known */
 HIDDEN void count_step(int64_t bytes);
 HIDDEN void owned_came(void *block, size_t size, ref_t owner, size_t prefix);
 HIDDEN int owned_gone(void *block, size_t size);
-HIDDEN void owned_moves(moved_t *moved, void *block, size_t before, size_t after);
+HIDDEN void owned_moves(moved_t *moved, void *block, size_t before, size_t after,
+                        int copies);
 HIDDEN void owned_moved(const moved_t *moved, void *block, size_t size, int copied);
 HIDDEN void add_to_task(task_t *task, int64_t bytes);
 HIDDEN void say_filling(task_t *task, int64_t more);

@@ -264,8 +264,10 @@ HIDDEN int owned_gone(void *address, size_t size) {
 
 /* A large block is about to become another size, and to move.  Its entry goes, as its
  * address may be somebody else's at once; what it counted stays until owned_moved().  A
- * block that grows is as resident afterwards as before: there is no need to look. */
-HIDDEN void owned_moves(moved_t *moved, void *address, size_t before, size_t after) {
+ * block that grows is as resident afterwards as before: there is no need to look, unless
+ * it `copies`, so that what is in it will be there twice. */
+HIDDEN void owned_moves(moved_t *moved, void *address, size_t before, size_t after,
+                        int copies) {
     *moved = (moved_t){.owner = me.now};
     pthread_mutex_lock(&table_lock);
     if (before >= LARGE && lines != NULL) {
@@ -275,10 +277,10 @@ HIDDEN void owned_moves(moved_t *moved, void *address, size_t before, size_t aft
     if (place != NULL) {
         block_t *block = *place;
         task_t *task = block->owner;
+        if ((after < before || copies) && block->counted < block->size) {
+            look_at_block(block);
+        }
         if (after < before) {
-            if (block->counted < block->size) {
-                look_at_block(block);
-            }
             look_before_peak(task);
         }
         *moved = (moved_t){{task, task->generation}, block->counted, block->prefix};
