@@ -177,8 +177,12 @@ def test_counts_are_right_at_a_sigkill(start):
     session = with_tally(start, "native", threads_per_worker=2)
     session.client.submit(little, 1, key="warm-1").result()
     future = session.client.submit(hold, 160, key="hold-1", retries=0)
-    incidents = wait_for(lambda: session.api("incidents"), "the incident")
+
+    def settled() -> Any:
+        return [i for i in session.api("incidents") if i["settled"]]
+
+    (incident, *_) = wait_for(settled, "the recorder's evidence")
     future.cancel()
-    death = session.api(f"incidents/{incidents[0]['id']}")
+    death = session.api(f"incidents/{incident['id']}")
     (suspect,) = [s for s in death["suspects"] if s["key"] == "hold-1"]
     assert suspect["bytes"] == pytest.approx(160 * MB, rel=0.01)
