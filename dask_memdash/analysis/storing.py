@@ -29,6 +29,8 @@ def judge(told: Mapping[str, Any]) -> Verdict:
     place = code(told["address"])
     if failed:
         return _failing(told, wanted, place)
+    if told["unreachable"]:
+        return _unreachable(stored, place)
     if stored > told["objects"]:
         return Verdict(
             "missing",
@@ -57,6 +59,18 @@ def judge(told: Mapping[str, Any]) -> Verdict:
         "there, and computed again only if the store is gone."
     )
     return Verdict("stored", text + more, advice)
+
+
+def _unreachable(stored: int, place: str) -> Verdict:
+    kept = f"{count(stored, 'result')} {_were(stored)} written to it" if stored else ""
+    return Verdict(
+        "unreachable",
+        f"{place} does not answer" + (f"; {kept} before." if kept else "."),
+        (
+            f"Look whether {place} is there and may be read by the scheduler. Until "
+            "then nothing can be loaded: what a dead worker had is computed again.",
+        ),
+    )
 
 
 def _failing(told: Mapping[str, Any], wanted: int, place: str) -> Verdict:

@@ -362,6 +362,8 @@ class IntermediatesTold:
     names: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: The newest error of the store, or None.
     error: str | None = None
+    #: What it said instead of its list when it was asked last; None if it answered.
+    unreachable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Words(TypedDict):
     """How storing goes."""
 
     state: str
-    """'empty', 'writing', 'stored', 'failing' or 'missing'."""
+    """'empty', 'writing', 'stored', 'failing', 'unreachable' or 'missing'."""
     text: str
     advice: list[str]
     """What to do where something is wrong."""
@@ -77,6 +77,9 @@ class Figures(TypedDict):
     workers: Storing
     """What all workers have done together; those that have left are not in it."""
     error: str | None
+    unreachable: str | None
+    """What the store said instead of its list when it was asked last, if it did not
+    answer."""
 
 
 class Intermediates(Figures, Words):

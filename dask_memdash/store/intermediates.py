@@ -40,6 +40,7 @@ def intermediates(model: ClusterModel) -> Intermediates | None:
         ],
         "workers": _together([w.storing for w in workers if w.storing is not None]),
         "error": told.error,
+        "unreachable": told.unreachable,
     }
     verdict = judge(figures)
     words: Words = {

@@ -88,6 +88,16 @@ def test_only_the_largest_are_listed_and_the_others_counted():
         ),
         ({"pending": 0, "stored": 1}, "stored", "The only result was written to"),
         ({"failed": 2}, "failing", "2 of 25 results could not be stored."),
+        (
+            {"unreachable": "gone"},
+            "unreachable",
+            "does not answer; 20 results were written to it before.",
+        ),
+        (
+            {"unreachable": "gone", "stored": 0, "pending": 0},
+            "unreachable",
+            "`file:///shared/store` does not answer.",
+        ),
         ({"objects": 7}, "missing", "20 results were stored, and the store lists 7"),
         ({"pending": 0, "recomputed": 1}, "stored", "1 stored value could not be loa"),
     ],
@@ -95,7 +105,7 @@ def test_only_the_largest_are_listed_and_the_others_counted():
 def test_how_storing_goes_is_one_state_in_words(figures, state, said):
     found = told(**figures)
     assert (found["state"], said in found["text"]) == (state, True), found["text"]
-    wrong = state in ("failing", "missing") or "recomputed" in figures
+    wrong = state in ("failing", "missing", "unreachable") or "recomputed" in figures
     assert bool(found["advice"]) == wrong
 
 
@@ -107,6 +117,13 @@ def test_a_store_that_cannot_be_written_to_says_why_and_what_to_do():
     assert "md-degraded" in text
     assert "Newest error: NotADirectoryError: &lt;script&gt;" in text
     assert "is there, has room, and may be written to by every worker" in text
+
+
+def test_a_store_that_does_not_answer_is_not_said_to_hold_all():
+    text = card(stories.storing(pending=0, unreachable="[Errno 2] No such file"))
+    assert "The store does not answer." in text
+    assert "Newest error: [Errno 2] No such file" in text
+    assert "All 20 results" not in text
 
 
 def test_an_error_that_is_over_is_said_to_be():

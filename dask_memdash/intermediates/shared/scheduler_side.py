@@ -88,6 +88,8 @@ class SchedulerSide:
         self._handled: list[tuple[str, Any, Any]] = []
         self._ticker: PeriodicCallback | None = None
         self._listing = False
+        #: What the store said instead of its list, if it did not answer last time.
+        self._unreachable: str | None = None
         self._stopped = False
         self._errors_of_tasks: Callable[..., Any] | None = None
 
@@ -317,6 +319,7 @@ class SchedulerSide:
 
     def _refreshed(self, error: str | None) -> None:
         self._listing = False
+        self._unreachable = error
         if error is not None:
             boundary.note("listing the store", error)
 
@@ -335,6 +338,7 @@ class SchedulerSide:
             "recomputed": self.recomputed,
             "names": self.naming.progress(),
             "error": self.ledger.error,
+            "unreachable": self._unreachable,
         }
 
     def state(self, comm: Any = None) -> dict[str, Any]:
