@@ -18,6 +18,7 @@ from dask_memdash.errors import StorageError, UnreachableError
 from dask_memdash.intermediates.lineage import Lineage, lineages
 from dask_memdash.intermediates.memory import OBJECTS, object_id
 from dask_memdash.intermediates.shared import worker_side
+from dask_memdash.intermediates.shared.graphs import Graphs
 from dask_memdash.intermediates.shared.index import StoreIndex
 from dask_memdash.intermediates.shared.ledger import Followed, Ledger
 from dask_memdash.intermediates.shared.loading import load_stored
@@ -497,3 +498,26 @@ def test_the_plugin_says_where_it_stores(tmp_path):
     shown = repr(SharedStorage(FSMemory(tmp_path)))
     assert f"file://{tmp_path}" in shown
     assert "not started" in shown
+
+
+# -- a scheduler that is another one than ours ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "arguments"),
+    [(({"a": 1}, ["a"]), {}), ((), {"graph": {"a": 1}, "keys": ["a"]})],
+)
+def test_tasks_made_in_a_way_that_is_not_known_are_dasks_alone(
+    args, arguments, process_border
+):
+    graphs = Graphs(*[None] * 8)
+    calls = []
+
+    def theirs(*args, **arguments):
+        calls.append((args, arguments))
+        return "made"
+
+    assert graphs.make_tasks(theirs, *args, **arguments) == "made"
+    assert calls == [(args, arguments)]
+    (text,) = process_border.texts()
+    assert "new way" in text

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     InThread = Callable[[Callable[[], Any], Callable[[Any], Any]], None]
 
+#: What the scheduler hands over by name as it makes task states of a graph.
+TAKEN = {"dsk", "keys"}
+
 
 class Graphs:
     """The graphs of one scheduler.
@@ -66,8 +69,16 @@ class Graphs:
         #: Results that were found stored when their graph came.
         self.resumed = 0
 
-    def make_tasks(self, theirs: Callable[..., Any], **arguments: Any) -> Any:
-        """Let what is stored be loaded; have what is persisted stored."""
+    def make_tasks(
+        self, theirs: Callable[..., Any], *args: Any, **arguments: Any
+    ) -> Any:
+        """Let what is stored be loaded; have what is persisted stored.
+
+        A call that is not of the kind that is known here is Dask's alone.
+        """
+        if args or not arguments.keys() >= TAKEN:
+            boundary.note("resuming a graph", "this Dask makes tasks in a new way")
+            return theirs(*args, **arguments)
         tasks = arguments["dsk"]
         boundary.guarded(self._name, "following a name")(arguments)
         resumed = boundary.guarded(self._resume, "resuming a graph")(arguments)
