@@ -193,12 +193,15 @@ def attack(
             found["loop, open"] = clock.take()
             found["memory, open"] = process.memory_info().rss
             found["rounds"] = []
+            before = found["documents before"]
             for number in range(rounds):
                 if number:
                     found["opened again"] = visitors.order("open")
                     found["loop while opening again"] = clock.take()
                 visitors.order("reset")
                 wait_until(lambda: sessions(cluster, f"/{page}") == 0, 90)
+                # Bokeh's list of the sessions that it ends outlives the last of them.
+                wait_until(lambda: len(documents()) <= before, 30)
                 left = documents()
                 found["sessions left"] = sessions(cluster, f"/{page}")
                 found["documents left"] = len(left)

@@ -2,9 +2,9 @@
 
 51 documents were once left after fifty sockets had been reset.  Today one is left, with
 Bokeh's own way to end a document as with ours: the empty one of ``bokeh.io``'s state,
-which is there before the first page.  Who held the others cannot be seen any more; it
-was not Bokeh's ``destroy``, which leaves none today.  What has changed since is that
-updates wait for a browser that reads, so that no write waits with its session for one.
+which is there before the first page.  For a moment all may still be there though no
+session is: Bokeh ends sessions one after another, and its list of those that are to end
+holds them until the last has ended.  So the documents are waited for.
 
 The memory is no leak either: after three rounds of fifty it is what it was after the
 first (202, 201 and 200 MB), with ``malloc_trim`` 194, 197 and 195.  It is the heap's
