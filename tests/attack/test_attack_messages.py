@@ -210,3 +210,75 @@ def test_events_that_a_client_logs(cluster, tell, caplog):
         made == 0 and len(lines) == 0,
     )
     assert not any("\x1b" in text for text in cluster.said())
+
+
+def beats_with(change):
+    """Return a function for a worker that makes its heartbeats hostile."""
+
+    def turn(dask_worker):
+        probe = dask_worker.extensions["memdash"]
+        honest, beats = probe.heartbeat, [0]
+
+        def heartbeat():
+            beats[0] += 1
+            return change(honest(), beats[0])
+
+        probe.heartbeat = heartbeat
+
+    return turn
+
+
+def beats_as_before(dask_worker):
+    del dask_worker.extensions["memdash"].heartbeat
+
+
+def new_prefixes(data, beat):
+    data["rows"] = {f"p{beat}-{n}": [1, 1000, 0, 0] for n in range(1_900)}
+    return data
+
+
+def more_prefixes_than_allowed(data, beat):
+    data["rows"] = {f"p{beat}-{n}": [1, 1000, 0, 0] for n in range(100_000)}
+    return data
+
+
+def a_text_of_20_megabytes(data, beat):
+    data["notices"] = ["x" * 20 * 10**6] * 2
+    return data
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("1,900 new prefixes each, of 10,000 that are kept", new_prefixes),
+        ("100,000 new prefixes each", more_prefixes_than_allowed),
+        ("two sentences of 20 MB each", a_text_of_20_megabytes),
+    ],
+)
+def test_heartbeats_that_are_large(cluster, tell, what, change):
+    extension = cluster.scheduler.extensions["memdash"]
+    take, held, before = extension.heartbeat, [], memory()
+    worker = next(iter(cluster.scheduler.workers))
+
+    def timed(ws, data):
+        begun = time.perf_counter()
+        answer = take(ws, data)
+        if ws.address == worker:
+            held.append(time.perf_counter() - begun)
+        return answer
+
+    extension.heartbeat = timed
+    cluster.client.run(beats_with(change), workers=[worker])
+    try:
+        cluster.wait_for(lambda: len(held) >= 20, "20 heartbeats", 120)
+    finally:
+        cluster.client.run(beats_as_before, workers=[worker])
+        del extension.heartbeat
+    longest, grown = max(held), (memory() - before) / MB
+    tell(
+        f"heartbeats with {what}",
+        f"the loop was held {1000 * longest:.0f} ms at most by what is ours, "
+        f"{grown:+.0f} MB kept; {len(cluster.api('prefixes?limit=500'))} prefixes are "
+        "shown",
+        longest < 0.25 and grown < 100,
+    )
