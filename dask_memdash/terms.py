@@ -418,56 +418,115 @@ METHODS = _table(
     Term("none", "not measured yet", "No task of this prefix has been measured yet."),
 )
 
-#: Memory of the workers that belongs to no task, under the names of its rows.
+#: Memory of the workers that belongs to no task, by what it is; in `brief`, what can be
+#: done about it.
 OTHERS = _table(
+    Term(
+        "transfer",
+        "transfer",
+        "Buffers of P2P shuffles and of outputs that move between workers.",
+        brief="It goes when they have arrived. Smaller chunks or fewer threads move "
+        "less at once.",
+    ),
     Term(
         "graph arguments",
         "graph arguments",
         "Arguments and closures of tasks that the workers were sent and keep until "
         "they are forgotten.",
+        brief="Scatter what is large, and pass that instead. Release futures that are "
+        "not needed any more.",
     ),
     Term(
         "graph records",
         "graph records",
         "What a worker keeps of each task that it knows: its key, state and "
         "dependencies.",
+        brief="Make fewer tasks that each do more: larger chunks, or lists of items in "
+        "one task. Release futures that are not needed any more.",
     ),
-    Term("actors", "actors", "Objects that live on a worker because actor=True."),
+    Term(
+        "actors",
+        "actors",
+        "Objects that live on a worker because actor=True.",
+        brief="Dask never spills their state. It goes when the actor's future is "
+        "released.",
+    ),
+    Term(
+        "global",
+        "module global",
+        "What a variable of an imported module holds: a cache, a table, a model.",
+        brief="Limit it, or clear it with client.run. Dask can neither see nor spill "
+        "it.",
+    ),
+    Term(
+        "plugin",
+        "worker plugin",
+        "What hangs on a worker plugin of yours.",
+        brief="Let the plugin keep less, or unregister it.",
+    ),
+    Term(
+        "client.run",
+        "client.run",
+        "What functions that client.run called on the workers have left behind there.",
+        brief="Let them keep less, or undo it with another client.run.",
+    ),
     Term(
         "arrow pool",
         "arrow pool",
         "Freed memory that Arrow keeps for itself instead of returning it.",
+        brief="Give it back with pyarrow.default_memory_pool().release_unused(), or "
+        "start workers with ARROW_DEFAULT_MEMORY_POOL=system.",
     ),
     Term(
         "allocator",
         "allocator",
         "Freed memory that the allocator keeps instead of returning it to the kernel.",
+        brief="It is used again by the next tasks. A trim gives some of it back "
+        "(malloc_trim, in Dask's documentation on worker memory).",
     ),
     Term(
         "file pages",
         "file pages",
         "Pages of libraries and memory maps, which the kernel drops when memory is "
         "short.",
+        brief="Nothing: they cannot make a worker run out of memory.",
     ),
     Term(
         "baseline",
         "baseline",
         "What the processes had before any task, and what nothing explains.",
+        brief="Compare it with an idle worker's. If it grows from one computation to "
+        "the next, look for caches and references that outlive their task.",
     ),
     Term(
         "child processes",
         "child processes",
         "Memory of processes that tasks started, which Dask does not count.",
+        brief="Start fewer of them at once, and leave them room beside the worker's "
+        "limit.",
     ),
 )
 
 #: How the size of memory that belongs to no task is known.
 OTHER_METHODS = _table(
     Term("looked into", "measured", "MemDash looked into the objects themselves."),
+    Term("counted", "counted by Dask", "As Dask counts it."),
     Term("estimated", "estimated", "A number of objects times what one usually takes."),
     Term("upper bound", "at most", "Some of it may have gone back to the kernel."),
     Term("kernel", "counted by the kernel", "As the kernel counts it."),
+    Term(
+        "before and after",
+        "before and after",
+        "By how much the process had grown after each call during which no task ran.",
+    ),
+    Term("not measured", "not measured", "It is there, and nothing measured it."),
     Term("remainder", "what is left", "What is left once all else is subtracted."),
+)
+
+#: Kinds of rows in the table of prefixes.
+ROW_KINDS = _table(
+    Term("task", "task", "Tasks whose keys share a prefix, as Dask groups them."),
+    Term("other", "no task", "Memory of the workers that belongs to no task."),
 )
 
 #: What is told of the cluster's memory of intermediates.
@@ -730,6 +789,7 @@ GLOSSARY: Mapping[str, Mapping[str, Term]] = MappingProxyType(
         "methods": METHODS,
         "others": OTHERS,
         "other_methods": OTHER_METHODS,
+        "row_kinds": ROW_KINDS,
         "storing": STORING,
         "storing_states": STORING_STATES,
         "order": ORDER_VERDICTS,

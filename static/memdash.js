@@ -5,7 +5,7 @@
 
 (() => {
   /** What an address begins with when it names one thing → the tab that shows it. */
-  const KINDS = {worker: "workers", prefix: "tasks", incident: "incidents", failure: "incidents", graph: "order", limit: "limits"};
+  const KINDS = {worker: "workers", prefix: "tasks", other: "tasks", incident: "incidents", failure: "incidents", graph: "order", limit: "limits"};
 
   /** Find a model of the page by its name, once the page is there. */
   function model(name) {
@@ -36,6 +36,7 @@
     const hash = window.location.hash.slice(1);
     const [, kind, name] = /^([a-z]+)-(.+)$/.exec(hash) ?? [];
     const tabs = [...document.querySelectorAll("[data-tab]")].map((panel) => panel.dataset.tab);
+    state.kind = kind in KINDS ? kind : "";
     if (kind in KINDS) {
       state.tab = KINDS[kind];
       try {

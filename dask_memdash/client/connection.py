@@ -109,7 +109,11 @@ class Connection:
         return self._frame("workers")
 
     def prefixes(self) -> Any:
-        """Return the task prefixes with their storage and execution, largest first."""
+        """Return the task prefixes with their storage and execution, largest first.
+
+        And what belongs to no task, as rows whose ``kind`` is 'other': ``bytes`` sums
+        over both without counting anything twice.
+        """
         return self._frame("prefixes")
 
     def storage(self) -> Any:

@@ -105,7 +105,9 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
     "prefixes": (
         "prefix",
         {
-            **_fields(TEXT, "prefix"),
+            **_fields(TEXT, "prefix", "kind"),
+            **_fields(SIZE, "bytes"),
+            **_fields(TEXT, "part"),
             **_fields(
                 SIZE,
                 *("managed", "managed_claimed", "replicas", "spilled", "spilled_disk"),
@@ -127,8 +129,10 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
                 f"peak_{name}": (("execution", "peak", name), SIZE)
                 for name in ("p50", "p95", "max", "at_least")
             },
-            **_fields(TEXT, "method", inside="execution"),
+            **_fields(TEXT, "method"),
             **_fields(SIZE, "error", inside="execution"),
+            **_fields(SIZE, "graph_bytes"),
+            **_fields(TEXT, "advice"),
         },
     ),
     "storage": (

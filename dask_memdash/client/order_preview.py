@@ -308,6 +308,7 @@ def _measured(client: Any) -> dict[str, int | str]:
 
     try:
         frame = connect(client).prefixes()
+        frame = frame[frame["kind"] == "task"]
     except NotRegisteredError:
         return {}
     return {

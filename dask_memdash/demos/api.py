@@ -95,7 +95,9 @@ class Api:
         deadline = time.monotonic() + timeout
         while True:
             rows = self.get("prefixes")
-            found = [row for row in rows if row["prefix"] == name]
+            found = [
+                row for row in rows if row["prefix"] == name and row["kind"] != "other"
+            ]
             row: dict[str, Any] | None = found[0] if found else None
             if (row is not None and until(row)) or time.monotonic() > deadline:
                 return row

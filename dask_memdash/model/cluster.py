@@ -192,6 +192,7 @@ class ClusterModel:
         if event.graph is not None:
             self._weigh_graph(worker, event.graph)
         worker.actors = worker.actors if event.actors is None else event.actors
+        worker.named = worker.named if event.named is None else event.named
         worker.spill_room, worker.storing = event.spill_room, event.storing
         self._see_children(worker, event.children, event.time)
         worker.cost, worker.nanny_cost = event.cost, event.nanny_cost

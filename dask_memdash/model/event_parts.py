@@ -55,6 +55,19 @@ class ActorRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedMemory:
+    """Memory of a worker's baseline that has a name; in bytes."""
+
+    #: 'global' (a module's variable), 'plugin' or 'client.run'.
+    group: str
+    #: Which one; empty where there is but one.
+    name: str
+    size: int
+    #: How often something of it could not be measured.
+    unmeasured: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ChildRow:
     """Processes that one task of a worker started; sizes in bytes.
 

@@ -21,6 +21,7 @@ from dask_memdash.model.event_parts import (
     Finished,
     GraphRow,
     Held,
+    NamedMemory,
     SelfCost,
     SpillRoom,
     StorageRow,
@@ -77,6 +78,8 @@ class WorkerReported:
     #: largest; None when nothing has changed.
     graph: dict[str, GraphRow] | None = None
     actors: dict[str, ActorRow] | None = None
+    #: What of its baseline has a name; None when nothing has changed.
+    named: tuple[NamedMemory, ...] | None = None
     spill_room: SpillRoom = field(default_factory=SpillRoom)
     #: Processes that its tasks started, by task: the largest.
     children: tuple[ChildRow, ...] = ()

@@ -31,6 +31,7 @@ from dask_memdash.model.event_parts import (
     Executing,
     GraphRow,
     Held,
+    NamedMemory,
     SelfCost,
     SpillRoom,
     StorageRow,
@@ -107,6 +108,8 @@ class WorkerState:
     #: Arguments and records of its tasks, and state of its actors, by prefix.
     graph: dict[str, GraphRow] = field(default_factory=dict)
     actors: dict[str, ActorRow] = field(default_factory=dict)
+    #: What of its baseline has a name.
+    named: tuple[NamedMemory, ...] = ()
     spill_room: SpillRoom = field(default_factory=SpillRoom)
     #: Processes that its tasks started, and how many of each task's were told killed.
     children: tuple[ChildRow, ...] = ()

@@ -47,7 +47,11 @@ class Store(Protocol):
         """
 
     def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
-        """Return the task prefixes, largest first."""
+        """Return the task prefixes, largest first.
+
+        What belongs to no task is in :meth:`cluster`, and with them in
+        :func:`~dask_memdash.store.all_rows.all_rows`.
+        """
 
     def prefix_totals(self) -> PrefixTotals:
         """Return the sums over all task prefixes, without making them one by one."""

@@ -45,6 +45,10 @@ def prefix_row(
     error = state.errors.quantile(0.9)
     return {
         "prefix": name,
+        "kind": "task",
+        "bytes": state.managed + (0 if unmeasured else state.executing),
+        "part": None,
+        "method": state.method_shown,
         "storage": {
             "managed": state.managed,
             "managed_claimed": state.claimed,

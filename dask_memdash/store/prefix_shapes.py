@@ -122,9 +122,24 @@ class PrefixChildren(TypedDict):
 
 
 class Prefix(TypedDict):
-    """One task prefix; largest (storage and execution together) first."""
+    """One task prefix, or memory of the workers that belongs to none.
+
+    Of the latter (kind 'other') storage and execution hold nothing: ``None``, 0.
+    """
 
     prefix: str
+    """Its name; of a kind, no two have the same."""
+    kind: str
+    """'task', or 'other': no prefix of tasks, but see ``part``."""
+    bytes: int | None
+    """What it has in the workers' processes: outputs in memory and running tasks, or
+    all of it where it belongs to no task.  A sum over rows counts nothing twice, but
+    'child processes' lie beside the workers' own."""
+    part: str | None
+    """The part of the breakdown that it lies in; ``None`` for tasks, which have more
+    than one, and for what lies beside the processes."""
+    method: str
+    """How ``bytes`` is known, or how peaks of its tasks were measured."""
     storage: PrefixStorage
     execution: PrefixExecution
     children: PrefixChildren
@@ -133,7 +148,8 @@ class Prefix(TypedDict):
     """What its tasks weigh on workers as they were sent: arguments, closures, records;
     in the part ``graph``."""
     advice: str | None
-    """What to change where each of its tasks carries much."""
+    """What to change where each of its tasks carries much, or where what belongs to no
+    task is much."""
 
 
 class SizeBin(TypedDict):

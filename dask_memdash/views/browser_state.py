@@ -49,6 +49,9 @@ class Shown:
     #: What is chosen on that tab: a worker's address, a prefix, an incident's or a
     #: graph's id; empty for nothing.
     chosen: str = ""
+    #: What its address begins with, where one tab shows more than one kind: 'prefix' or
+    #: 'other'.
+    kind: str = ""
     #: A finer choice within it: a position of the order's curve.
     point: int | None = None
     #: Length of the time axis in seconds; None for all there is.
@@ -81,6 +84,7 @@ def read(text: str) -> Shown:
     return Shown(
         tab=tab if isinstance(tab, str) and tab in TABS else "overview",
         chosen=_text(told.get("chosen")),
+        kind=_text(told.get("kind"))[:20],
         point=_natural(point, 10**12) if isinstance(point, int) else None,
         window=_window(told.get("window")),
         paused=told.get("paused") is True,

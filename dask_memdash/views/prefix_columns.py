@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dask_memdash import terms
+from dask_memdash.store.all_rows import all_rows, number_of_rows
 from dask_memdash.store.base import Store
+from dask_memdash.store.beside_tasks import OtherMemory
 from dask_memdash.store.prefix_shapes import Prefix
 from dask_memdash.views.tabular import Column, Table, address
 
@@ -17,6 +19,11 @@ def _storage(name: str) -> Callable[[Prefix], Any]:
 
 def _execution(name: str) -> Callable[[Prefix], Any]:
     return lambda prefix: prefix["execution"][name]  # type: ignore[literal-required]
+
+
+def _of_tasks(name: str) -> Callable[[Prefix], Any]:
+    """Return a figure of the execution; nothing where there are no tasks."""
+    return lambda row: _execution(name)(row) if row["kind"] == "task" else None
 
 
 def skew(prefix: Prefix) -> float | None:
@@ -66,18 +73,51 @@ SEARCHED = 2000
 
 
 def _largest(store: Store, limit: int, offset: int) -> tuple[Sequence[Prefix], int]:
-    return store.prefixes(limit, offset), store.prefix_totals()["prefixes"]
+    return all_rows(store, limit, offset), number_of_rows(store)
+
+
+def _link(row: Prefix) -> str:
+    return address("prefix" if row["kind"] == "task" else "other", row["prefix"])
+
+
+def place(row: Prefix | OtherMemory) -> str:
+    """Say where memory lies that belongs to no task; nothing of a prefix of tasks."""
+    if row["kind"] == "task":
+        return ""
+    if row["part"] is None:
+        return "belongs to no task; beside the workers' processes"
+    return f"belongs to no task; part of {terms.label(terms.PARTS, row['part'])}"
+
+
+def _method(row: Prefix) -> str:
+    known = terms.METHODS if row["kind"] == "task" else terms.OTHER_METHODS
+    return terms.label(known, row["method"])
 
 
 TASKS = Table(
     name="tasks",
     title="Task prefixes",
-    rows=lambda store: store.prefixes(SEARCHED),
+    rows=lambda store: all_rows(store, SEARCHED),
     page=_largest,
     searched=f"among the {SEARCHED:,} largest",
-    link=lambda prefix: address("prefix", prefix["prefix"]),
+    link=_link,
     columns=(
-        Column("prefix", "Prefix", "text", lambda prefix: prefix["prefix"]),
+        Column("prefix", "Prefix", "text", lambda prefix: prefix["prefix"], more=place),
+        Column(
+            "kind",
+            "Kind",
+            "text",
+            lambda row: terms.label(terms.ROW_KINDS, row["kind"]),
+            " ".join(kind.sentence for kind in terms.ROW_KINDS.values()),
+        ),
+        Column(
+            "bytes",
+            "In processes",
+            "size",
+            lambda row: row["bytes"],
+            "What it has in the workers' processes: outputs in memory and running "
+            "tasks, or all of it where it belongs to no task.",
+        ),
         Column(
             "managed",
             "In memory",
@@ -182,7 +222,7 @@ TASKS = Table(
             "running",
             "Tasks",
             "number",
-            _execution("running"),
+            _of_tasks("running"),
             "Tasks that run now.",
             "Execution",
         ),
@@ -239,7 +279,7 @@ TASKS = Table(
             "method",
             "Measured",
             "text",
-            lambda prefix: terms.label(terms.METHODS, prefix["execution"]["method"]),
+            _method,
             terms.CONCEPTS["method"].sentence,
             "Execution",
         ),

@@ -16,12 +16,13 @@ from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Range1d, VBar
 
 from dask_memdash import terms
 from dask_memdash.errors import UnknownPrefixError
+from dask_memdash.store.all_rows import other_named
 from dask_memdash.store.base import Store
 from dask_memdash.store.prefix_shapes import PrefixDetails, SizeBin
 from dask_memdash.text import count, format_bytes, format_share
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
-from dask_memdash.views.prefix_columns import TASKS, projected, skew
+from dask_memdash.views.prefix_columns import TASKS, place, projected, skew
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.tabular import address
 
@@ -148,12 +149,17 @@ class PrefixView(View):
         """Bring the table up to date, and the chosen prefix."""
         chosen = self.shown.chosen_on("tasks")
         query = self.shown.table(TASKS.name)
-        self.table.draw(self.store, query, address("prefix", chosen), self.once)
-        prefix = self._find(chosen)
+        no_task = self.shown.kind == "other"
+        link = address("other" if no_task else "prefix", chosen)
+        self.table.draw(self.store, query, link, self.once)
+        prefix = None if no_task else self._find(chosen)
         bins = prefix["output_bins"] if prefix else []
         self.about.write(
             prefix=prefix,
+            no_task=no_task,
+            other=other_named(self.store, chosen) if no_task else None,
             asked=chosen,
+            place=place,
             sizes=in_words(bins),
             skew=skew(prefix) if prefix else None,
             projected=projected(prefix) if prefix else None,
@@ -205,7 +211,11 @@ class OthersView(View):
     def draw(self) -> None:
         """Bring the text up to date."""
         cluster = self.store.cluster()
-        self.about.write(rows=cluster["others"], scheduler=cluster["scheduler"])
+        self.about.write(
+            rows=cluster["others"],
+            scheduler=cluster["scheduler"],
+            linked=self.context.live,
+        )
 
 
 def _widest(prefix: PrefixDetails) -> int:

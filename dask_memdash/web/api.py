@@ -24,6 +24,7 @@ from dask_memdash.errors import (
     UnknownIncidentError,
     UnknownWorkerError,
 )
+from dask_memdash.store.all_rows import all_rows
 from dask_memdash.store.base import Store
 from dask_memdash.text import plain, short
 from dask_memdash.web import schema as shapes
@@ -135,8 +136,8 @@ def workers(store: Store, query: Query) -> Any:
 
 
 def prefixes(store: Store, query: Query) -> Any:
-    """Answer ``prefixes``."""
-    return store.prefixes(*query.slice())
+    """Answer ``prefixes``: with what belongs to no task, largest first."""
+    return all_rows(store, *query.slice())
 
 
 def history(store: Store, query: Query) -> Any:

@@ -55,6 +55,9 @@ ENUMERATIONS: Mapping[tuple[str, str], Mapping[str, terms.Term]] = {
     ("Failure", "kind"): terms.KINDS,
     ("OrderVerdict", "kind"): terms.ORDER_VERDICTS,
     ("Intermediates", "state"): terms.STORING_STATES,
+    ("Prefix", "kind"): terms.ROW_KINDS,
+    ("OtherMemory", "group"): terms.OTHERS,
+    ("OtherMemory", "method"): terms.OTHER_METHODS,
 }
 
 _PLAIN = {int: "integer", float: "number", str: "string", bool: "boolean"}

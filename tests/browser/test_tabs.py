@@ -61,6 +61,7 @@ def test_every_tab_and_thing_has_an_address(look, show, address, tab, said):
     [
         ("workers", "worker-tcp%3A%2F%2F10.0.0.2%3A4000", "1002 on 10.0.0.2"),
         ("tasks", "prefix-sum", "Sizes of its outputs"),
+        ("tasks", "other-global%20app.CACHE", "What a variable of an"),
         ("incidents", "failure-1", "Failure 1:"),
         ("incidents", "incident-2", "Incident 2:"),
     ],
@@ -70,6 +71,7 @@ def test_what_is_chosen_far_down_is_seen_at_once_and_escape_closes_it(
 ):
     store = fake_store.after_incident()
     store.all_failures = fake_store.failing(10).all_failures
+    store.all_others = [fake_parts.other("global", "app.CACHE", 300 * MiB)]
     page = look(f"{show(store)}#{tab}", width=380)
     panel = shown(page, tab)
     panel.locator("[data-table] tbody tr").first.wait_for()

@@ -16,6 +16,7 @@ from dask_memdash.errors import (
     UnknownWorkerError,
 )
 from dask_memdash.model.breakdown import PARTS
+from dask_memdash.store.beside_tasks import OtherMemory
 from dask_memdash.store.cluster_shapes import Cluster, History
 from dask_memdash.store.incident_shapes import Incident
 from dask_memdash.store.limit_shapes import LimitAudit
@@ -37,6 +38,7 @@ class FakeStore:
         self.asked: list[str] = []
         self.all_workers: list[Worker] = []
         self.all_prefixes: list[Prefix] = []
+        self.all_others: list[OtherMemory] = []
         self.all_departed: list[Worker] = []
         self.all_ran: list[PastTask] = []
         self.output_bins: list[SizeBin] = []
@@ -74,7 +76,7 @@ class FakeStore:
             "n_failures": len(self.all_failures),
             "limit": sum(known_limits) if complete else None,
             "breakdown": total,
-            "others": [],
+            "others": list(self.all_others),
             "scheduler": None,
             "stored": 0,
             "stored_pending": 0,

@@ -12,6 +12,7 @@ from typing import Any
 import stories
 from stories import NOW, MiB
 
+from dask_memdash.store.beside_tasks import OtherMemory
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.order_shapes import Graph, OrderPoint
 from dask_memdash.store.prefix_shapes import (
@@ -81,6 +82,22 @@ def prefix(name: str, managed: int, executing: int = 0, **storage: Any) -> Prefi
     known["storage"].update(managed=managed, managed_claimed=managed, **storage)  # type: ignore[typeddict-item]
     known["execution"].update(executing=executing, running=2 if executing else 0)
     return known
+
+
+def other(group: str, name: str, size: int | None, **values: Any) -> OtherMemory:
+    """Return something of the baseline that belongs to no task."""
+    known: OtherMemory = {
+        "name": f"{group} {name}" if name else group,
+        "group": group,
+        "kind": "other",
+        "part": "baseline",
+        "bytes": size,
+        "method": "looked into",
+        "inside": [],
+        "text": "",
+        "advice": f"Clear `{name}`." if name else None,
+    }
+    return {**known, **values}  # type: ignore[typeddict-item]
 
 
 def incident(number: int, kind: str = "terminated", **values: Any) -> dict[str, Any]:

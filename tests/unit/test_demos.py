@@ -387,12 +387,13 @@ def test_peaks_are_the_largest_of_each_column(
 def test_prefix_is_waited_for_only_so_long(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FakeMemDash, "prefixes", [{"prefix": "load", "n": 1}])
-    assert api.prefix("load") == {"prefix": "load", "n": 1}
-    assert api.prefix("load", lambda row: row["n"] > 1, timeout=0) == {
-        "prefix": "load",
-        "n": 1,
-    }
+    load = {"prefix": "load", "kind": "task", "n": 1}
+    monkeypatch.setattr(FakeMemDash, "prefixes", [load])
+    assert api.prefix("load") == load
+    assert api.prefix("load", lambda row: row["n"] > 1, timeout=0) == load
+    actors = {"prefix": "load", "kind": "other", "n": 1}
+    monkeypatch.setattr(FakeMemDash, "prefixes", [actors, load])
+    assert api.prefix("load") == load, "what belongs to no task is no prefix"
     assert api.prefix("other", timeout=0) is None
 
 

@@ -480,6 +480,10 @@ def test_prefixes_come_largest_first_with_storage_and_execution(store_of):
     assert [p["prefix"] for p in prefixes] == ["open", "sum", "async"]
     assert prefixes[0] == {
         "prefix": "open",
+        "kind": "task",
+        "bytes": 180 * MiB,
+        "part": None,
+        "method": "estimated",
         "storage": {
             "managed": 180 * MiB,
             "managed_claimed": 180 * MiB,

@@ -1,5 +1,7 @@
 """The tabs beside the overview: one worker, one prefix, order, limits, time."""
 
+import json
+
 import fake_parts
 import fake_store
 import pytest
@@ -340,8 +342,8 @@ def test_charts_that_stand_alone_have_names_that_jupyterlab_lists():
 def test_what_is_left_of_the_baseline_is_no_part_of_itself():
     template = environment().get_template("others.html")
     row = {"name": "baseline", "kind": "other", "part": "baseline", "bytes": 90 * MiB}
-    row |= {"method": "remainder", "advice": None}
-    text = " ".join(template.render(rows=[row], scheduler=None).split())
+    row |= {"method": "remainder", "advice": None, "group": "baseline"}
+    text = " ".join(template.render(rows=[row], scheduler=None, linked=False).split())
     assert "part of" not in text
     assert "what nothing explains further" in text
 
@@ -350,6 +352,7 @@ def test_what_belongs_to_no_task_has_a_card_of_its_own():
     template = environment().get_template("others.html")
     row = {
         "name": "arrow pool",
+        "group": "arrow pool",
         "kind": "other",
         "part": "retained",
         "bytes": 420 * MiB,
@@ -366,7 +369,9 @@ def test_what_belongs_to_no_task_has_a_card_of_its_own():
         "largest": {"key": "score-1", "prefix": "score", "bytes": 90 * MiB},
         "warns_above": 10_000_000,
     }
-    text = " ".join(template.render(rows=[row], scheduler=scheduler).split())
+    text = " ".join(
+        template.render(rows=[row], scheduler=scheduler, linked=True).split()
+    )
     assert "420 MiB" in text
     assert "at most</span>" not in text
     assert "at most; part of retained" in text
@@ -401,3 +406,32 @@ def test_error_of_a_count_is_how_far_the_process_differs(method, said):
     text = view_of(PrefixView, store, tab="tasks", chosen=name).about.pane.object
     assert said in text
     assert "At least 400 MiB:" in text
+
+
+def test_a_row_that_belongs_to_no_task_explains_itself_when_it_is_opened():
+    store = fake_store.busy()
+    store.all_others = [
+        fake_parts.other("global", "app.<CACHE>", 300 * MiB),
+        fake_parts.other("client.run", "", None, method="not measured", text="Twice."),
+    ]
+    name = "global app.<CACHE>"
+    view = view_of(PrefixView, store, tab="tasks", kind="other", chosen=name)
+    text = " ".join(view.about.pane.object.split())
+    assert "global app.&lt;CACHE&gt;" in text
+    assert "300 MiB" in text
+    assert "What to do" in text
+    assert "Clear <code>app.&lt;CACHE&gt;</code>." in text
+    assert not view.figure.visible
+    links = view.table.source.data["_link"]
+    assert "other-global%20app.%3CCACHE%3E" in links
+    assert json.loads(view.table.source.tags[0])["chosen"] in links
+    view = view_of(PrefixView, store, tab="tasks", kind="other", chosen="client.run")
+    text = view.about.pane.object
+    assert "Twice." in text
+    assert "undo it with another client.run" in text, "advice that always holds"
+    view = view_of(PrefixView, store, tab="tasks", kind="other", chosen="gone")
+    assert "gone: nothing now" in view.about.pane.object
+    view = view_of(PrefixView, store, tab="tasks", chosen=name)
+    assert "No task prefix" in view.about.pane.object, (
+        "a prefix of that name is another"
+    )

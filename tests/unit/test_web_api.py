@@ -143,7 +143,8 @@ async def test_workers_have_the_shape_of_the_contract(served):
 async def test_prefixes_have_the_shape_of_the_contract(served):
     prefix = (await served(fake_store.busy()).get("prefixes"))[0]
     assert set(prefix) == {
-        *("prefix", "storage", "execution", "children", "graph_bytes", "advice"),
+        *("prefix", "kind", "bytes", "part", "method", "storage", "execution"),
+        *("children", "graph_bytes", "advice"),
     }
     assert set(prefix["children"]) == {"processes", "rss", "peak"}
     assert set(prefix["storage"]) == {
