@@ -121,3 +121,12 @@ class NameTakenError(StorageError):
 
 class UntrustedError(StorageError, PermissionError):
     """A store that others can write to: opening it may run their code."""
+
+
+class RunError(MemDashError):
+    """A recorded run, or a file of one, that cannot be opened."""
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"{path}: {why}")

@@ -39,6 +39,10 @@ RULES = {
         {"boundary", "config"},
         {"dask", "distributed", "tornado", "cloudpickle"},
     ),
+    "runs": (
+        {"store", "model", "boundary", "config"},
+        {"fsspec"},
+    ),
     "plugins": (
         {"model", "flight", "measure", "system", "boundary", "self_cost", "config"},
         {"dask", "distributed", "zict", "psutil", "numpy"},
@@ -47,7 +51,7 @@ RULES = {
         {
             *("model", "analysis", "store", "plugins", "boundary", "self_cost"),
             *("config", "links", "web", "views", "terms", "measure", "flight"),
-            "system",
+            *("system", "runs"),
         },
         {"dask", "distributed", "tornado", "numpy", "cloudpickle"},
     ),
