@@ -45,6 +45,15 @@ class NamedResults(TypedDict):
     total: int
 
 
+class StoredPrefix(TypedDict):
+    """Outputs of one task prefix on workers that lie in the memory too; bytes."""
+
+    prefix: str
+    stored: int
+    pending: int
+    """What is to lie there."""
+
+
 class Words(TypedDict):
     """How storing goes."""
 
@@ -74,6 +83,9 @@ class Figures(TypedDict):
     recomputed: int
     """Loads that failed, so that the value was computed."""
     names: list[NamedResults]
+    prefixes: list[StoredPrefix]
+    n_prefixes: int
+    """The 50 prefixes that have most in it, of how many that have any."""
     workers: Storing
     """What all workers have done together; those that have left are not in it."""
     error: str | None

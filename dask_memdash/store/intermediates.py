@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
+
 from dask_memdash.analysis.storing import judge
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import Storing as StoringPart
 from dask_memdash.store.intermediate_shapes import (
     Figures,
     Intermediates,
+    StoredPrefix,
     Storing,
     Words,
 )
+
+#: Prefixes that are listed.
+MAX_PREFIXES = 50
 
 
 def storing(part: StoringPart | None) -> Storing | None:
@@ -24,6 +30,10 @@ def intermediates(model: ClusterModel) -> Intermediates | None:
     if told is None:
         return None
     workers = model.processes.workers.values()
+    prefixes = _prefixes(model)
+    largest = heapq.nsmallest(
+        MAX_PREFIXES, prefixes, key=lambda p: (-p["stored"] - p["pending"], p["prefix"])
+    )
     figures: Figures = {
         "address": told.address,
         "objects": told.objects,
@@ -38,6 +48,8 @@ def intermediates(model: ClusterModel) -> Intermediates | None:
             {"name": name, "stored": stored, "total": total}
             for name, (stored, total) in sorted(told.names.items())
         ],
+        "prefixes": largest,
+        "n_prefixes": len(prefixes),
         "workers": _together([w.storing for w in workers if w.storing is not None]),
         "error": told.error,
         "unreachable": told.unreachable,
@@ -49,6 +61,15 @@ def intermediates(model: ClusterModel) -> Intermediates | None:
         "advice": list(verdict.advice),
     }
     return {**figures, **words}
+
+
+def _prefixes(model: ClusterModel) -> list[StoredPrefix]:
+    """Return all prefixes that have any output in the memory, or are to."""
+    return [
+        {"prefix": name, "stored": one.stored, "pending": one.stored_pending}
+        for name, one in model.prefixes.by_name.items()
+        if one.stored or one.stored_pending
+    ]
 
 
 def _together(parts: list[StoringPart]) -> Storing:

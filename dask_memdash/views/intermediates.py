@@ -13,14 +13,14 @@ import panel as pn
 
 from dask_memdash.store.base import Store
 from dask_memdash.store.cluster_shapes import Cluster
+from dask_memdash.store.intermediate_shapes import Intermediates
 from dask_memdash.text import UNKNOWN, format_bytes, format_latency
 from dask_memdash.views.base import Context, Text, View
 from dask_memdash.views.tabular import address
 from dask_memdash.views.worker_bars import called
 
-#: Rows of each list at most, and among how many prefixes they are looked for.
+#: Rows of each list at most.
 MOST = 8
-SEARCHED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +45,18 @@ class Rows:
     widest: int
 
 
-def of_prefixes(store: Store) -> Rows:
-    """Return what is stored by prefix, largest first, among those that hold most."""
-    return _largest(
-        [
-            (
-                prefix["prefix"],
-                address("prefix", prefix["prefix"]),
-                prefix["storage"]["stored"],
-                prefix["storage"]["stored_pending"],
-            )
-            for prefix in store.prefixes(SEARCHED)
-        ]
-    )
+def of_prefixes(told: Intermediates) -> Rows:
+    """Return what is stored by prefix, largest first."""
+    found = [
+        (
+            prefix["prefix"],
+            address("prefix", prefix["prefix"]),
+            prefix["stored"],
+            prefix["pending"],
+        )
+        for prefix in told["prefixes"]
+    ]
+    return _largest(found, told["n_prefixes"])
 
 
 def of_workers(store: Store) -> Rows:
@@ -71,6 +70,7 @@ def of_workers(store: Store) -> Rows:
                 worker["stored_pending"],
             )
             for worker in store.workers()
+            if worker["stored"] or worker["stored_pending"]
         ]
     )
 
@@ -93,14 +93,15 @@ def of_names(cluster: Cluster) -> Rows:
     return Rows(rows[:MOST], max(0, len(rows) - MOST), max(1, widest))
 
 
-def _largest(found: Sequence[tuple[str, str, int, int]]) -> Rows:
-    held = sorted((one for one in found if one[2] or one[3]), key=_weight)
+def _largest(found: Sequence[tuple[str, str, int, int]], total: int = 0) -> Rows:
+    """Return the largest of what was found, of `total` where that is more."""
+    held = sorted(found, key=_weight)
     rows = [
         Row(name, link, stored, pending, _sizes(stored, pending))
         for name, link, stored, pending in held[:MOST]
     ]
     widest = max((row.stored + row.pending for row in rows), default=1)
-    return Rows(rows, len(held) - len(rows), widest)
+    return Rows(rows, max(total, len(held)) - len(rows), widest)
 
 
 def _weight(one: tuple[str, str, int, int]) -> tuple[int, str]:
@@ -145,7 +146,7 @@ class IntermediatesView(View):
             told=told,
             stored=cluster["stored"],
             pending=cluster["stored_pending"],
-            prefixes=self.once("stored of prefixes", lambda: of_prefixes(self.store)),
+            prefixes=of_prefixes(told),
             workers=self.once("stored of workers", lambda: of_workers(self.store)),
             names=of_names(cluster),
             each=each,

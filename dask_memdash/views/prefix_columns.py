@@ -68,6 +68,11 @@ def _sizeof(prefix: Prefix) -> float | None:
     return audited["ratio"] if audited else None
 
 
+def has_intermediates(store: Store) -> bool:
+    """Say whether the cluster has a memory of intermediates."""
+    return store.cluster()["intermediates"] is not None
+
+
 #: Prefixes that are searched and sorted, the largest: a cluster may know of 10,000.
 SEARCHED = 2000
 
@@ -133,6 +138,24 @@ TASKS = Table(
             _storage("spilled"),
             terms.BESIDE["spilled"].sentence,
             "Storage",
+        ),
+        Column(
+            "stored",
+            "Stored",
+            "size",
+            _storage("stored"),
+            terms.STORING["stored"].sentence,
+            "Storage",
+            shown=has_intermediates,
+        ),
+        Column(
+            "pending",
+            "Pending",
+            "size",
+            _storage("stored_pending"),
+            terms.STORING["pending"].sentence,
+            "Storage",
+            shown=has_intermediates,
         ),
         Column(
             "pinned",

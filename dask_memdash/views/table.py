@@ -41,7 +41,6 @@ class ServedTable:
             _cells(table, TablePage([], 0, 0, 0)), name=f"memdash-table-{table.name}"
         )
         context.tables[table.name] = self.source
-        self._columns = [_describe(column) for column in table.columns]
 
     def draw(self, store: Store, query: TableQuery, chosen: str, once: Once) -> None:
         """Show the page that is asked for, with one row marked as chosen."""
@@ -52,7 +51,7 @@ class ServedTable:
         about = json.dumps(
             {
                 "title": self.table.title,
-                "columns": self._columns,
+                "columns": [_describe(c) for c in self.table.columns if c.shown(store)],
                 "first": page.first,
                 "shown": len(page.rows),
                 "matching": page.matching,

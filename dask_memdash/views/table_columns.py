@@ -8,7 +8,7 @@ from typing import Any
 from dask_memdash import terms
 from dask_memdash.store.base import Store
 from dask_memdash.store.worker_shapes import Worker
-from dask_memdash.views.prefix_columns import TASKS
+from dask_memdash.views.prefix_columns import TASKS, has_intermediates
 from dask_memdash.views.tabular import Column, Table, address, state_of
 
 
@@ -101,6 +101,22 @@ WORKERS = Table(
             "size",
             _part("spilled"),
             terms.BESIDE["spilled"].sentence,
+        ),
+        Column(
+            "stored",
+            "Stored",
+            "size",
+            lambda worker: worker["stored"],
+            terms.STORING["stored"].sentence,
+            shown=has_intermediates,
+        ),
+        Column(
+            "pending",
+            "Pending",
+            "size",
+            lambda worker: worker["stored_pending"],
+            terms.STORING["pending"].sentence,
+            shown=has_intermediates,
         ),
         Column(
             "children",

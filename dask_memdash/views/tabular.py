@@ -34,6 +34,10 @@ LONGEST_LINK = 1000
 _FORMULA = tuple("=+-@|%")
 
 
+def _always(store: Store) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column: where its values come from, and how they are written.
@@ -53,6 +57,8 @@ class Column:
     group: str = ""
     #: A second line beneath the value, for texts.
     more: Callable[[Any], str] | None = None
+    #: Whether a cluster has what it tells of, and the page shows it; files always do.
+    shown: Callable[[Store], bool] = _always
 
     @property
     def is_text(self) -> bool:

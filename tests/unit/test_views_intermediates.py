@@ -14,7 +14,10 @@ from dask_memdash.analysis.storing import judge
 from dask_memdash.text import format_latency, format_stored
 from dask_memdash.views import intermediates, prefix_bars, worker_bars
 from dask_memdash.views.intermediates import IntermediatesView
+from dask_memdash.views.prefix_columns import TASKS
 from dask_memdash.views.report import render_report
+from dask_memdash.views.table_columns import WORKERS
+from dask_memdash.views.tabular import to_csv
 from dask_memdash.views.tasks_tab import PrefixView
 from dask_memdash.views.workers_tab import WorkerView
 
@@ -181,3 +184,26 @@ def test_what_is_stored_in_words(stored, pending, said):
 def test_latencies_are_in_milliseconds():
     said = [format_latency(seconds) for seconds in (0.0004, 0.008, 0.5, 1.25)]
     assert said == ["under 1 ms", "8 ms", "500 ms", "1.3 s"]
+
+
+@pytest.mark.parametrize("table", [TASKS, WORKERS])
+def test_tables_have_its_columns_where_there_is_such_a_memory(table):
+    def shown(store):
+        return [column.name for column in table.columns if column.shown(store)]
+
+    assert {"stored", "pending"} <= set(shown(stories.storing()))
+    assert not {"stored", "pending"} & set(shown(stories.busy()))
+    head, *rows = to_csv(table, table.rows(stories.busy())).splitlines()
+    assert "Stored (bytes)" in head
+    assert rows
+
+
+def test_a_small_prefix_that_is_stored_is_found_behind_many_that_are_larger():
+    store = stories.storing()
+    model = store._model
+    for number in range(300):
+        model.prefixes.of(f"larger-{number}").managed = 10**12
+    told = store.cluster()["intermediates"]
+    assert [one["prefix"] for one in told["prefixes"]] == ["sum"]
+    assert told["n_prefixes"] == 1
+    assert "By prefix sum 90 MiB" in card(store)
