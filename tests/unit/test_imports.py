@@ -31,6 +31,10 @@ RULES = {
     "measure": ({"model", "flight", "system"}, {"psutil", "numpy"}),
     "analysis": ({"model", "terms"}, {"numpy"}),
     "store": ({"model", "analysis", "boundary", "terms"}, {"numpy"}),
+    **{
+        f"store.{module}": ({"runs", "model", "analysis"}, set())
+        for module in ("recorded", "recorded_catalogue", "recorded_history")
+    },
     "intermediates": (
         {"boundary"},
         {"dask", "distributed", "msgpack", "fsspec", "redis", "cloudpickle", "xarray"},

@@ -1,0 +1,91 @@
+"""The breakdown over time, from all resolutions in which a run has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from dask_memdash.model.pauses import KEPT_OF_CLUSTER, KEPT_OF_WORKER
+from dask_memdash.model.series import Series
+from dask_memdash.runs.directory import RESOLUTION
+from dask_memdash.runs.reading import RunReader
+from dask_memdash.runs.schema import CLUSTER
+from dask_memdash.runs.tables import FIGURES
+from dask_memdash.store.cluster_shapes import History
+from dask_memdash.store.recorded_catalogue import KnownWorker
+
+#: Names of the columns, as the store has them.
+COLUMNS = ("process", *FIGURES[1:])
+
+#: Times the spacing of a resolution, from which on two rows have nothing between them
+#: because nothing changed.
+STOOD_STILL = 2.5
+
+_ROWS = (
+    f"SELECT time, {', '.join(FIGURES)} FROM breakdown "
+    "WHERE process = ? AND time > ? AND time <= ? ORDER BY time"
+)
+
+
+def history(
+    reader: RunReader,
+    until: float,
+    worker: KnownWorker | None,
+    since: float | None,
+    points: int,
+) -> History:
+    """Return the breakdown over time up to an instant."""
+    process = CLUSTER if worker is None else worker.process
+    start = since if since is not None else float("-inf")
+    if worker is not None:  # a process's id may have been another worker's before
+        start = max(start, worker.added - 1.0)
+    stop = until if worker is None or worker.left is None else min(until, worker.left)
+    rows: dict[float, tuple[float, Sequence[Any]]] = {}
+    for segment in reader.files(until=stop):
+        if segment.last is not None and segment.last < start:
+            continue
+        spacing = RESOLUTION.get(segment.kind, 1.0)
+        for time, *row in reader.ask(segment, _ROWS, (process, start, stop)):
+            known = rows.get(time)
+            if known is None or known[0] > spacing:
+                rows[time] = (spacing, row)
+    series = Series(COLUMNS, max(4, 2 * len(rows) + 4), 0.0)
+    before: float | None = None
+    figures: Sequence[Any] = ()
+    for time in sorted(rows):
+        spacing, now = rows[time]
+        if before is not None and time - before > STOOD_STILL * spacing:
+            series.append(time - spacing, figures)  # it had not changed until then
+        figures = [value or 0 for value in now]
+        series.append(time, figures)
+        before = time
+    bands, count = pauses(reader, until, worker, since)
+    beside = {"pauses": bands, "n_pauses": count}
+    return cast(History, {**series.columns(since, points), **beside})
+
+
+def pauses(
+    reader: RunReader, until: float, worker: KnownWorker | None, since: float | None
+) -> tuple[list[list[float | None]], int]:
+    """Return beginning and end of each pause up to an instant, and their number."""
+    where, values = "began <= ?", [until]
+    if worker is not None:
+        where, values = f"{where} AND worker = ?", [until, worker.id]
+    found: dict[tuple[int, float], float | None] = {}
+    for segment in reversed(reader.files("main", until=until)):
+        for number, began, ended in reader.ask(
+            segment, f"SELECT worker, began, ended FROM pauses WHERE {where}", values
+        ):
+            if ended is not None or (number, began) not in found:
+                found[number, began] = ended
+    bands = [
+        [began, None if ended is None or ended > until else ended]
+        for (_, began), ended in sorted(found.items(), key=lambda item: item[0][1])
+    ]
+    keep = KEPT_OF_CLUSTER if worker is None else KEPT_OF_WORKER
+    shown = [
+        band
+        for band in bands[-keep:]
+        if since is None or band[1] is None or band[1] > since
+    ]
+    return shown, len(found)

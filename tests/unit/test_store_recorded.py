@@ -1,0 +1,153 @@
+"""One suite over both stores: a record answers what the living store answered."""
+
+import json
+
+import pytest
+import stories
+from recorded_runs import write_run
+
+from dask_memdash.errors import (
+    UnknownFailureError,
+    UnknownGraphError,
+    UnknownIncidentError,
+    UnknownPrefixError,
+    UnknownWorkerError,
+)
+from dask_memdash.runs.reading import RunReader
+from dask_memdash.store.recorded import RecordedStore
+
+STORIES = {
+    "busy": stories.busy,
+    "one worker": lambda: stories.one(1),
+    "one process": stories.shared_process,
+    "degraded": stories.degraded,
+    "after an incident": stories.after_incident,
+    "storing": stories.storing,
+}
+
+
+@pytest.fixture(params=list(STORIES))
+def both(request, tmp_path):
+    live = STORIES[request.param]()
+    reader = RunReader(write_run(tmp_path / "run", live))
+    yield live, RecordedStore(reader)
+    assert reader.problems == {}
+    reader.close()
+
+
+def plain(answer):
+    """Return an answer as JSON has it."""
+    return json.loads(json.dumps(answer))
+
+
+def test_the_cluster_is_the_same(both):
+    live, recorded = both
+    assert plain(recorded.cluster()) == plain(live.cluster())
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["workers", "departed", "prefixes", "incidents", "failures", "order", "limits"],
+)
+@pytest.mark.parametrize("page", [(), (None, 0), (1, 0), (2, 1), (0, 0), (5, 100)])
+def test_lists_are_the_same_page_by_page(both, question, page):
+    live, recorded = both
+    expected = plain(getattr(live, question)(*page))
+    if question == "departed":
+        for row in expected:
+            row.pop("self_cost")
+    found = plain(getattr(recorded, question)(*page))
+    if question == "departed":
+        for row in found:
+            row.pop("self_cost")
+    assert found == expected
+
+
+def test_totals_of_prefixes_are_the_same(both):
+    live, recorded = both
+    assert plain(recorded.prefix_totals()) == plain(live.prefix_totals())
+
+
+def test_details_are_the_same(both):
+    live, recorded = both
+    for brief in live.prefixes():
+        name = brief["prefix"]
+        assert plain(recorded.prefix(name)) == plain(live.prefix(name))
+    for brief in live.incidents():
+        assert plain(recorded.incident(brief["id"])) == plain(
+            live.incident(brief["id"])
+        )
+    for brief in live.failures():
+        assert plain(recorded.failure(brief["id"])) == plain(live.failure(brief["id"]))
+    for brief in live.order():
+        graph = brief["id"]
+        assert plain(recorded.graph(graph)) == plain(live.graph(graph))
+        for position in brief["curve"]["position"][:50]:
+            assert plain(recorded.order_point(graph, position)) == plain(
+                live.order_point(graph, position)
+            )
+
+
+def points_of(history):
+    """Return time → figures."""
+    columns = [name for name in history if name not in ("pauses", "n_pauses")]
+    rows = zip(*(history[name] for name in columns), strict=True)
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_histories_are_the_same_and_what_stood_still_stands(both):
+    live, recorded = both
+    addresses = [w["address"] for w in (*live.workers(), *live.departed())]
+    for worker in (None, *addresses):
+        for since in (None, stories.NOW - 10):
+            expected = live.history(worker, since, 1000)
+            found = recorded.history(worker, since, 1000)
+            told, known = points_of(found), points_of(expected)
+            assert {t: told.get(t) for t in known} == known
+            last = None
+            for time in sorted(told):
+                if time in known:
+                    last = known[time]
+                else:
+                    assert told[time] == last
+            for name in ("pauses", "n_pauses"):
+                assert plain(found[name]) == plain(expected[name])
+            few = recorded.history(worker, since, 5)
+            assert len(few["time"]) <= 5
+            assert few["time"][-1:] == expected["time"][-1:]
+
+
+def test_tasks_that_ran_are_the_same(both):
+    live, recorded = both
+    for worker in (*live.workers(), *live.departed()):
+        address = worker["address"]
+        assert plain(recorded.task_history(address)) == plain(
+            live.task_history(address)
+        )
+
+
+def test_what_is_not_known_is_said_in_the_same_words(both):
+    for store in both:
+        with pytest.raises(UnknownWorkerError):
+            store.history("tcp://nobody")
+        with pytest.raises(UnknownWorkerError):
+            store.task_history("tcp://nobody")
+        with pytest.raises(UnknownPrefixError):
+            store.prefix("nothing")
+        with pytest.raises(UnknownIncidentError):
+            store.incident("999")
+        with pytest.raises(UnknownFailureError):
+            store.failure("999")
+        with pytest.raises(UnknownGraphError):
+            store.graph("nothing")
+        with pytest.raises(UnknownGraphError):
+            store.order_point("nothing", 1)
+
+
+def test_the_version_stands_while_nothing_changes_and_moves_with_the_instant(both):
+    _, recorded = both
+    version = recorded.version
+    recorded.cluster()
+    assert recorded.version == version
+    recorded.move(stories.NOW - 5)
+    assert recorded.version > version
