@@ -4,8 +4,9 @@
 dashboard; ``dask scheduler --preload dask_memdash`` does the same at start.
 ``explain(error)`` says why Dask raised ``KilledWorker``, and ``connect(client)`` gives
 what the page shows as pandas DataFrames; ``order(collection)`` works out the storage
-that a collection needs before anything runs.  ``persist(x, memory=…)`` keeps results
-where they outlive the cluster, and ``open_persisted`` finds them again;
+that a collection needs before anything runs.  ``open_run(path)`` gives what a recorded
+run knows after its cluster is gone.  ``persist(x, memory=…)`` keeps results where
+they outlive the cluster, and ``open_persisted`` finds them again;
 ``client.register_plugin(SharedStorage(memory))`` has plain ``x.persist()`` do it.
 """
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dask_memdash.client.connection import connect, explain
     from dask_memdash.client.order_preview import order
+    from dask_memdash.client.recorded import open_run
     from dask_memdash.intermediates.fs_memory import FSMemory
     from dask_memdash.intermediates.opening import open_persisted
     from dask_memdash.intermediates.persisting import persist
@@ -37,6 +39,7 @@ __all__ = [
     "dask_setup",
     "explain",
     "open_persisted",
+    "open_run",
     "order",
     "persist",
 ]
@@ -51,6 +54,7 @@ _HOMES = {
     "connect": "client.connection",
     "explain": "client.connection",
     "open_persisted": "intermediates.opening",
+    "open_run": "client.recorded",
     "order": "client.order_preview",
     "persist": "intermediates.persisting",
 }

@@ -23,8 +23,10 @@ from dask_memdash.errors import RunError
 from dask_memdash.runs.directory import (
     MANIFEST,
     Manifest,
+    live_kind,
     live_segments,
     read_manifest,
+    runs_in,
     segment_of,
 )
 from dask_memdash.runs.packing import DICTIONARY, unpack
@@ -281,6 +283,56 @@ class RunReader:
         connection = self._open.pop(path, None)
         if connection is not None:
             connection.close()
+
+
+def find_run(path: str | Path, run: str | None = None) -> Path:
+    """Return the directory of a run.
+
+    Parameters
+    ----------
+    path
+        That directory itself, or one that holds runs.
+    run
+        Its id or its name, where there are several: of several with one name, the
+        newest.
+
+    Raises
+    ------
+    RunError
+        There is none, or there are several and none is named.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise RunError(str(root), "there is no such directory")
+    itself = (root / MANIFEST).exists() or any(
+        segment_of(p.name) or live_kind(p.name) for p in _listed(root)
+    )
+    if itself and run is None:
+        return root
+    found = [entry for entry in runs_in(root) if entry.manifest or run is not None]
+    if run is not None:
+        found = [
+            entry
+            for entry in found
+            if Path(entry.path).name == run
+            or (
+                entry.manifest is not None
+                and run in (entry.manifest.id, entry.manifest.name)
+            )
+        ]
+    if not found:
+        what = (
+            f"there is no run {run!r} here" if run else "there is no recorded run here"
+        )
+        raise RunError(str(root), what)
+    newest = max(found, key=lambda entry: Path(entry.path).name)
+    if run is None and len(found) > 1:
+        raise RunError(
+            str(root),
+            f"it holds {len(found):,} runs: name one of them; the newest is "
+            f"{Path(newest.path).name}",
+        )
+    return Path(newest.path)
 
 
 def _opened(address: str, path: Path) -> sqlite3.Connection:

@@ -71,6 +71,7 @@ RULES = {
         {"analysis", "model", "links", "terms", "plugins"},
         {"dask", "distributed", "pandas", "jinja2", "numpy", "tornado"},
     ),
+    "client.recorded": ({"runs", "store", "views", "web", "plugins"}, set()),
     "cli": (
         {
             "client",
@@ -158,7 +159,11 @@ def test_only_config_reads_dasks_configuration(module):
 @pytest.mark.parametrize("module", IMPORTS)
 def test_the_page_is_loaded_by_the_installation_alone(module):
     if not module.startswith(
-        ("dask_memdash.web", "dask_memdash.plugins.scheduler.install")
+        (
+            "dask_memdash.web",
+            "dask_memdash.plugins.scheduler.install",
+            "dask_memdash.client.recorded",
+        )
     ):
         assert "web" not in own(IMPORTS[module])
 
