@@ -15,7 +15,7 @@ from typing import Any
 
 import dask.config
 import yaml
-from dask.utils import parse_timedelta
+from dask.utils import parse_bytes, parse_timedelta
 
 from dask_memdash.errors import ConfigError
 
@@ -52,6 +52,15 @@ class Settings:
     storage_ttl: str | float | None = "7d"
     #: Version of the user's own code or data.
     storage_version: str | None = None
+    #: Directory or URL that runs are recorded into, ``None`` for none.
+    record_to: str | None = None
+    #: Size that the record of a run may have, in bytes.
+    record_limit: int = 2 * 2**30
+    #: Rows of the record that may wait to be written.
+    record_queue: int = 50_000
+    #: Name of the run, and tags of it.
+    record_run: str | None = None
+    record_tags: Mapping[str, str] | None = None
     #: Whether the line that allocated a task's largest block is known.
     lines: bool = True
 
@@ -249,6 +258,35 @@ def _text(key: str, expected: str, *also: type) -> Callable[[Any], Any]:
     return check
 
 
+def _size(key: str, least: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        try:
+            size = int(parse_bytes(value))
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
+            size = -1
+        if isinstance(value, bool) or size < least:
+            raise ConfigError(key, value, f"a size of at least {least} bytes")
+        return size
+
+    return check
+
+
+def _tags(key: str) -> Callable[[Any], dict[str, str] | None]:
+    """Check tags: a mapping, or as text 'branch=main, commit=1a2b'."""
+
+    def check(value: Any) -> dict[str, str] | None:
+        if value is None:
+            return None
+        if isinstance(value, Mapping):
+            return {str(name): str(text) for name, text in value.items()}
+        pairs = [pair.partition("=") for pair in str(value).split(",")]
+        if not isinstance(value, str) or not all(name and eq for name, eq, _ in pairs):
+            raise ConfigError(key, value, "such as 'branch=main, commit=1a2b', or null")
+        return {name.strip(): text.strip() for name, _, text in pairs}
+
+    return check
+
+
 #: Key → what turns its configured value into the setting, or raises.
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "sample-interval": _seconds("sample-interval", 0.005, 10),
@@ -266,4 +304,9 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "storage.ram": _text("storage.ram", "such as '25%' or '2GiB', or null", float),
     "storage.ttl": _text("storage.ttl", "an age such as '7d', or null", float),
     "storage.version": _text("storage.version", "a short text, or null"),
+    "record.to": _text("record.to", "a directory or a URL, or null"),
+    "record.limit": _size("record.limit", 10**6),
+    "record.queue": _integer("record.queue", 1000, 10_000_000),
+    "record.run": _text("record.run", "a short text, or null"),
+    "record.tags": _tags("record.tags"),
 }

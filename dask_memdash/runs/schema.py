@@ -17,7 +17,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dask_memdash.runs.tables import TABLES
+from dask_memdash.runs.tables import BY_NAME, TABLES
+
+__all__ = [
+    "APPLICATION_ID",
+    "BY_NAME",
+    "INDEXES",
+    "SCHEMA_VERSION",
+    "TABLES",
+    "VIEWS",
+    "statements",
+]
 
 #: Version of these tables.  It grows when a column or table changes its meaning or
 #: goes; what is added changes nothing for readers.
@@ -43,8 +53,6 @@ class View:
         """The statement that makes the view."""
         return f"CREATE VIEW {self.name} AS {self.query}"
 
-
-BY_NAME = {table.name: table for table in TABLES}
 
 #: Kinds of incidents that are deaths, as a list of SQL.
 _DEATHS = "'terminated', 'oom-killed', 'killed', 'crashed', 'exited', 'lost'"

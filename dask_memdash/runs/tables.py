@@ -328,3 +328,5 @@ TABLES: tuple[Table, ...] = (
         ("place", "text", "since"),
     ),
 )
+
+BY_NAME = {table.name: table for table in TABLES}

@@ -112,6 +112,20 @@ class LiveStore:
         """Return the connected workers, by name."""
         return _page(self._once("workers", self._workers), limit, offset)
 
+    def worker(self, address: str) -> Worker:
+        """Return one connected worker, without making the others.
+
+        Raises
+        ------
+        UnknownWorkerError
+        """
+        processes = self._model.processes
+        known = processes.workers.get(address)
+        if known is None:
+            raise UnknownWorkerError(address)
+        said = self._said_outside_reports(known)
+        return worker_row(known, processes.by_key[known.key], said)
+
     def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
         """Return the workers that have left, newest first, as they were last seen."""
         left = list(reversed(self._model.processes.departed.values()))

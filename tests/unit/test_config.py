@@ -40,6 +40,11 @@ KEYS = {
     "storage.ram": None,
     "storage.ttl": "7d",
     "storage.version": None,
+    "record.to": None,
+    "record.limit": 2 * 2**30,
+    "record.queue": 50_000,
+    "record.run": None,
+    "record.tags": None,
 }
 
 TYPES = {
@@ -125,6 +130,13 @@ def test_settings_are_sent_as_plain_data_and_newer_ones_ignored():
         ("recorder.slots", 4096, 4096),
         ("history.points", 20, 20),
         ("incidents.keep", 1, 1),
+        ("record.limit", "1 GB", 10**9),
+        ("record.to", "s3://bucket/runs", "s3://bucket/runs"),
+        (
+            "record.tags",
+            "branch=main, commit=1a2b",
+            {"branch": "main", "commit": "1a2b"},
+        ),
     ],
 )
 def test_a_configured_value_holds(key, value, expected):
@@ -152,6 +164,14 @@ WRONG += [
 WRONG += [
     ("incidents.keep", value, "a whole number from 1 to 1000000")
     for value in (0, -1, 1_000_001, None)
+]
+WRONG += [
+    ("record.limit", value, "a size of at least 1000000 bytes")
+    for value in ("much", "1 kB", -5, None, True, float("nan"))
+]
+WRONG += [
+    ("record.tags", value, "such as 'branch=main, commit=1a2b', or null")
+    for value in ("main", "=x", 5, "")
 ]
 WRONG += [("lines", value, "true or false") for value in (None, 1, "yes", "off")]
 WRONG += [
@@ -207,6 +227,8 @@ def test_a_configuration_that_is_no_mapping_is_refused(tree):
         ("DASK_MEMDASH__SAMPLE_INTERVAL", "20ms", "sample_interval", 0.02),
         ("DASK_MEMDASH__RECORDER__SLOTS", "64", "recorder_slots", 64),
         ("DASK_MEMDASH__RECORDER__DIRECTORY", "/x", "recorder_directory", "/x"),
+        ("DASK_MEMDASH__RECORD__TO", "/runs", "record_to", "/runs"),
+        ("DASK_MEMDASH__RECORD__TAGS", "a=b", "record_tags", {"a": "b"}),
     ],
 )
 def test_environment_variables_set_keys(variable, value, name, expected):

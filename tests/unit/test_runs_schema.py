@@ -3,10 +3,11 @@
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from dask_memdash.runs import packing, schema, tables
+from dask_memdash.runs import describe, packing, schema, tables
 
 WORKER = {"address": "tcp://10.0.0.1:4000", "name": "a", "breakdown": {"process": 1}}
 
@@ -84,3 +85,10 @@ def test_schema_and_directory_load_no_sqlite():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_the_page_says_what_the_tables_say():
+    page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text()
+    assert page == describe.page(page), (
+        "run: python -m dask_memdash.runs.describe docs/runs.md"
+    )

@@ -48,6 +48,7 @@ from dask_memdash.plugins.scheduler.notifications import Notifications
 from dask_memdash.plugins.scheduler.own_memory import OwnMemory
 from dask_memdash.plugins.scheduler.progress_watch import ProgressWatch
 from dask_memdash.plugins.scheduler.receiving_watch import ReceivingWatch
+from dask_memdash.plugins.scheduler.recording import Recording, begin
 from dask_memdash.plugins.scheduler.refusals import Refusals
 from dask_memdash.plugins.scheduler.removal import RemovalWatch
 from dask_memdash.plugins.scheduler.shared_storage import IntermediatesWatch, kept_by
@@ -76,6 +77,9 @@ METERED = (
     "tick",
 )
 
+#: Arguments of :class:`MemDash` with a short name → the key of the configuration.
+SHORT = {"record": "record.to", "run": "record.run", "tags": "record.tags"}
+
 #: Seconds between two ticks from which on the loop must have been held up.
 LATE = 1.0
 
@@ -99,6 +103,9 @@ class MemDash(SchedulerPlugin):
 
     Parameters
     ----------
+    record, run, tags
+        Directory or URL that the run is recorded into (``memdash.record.to``; a path
+        is one on the scheduler's machine), its name, and tags of it.
     **overrides
         Settings that go before the scheduler's configuration, such as
         ``sample_interval="100ms"`` (key ``memdash.sample-interval``; two
@@ -117,7 +124,7 @@ class MemDash(SchedulerPlugin):
     def __init__(self, **overrides: Any) -> None:
         self._arguments = overrides
         self._overrides = {
-            name.replace("__", ".").replace("_", "-"): value
+            SHORT.get(name, name.replace("__", ".").replace("_", "-")): value
             for name, value in overrides.items()
         }
         if overrides:
@@ -135,6 +142,7 @@ class MemDash(SchedulerPlugin):
         self._look_at_receiving: Callable[[float], Any] | None = None
         self._look_at_own_memory: Callable[[float], Any] | None = None
         self._own_memory: OwnMemory | None = None
+        self._recording: Recording | None = None
         self._erred = self.cost.metered(
             boundary.guarded(self._look_at_error, "looking at an error")
         )
@@ -209,12 +217,18 @@ class MemDash(SchedulerPlugin):
             scheduler, self._handle, self._may_have_failed, self.copies.has_fetched
         )
         self._heard_until = time.time()
+        self._recording = boundary.guarded(begin, "beginning a record")(
+            scheduler, self._model, self.store, settings, self._handle
+        )
         self._installation = Installation(scheduler, settings, self)
         await self._installation.install()
 
     async def close(self) -> None:
         """Detach when the scheduler closes."""
         installation, self._installation = self._installation, None
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            await recording.close()
         if installation is not None:
             self._close_watch()
             await installation.stop()
@@ -337,6 +351,9 @@ class MemDash(SchedulerPlugin):
         self.removals.detach()
         self.copies.detach()
         self.refusals.detach()
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.detach()
         if installation is not None:
             self._close_watch()
             installation.unwrap_events()
@@ -414,6 +431,8 @@ class MemDash(SchedulerPlugin):
         self.notifications.look_after(now)
         self._handle(Ticked(now, cost, silent))
         self.notifications.tell(now)
+        if self._recording is not None:
+            self._recording.step(now)
 
     def notice(self, where: str, text: str) -> None:
         """Show on the page, and tell connected clients, how MemDash is degraded."""
