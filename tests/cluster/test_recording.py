@@ -1,0 +1,152 @@
+"""A run is recorded on a real scheduler, and is there whatever ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dask_memdash import MemDash
+from dask_memdash.runs.directory import live_segments, read_manifest, runs_in
+
+PROGRAM = """
+import sys, time
+import dask
+import numpy as np
+from distributed import Client, LocalCluster
+from dask_memdash import MemDash
+
+
+def load(i):
+    time.sleep(0.05)
+    return np.ones(1_000_000)[: 1000 + i]
+
+
+def too_much(i):
+    held = []
+    while True:
+        held.append(np.ones(4_000_000))
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    dask.config.set({"distributed.scheduler.allowed-failures": 0})
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, memory_limit="300MB",
+        dashboard_address=":0",
+    ) as cluster, Client(cluster) as client:
+        client.register_plugin(MemDash(record=sys.argv[1], run="killed"))
+        client.gather(client.map(load, range(10)))
+        error = client.submit(too_much, 1).exception(timeout=60)
+        print(type(error).__name__, cluster.scheduler_address, flush=True)
+        time.sleep(60)
+"""
+
+
+def ask(path: Path, query: str) -> list[tuple[object, ...]]:
+    """Ask a segment as anybody would."""
+    uri = f"file:{path}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        return db.execute(query).fetchall()
+
+
+def until(condition: object, seconds: float = 30.0) -> None:
+    """Wait for a condition, bounded."""
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "the condition did not come"
+        time.sleep(0.05)
+
+
+def deaths(run: Path) -> list[tuple[object, ...]]:
+    """Return the deaths that a run's live segment tells."""
+    try:
+        return ask(run / "live-main.sqlite", "SELECT cause, prefix, task FROM deaths")
+    except sqlite3.Error:
+        return []
+
+
+@pytest.mark.timeout(90)
+def test_a_run_whose_scheduler_is_killed_is_whole_up_to_the_last_second(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    record = tmp_path / "runs"
+    with subprocess.Popen(
+        [sys.executable, str(program), str(record)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("KilledWorker")
+            [entry] = runs_in(record)
+            run = Path(entry.path)
+            until(lambda: deaths(run) and deaths(run)[0][1])
+        finally:
+            killed = time.time()
+            os.kill(process.pid, signal.SIGKILL)
+    manifest = read_manifest(run)
+    assert (manifest.name, manifest.ended) == ("killed", None)
+    live = live_segments(manifest, run)
+    assert sorted(live) == ["main", "s1", "s10", "s60"]
+    for path in live.values():
+        assert ask(path, "PRAGMA integrity_check") == [("ok",)]
+    [(cause, prefix, task)] = deaths(run)
+    assert (cause, prefix) == ("task-too-large", "too_much")
+    assert str(task).startswith("too_much-")
+    # The newest state of the cluster is at most some seconds old.
+    [(newest,)] = ask(live["main"], "SELECT max(time) FROM cluster_states")
+    assert killed - float(str(newest)) < 5.0
+    [(text,)] = ask(
+        live["main"], "SELECT answer FROM incidents WHERE kind != 'killed-worker'"
+    )
+    assert json.loads(str(text))["suspects"][0]["prefix"] == "too_much"
+    peaks = ask(live["main"], "SELECT prefix FROM peaks WHERE p95 > 7000000")
+    assert peaks == [("load",)]
+
+
+@pytest.mark.timeout(60)
+def test_unregistering_ends_the_record_and_leaves_no_thread(tmp_path: Path) -> None:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=":0",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        plugin = MemDash(record=f"file://{tmp_path / 'runs'}", tags={"a": "b"})
+        client.register_plugin(plugin)
+        client.gather(client.map(str, range(5)))
+
+        def ours() -> list[str]:
+            names = [thread.name for thread in threading.enumerate()]
+            return [
+                n for n in names if n in ("MemDash records", "MemDash sends a record")
+            ]
+
+        until(lambda: len(ours()) == 2)
+        client.unregister_scheduler_plugin("memdash")
+        until(lambda: not ours())
+        [entry] = runs_in(tmp_path / "runs")
+        assert entry.manifest is not None
+        assert entry.manifest.ended is not None
+        assert entry.manifest.tags == {"a": "b"}
+        assert entry.manifest.summary["n_workers"] == 1
+        files = {path.name for path in Path(entry.path).iterdir()}
+        assert files == {"run.json", *(s.name for s in entry.manifest.segments)}
