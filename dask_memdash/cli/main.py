@@ -13,6 +13,7 @@ import click
 
 from dask_memdash.cli.demo import demo
 from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages, size_or_none
+from dask_memdash.cli.runs import runs
 from dask_memdash.cli.storage import storage
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
@@ -40,7 +41,7 @@ def main() -> None:
 
     Nothing is needed on a running cluster for the commands below: "limits" says how
     to start workers on this machine, "demo" starts clusters of its own, "storage" looks
-    after stored intermediates.
+    after stored intermediates, "runs" shows recorded runs.
     """
 
 
@@ -160,4 +161,5 @@ def failures(address: str, as_json: bool) -> None:
 
 
 main.add_command(demo)
+main.add_command(runs)
 main.add_command(storage)

@@ -48,6 +48,8 @@ class TimeAxis:
         self.zoomed = False
         #: How often that happened.
         self.zooms = 0
+        #: Grows when time itself was moved: nothing drawn before holds any more.
+        self.epoch = 0
 
     @property
     def start(self) -> float:
@@ -62,7 +64,8 @@ class TimeAxis:
     @property
     def subject(self) -> tuple[Any, ...]:
         """Which stretch of time is shown; while it is the same, points are added."""
-        return (self.start, self.end) if self.zoomed else (self.window,)
+        shown = (self.start, self.end) if self.zoomed else (self.window,)
+        return (*shown, self.epoch)
 
     def since(self, newest: float) -> float | None:
         """Return the instant from which readings are needed, None for all."""

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import click
 import pytest
@@ -254,3 +255,9 @@ def test_an_interruption_in_the_midst_of_garbage_collection_is_not_lost():
 
     with options.terminate_like_ctrl_c(), pytest.raises(KeyboardInterrupt):
         collect_and_wait()
+
+
+def test_runs_open_names_what_it_cannot_open(tmp_path: Path) -> None:
+    result = dask_memdash("runs", "open", str(tmp_path / "nowhere"))
+    assert result.exit_code != 0
+    assert "nowhere" in result.output

@@ -72,6 +72,11 @@ RULES = {
         {"dask", "distributed", "pandas", "jinja2", "numpy", "tornado"},
     ),
     "client.recorded": ({"runs", "store", "views", "web", "plugins"}, set()),
+    "cli.runs": ({"cli", "runs", "web", "boundary"}, {"click"}),
+    "web.runs_server": (
+        {"runs", "store", "views", "boundary"},
+        {*DRAWING, "tornado"},
+    ),
     "cli": (
         {
             "client",
@@ -163,6 +168,7 @@ def test_the_page_is_loaded_by_the_installation_alone(module):
             "dask_memdash.web",
             "dask_memdash.plugins.scheduler.install",
             "dask_memdash.client.recorded",
+            "dask_memdash.cli.runs",
         )
     ):
         assert "web" not in own(IMPORTS[module])
