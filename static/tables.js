@@ -77,7 +77,7 @@ window.memdash_tables = (() => {
       for (const part of [...this.parts, this.empty]) {
         part.hidden = true;  // until it is known whether there is anything
       }
-      this.host.replaceChildren(bar, scroll, this.empty);
+      this.host.replaceChildren(this.empty, bar, scroll);
       this.link_csv();
     }
 
@@ -103,7 +103,7 @@ window.memdash_tables = (() => {
       for (const part of this.parts) {
         part.hidden = nothing;
       }
-      this.empty.hidden = !nothing || !this.host.dataset.empty;
+      this.empty.hidden = !about.empty || !this.host.dataset.empty;
       this.draw_head(about);
       this.draw_rows(about, source.data);
       const last = about.first + about.shown;

@@ -187,23 +187,23 @@ class Uploader:
             self._target = _open(self._spool.goal)
         system, root = self._target
         with self._lock:
-            gone = set(self._to_remove)
+            gone = set(self._to_remove)  # the manifest, read below, is without them
+        for path in self._closed():
+            _put(system, path.read_bytes(), f"{root}/{path.name}")
+            path.unlink(missing_ok=True)
+        manifest = None
+        with contextlib.suppress(FileNotFoundError):
+            manifest = (self._spool.path / MANIFEST).read_bytes()
+        if manifest is not None and manifest != self._sent:
+            if self._closed():
+                return  # a segment that was closed just now goes first
+            _put(system, manifest, f"{root}/{MANIFEST}")
+            self._sent = manifest
         for name in gone:
             with contextlib.suppress(FileNotFoundError):
                 system.rm_file(f"{root}/{name}")
             with self._lock:
                 self._to_remove.discard(name)
-        for path in self._closed():
-            _put(system, path.read_bytes(), f"{root}/{path.name}")
-            path.unlink(missing_ok=True)
-        try:
-            manifest = (self._spool.path / MANIFEST).read_bytes()
-        except FileNotFoundError:
-            return
-        # A segment that was closed just now comes with the next manifest.
-        if manifest != self._sent and not self._closed():
-            _put(system, manifest, f"{root}/{MANIFEST}")
-            self._sent = manifest
 
 
 def send_what_was_left(scratch: Path) -> list[Uploader]:

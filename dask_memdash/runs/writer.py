@@ -276,8 +276,8 @@ class Writer:
         large = f"logs of the record take {format_bytes(logs)}: a reader has it open"
         self._error = large if logs > LARGE_LOG else None
         if closed:
-            self._let_go(now)
-        if closed or not 0 <= now - self._written < MANIFEST_EACH:
+            self._write_and_let_go(now)
+        elif not 0 <= now - self._written < MANIFEST_EACH:
             self._write_manifest(now)
 
     def _close(self, kind: str, now: float) -> None:
@@ -289,7 +289,21 @@ class Writer:
         del self._live[kind]
         self.manifest.segments.append(Segment(name, kind, segment.opened, now, size))
 
-    def _let_go(self, now: float) -> None:
+    def _write_and_let_go(self, now: float) -> None:
+        """Write the manifest without what is no longer kept, then remove that.
+
+        In this order no reader, whenever it comes, looks for a file that is gone.
+        """
+        gone = self._let_go(now)
+        self._write_manifest(now)
+        assert self.home is not None
+        for name in gone:
+            remove(self.home / name)
+        if gone and self.destination is not None:
+            self.destination.removed(gone)
+
+    def _let_go(self, now: float) -> set[str]:
+        """Take from the manifest what is no longer kept; give the names."""
         segments, live = self.manifest.segments, self._live.values()
         old = retention.too_old(segments, now)
         left = [one for one in segments if one not in old]
@@ -298,15 +312,11 @@ class Writer:
         self._limit_said |= retention.sentences(much, self._limit)
         gone = {one.name for one in (*old, *much)}
         self.manifest.segments = [one for one in left if one not in much]
-        assert self.home is not None
-        for name in gone:
-            remove(self.home / name)
-        if gone and self.destination is not None:
-            self.destination.removed(gone)
         # Those of workers that have left are in the segments that tell of them.
         for key, (table, values) in list(self._dimensions.items()):
             if table == "workers" and values[-1] is not None:
                 del self._dimensions[key]
+        return gone
 
     def _write_manifest(self, now: float) -> None:
         assert self.home is not None
@@ -369,9 +379,8 @@ class Writer:
                     segment.abandon()
                     remove(segment.path)
                     del self._live[kind]
-            self._let_go(now)
             self.manifest.ended, self.manifest.live = now, None
-            self._write_manifest(now)
+            self._write_and_let_go(now)
         finally:
             if self.destination is not None:
                 self.destination.close(max(0.1, self._deadline - time.monotonic()))

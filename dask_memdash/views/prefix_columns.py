@@ -104,6 +104,7 @@ TASKS = Table(
     title="Task prefixes",
     rows=lambda store: all_rows(store, SEARCHED),
     page=_largest,
+    counted=lambda store: store.prefix_totals()["prefixes"],
     searched=f"among the {SEARCHED:,} largest",
     link=_link,
     columns=(

@@ -48,6 +48,7 @@ class ServedTable:
             f"{self.table.name} {query}", lambda: select(self.table, store, query)
         )
         sync(self.source, _cells(self.table, page))
+        counted = self.table.counted
         about = json.dumps(
             {
                 "title": self.table.title,
@@ -60,6 +61,7 @@ class ServedTable:
                 "descending": query.descending,
                 "chosen": chosen,
                 "searched": self.table.searched,
+                "empty": not (counted(store) if counted else page.total),
             }
         )
         if self.source.tags != [about]:

@@ -80,6 +80,9 @@ class Table:
     #: Gives one page of rows in the table's own order, and how many there are, where
     #: that is cheaper than making them all.
     page: Callable[[Store, int, int], tuple[Sequence[Any], int]] | None = None
+    #: Counts the rows that the table is there for, where it has others beside them:
+    #: while there are none, what to do is said.
+    counted: Callable[[Store], int] | None = None
     #: Which rows are searched and sorted, in words, where that is not all of them.
     searched: str = ""
 

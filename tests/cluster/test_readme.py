@@ -12,11 +12,13 @@ import ast
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,7 @@ import pandas as pd
 import pytest
 import yaml
 from clusters import Api, Processes, wait_for
-from distributed import Client, KilledWorker
+from distributed import Client, KilledWorker, LocalCluster
 
 import dask_memdash
 from dask_memdash import config
@@ -125,6 +127,10 @@ def blocks_of(page: str) -> Iterator[Block]:
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def of_a_record(block: Block) -> bool:
+    return block.section == "After the fact"
 
 
 def blocks(
@@ -262,15 +268,39 @@ class Doomed:
         self.client.submit(hog, pure=False).result(timeout=40)
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    """A directory with ``runs/``: of one run, ended by a task that took everything."""
+    folder = tmp_path_factory.mktemp("recorded")
+    registered = dask_memdash.MemDash(record=str(folder / "runs"), run="nightly")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            memory_limit="300MB",
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.register_plugin(registered)
+        assert client.submit(block_of, 1).result(timeout=30).size
+        with pytest.raises(KilledWorker):
+            client.submit(hog, key="hog-1").result(timeout=40)
+        Api(client.dashboard_link).wait_for_death("killed-worker")
+    return folder
+
+
 @blocks(PYTHON, lambda block: not in_slurm(block))
-def test_python_runs(block, start, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_python_runs(block, start, tmp_path, recorded, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(recorded if "open_run" in block.text else tmp_path)
     registers = "register_plugin" in block.text
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         session = start(n_workers=1, register=not registers)
     client = session.client
     collection = da.ones((4000, 1000), chunks=(1000, 1000)).map_blocks(same).sum()
     names = {
+        "MemDash": dask_memdash.MemDash,
         "dask_memdash": dask_memdash,
         "client": client,
         "collection": collection,
@@ -330,6 +360,20 @@ def verify_connection(names: Any, output: str, session: Any) -> None:
     assert len(page) > 100_000
 
 
+def verify_recorded(names: Any, output: str, session: Any) -> None:
+    session.wait_until_read()
+    wait_for(lambda: list(Path("runs").glob("*/run.json")), "the record")
+    with dask_memdash.open_run("runs", "nightly") as run:
+        assert run.tags == {"branch": "main"}
+
+
+def verify_opened(names: Any, output: str, session: Any) -> None:
+    assert "hog" in output
+    assert len(names["failures"]) == 1
+    assert "hog" in Path("run.html").read_text(encoding="utf-8")
+    names["run"].close()
+
+
 #: First line of a Python block → what must be true when it has run.
 EXPECTED: dict[str, Callable[[Any, str, Any], None]] = {
     "from dask_memdash import MemDash": verify_registered,
@@ -337,13 +381,38 @@ EXPECTED: dict[str, Callable[[Any, str, Any], None]] = {
     "import dask_memdash": verify_explained,
     "memdash = dask_memdash.connect(client)": verify_connection,
     "from dask_memdash import FSMemory, open_persisted, persist": verify_kept,
+    'run = dask_memdash.open_run("runs/", "nightly")': verify_opened,
+    'client.register_plugin(MemDash(record="runs/", run="nightly", '
+    'tags={"branch": "main"}))': verify_recorded,
 }
 
 
 # -- the shell -------------------------------------------------------------------------
 
 
-@blocks(SHELL, lambda block: not in_slurm(block) and not is_server(block))
+@blocks(SHELL, of_a_record)
+def test_shell_lines_open_a_recorded_run(block, recorded, processes) -> None:
+    if "sqlite3" in block.text:
+        if shutil.which("sqlite3") is None:
+            pytest.skip("sqlite3's shell is not installed")
+        (run,) = (recorded / "runs").iterdir()
+        _, line = block.text.splitlines()
+        found = shell(line, here(), run)
+        assert re.search(r"^block_of\s+.*counted", found, re.M)
+        return
+    text = f"cd {recorded}\n{block.text}"
+    run_shell(processes, text, here(PYTHONUNBUFFERED="1"))
+    (address,) = wait_for(
+        lambda: re.findall(r"http://127\.0\.0\.1:\d+/", processes.log(0)),
+        "its address",
+    )
+    with urllib.request.urlopen(address, timeout=10) as page:
+        assert page.url.endswith("/memdash")
+    with urllib.request.urlopen(f"{page.url}/api/failures", timeout=10) as told:
+        assert len(json.load(told)) == 1
+
+
+@blocks(SHELL, lambda b: not (in_slurm(b) or is_server(b) or of_a_record(b)))
 def test_shell_lines_run(block, deployment, stand_ins, tmp_path) -> None:
     cwd = DEPLOY / "compose" if block.section == "Docker Compose" else tmp_path
     env = here(**stand_ins, RESERVE="100 MiB")

@@ -4,6 +4,7 @@ import sqlite3
 import stat
 import threading
 import time
+from collections import Counter
 
 import pytest
 
@@ -118,13 +119,20 @@ def written(path):
 
 
 def kinds(path):
-    found = {}
-    for one in read_manifest(path).segments if (path / "run.json").exists() else ():
-        found[one.kind] = found.get(one.kind, 0) + 1
-    assert {p.name for p in path.glob("0*.sqlite")} >= {
-        one.name for one in read_manifest(path).segments
-    }
-    return found
+    """Count the closed segments by kind; each that is listed is there."""
+    before = manifest_of(path)
+    while True:
+        there = {p.name for p in path.glob("0*.sqlite")}
+        if (listed := manifest_of(path)) == before:  # nothing came or went meanwhile
+            break
+        before = listed
+    segments = listed.segments if listed else ()
+    assert there >= {one.name for one in segments}
+    return Counter(one.kind for one in segments)
+
+
+def manifest_of(path):
+    return read_manifest(path) if (path / "run.json").exists() else None
 
 
 def test_a_large_segment_is_closed_and_the_limit_takes_detail_first(writer, tmp_path):
