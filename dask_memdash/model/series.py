@@ -85,6 +85,10 @@ class Series:
         first = bisect_left(self._time, since)
         return list(zip(self._time[first:], self._columns[0][first:], strict=True))
 
+    def newest(self) -> list[int]:
+        """Return the values of the newest point; there must be one."""
+        return [column[-1] for column in self._columns]
+
     def at(self, time: float) -> int | None:
         """Return the first column as it stood at an instant, None before the first."""
         index = bisect_right(self._time, time) - 1

@@ -53,13 +53,22 @@ class GraphRows:
         found = []
         for record in islice(reversed(self._model.orders.graphs.values()), NEWEST):
             before, known = self._known.get(record.id, (float("-inf"), UNKNOWN))
-            found.append((record, before, _mark(record), known))
+            found.append((record, before, self._mark(record), known))
         return found
+
+    def _mark(self, record: Any) -> tuple[Any, ...]:
+        """Return what changes when what is said of a graph may have."""
+        last = next(iter(self._model.incidents), None)
+        if last is not None and record.finished:
+            ended = record.ended if record.ended is not None else record.time
+            last = last if last.time <= ended else None
+        incident = None if last is None else last.id
+        return (record.version, record.finished, record.done, incident)
 
     def _write(self, name: str, now: float, rows: list[Row]) -> None:
         record = self._model.orders.graphs[name]
         answer: Any = self._store.graph(name)
-        self._known[name] = (time.monotonic(), _mark(record))
+        self._known[name] = (time.monotonic(), self._mark(record))
         rows.append(
             row(
                 "graphs",
@@ -99,7 +108,3 @@ class GraphRows:
                     answer=point,
                 )
             )
-
-
-def _mark(record: Any) -> tuple[Any, ...]:
-    return (record.version, record.finished, record.done)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from dask_memdash.boundary import boundary
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.incidents import DEATHS
-from dask_memdash.model.processes import ProcessKey, history_row
+from dask_memdash.model.processes import ProcessKey
 from dask_memdash.runs.directory import Manifest
 from dask_memdash.runs.graph_rows import GraphRows
 from dask_memdash.runs.prefix_rows import PrefixRows
@@ -131,17 +131,20 @@ class Recorder:
             taken += 1
             number = self._process_id(key, rows)
             self._processes[key] = (number, breakdown)
-            rows.append(("breakdown", (now, number, *history_row(breakdown))))
+            # Of several in a second the history has the largest, as the page has.
+            rows.append(("breakdown", (now, number, *process.history.newest())))
         if len(self._processes) > 2 * len(processes.by_key) + 100:
             for key in self._processes.keys() - processes.by_key.keys():
                 del self._processes[key]
         total = processes.total
         if total is not self._total and processes.by_key:
             self._total = total
-            rows.append(("breakdown", (now, 0, *history_row(total))))
-            summary = self._target.manifest.summary
-            most = summary.get("most_memory") or 0
-            summary["most_memory"] = max(most, total.process)
+            if any(p.breakdown is not None for p in processes.by_key.values()):
+                values = processes.history.newest()
+                rows.append(("breakdown", (now, 0, *values)))
+                summary = self._target.manifest.summary
+                most = summary.get("most_memory") or 0
+                summary["most_memory"] = max(most, values[0])
         summary = self._target.manifest.summary
         n_workers = summary.get("n_workers") or 0
         summary["n_workers"] = max(n_workers, len(processes.workers))

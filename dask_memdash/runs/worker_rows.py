@@ -21,6 +21,9 @@ TASKS = 4
 #: ones each ten minutes, since an audit takes 50 µs.
 SMALL = 200
 
+#: What of an audit changes.
+CHANGING = ("verdict", "severity", "limit", "effective", "headroom")
+
 #: Workers whose last state is recorded at the end.
 AT_END = 2_000
 
@@ -51,6 +54,8 @@ class WorkerRows:
         self._round: list[str] = []
         self._audits: dict[str, Any] = {}
         self._limits_due = 0.0
+        # When the newest worker was first seen.
+        self._joined: float | None = None
 
     def step(self, now: float, rows: list[Row]) -> None:
         """Record who came and went, and the state of some."""
@@ -63,6 +68,7 @@ class WorkerRows:
         for address in islice(self._model.processes.workers, AT_END):
             if address in self._known:
                 self._state(address, now, rows, 60)
+        self._record_limits(now, rows)
 
     def _look_who_is_there(self, now: float, rows: list[Row]) -> None:
         workers = self._model.processes.workers
@@ -73,6 +79,7 @@ class WorkerRows:
             if known is not None:
                 self._left(address, known, now, rows)
             self._count += 1
+            self._joined = now
             self._known[address] = (self._count, worker.info, float("-inf"))
             rows.append(self._row(self._count, worker, None, rows))
         if len(self._known) > len(workers):
@@ -200,15 +207,17 @@ class WorkerRows:
     def _look_at_limits(self, now: float, rows: list[Row]) -> None:
         if 0 <= self._limits_due - now <= 3600.0:
             return
-        n_workers = len(self._model.processes.workers)
-        self._limits_due = now + (60.0 if n_workers <= SMALL else 600.0)
-        if n_workers and not self._audits:
-            # The first heartbeats come with what limits a worker.
-            self._limits_due = now + 5.0
-        for audit in self._store.limits():
+        # A worker's first heartbeats come with what limits it.
+        young = self._joined is not None and now - self._joined < 60.0
+        small = len(self._model.processes.workers) <= SMALL
+        self._limits_due = now + ((5.0 if young else 60.0) if small else 600.0)
+        self._record_limits(now, rows)
+
+    def _record_limits(self, now: float, rows: list[Row]) -> None:
+        for audit in map(dict[str, Any], self._store.limits()):
             address = audit["address"]
             known = self._known.get(address)
-            mark = (audit["verdict"], audit["limit"], audit["effective"])
+            mark = tuple(audit[name] for name in CHANGING)
             if known is None or self._audits.get(address) == mark:
                 continue
             self._audits[address] = mark

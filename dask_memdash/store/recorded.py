@@ -154,13 +154,21 @@ class RecordedStore:
     def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
         """Return the workers that had left, newest first, as they were last seen."""
         _ = self.version
-        gone = [w for w in self.catalogue.workers.values() if w.gone(self.instant)]
-        gone.sort(key=lambda w: (w.left, w.id), reverse=True)
-        return [self._left(w) for w in _page(gone[:LEFT], limit, offset)]
+        known, gone = self.catalogue.workers.values(), {}
+        for worker in sorted(known, key=lambda w: w.id):
+            if worker.gone(self.instant):
+                gone[worker.address] = worker
+        for worker in known:
+            if worker.there(self.instant):  # another has its address
+                gone.pop(worker.address, None)
+        left = sorted(gone.values(), key=lambda w: (w.left, w.id), reverse=True)
+        return [self._left(w) for w in _page(left[:LEFT], limit, offset)]
 
     def task_history(self, worker: str) -> list[PastTask]:
         """Return the recent tasks that a worker was seen to run, oldest first."""
         known, until = self._worker(worker), self.instant
+        state = self._last_of("worker_states", {known.id}, known.left).get(known.id)
+        reported = (state or {}).get("last_seen") or 0.0
         tasks: dict[tuple[str, float], PastTask] = {}
         for segment in self.reader.files("main", until=until)[:BACK]:
             for (
@@ -190,7 +198,8 @@ class RecordedStore:
                         "thread": thread,
                         "start": began,
                         "seen": until if later else seen,
-                        "running": True if later else bool(running),
+                        # No later report of its worker is without it.
+                        "running": later or (bool(running) and seen >= reported),
                         "peak": None if later else peak,
                         "method": method,
                     },

@@ -6,8 +6,13 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import stories
+
 from dask_memdash.runs import directory, packing, schema
+from dask_memdash.runs.recorder import Recorder
 from dask_memdash.runs.tables import FIGURES
+from dask_memdash.runs.writer import Writer
+from dask_memdash.store.live import LiveStore
 
 COLUMNS = ("process", *FIGURES[1:])
 
@@ -160,6 +165,47 @@ def write_store(segment: Segment, store: Any, time: float) -> None:
                 pack(store.order_point(graph["id"], position)),
             )
     segment.db.execute("COMMIT")
+
+
+def record_story(run: Path, story: Any) -> tuple[Any, Path]:
+    """Tell a story while it is recorded; give the living store and the run.
+
+    Parameters
+    ----------
+    story
+        A function of :mod:`stories`, which tells its events while it runs.
+    """
+    told: list[Any] = []
+
+    def listen(model: Any, event: Any) -> None:
+        if not told:
+            manifest = directory.Manifest(run.name, event.time)
+            run.mkdir(0o700)
+            writer = Writer(
+                manifest,
+                lambda: (run, None),
+                limit=10**9,
+                each=0.01,
+                clock=lambda: told[2],
+            )
+            recorder = Recorder(LiveStore(model), model, writer)
+            told.extend((recorder, writer, event.time))
+            writer.start()
+        if event.time > told[2]:
+            told[0]._due = 0.0
+            told[0].step(told[2])
+            told[2] = event.time
+
+    stories.listeners.append(listen)
+    try:
+        live = story()
+    finally:
+        stories.listeners.remove(listen)
+    recorder, writer, time = told
+    recorder.finish(time)
+    assert writer.close(30.0)
+    assert writer.texts() == ()
+    return live, run
 
 
 def write_history(segment: Segment, process: int, history: Any) -> None:

@@ -153,8 +153,14 @@ def held(number: int) -> StorageHeld:
     )
 
 
+#: Called before each event with the model and the event, while a story is told.
+listeners: list = []
+
+
 def tell(model: ClusterModel, *events) -> None:
     for event in events:
+        for listen in listeners:
+            listen(model, event)
         model.handle(event)
 
 

@@ -1,10 +1,14 @@
-"""One suite over both stores: a record answers what the living store answered."""
+"""One suite over both stores: a record answers what the living store answered.
+
+Each story is recorded twice: written row by row as it stands at its end, and by the
+recorder while it is told, as a scheduler does.
+"""
 
 import json
 
 import pytest
 import stories
-from recorded_runs import write_run
+from recorded_runs import record_story, write_run
 
 from dask_memdash.errors import (
     UnknownFailureError,
@@ -17,19 +21,32 @@ from dask_memdash.runs.reading import RunReader
 from dask_memdash.store.recorded import RecordedStore
 
 STORIES = {
-    "busy": stories.busy,
-    "one worker": lambda: stories.one(1),
-    "one process": stories.shared_process,
-    "degraded": stories.degraded,
-    "after an incident": stories.after_incident,
+    "busy": stories.busy.__wrapped__,
+    "one worker": lambda: stories.one.__wrapped__(1),
+    "one process": stories.shared_process.__wrapped__,
+    "degraded": stories.degraded.__wrapped__,
+    "after an incident": stories.after_incident.__wrapped__,
     "storing": stories.storing,
 }
 
+WAYS = {
+    "written": lambda path, story: (live := story(), write_run(path, live)),
+    "recorded": record_story,
+}
 
-@pytest.fixture(params=list(STORIES))
-def both(request, tmp_path):
-    live = STORIES[request.param]()
-    reader = RunReader(write_run(tmp_path / "run", live))
+
+@pytest.fixture(
+    scope="module", params=[(way, story) for way in WAYS for story in STORIES], ids=str
+)
+def made(request, tmp_path_factory):
+    way, story = request.param
+    return WAYS[way](tmp_path_factory.mktemp("runs") / "run", STORIES[story])
+
+
+@pytest.fixture
+def both(made):
+    live, path = made
+    reader = RunReader(path)
     yield live, RecordedStore(reader)
     assert reader.problems == {}
     reader.close()
