@@ -18,6 +18,7 @@ PARTS = (
     "family",
     "got",
     "module",
+    "pool_jobs",
     "residency",
     "slots",
     "threads",
@@ -67,7 +68,7 @@ def second_generation() -> list[Extension]:
         Extension(
             "dask_memdash.measure._native",
             [f"{folder}/{name}.c" for name in PARTS],
-            depends=[f"{folder}/native.h", LINES_HEADER],
+            depends=[f"{folder}/native.h", f"{folder}/pool_jobs.h", LINES_HEADER],
             extra_compile_args=[*FLAGS, "-std=gnu11", "-pthread"],
             extra_link_args=["-pthread", "-ldl"],
             optional=True,

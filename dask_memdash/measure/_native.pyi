@@ -73,6 +73,17 @@ def attach_arrow(path: str, pool: bool, /) -> str | None:
 def files_mapped() -> int:
     """Return the bytes of files that were mapped while hooks were in."""
 
+def carry(function: Callable[..., object], /) -> Callable[..., object]:
+    """Return a function that counts for the task that this thread or context works for.
+
+    The function itself where that is no task, or one that has ended.
+    """
+
+def apart(
+    function: Callable[..., object], /, *args: object, **kwargs: object
+) -> object:
+    """Call a function as if no task ran here: threads that it starts are nobody's."""
+
 def arenas() -> int:
     """Return by how many bytes arenas have grown since they were hooked."""
 

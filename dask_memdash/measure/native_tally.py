@@ -6,7 +6,8 @@ wrapped and how it counts stands in ``native/native.h``; whether a process may h
 is tried first by :mod:`dask_memdash.measure.trial`.
 
 It sees what goes through the C library's malloc, Python's arenas, Arrow's default pool,
-and what threads that a task starts allocate.  It does not see allocators of their own
+what threads that a task starts allocate, and
+those of pools that it gives jobs to.  It does not see allocators of their own
 that libraries bring along (polars, jemalloc in Rust or C++ programs), nor memory that
 is mapped directly.
 """
@@ -21,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask_memdash.measure.pool_jobs import PoolJobs
 from dask_memdash.measure.tally import TEST_SIZE, TEST_TOLERANCE, Tally
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class NativeTally(Tally):
         self._look_from = 0.0
         # Why Arrow's pool is not counted, though pyarrow is here; empty if it is.
         self._arrow = ""
+        self._jobs = PoolJobs(native)
 
     def check(self) -> list[str]:
         """Look whether the wrappers are still there, and set those that are not.
@@ -138,8 +141,13 @@ class NativeTally(Tally):
     def _set_hooks(self) -> str | None:
         reason: str | None = self._native.install(self._see_arrow)
         if not reason:
+            self._jobs.put_in()
             self._see_arrow()
         return reason
+
+    def _take_out(self) -> None:
+        self._jobs.take_out()
+        super()._take_out()
 
     def _see_arrow(self) -> bool:
         """Count Arrow's pool from now on, if it is here and was not before.

@@ -127,7 +127,7 @@ class Tally:
                 return
             self._users -= 1
             if self._users == 0:
-                self._native.uninstall()
+                self._take_out()
                 _INSTALLED.remove(self)
                 self._forget_lines()
 
@@ -239,9 +239,9 @@ class Tally:
             if not reason:
                 reason = self.self_test()
                 if reason:
-                    self._native.uninstall()
+                    self._take_out()
         except BaseException as error:
-            self._native.uninstall()
+            self._take_out()
             if not isinstance(error, (OSError, MemoryError)):
                 raise
             reason = f"{type(error).__name__}: {error}"
@@ -250,6 +250,9 @@ class Tally:
     def _set_hooks(self) -> str | None:
         reason: str | None = self._native.install()
         return reason
+
+    def _take_out(self) -> None:
+        self._native.uninstall()
 
     def _count(self, allocate: Callable[[], object]) -> int:
         """Count what a function's result weighs, in bytes; -1 if not all of it goes."""

@@ -10,6 +10,7 @@
 #include <Python.h>
 
 #include "native.h"
+#include "pool_jobs.h"
 
 #include <stdint.h>
 #include <sys/mman.h>
@@ -19,6 +20,7 @@
 typedef struct frame {
     struct frame *outer;
     ref_t outer_task;
+    PyObject *note; /* of the task in its context; may be NULL */
     ref_t task;
     unsigned installs;
     long missed;
@@ -231,6 +233,7 @@ static PyObject *native_begin(PyObject *Py_UNUSED(module), PyObject *const *args
                        .installs = installs, .missed = reached ? 0 : MISSED_PYTHON};
     me.frames = frame;
     me.now = task;
+    frame->note = note_task(task);
     Py_RETURN_TRUE;
 }
 
@@ -240,6 +243,7 @@ static PyObject *native_end(NO_ARGUMENTS) {
         return PyLong_FromLong(MISSED_TASK);
     }
     me.now = frame->task; /* whatever has become of it */
+    drop_note(frame->note);
     task_end(frame->task);
     me.now = frame->outer_task;
     me.pending = 0;
@@ -381,6 +385,10 @@ static PyMethodDef METHODS[] = {
      "the threads alone if not pool."},
     {"use_lines", native_use_lines, METH_O,
      "use_lines(table) -> the lines of large blocks are known from now; None: no more."},
+    {"carry", native_carry, METH_O,
+     "carry(function) -> the same, for the task that this thread or context works for."},
+    {"apart", (PyCFunction)(void (*)(void))native_apart, METH_FASTCALL | METH_KEYWORDS,
+     "apart(function, ...) -> what it gives, called as if no task ran in this thread."},
     {"arenas", native_arenas, METH_NOARGS,
      "arenas() -> by how many bytes arenas have grown since they were hooked."},
     {"files_mapped", native_files_mapped, METH_NOARGS,
@@ -394,7 +402,7 @@ static int execute(PyObject *Py_UNUSED(module)) {
         PyErr_SetString(PyExc_ImportError, "it is for the main interpreter only");
         return -1;
     }
-    return 0;
+    return pool_jobs_ready();
 }
 
 static PyModuleDef_Slot SLOTS[] = {

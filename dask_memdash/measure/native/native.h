@@ -5,6 +5,7 @@
  *   got.c        finds and points the loaded objects' slots at the wrappers
  *   family.c     the wrappers of malloc and its relatives
  *   threads.c    a thread that a task starts counts for the task
+ *   pool_jobs.c  what pools of threads do for a task counts for the task
  *   arrow.c      Arrow's memory pool
  *   arrow_jobs.c what Arrow's own threads do for a task
  *   module.c     the Python module: install, begin, end, state
@@ -112,6 +113,7 @@ typedef struct {
 extern HIDDEN THREAD_LOCAL thread_t me;
 extern HIDDEN size_t owned_blocks; /* number of blocks in the table; read without lock */
 extern HIDDEN pthread_mutex_t table_lock;
+extern HIDDEN unsigned forks; /* of which this process is a child: refs are from before */
 extern HIDDEN const lines_t *lines; /* of large blocks; NULL: nobody wants to know */
 extern HIDDEN const int *watched;   /* how many of them are known */
 
@@ -125,6 +127,7 @@ HIDDEN void add_to_task(task_t *task, int64_t bytes);
 HIDDEN void say_filling(task_t *task, int64_t more);
 HIDDEN ref_t task_begin(counters_t *counters, void *place);
 HIDDEN void task_end(ref_t ended);
+HIDDEN int still_runs(ref_t ref);
 HIDDEN void slots_in_child(void);
 
 /* Count small blocks in the current thread. */

@@ -26,6 +26,7 @@
 
 HIDDEN THREAD_LOCAL thread_t me;
 HIDDEN size_t owned_blocks;
+HIDDEN unsigned forks;
 HIDDEN pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const int NONE_WATCHED;
@@ -320,6 +321,13 @@ HIDDEN void owned_moved(const moved_t *moved, void *address, size_t size, int co
     }
 }
 
+HIDDEN int still_runs(ref_t ref) {
+    lock(ref.task);
+    int runs = ref.task->generation == ref.generation;
+    unlock(ref.task);
+    return runs;
+}
+
 /* ---- begin and end -------------------------------------------------------------- */
 
 /* A task that counts into `counters` from now on; no task if there is no memory. */
@@ -379,6 +387,7 @@ HIDDEN void task_end(ref_t ended) {
  * done: it is let go of, not mended. */
 HIDDEN void slots_in_child(void) {
     memset(&me, 0, sizeof me);
+    forks++;
     pthread_mutex_init(&table_lock, NULL);
     buckets = NULL;
     n_buckets = 0;
