@@ -230,10 +230,10 @@ static PyObject *native_begin(PyObject *Py_UNUSED(module), PyObject *const *args
         count_step(me.pending);
     }
     *frame = (frame_t){.outer = me.frames, .outer_task = me.now, .task = task,
-                       .installs = installs, .missed = reached ? 0 : MISSED_PYTHON};
+                       .note = note_task(task), .installs = installs,
+                       .missed = reached ? 0 : MISSED_PYTHON};
     me.frames = frame;
     me.now = task;
-    frame->note = note_task(task);
     Py_RETURN_TRUE;
 }
 
@@ -243,11 +243,11 @@ static PyObject *native_end(NO_ARGUMENTS) {
         return PyLong_FromLong(MISSED_TASK);
     }
     me.now = frame->task; /* whatever has become of it */
-    drop_note(frame->note);
     task_end(frame->task);
     me.now = frame->outer_task;
     me.pending = 0;
     me.frames = frame->outer;
+    drop_note(frame->note); /* not before: it is Python, and may free others' garbage */
     long missed = frame->missed | (look_at_what_came() ? MISSED_ARROW : 0);
     missed |= frame->installs != installs ? MISSED_PYTHON : 0;
     probe_t probe;
