@@ -5,8 +5,9 @@ dashboard; ``dask scheduler --preload dask_memdash`` does the same at start.
 ``explain(error)`` says why Dask raised ``KilledWorker``, and ``connect(client)`` gives
 what the page shows as pandas DataFrames; ``order(collection)`` works out the storage
 that a collection needs before anything runs.  ``open_run(path)`` gives what a recorded
-run knows after its cluster is gone.  ``persist(x, memory=…)`` keeps results where
-they outlive the cluster, and ``open_persisted`` finds them again;
+run knows after its cluster is gone, and ``diff(a, b)`` compares two.
+``persist(x, memory=…)`` keeps results where they outlive the cluster, and
+``open_persisted`` finds them again;
 ``client.register_plugin(SharedStorage(memory))`` has plain ``x.persist()`` do it.
 """
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dask_memdash.client.connection import connect, explain
     from dask_memdash.client.order_preview import order
     from dask_memdash.client.recorded import open_run
+    from dask_memdash.client.run_diff import diff
     from dask_memdash.intermediates.fs_memory import FSMemory
     from dask_memdash.intermediates.opening import open_persisted
     from dask_memdash.intermediates.persisting import persist
@@ -37,6 +39,7 @@ __all__ = [
     "__version__",
     "connect",
     "dask_setup",
+    "diff",
     "explain",
     "open_persisted",
     "open_run",
@@ -52,6 +55,7 @@ _HOMES = {
     "SharedStorage": "intermediates.shared.plugin",
     "WorkerMemory": "intermediates.worker_memory",
     "connect": "client.connection",
+    "diff": "client.run_diff",
     "explain": "client.connection",
     "open_persisted": "intermediates.opening",
     "open_run": "client.recorded",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dask_memdash.cli.options import clear_messages
+from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages
 
 
 @click.group(short_help="Look at recorded runs.")
@@ -59,3 +59,97 @@ def open_one(directory: str, run: str | None, port: int) -> None:
             asyncio.run(serve())
         except KeyboardInterrupt:
             click.echo("")
+
+
+@runs.command("diff", short_help="Compare two recorded runs.")
+@click.argument("paths", metavar="A B", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--run",
+    "names",
+    metavar="ID",
+    multiple=True,
+    help="Which run; twice for two runs of one directory.",
+)
+@click.option("--all", "everything", is_flag=True, help="List what is the same, too.")
+@click.option("--json", "form", flag_value="json", help="Write one JSON object.")
+@click.option(
+    "--markdown", "form", flag_value="markdown", help="Write a comment for GitHub."
+)
+@click.option(
+    "--fail-on",
+    "conditions",
+    metavar="WHAT[:SHARE]",
+    multiple=True,
+    help="Exit with 1 where that is worse, such as worse, peak or peak:25%.",
+)
+@click.pass_context
+def compare_two(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    names: tuple[str, ...],
+    everything: bool,
+    form: str | None,
+    conditions: tuple[str, ...],
+) -> None:
+    """Compare two recorded runs: the second against the first.
+
+    A and B are their directories; or one DIRECTORY that holds both, with --run twice.
+    Per task prefix, group of workers, graph and for the whole cluster: the figures of
+    both runs and whether the second is worse, better or the same beyond noise; or that
+    it cannot be told, and why.
+
+    --fail-on takes worse (anything), peak, output, stored, memory, spilled, duration,
+    pauses or failures, with the share of the first figure that is let pass (10%
+    unless given), and may be given several times.
+
+    \b
+    Exit status:
+      0    they were compared
+      1    what --fail-on names is worse
+      2    options that make no sense
+      3    a run cannot be read: the message says why
+
+    \b
+    Examples:
+      dask memdash runs diff runs/20260801-100000-abcdef runs/20260802-100000-fedcba
+      dask memdash runs diff runs --run main --run branch --fail-on peak:25%
+      dask memdash runs diff runs --run main --run branch --markdown > comment.md
+    """
+    if len(paths) > 2:
+        raise click.UsageError("give two runs, no more")
+    if len(names) != (2 if len(paths) == 1 else 0):
+        raise click.UsageError("give two directories, or one directory and --run twice")
+    with clear_messages():
+        from dask_memdash.compare import conditions as condition
+        from dask_memdash.compare.comparison import compare
+        from dask_memdash.compare.written import as_markdown, as_text, to_dict
+        from dask_memdash.runs.reading import RunReader, find_run
+        from dask_memdash.store.recorded import RecordedStore
+
+        try:
+            parsed = [condition.Condition.parse(text) for text in conditions]
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--fail-on") from None
+        where = (
+            [(path, None) for path in paths]
+            if len(paths) == 2
+            else [(paths[0], name) for name in names]
+        )
+        readers = [RunReader(find_run(path, name)) for path, name in where]
+        try:
+            found = compare(*(RecordedStore(reader) for reader in readers))
+        finally:
+            for reader in readers:
+                reader.close()
+        if form == "json":
+            import json
+
+            click.echo(json.dumps(to_dict(found), indent=2, allow_nan=False))
+        elif form == "markdown":
+            click.echo(as_markdown(found), nl=False)
+        else:
+            click.echo(as_text(found, everything))
+        met = condition.failing(found, parsed)
+        if met:
+            click.echo(f"Failed: {len(met):,} worse, such as: {met[0].text}", err=True)
+    ctx.exit(NOT_EXPLAINED if met else 0)

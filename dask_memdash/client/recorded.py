@@ -109,6 +109,12 @@ class RecordedRun(Connection):
         """Return the same run at another instant; None for the end of the record."""
         return RecordedRun(self._store.at(_unix(instant)))
 
+    def diff(self, other: RecordedRun | str | os.PathLike[str]) -> Any:
+        """Compare another run with this one; see :func:`dask_memdash.diff`."""
+        from dask_memdash.client.run_diff import diff
+
+        return diff(self, other)
+
     def explain(
         self, what: BaseException | str | int, timeout: float = 0.0
     ) -> Explanation | Any:

@@ -313,7 +313,9 @@ def test_python_runs(block, start, tmp_path, recorded, monkeypatch, capsys) -> N
             names["result"].compute()
         session.api.wait_for_death("killed-worker")
         client.wait_for_workers(1, timeout=30)
-    exec(compile(block.text, str(block), "exec"), names)
+    # there is one run, which is the same as itself
+    text = block.text.replace('"branch")', '"nightly")')
+    exec(compile(text, str(block), "exec"), names)
     verify, found = EXPECTED[block.first], capsys.readouterr().out
     verify(names, found, session)
 
@@ -374,6 +376,12 @@ def verify_opened(names: Any, output: str, session: Any) -> None:
     names["run"].close()
 
 
+def verify_compared(names: Any, output: str, session: Any) -> None:
+    assert "Both are the same run." in output
+    assert len(names["found"].table()) >= 3
+    assert len(names["worse"]) == 0
+
+
 #: First line of a Python block → what must be true when it has run.
 EXPECTED: dict[str, Callable[[Any, str, Any], None]] = {
     "from dask_memdash import MemDash": verify_registered,
@@ -382,6 +390,7 @@ EXPECTED: dict[str, Callable[[Any, str, Any], None]] = {
     "memdash = dask_memdash.connect(client)": verify_connection,
     "from dask_memdash import FSMemory, open_persisted, persist": verify_kept,
     'run = dask_memdash.open_run("runs/", "nightly")': verify_opened,
+    'found = dask_memdash.open_run("runs/", "nightly").diff(': verify_compared,
     'client.register_plugin(MemDash(record="runs/", run="nightly", '
     'tags={"branch": "main"}))': verify_recorded,
 }
@@ -401,6 +410,10 @@ def test_shell_lines_open_a_recorded_run(block, recorded, processes) -> None:
         assert re.search(r"^block_of\s+.*counted", found, re.M)
         return
     text = f"cd {recorded}\n{block.text}"
+    if "runs diff" in block.text:
+        told = shell(text.replace("branch", "nightly"), here(), recorded)
+        assert "Both are the same run." in told
+        return
     run_shell(processes, text, here(PYTHONUNBUFFERED="1"))
     (address,) = wait_for(
         lambda: re.findall(r"http://127\.0\.0\.1:\d+/", processes.log(0)),

@@ -71,8 +71,13 @@ RULES = {
         {"analysis", "model", "links", "terms", "plugins"},
         {"dask", "distributed", "pandas", "jinja2", "numpy", "tornado"},
     ),
+    "compare": ({"store", "runs"}, set()),
+    "client.run_diff": ({"compare"}, {"pandas"}),
     "client.recorded": ({"runs", "store", "views", "web", "plugins"}, set()),
-    "cli.runs": ({"cli", "runs", "web", "boundary"}, {"click"}),
+    "cli.runs": (
+        {"cli", "compare", "runs", "store", "web", "boundary"},
+        {"click"},
+    ),
     "web.runs_server": (
         {"runs", "store", "views", "boundary"},
         {*DRAWING, "tornado"},
