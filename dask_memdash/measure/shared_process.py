@@ -239,7 +239,7 @@ class SharedProcess:
         self.parts = parts or self.read_parts()
         self._moving = sum(member.moving() for member in self._members)
         rest = max(0, rss - self.stored() - self._moving - self.named())
-        quiet = all(member.quiet() for member in self._members)
+        quiet = self.is_quiet()
         kept = self._kept_by_arrow(rest, quiet=quiet)
         self._undisturbed = quiet
         if quiet:
@@ -250,6 +250,10 @@ class SharedProcess:
         file = None if self.parts is None else self.parts.file
         own = rest - kept
         self.baseline.see(time, own, quiet=quiet, free=self.free or 0, file=file)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way on any of its workers."""
+        return all(member.quiet() for member in self._members)
 
     def disturb(self) -> None:
         """Take note that something gets under way: a task, or what is like it."""

@@ -1,9 +1,9 @@
 """Memory of a worker that Dask does not manage and that can be named all the same.
 
 Joins what the graph weighs (:mod:`.graph_bytes`), what actors hold
-(:mod:`.actor_state`) and how much more can be spilled (:mod:`.spill_room`), decides
-when to look, and keeps the flight recorder's figure of the graph true.  Belongs to the
-worker's event loop.
+(:mod:`.actor_state`), what else has a name (:mod:`.named_memory`) and how much more can
+be spilled (:mod:`.spill_room`), decides when to look, and keeps the flight recorder's
+figure of the graph true.  Belongs to the worker's event loop.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.worker.actor_state import ActorState
 from dask_memdash.plugins.worker.graph_bytes import GraphBytes, is_data_node
+from dask_memdash.plugins.worker.named_memory import NamedMemoryWatch
 from dask_memdash.plugins.worker.recorder_figures import WRITE_STEP
 from dask_memdash.plugins.worker.spill_room import SpillRoomWatch
 
@@ -59,6 +60,7 @@ class KnownUnmanaged:
         self._graph = GraphBytes(self._run_spec_of, self._has_begun)
         self._actors = ActorState(worker.state)
         self._spill_room = SpillRoomWatch(worker)
+        self._named = NamedMemoryWatch(worker)
         self._written = 0
         self._rests_until = 0.0
         self._at_once, self._at_once_since = AT_ONCE, time.perf_counter()
@@ -75,6 +77,7 @@ class KnownUnmanaged:
     def close(self) -> None:
         """Weigh nothing more."""
         self._up = False
+        self._named.close()
 
     def arrived(self, key: Any) -> None:
         """Take note of a task that has arrived, to be weighed soon.
@@ -83,9 +86,14 @@ class KnownUnmanaged:
         before the next look, and may gather things in what it was sent with.
         """
         if self._graph.is_unmet(key) and not self._has_begun(key):
+            self._named.called(getattr(self._run_spec_of(key), "func", None))
             self._weigh_at_once(key)
         if self._graph.arrived(key):
             self._weigh_later()
+
+    def task_begins(self) -> None:
+        """Take note that a task is about to begin."""
+        self._named.begun += 1
 
     def all_weighed(self) -> bool:
         """Weigh what has arrived, within the time left for it; whether that was all."""
@@ -116,6 +124,7 @@ class KnownUnmanaged:
         return {
             "graph": to_dict(self._graph.new_rows()),
             "actors": to_dict(self._actors.look(time.perf_counter)),
+            "named": to_dict(self._named.look(time.perf_counter)),
             "spill_room": to_dict(self._spill_room.look(time.monotonic())),
         }
 

@@ -279,6 +279,7 @@ class WorkerProbe:
                 and process.load()
             ):
                 self._figures.loaded(process)
+        self._unmanaged.task_begins()
         process.disturb()
 
     def _follow_arrival(self, key: Any, finish: str) -> None:
