@@ -42,6 +42,11 @@ class Loop:
             callback()
 
 
+async def run_function(comm, function):
+    """Stand in for what answers `client.run`."""
+    return {"status": "OK"}
+
+
 @pytest.fixture
 def worker(process_border, tmp_path):
     state = SimpleNamespace(
@@ -67,6 +72,8 @@ def worker(process_border, tmp_path):
         ),
         log_event=lambda topic, message: None,
         extensions={},
+        handlers={"run": run_function},
+        plugins={},
         active_threads={},
         active_threads_lock=threading.Lock(),
         active_keys=set(),
@@ -92,11 +99,13 @@ def test_a_probe_leaves_the_worker_as_it_found_it(worker):
     before = {name: vars(worker)[name] for name in vars(worker)}
     threads = threading.active_count()
     probe = probe_on(worker)
+    assert worker.handlers != {"run": run_function}
     assert isinstance(worker.active_threads, MarkedThreads)
     assert worker.extensions == {"memdash": probe}
     probe.teardown(worker)
     assert type(worker.active_threads) is dict
     assert vars(worker) == before
+    assert worker.handlers == {"run": run_function}
     assert threading.active_count() == threads
 
 
@@ -425,6 +434,7 @@ def remains(worker, directory):
         "worker": {
             **vars(worker),
             "active_threads": dict(worker.active_threads),
+            "handlers": dict(worker.handlers),
             "loop": None,
         },
         "buffer": dict(vars(worker.data)),

@@ -27,6 +27,11 @@ class Loop:
             callback()
 
 
+async def run_function(comm, function):
+    """Stand in for what answers `client.run`."""
+    return {"status": "OK"}
+
+
 @pytest.fixture
 def worker(process_border, tmp_path):
     state = SimpleNamespace(
@@ -52,6 +57,8 @@ def worker(process_border, tmp_path):
         ),
         log_event=lambda topic, message: None,
         extensions={},
+        handlers={"run": run_function},
+        plugins={},
         active_threads={},
         active_threads_lock=threading.Lock(),
         active_keys=set(),

@@ -60,13 +60,18 @@ class KnownUnmanaged:
         self._graph = GraphBytes(self._run_spec_of, self._has_begun)
         self._actors = ActorState(worker.state)
         self._spill_room = SpillRoomWatch(worker)
-        self._named = NamedMemoryWatch(worker)
         self._written = 0
         self._rests_until = 0.0
         self._at_once, self._at_once_since = AT_ONCE, time.perf_counter()
         self._up = True
         self._weigh = metered(
             boundary.guarded(self._weigh_graph, "weighing arguments of tasks")
+        )
+        watch = boundary.guarded(NamedMemoryWatch, "naming memory of the baseline")
+        self._named: NamedMemoryWatch | None = watch(worker)
+        self._look_for_names: Callable[..., Any] = boundary.guarded(
+            self._named.look if self._named is not None else _nothing,
+            "naming memory of the baseline",
         )
 
     def meet_tasks(self) -> None:
@@ -77,7 +82,8 @@ class KnownUnmanaged:
     def close(self) -> None:
         """Weigh nothing more."""
         self._up = False
-        self._named.close()
+        if self._named is not None:
+            self._named.close()
 
     def arrived(self, key: Any) -> None:
         """Take note of a task that has arrived, to be weighed soon.
@@ -86,14 +92,16 @@ class KnownUnmanaged:
         before the next look, and may gather things in what it was sent with.
         """
         if self._graph.is_unmet(key) and not self._has_begun(key):
-            self._named.called(getattr(self._run_spec_of(key), "func", None))
+            if self._named is not None:
+                self._named.called(getattr(self._run_spec_of(key), "func", None))
             self._weigh_at_once(key)
         if self._graph.arrived(key):
             self._weigh_later()
 
     def task_begins(self) -> None:
         """Take note that a task is about to begin."""
-        self._named.begun += 1
+        if self._named is not None:
+            self._named.begun += 1
 
     def all_weighed(self) -> bool:
         """Weigh what has arrived, within the time left for it; whether that was all."""
@@ -124,7 +132,7 @@ class KnownUnmanaged:
         return {
             "graph": to_dict(self._graph.new_rows()),
             "actors": to_dict(self._actors.look(time.perf_counter)),
-            "named": to_dict(self._named.look(time.perf_counter)),
+            "named": to_dict(self._look_for_names(time.perf_counter)),
             "spill_room": to_dict(self._spill_room.look(time.monotonic())),
         }
 
@@ -181,3 +189,7 @@ class KnownUnmanaged:
     def _has_begun(self, key: Any) -> bool:
         task = self._worker.state.tasks.get(key)
         return task is not None and task.state not in NOT_BEGUN
+
+
+def _nothing(clock: Callable[[], float]) -> None:
+    """Find nothing."""

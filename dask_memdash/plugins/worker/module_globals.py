@@ -18,7 +18,8 @@ import gc
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from dask_memdash.measure.deep_size import FOREIGN, deep_size
@@ -41,9 +42,15 @@ MAX_VARIABLES = 2_000
 #: Entries of a ``functools.lru_cache`` that is looked into.
 MAX_CACHED = 100_000
 
+#: Outputs in RAM that are told from what variables hold, at most.
+MAX_OUTPUTS = 50_000
+
 #: What is told: from so many bytes on, so many variables, the largest.
 LEAST = 2**20
 MAX_TOLD = 20
+
+#: The type of one entry of such a cache.
+LINK = "_lru_list_elem"
 
 #: Modules of these are the host's, or have nothing of the user's.
 HOSTS = FOREIGN | {"dask", "toolz", "tlz", "cloudpickle", "msgpack", "zict", "builtins"}
@@ -69,10 +76,20 @@ class ModuleGlobals:
     ----------
     modules
         Name → module; the process's own unless a test has others.
+    outputs
+        Goes through what storage holds in RAM: where a variable refers to it too, it
+        is storage.
     """
 
-    def __init__(self, modules: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        modules: dict[str, Any] | None = None,
+        outputs: Callable[[], Iterable[Any]] = tuple,
+    ) -> None:
         self._modules = sys.modules if modules is None else modules
+        self._outputs = outputs
+        # Addresses of outputs, once a look needs them.
+        self._stored: set[int] | None = None
         self._installed = _installation()
         # Modules of functions that tasks have called, by name, and which were found
         # to be the user's, as of how many modules.
@@ -81,7 +98,8 @@ class ModuleGlobals:
         self._known: dict[str, bool] = {}
         self._walk: Iterator[tuple[str, int]] | None = None
         self._sizes: dict[str, int] = {}
-        self._next = 0.0
+        # When the next look may be, and when it might without a pause between passes.
+        self._next = self._rested = 0.0
         #: Variable → bytes, of the largest, as of the last whole pass.
         self.largest: dict[str, int] = {}
 
@@ -108,6 +126,7 @@ class ModuleGlobals:
             return
         if self._walk is None:
             self._walk, self._sizes = self._variables(), {}
+        self._stored = None
         rest = 0.0
         for name, size in self._walk:
             if size >= LEAST:
@@ -120,7 +139,35 @@ class ModuleGlobals:
             self.largest = dict(ranked[:MAX_TOLD])
             rest = BETWEEN
         now = clock()
-        self._next = now + max(rest, REST * (now - begun))
+        self._rested = now + REST * (now - begun)
+        self._next = max(now + rest, self._rested)
+
+    def total(self, clock: Callable[[], float], *, second: bool = False) -> int | None:
+        """Return what all variables hold now, in bytes.
+
+        None where there is no time for that now, or it takes too long.
+
+        Parameters
+        ----------
+        clock
+            Returns the time in seconds.
+        second
+            Whether this is the second of two looks, which may follow the first.
+        """
+        begun = clock()
+        if begun < self._rested and not second:
+            return None
+        total, self._stored, whole = 0, None, False
+        for _, size in self._variables():
+            total += size
+            if clock() > begun + ALL_SECONDS:
+                break
+        else:
+            whole = True
+        now = clock()
+        self._rested = max(self._rested, now) + REST * (now - begun)
+        self._next = max(self._next, self._rested)
+        return total if whole else None
 
     def _variables(self) -> Iterator[tuple[str, int]]:
         """Look into the variables of all modules, one by one; each value once.
@@ -134,7 +181,23 @@ class ModuleGlobals:
                 continue
             for name in list(space)[:MAX_VARIABLES]:
                 if type(name) is str and not name.startswith("__"):
-                    yield f"{module}.{name}", _size_of(space.get(name), module, seen)
+                    yield f"{module}.{name}", self._look_into(space, name, module, seen)
+
+    def _look_into(
+        self, space: dict[str, Any], name: str, module: str, seen: set[int]
+    ) -> int:
+        """Return what one variable holds and storage does not, in bytes."""
+        roots = _roots_of(space.get(name), module, seen)
+        size = deep_size(roots, most=MAX_OBJECTS, seconds=SECONDS).bytes
+        if size < LEAST:
+            return size
+        if self._stored is None:
+            self._stored = {id(x) for x in islice(self._outputs(), MAX_OUTPUTS)}
+        if not self._stored:
+            return size
+        return deep_size(
+            roots, most=MAX_OBJECTS, seconds=SECONDS, known=self._stored
+        ).bytes
 
     def _of_the_user(self) -> list[str]:
         """Return the names of the modules that are looked at."""
@@ -160,24 +223,23 @@ class ModuleGlobals:
         )
 
 
-def _size_of(value: Any, module: str, seen: set[int]) -> int:
-    """Return what a variable holds in bytes; 0 for code, and for what was seen."""
+def _roots_of(value: Any, module: str, seen: set[int]) -> list[Any]:
+    """Return what to look into of a variable; nothing for code or what was seen."""
     kind = type(value)  # asked of the object itself, code of a proxy would run
     if kind in _CODE or id(value) in seen:
-        return 0
+        return []
     seen.add(id(value))
-    roots = [value]
     if issubclass(kind, type):
         if value.__module__ != module:
-            return 0
-        roots = [
+            return []
+        return [
             inside
             for inside in list(vars(value).values())
             if type(inside) in (dict, list, set)
         ]
-    elif kind is functools._lru_cache_wrapper:
-        roots = _cached(value)
-    return deep_size(roots, most=MAX_OBJECTS, seconds=SECONDS).bytes
+    if kind is functools._lru_cache_wrapper:
+        return _cached(value)
+    return [value]
 
 
 def _cached(function: Any) -> list[Any]:
@@ -191,8 +253,8 @@ def _cached(function: Any) -> list[Any]:
         return [one for one in inside if type(one) is dict and one is not own]
     # Its own type, then for each entry: key, result, type of the entry.
     entries = inside[1 : 1 + 3 * known.currsize]
-    if len({id(kind) for kind in entries[2::3]}) > 1:
-        return []
+    if {getattr(kind, "__name__", "") for kind in entries[2::3]} != {LINK}:
+        return []  # empty, or another order
     return [entries[::3], entries[1::3]]  # a long list is sampled
 
 

@@ -6,9 +6,11 @@ worker's event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from dask_memdash.boundary import boundary
 from dask_memdash.measure.deep_size import deep_size
 from dask_memdash.measure.shared_process import process
 from dask_memdash.model.event_parts import NamedMemory
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from distributed.worker import Worker
 
 #: Objects and seconds that a look into one plugin may take, and how many times longer
-#: than a look at all of them took none is made after it, or seconds at least.
+#: than that none is made after it; seconds from the end of one pass over all plugins to
+#: the next.
 MAX_OBJECTS = 20_000
 SECONDS = 0.005
 REST = 100
-EVERY = 5.0
+BETWEEN = 5.0
 
 #: Plugins that are looked into at most.
 MAX_PLUGINS = 50
@@ -48,16 +51,22 @@ class NamedMemoryWatch:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._plugins: dict[str, int] = {}
+        self._walk: Iterator[tuple[str, int]] | None = None
+        self._sizes: dict[str, int] = {}
         self._next = 0.0
         self._told: tuple[NamedMemory, ...] = ()
-        self._modules = ModuleGlobals()
+        self._modules = ModuleGlobals(outputs=self._outputs)
+        # Whether variables have been looked into before a call, to be after it too.
+        self._looked_before = False
         #: Tasks that have begun so far.
         self.begun = 0
-        self._calls = RunCalls(worker, self._instant)
+        calls = boundary.guarded(RunCalls, "watching what client.run leaves behind")
+        self._calls: RunCalls | None = calls(worker, self._instant)
 
     def close(self) -> None:
         """Leave nothing behind."""
-        self._calls.close()
+        if self._calls is not None:
+            self._calls.close()
 
     def called(self, function: Any) -> None:
         """Take note of the function of a prefix's first task."""
@@ -72,6 +81,8 @@ class NamedMemoryWatch:
             Returns the time in seconds.
         """
         self._modules.look(clock)
+        if self._calls is not None:
+            self._calls.settle()
         self._look_into_plugins(clock)
         found = tuple(self._found())
         if not _differ(self._told, found):
@@ -89,30 +100,52 @@ class NamedMemoryWatch:
             )
             for name, size in sizes.items()
         ]
-        if calls.bytes >= LEAST or calls.unmeasured:
+        if calls is not None and (calls.bytes >= LEAST or calls.unmeasured):
             found.append(NamedMemory("client.run", "", calls.bytes, calls.unmeasured))
         return found
 
     def _look_into_plugins(self, clock: Callable[[], float]) -> None:
+        """Look into one more plugin, if it is time."""
         begun = clock()
         if begun < self._next:
             return
-        self._plugins = {}
-        for name, plugin in list(self._worker.plugins.items())[:MAX_PLUGINS]:
-            if not str(name).startswith(OURS):
-                size = deep_size([plugin], most=MAX_OBJECTS, seconds=SECONDS).bytes
-                if size >= LEAST:
-                    self._plugins[_name_of(name, plugin)] = size
-        self._next = clock() + max(EVERY, REST * (clock() - begun))
+        if self._walk is None:
+            self._walk, self._sizes = self._each_plugin(), {}
+        found, rest = next(self._walk, None), 0.0
+        if found is None:
+            self._walk, self._plugins, rest = None, self._sizes, BETWEEN
+        elif found[1] >= LEAST:
+            self._sizes[found[0]] = found[1]
+        now = clock()
+        self._next = now + max(rest, REST * (now - begun))
 
-    def _instant(self) -> Instant:
+    def _each_plugin(self) -> Iterator[tuple[str, int]]:
+        known = getattr(self._worker, "plugins", None) or {}
+        for name in list(known)[:MAX_PLUGINS]:
+            if name in known and not str(name).startswith(OURS):
+                size = deep_size([known[name]], most=MAX_OBJECTS, seconds=SECONDS)
+                yield _name_of(name, known[name]), size.bytes
+
+    def _outputs(self) -> Iterator[Any]:
+        """Go through the outputs in RAM, reading none back from disk."""
+        data = self._worker.data
+        held = getattr(data, "fast", data)
+        held = getattr(held, "d", held)
+        return iter(list(held.values())) if type(held) is dict else iter(())
+
+    def _instant(self, variables: bool) -> Instant:
         """Return what nothing explains of the process now, and whether it is idle."""
+        held = None
+        if variables:
+            second, self._looked_before = self._looked_before, False
+            held = self._modules.total(time.perf_counter, second=second)
+            self._looked_before = held is not None and not second
         parts = process.read_parts()
         own = None
         if parts is not None:
             known = process.stored() + process.named() + (allocator_free() or 0)
             own = max(0, parts.anon + parts.shmem - known)
-        return Instant(own, process.is_quiet(), self.begun)
+        return Instant(own, process.is_quiet(), self.begun, held)
 
 
 def _name_of(name: Any, plugin: Any) -> str:
