@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -10,6 +10,8 @@ from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.processes import Departed, ProcessKey, WorkerState
 from dask_memdash.runs.rows import row
 from dask_memdash.runs.writer import Row
+from dask_memdash.store.limit_audits import in_turn
+from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.live import LiveStore
 from dask_memdash.store.worker_rows import departed_row
 
@@ -20,6 +22,9 @@ TASKS = 4
 #: Clusters up to this size have their audits of limits recorded each minute; larger
 #: ones each ten minutes, since an audit takes 50 µs.
 SMALL = 200
+
+#: Audits of limits made in one look at most.
+AUDITED = 100
 
 #: What of an audit changes.
 CHANGING = ("verdict", "severity", "limit", "effective", "headroom")
@@ -54,6 +59,7 @@ class WorkerRows:
         self._round: list[str] = []
         self._audits: dict[str, Any] = {}
         self._limits_due = 0.0
+        self._auditing: Iterator[LimitAudit] = iter(())
         # When the newest worker was first seen.
         self._joined: float | None = None
 
@@ -68,7 +74,8 @@ class WorkerRows:
         for address in islice(self._model.processes.workers, AT_END):
             if address in self._known:
                 self._state(address, now, rows, 60)
-        self._record_limits(now, rows)
+        self._auditing = in_turn(self._model)
+        self._record_limits(now, rows, AT_END)
 
     def _look_who_is_there(self, now: float, rows: list[Row]) -> None:
         workers = self._model.processes.workers
@@ -205,16 +212,21 @@ class WorkerRows:
             rows.append(row("pauses", worker=number, began=began, ended=ended))
 
     def _look_at_limits(self, now: float, rows: list[Row]) -> None:
+        if self._record_limits(now, rows, AUDITED):
+            return  # the round goes on
         if 0 <= self._limits_due - now <= 3600.0:
             return
         # A worker's first heartbeats come with what limits it.
         young = self._joined is not None and now - self._joined < 60.0
         small = len(self._model.processes.workers) <= SMALL
         self._limits_due = now + ((5.0 if young else 60.0) if small else 600.0)
-        self._record_limits(now, rows)
+        self._auditing = in_turn(self._model)
+        self._record_limits(now, rows, AUDITED)
 
-    def _record_limits(self, now: float, rows: list[Row]) -> None:
-        for audit in map(dict[str, Any], self._store.limits()):
+    def _record_limits(self, now: float, rows: list[Row], most: int) -> bool:
+        """Record some audits of the round; tell whether there were any."""
+        made = [dict[str, Any](audit) for audit in islice(self._auditing, most)]
+        for audit in made:
             address = audit["address"]
             known = self._known.get(address)
             mark = tuple(audit[name] for name in CHANGING)
@@ -232,3 +244,4 @@ class WorkerRows:
                     answer=audit,
                 )
             )
+        return bool(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import cast
 
@@ -59,12 +60,15 @@ class Audits:
         return self._made
 
 
+def in_turn(model: ClusterModel) -> Iterator[LimitAudit]:
+    """Make the audit of one worker after another, of those that there are now."""
+    for worker, context in contexts(model.processes, model.incidents, model.time):
+        yield _audit(worker, context)
+
+
 def audits(model: ClusterModel) -> list[LimitAudit]:
     """Return the audit of every worker, worst first."""
-    made = [
-        _audit(worker, context)
-        for worker, context in contexts(model.processes, model.incidents, model.time)
-    ]
+    made = list(in_turn(model))
     order = (*SEVERITIES, "unknown", "ok")
     return sorted(made, key=lambda a: (order.index(a["severity"]), natural(a["name"])))
 
