@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages
+
+#: Columns that a list can be sorted by, as in :mod:`dask_memdash.runs.listing`.
+SORTS = (
+    *("began", "name", "length", "workers", "failures", "deaths"),
+    *("memory", "size", "state"),
+)
 
 
 @click.group(short_help="Look at recorded runs.")
@@ -13,6 +21,57 @@ def runs() -> None:
 
     A run is recorded by MemDash(record="DIRECTORY") or memdash.record.to.
     """
+
+
+@runs.command(short_help="List recorded runs.")
+@click.argument("directory")
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="NAME[=TEXT]",
+    help="Only runs with this tag; may be given several times.",
+)
+@click.option("--name", default="", help="Only runs whose name has this in it.")
+@click.option(
+    "--sort",
+    type=click.Choice(SORTS),
+    default=SORTS[0],
+    show_default=True,
+    help="What comes first: the newest, largest or first by name.",
+)
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON list.")
+def ls(
+    directory: str,
+    tags: tuple[str, ...],
+    name: str,
+    sort: str,
+    reverse: bool,
+    as_json: bool,
+) -> None:
+    """List recorded runs, newest first.
+
+    DIRECTORY holds runs. Each is listed by its run.json, and none is opened. What the
+    most memory of a worker was is the most that one worker's process took.
+
+    \b
+    Examples:
+      dask memdash runs ls runs
+      dask memdash runs ls runs --tag branch=main --sort failures
+      dask memdash runs ls runs --name nightly --json
+    """
+    with clear_messages():
+        from dask_memdash.cli import runs_tables as tables
+        from dask_memdash.runs.listing import LocalRuns, select
+        from dask_memdash.text import plain_lines
+
+        rows = LocalRuns(directory).rows()
+        found = select(rows, name=name, tags=tags, sort=sort, reverse=reverse)
+        if as_json:
+            click.echo(json.dumps([tables.run_json(row) for row in found], indent=2))
+        else:
+            click.echo(plain_lines(tables.runs_text(found, directory, len(rows))))
 
 
 @runs.command("open", short_help="Show one recorded run in the browser.")

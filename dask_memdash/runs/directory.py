@@ -11,6 +11,7 @@ Here is what writing and reading share.  Imports the standard library only, and 
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from dask_memdash.errors import RunError
@@ -39,6 +41,9 @@ RESOLUTION = {"s1": 1.0, "s10": 10.0, "s60": 60.0}
 #: Characters that a run's name, a tag's name and its text keep, and tags that are kept.
 MAX_NAME = 200
 MAX_TAGS = 50
+
+#: The last instant that a date can be told of: the end of the year 9999.
+LAST_INSTANT = 253_402_300_799.0
 
 #: Bytes of a manifest that are read at most.
 MAX_MANIFEST = 16 * 2**20
@@ -69,6 +74,11 @@ class LivePlace:
     directory: str
     host: str
     pid: int
+    #: Which process that is (:mod:`dask_memdash.runs.living`): when it started, in
+    #: clock ticks since the boot of that id, and the inode of its pid namespace.
+    started: int | None = None
+    boot: str = ""
+    namespace: int | None = None
 
 
 @dataclass(slots=True)
@@ -87,8 +97,8 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     #: Of the scheduler: its id and address.
     scheduler: dict[str, str] = field(default_factory=dict)
-    #: The most workers and memory at once (bytes), and counts of failures, deaths,
-    #: incidents and graphs.
+    #: `n_workers` (the most at once), `most_memory` of the cluster and `most_worker` of
+    #: one worker's process (bytes), and counts: `failures`, `deaths`, `incidents`.
     summary: dict[str, int | None] = field(default_factory=dict)
     #: Closed segments, oldest first.
     segments: list[Segment] = field(default_factory=list)
@@ -133,18 +143,9 @@ class Manifest:
             live = kept.get("live")
             kept["live"] = None if live is None else _part(LivePlace, live)
             manifest = cls(**kept)
-            well = isinstance(manifest.id, str) and all(
-                isinstance(value, dict)
-                for value in (manifest.tags, manifest.versions, manifest.summary)
-            )
-            manifest.started = float(manifest.started)
+            _make_well(manifest)
         except (AttributeError, TypeError, ValueError) as error:
             raise RunError(where, f"it is damaged ({error})") from None
-        if not well or any(
-            (found := segment_of(s.name)) is None or found[1] != s.kind
-            for s in manifest.segments
-        ):
-            raise RunError(where, "it is damaged (a name or a value is impossible)")
         return manifest
 
 
@@ -157,6 +158,60 @@ class RunEntry:
     manifest: Manifest | None
     #: What is wrong with it, naming the file; None where nothing is.
     error: str | None = None
+
+
+def _make_well(manifest: Manifest) -> None:
+    """Make each value what it should be, so that whoever reads it need not look.
+
+    Raises
+    ------
+    AttributeError, TypeError, ValueError
+        Something is impossible.
+    """
+    manifest.id, manifest.name = manifest.id[:MAX_NAME], manifest.name[:MAX_NAME]
+    manifest.tags = clean_tags(manifest.tags)
+    for facts in (manifest.versions, manifest.scheduler):
+        _only(str, *facts.values())
+    _only((int, NoneType), *manifest.summary.values())
+    _only(str, *manifest.left_out)
+    _only(int, manifest.lost_rows)
+    manifest.started = _instant(manifest.started)
+    manifest.updated = _instant(manifest.updated)
+    if manifest.ended is not None:
+        manifest.ended = _instant(manifest.ended)
+    for segment in manifest.segments:
+        found = segment_of(segment.name)
+        _only(int, segment.bytes)
+        _instant(segment.first), _instant(segment.last)
+        if found is None or found[1] != segment.kind:
+            raise ValueError("the name of a segment is impossible")
+    if (live := manifest.live) is not None:
+        _only(str, live.directory, live.host, live.boot)
+        _only(int, live.pid)
+        _only((int, NoneType), live.started, live.namespace)
+
+
+def _only(kind: Any, *values: object) -> None:
+    if not all(isinstance(value, kind) for value in values):
+        raise ValueError("a value is impossible")
+
+
+def _instant(value: float) -> float:
+    """Return an instant that has a date; ValueError for another."""
+    instant = float(value)
+    if not 0.0 <= instant <= LAST_INSTANT:
+        raise ValueError("an instant is impossible")
+    return instant
+
+
+def began_of(name: str) -> float | None:
+    """Return when a run began by its id, in Unix time; None if it is none."""
+    if not is_run_id(name):
+        return None
+    try:
+        return float(calendar.timegm(time.strptime(name[:15], "%Y%m%d-%H%M%S")))
+    except ValueError:
+        return None
 
 
 def new_run_id(now: float | None = None) -> str:
@@ -277,10 +332,8 @@ def live_segments(manifest: Manifest, directory: str | Path) -> dict[str, Path]:
     return found
 
 
-def runs_in(directory: str | Path) -> Iterator[RunEntry]:
-    """Yield the runs of a local directory, in no order; or the one that it is.
-
-    A run whose manifest cannot be read is an entry with an error.
+def run_directories(directory: str | Path) -> Iterator[Path]:
+    """Yield the directories of runs in a local one, by name; or the one that it is.
 
     Raises
     ------
@@ -289,7 +342,7 @@ def runs_in(directory: str | Path) -> Iterator[RunEntry]:
     """
     root = Path(directory)
     if (root / MANIFEST).is_file():
-        yield _entry(root)
+        yield root
         return
     try:
         with os.scandir(root) as found:
@@ -299,10 +352,25 @@ def runs_in(directory: str | Path) -> Iterator[RunEntry]:
         raise RunError(str(root), f"it cannot be listed: {why}") from None
     for name in names:
         if is_run_id(name) or (root / name / MANIFEST).is_file():
-            yield _entry(root / name)
+            yield root / name
 
 
-def _entry(path: Path) -> RunEntry:
+def runs_in(directory: str | Path) -> Iterator[RunEntry]:
+    """Yield the runs of a local directory, by name; or the one that it is.
+
+    A run whose manifest cannot be read is an entry with an error.
+
+    Raises
+    ------
+    RunError
+        The directory cannot be listed.
+    """
+    for path in run_directories(directory):
+        yield entry_of(path)
+
+
+def entry_of(path: Path) -> RunEntry:
+    """Return the entry of a run in a local directory."""
     try:
         return RunEntry(str(path), read_manifest(path))
     except RunError as error:

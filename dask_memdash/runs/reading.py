@@ -29,6 +29,7 @@ from dask_memdash.runs.directory import (
     runs_in,
     segment_of,
 )
+from dask_memdash.runs.living import STATES, state_of
 from dask_memdash.runs.packing import DICTIONARY, unpack
 from dask_memdash.runs.schema import APPLICATION_ID, SCHEMA_VERSION
 
@@ -138,6 +139,11 @@ class RunReader:
         """Let go of its files."""
         while self._open:
             self._open.popitem()[1].close()
+
+    def state(self) -> tuple[str, str]:
+        """Return how the run stands, in words, and a sentence where more is known."""
+        state, note = state_of(self.manifest, time.time())
+        return STATES[state], note
 
     # -- files -----------------------------------------------------------------
 

@@ -28,6 +28,13 @@ from dask_memdash.store.live import LiveStore
 #: Seconds between two looks.
 EACH = 1.0
 
+#: What the manifest tells of a run: the most workers at once, memory of the cluster and
+#: of one worker's process (bytes), and counts.
+SUMMARY = (
+    *("n_workers", "most_memory", "most_worker"),
+    *("failures", "deaths", "incidents"),
+)
+
 #: Rows of the history taken in one look at most; the others come with the next.
 AT_ONCE = 5_000
 
@@ -79,6 +86,10 @@ class Recorder:
         self._incidents: dict[str, Any] = {}
         self._failures: dict[str, Any] = {}
         self._notices: dict[tuple[str, str], float] = {}
+        # All names from the start: the writer copies it while it changes.
+        self._summary = target.manifest.summary
+        self._summary.update(dict.fromkeys(SUMMARY))
+        self._summary.update(n_workers=0, failures=0, deaths=0, incidents=0)
         parts: list[Callable[[float, list[Row]], None]] = [
             *(self._history, self._workers.step, self._look_at_incidents),
             *(self._look_at_failures, self._prefixes.step, self._cluster),
@@ -132,7 +143,9 @@ class Recorder:
             number = self._process_id(key, rows)
             self._processes[key] = (number, breakdown)
             # Of several in a second the history has the largest, as the page has.
-            rows.append(("breakdown", (now, number, *process.history.newest())))
+            values = process.history.newest()
+            rows.append(("breakdown", (now, number, *values)))
+            self._rise("most_worker", values[0])
         if len(self._processes) > 2 * len(processes.by_key) + 100:
             for key in self._processes.keys() - processes.by_key.keys():
                 del self._processes[key]
@@ -142,12 +155,16 @@ class Recorder:
             if any(p.breakdown is not None for p in processes.by_key.values()):
                 values = processes.history.newest()
                 rows.append(("breakdown", (now, 0, *values)))
-                summary = self._target.manifest.summary
-                most = summary.get("most_memory") or 0
-                summary["most_memory"] = max(most, values[0])
-        summary = self._target.manifest.summary
-        n_workers = summary.get("n_workers") or 0
-        summary["n_workers"] = max(n_workers, len(processes.workers))
+                self._rise("most_memory", values[0])
+        self._rise("n_workers", len(processes.workers))
+
+    def _rise(self, name: str, figure: int | None) -> None:
+        """Raise a figure of the summary to another, where that is known and more."""
+        if figure is not None and figure > (self._summary[name] or 0):
+            self._summary[name] = figure
+
+    def _one_more(self, name: str) -> None:
+        self._summary[name] = (self._summary[name] or 0) + 1
 
     def _cluster(self, now: float, rows: list[Row]) -> None:
         moment = time.monotonic()
@@ -193,16 +210,19 @@ class Recorder:
         )
         for name, mark in due:
             answer = self._store.incident(name)
-            if name not in self._incidents and answer["kind"] in DEATHS:
-                summary = self._target.manifest.summary
-                summary["deaths"] = (summary.get("deaths") or 0) + 1
+            new = name not in self._incidents
+            if new:
+                self._one_more("incidents")
+            if new and answer["kind"] in DEATHS:
+                self._one_more("deaths")
                 self._target.keep_detail(answer["time"])
                 self._cluster_due = 0.0
+            if answer["kind"] in DEATHS:  # a sample may have missed its last rise
+                self._rise("most_worker", (answer["breakdown"] or {}).get("process"))
             self._incidents[name] = mark
             rows.append(incident_row(answer, now))
         if len(self._incidents) > 4 * LOOKED_AT:
             self._incidents = dict(islice(self._incidents.items(), LOOKED_AT, None))
-        self._target.manifest.summary["incidents"] = len(self._incidents)
 
     def _look_at_failures(self, now: float, rows: list[Row]) -> None:
         due = _due(
@@ -221,8 +241,7 @@ class Recorder:
             answer = self._store.failure(name)
             if name not in self._failures:
                 self._target.keep_detail(answer["opened"])
-                summary = self._target.manifest.summary
-                summary["failures"] = (summary.get("failures") or 0) + 1
+                self._one_more("failures")
             self._failures[name] = mark
             rows.append(failure_row(answer, now))
         if len(self._failures) > 4 * LOOKED_AT:

@@ -7,7 +7,6 @@ written, closed and removed by this thread alone.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -20,13 +19,13 @@ from dask_memdash.runs import retention
 from dask_memdash.runs.detail import Histories
 from dask_memdash.runs.directory import (
     KINDS,
-    LivePlace,
     Manifest,
     Segment,
     closed_name,
     live_name,
     write_manifest,
 )
+from dask_memdash.runs.living import this_place
 from dask_memdash.runs.rows import fit
 from dask_memdash.runs.segment import LiveSegment, remove
 from dask_memdash.text import count, format_bytes, format_instant
@@ -41,6 +40,9 @@ CLOSE_AT = 16 * 2**20
 
 #: Seconds between two manifests, so that a list of runs is about right.
 MANIFEST_EACH = 20.0
+
+#: The same where what a list tells of failures and deaths has changed.
+MANIFEST_SOON = 2.0
 
 #: Size of the log from which a notice is shown, in bytes.
 LARGE_LOG = 64 * 2**20
@@ -128,6 +130,7 @@ class Writer:
         self._failures = 0
         self._retry = 0.0
         self._written = 0.0
+        self._told: tuple[int | None, ...] = ()
         self._limit_said: dict[str, str] = {}
         self._thread = threading.Thread(
             target=self._run, name="MemDash records", daemon=True
@@ -227,8 +230,7 @@ class Writer:
         """Have a directory, and live segments in it."""
         if self.home is None:
             self.home, self.destination = self._prepare()
-            place = LivePlace(str(self.home), os.uname().nodename, os.getpid())
-            self.manifest.live = place
+            self.manifest.live = this_place(self.home)
         for kind, segment in list(self._live.items()):
             if not segment.there:
                 segment.abandon()
@@ -277,8 +279,11 @@ class Writer:
         self._error = large if logs > LARGE_LOG else None
         if closed:
             self._write_and_let_go(now)
-        elif not 0 <= now - self._written < MANIFEST_EACH:
-            self._write_manifest(now)
+        else:
+            told = self._told != self._worst()
+            each = MANIFEST_SOON if told else MANIFEST_EACH
+            if not 0 <= now - self._written < each:
+                self._write_manifest(now)
 
     def _close(self, kind: str, now: float) -> None:
         assert self.home is not None
@@ -326,10 +331,16 @@ class Writer:
             text for text in manifest.left_out if "memdash.record.limit" not in text
         ]
         manifest.left_out = said + list(self._limit_said.values())
+        worst = self._worst()
         write_manifest(self.home, manifest)
-        self._written = now
+        self._written, self._told = now, worst
         if self.destination is not None:
             self.destination.changed()
+
+    def _worst(self) -> tuple[int | None, ...]:
+        """Return what a list of runs may not be late to tell."""
+        summary = self.manifest.summary
+        return summary.get("failures"), summary.get("deaths")
 
     def _failed(self, error: Exception, now: float) -> None:
         self._failures += 1

@@ -145,6 +145,7 @@ def told(
     """Return what the banner and the slider say of a run."""
     manifest = store.reader.manifest
     first, last = store.span()
+    state, note = store.reader.state()
     length = max(last - first, 1e-3)
     marks = [
         {
@@ -168,6 +169,7 @@ def told(
         "until": format_instant(last),
         "length": format_duration(last - first),
         "ended": manifest.ended is not None,
+        "state": f"{state}: {note}" if note else state,
         "at": last if chosen is None else min(max(chosen, first), last),
         "chosen": chosen is not None,
         "marks": marks,

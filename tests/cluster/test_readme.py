@@ -272,7 +272,9 @@ class Doomed:
 def recorded(tmp_path_factory) -> Path:
     """A directory with ``runs/``: of one run, ended by a task that took everything."""
     folder = tmp_path_factory.mktemp("recorded")
-    registered = dask_memdash.MemDash(record=str(folder / "runs"), run="nightly")
+    registered = dask_memdash.MemDash(
+        record=str(folder / "runs"), run="nightly", tags={"branch": "main"}
+    )
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         LocalCluster(
@@ -408,6 +410,10 @@ def test_shell_lines_open_a_recorded_run(block, recorded, processes) -> None:
         _, line = block.text.splitlines()
         found = shell(line, here(), run)
         assert re.search(r"^block_of\s+.*counted", found, re.M)
+        return
+    if "memdash runs ls" in block.text:
+        found = shell(block.text, here(), recorded)
+        assert re.search(r"nightly .* 1 +1 +1 .*branch=main", found)
         return
     text = f"cd {recorded}\n{block.text}"
     if "runs diff" in block.text:

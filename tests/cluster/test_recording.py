@@ -17,6 +17,7 @@ import pytest
 
 from dask_memdash import MemDash
 from dask_memdash.runs.directory import live_segments, read_manifest, runs_in
+from dask_memdash.runs.listing import LocalRuns
 
 PROGRAM = """
 import sys, time
@@ -94,11 +95,18 @@ def test_a_run_whose_scheduler_is_killed_is_whole_up_to_the_last_second(
             [entry] = runs_in(record)
             run = Path(entry.path)
             until(lambda: deaths(run) and deaths(run)[0][1])
+            until(lambda: read_manifest(run).summary["failures"])
+            assert [row.state for row in LocalRuns(record).rows()] == ["written"]
         finally:
             killed = time.time()
             os.kill(process.pid, signal.SIGKILL)
     manifest = read_manifest(run)
     assert (manifest.name, manifest.ended) == ("killed", None)
+    # What a list tells of it, though nobody could write it at the end.
+    [row] = LocalRuns(record).rows()
+    assert row.state == "cut-short"
+    assert (row.workers, row.deaths, row.failures) == (1, 1, 1)
+    assert 150_000_000 < (row.most_worker or 0) < 400_000_000
     live = live_segments(manifest, run)
     assert sorted(live) == ["main", "s1", "s10", "s60"]
     for path in live.values():

@@ -231,3 +231,33 @@ def write_run(
             ]
         directory.write_manifest(run, told)
     return run
+
+
+def list_of_runs(root: Path, number: int, now: float) -> list[Path]:
+    """Write directories of runs as a list finds them: a busy hour each, hourly."""
+    made = []
+    for n in range(number):
+        begun = now - 3600.0 * (n + 1)
+        run = root / directory.new_run_id(begun)
+        run.mkdir(parents=True)
+        kinds = [*["main"] * 6, *["s10"] * 6, *["s60"] * 6, "s1"]
+        names = [directory.closed_name(i, kind) for i, kind in enumerate(kinds, 1)]
+        told = directory.Manifest(
+            run.name,
+            begun,
+            name=f"nightly {n}",
+            tags={"branch": "main" if n % 2 else "other", "commit": f"{n:08x}"},
+            ended=begun + 3000,
+            updated=begun + 3000,
+            summary={"n_workers": 4 + n % 7, "failures": n % 3, "deaths": n % 5}
+            | {"incidents": n % 9, "most_worker": 2**28 + n * 2**20},
+            segments=[
+                directory.Segment(name, kind, begun + i, begun + i + 1, 2**20)
+                for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
+            ],
+        )
+        directory.write_manifest(run, told)
+        for name in names:
+            (run / name).touch()
+        made.append(run)
+    return made

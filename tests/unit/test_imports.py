@@ -44,7 +44,7 @@ RULES = {
         {"dask", "distributed", "tornado", "cloudpickle"},
     ),
     "runs": (
-        {"store", "model", "boundary", "config"},
+        {"store", "model", "boundary", "config", "system"},
         {"fsspec"},
     ),
     "plugins": (
@@ -78,6 +78,7 @@ RULES = {
         {"cli", "compare", "runs", "store", "web", "boundary"},
         {"click"},
     ),
+    "cli.runs_tables": ({"cli", "runs"}, set()),
     "web.runs_server": (
         {"runs", "store", "views", "boundary"},
         {*DRAWING, "tornado"},
