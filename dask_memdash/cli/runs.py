@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -52,8 +54,9 @@ def ls(
 ) -> None:
     """List recorded runs, newest first.
 
-    DIRECTORY holds runs. Each is listed by its run.json, and none is opened. What the
-    most memory of a worker was is the most that one worker's process took.
+    DIRECTORY, or a URL such as s3://bucket/runs, holds runs. Each is listed by its
+    run.json, and none is opened. The most of a worker is what one worker's process
+    took.
 
     \b
     Examples:
@@ -63,10 +66,11 @@ def ls(
     """
     with clear_messages():
         from dask_memdash.cli import runs_tables as tables
-        from dask_memdash.runs.listing import LocalRuns, select
+        from dask_memdash.runs.listing import select
+        from dask_memdash.runs.remote import runs_at
         from dask_memdash.text import plain_lines
 
-        rows = LocalRuns(directory).rows()
+        rows = runs_at(directory).rows()
         found = select(rows, name=name, tags=tags, sort=sort, reverse=reverse)
         if as_json:
             click.echo(json.dumps([tables.run_json(row) for row in found], indent=2))
@@ -75,7 +79,7 @@ def ls(
 
 
 @runs.command("open", short_help="Show one recorded run in the browser.")
-@click.argument("directory", type=click.Path(file_okay=False))
+@click.argument("directory")
 @click.option("--run", metavar="ID", help="Which run, where there are several.")
 @click.option(
     "--port",
@@ -86,7 +90,8 @@ def ls(
 def open_one(directory: str, run: str | None, port: int) -> None:
     """Show one recorded run in the browser, at any instant.
 
-    DIRECTORY is that of the run, or one that holds it. Serves the page on this machine
+    DIRECTORY is that of the run, or one that holds it; it may be a URL, such as
+    s3://bucket/runs, from which the run is fetched. Serves the page on this machine
     alone (127.0.0.1) and prints its address; ctrl-C ends it. A run that is being
     recorded is followed.
 
@@ -96,28 +101,79 @@ def open_one(directory: str, run: str | None, port: int) -> None:
       dask memdash runs open runs --run nightly
     """
     with clear_messages():
-        import asyncio
-
         from dask_memdash.boundary import boundary
-        from dask_memdash.runs.reading import RunReader, find_run
+        from dask_memdash.runs.reading import RunReader
+        from dask_memdash.runs.remote import fetched
         from dask_memdash.web.runs_server import serving_one
 
-        found = find_run(directory, run)
+        found, kept = fetched(directory, run)
         RunReader(found).close()  # so that what is wrong is said at once
+        _serve(lambda: serving_one(found, boundary), str(found), "127.0.0.1", port)
+        del kept  # what was fetched goes with it
 
-        async def serve() -> None:
-            server = serving_one(found, boundary)
-            try:
-                chosen = server.start(port)
-                click.echo(f"{found} at http://127.0.0.1:{chosen}/ (ctrl-C ends this)")
-                await asyncio.Event().wait()
-            finally:
-                await server.stop()
 
+@runs.command(short_help="Serve a list of recorded runs, and each of them.")
+@click.argument("directories", nargs=-1, required=True)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Whoever reaches it can read all runs.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port to serve on; a free one unless given.",
+)
+def serve(directories: tuple[str, ...], host: str, port: int) -> None:
+    """Serve a list of recorded runs, and the page of each, without a cluster.
+
+    DIRECTORIES hold runs; each may be a URL, such as s3://bucket/runs, from which a run
+    is fetched when it is opened. Serves on this machine alone unless --host says
+    otherwise, and prints the address; ctrl-C ends it. Nothing can be changed or deleted
+    from there.
+
+    \b
+    Examples:
+      dask memdash runs serve runs
+      dask memdash runs serve runs s3://bucket/runs --port 8790
+    """
+    with clear_messages():
+        from dask_memdash.boundary import boundary
+        from dask_memdash.runs.remote import runs_at
+        from dask_memdash.web.runs_server import serving
+
+        places = [runs_at(one) for one in directories]
+        names = ", ".join(place.place for place in places)
+        _serve(lambda: serving(places, boundary), names, host, port)
+
+
+def _serve(make: Callable[[], Any], what: str, host: str, port: int) -> None:
+    """Serve until ctrl-C."""
+    import asyncio
+
+    from dask_memdash.errors import MemDashError
+    from dask_memdash.text import plain
+
+    async def run() -> None:
+        server = make()
         try:
-            asyncio.run(serve())
-        except KeyboardInterrupt:
-            click.echo("")
+            chosen = server.start(port, host)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise MemDashError(f"cannot listen on {host} port {port}: {why}") from None
+        shown = f"[{host}]" if ":" in host else host
+        try:
+            click.echo(f"{plain(what)} at http://{shown}:{chosen}/ (ctrl-C ends this)")
+            await asyncio.Event().wait()
+        finally:
+            await server.stop()
+
+    try:
+        asyncio.run(run())
+    except KeyboardInterrupt:
+        click.echo("")
 
 
 @runs.command("diff", short_help="Compare two recorded runs.")

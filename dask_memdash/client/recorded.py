@@ -1,7 +1,7 @@
 """A recorded run in the user's hands: what ``connect`` gives, without a cluster.
 
-Covers runs in a local directory.  Every method answers at once, whether or not an event
-loop is running.
+Covers runs in a directory or behind a URL, from which one is fetched.  Every method
+answers at once, whether or not an event loop is running.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dask_memdash.client.connection import Connection
 from dask_memdash.client.explanation import Explanation
 from dask_memdash.errors import MemDashError
 from dask_memdash.plugins.protocol import PROTOCOL
-from dask_memdash.runs.reading import RunReader, find_run
+from dask_memdash.runs.reading import RunReader
+from dask_memdash.runs.remote import fetched
 from dask_memdash.store.recorded import RecordedStore
 
 __all__ = ["RecordedRun", "open_run"]
@@ -33,7 +34,8 @@ def open_run(
     Parameters
     ----------
     path
-        Directory of the run, or of several.
+        Directory or URL of the run, or of several. A run behind a URL is fetched into a
+        temporary directory, which goes with it.
     run
         Id or name of the run, where the directory holds several.
     at
@@ -50,8 +52,8 @@ def open_run(
     RunError
         There is no such run, or none of its files can be read.
     """
-    reader = RunReader(find_run(os.fspath(path), run))
-    return RecordedRun(RecordedStore(reader, _unix(at)))
+    found, kept = fetched(os.fspath(path), run)
+    return RecordedRun(RecordedStore(RunReader(found), _unix(at)), kept)
 
 
 class RecordedRun(Connection):
@@ -61,8 +63,9 @@ class RecordedRun(Connection):
     timestamps in UTC and durations in seconds; what is not known is missing.
     """
 
-    def __init__(self, store: RecordedStore) -> None:
+    def __init__(self, store: RecordedStore, kept: Any = None) -> None:
         self._store = store
+        self._kept = kept  # what was fetched goes with it
         self._client: Any = _NoClient()
         self._address = str(store.reader.directory)
 
@@ -107,7 +110,7 @@ class RecordedRun(Connection):
 
     def at(self, instant: Instant | None) -> RecordedRun:
         """Return the same run at another instant; None for the end of the record."""
-        return RecordedRun(self._store.at(_unix(instant)))
+        return RecordedRun(self._store.at(_unix(instant)), self._kept)
 
     def diff(self, other: RecordedRun | str | os.PathLike[str]) -> Any:
         """Compare another run with this one; see :func:`dask_memdash.diff`."""

@@ -5,6 +5,7 @@ a browser may do with the answer:
 
 - *data* (JSON, CSV, static files) runs nothing and is shown in no frame;
 - *a notice* in the page's place runs nothing either;
+- *the list of runs* has one script, which speaks to its own server;
 - *the report* runs its own scripts, loads nothing and speaks to nobody;
 - *the page* loads from and speaks to its own server alone.  Bokeh writes its start into
   the page as a script and makes its templates with ``new Function``: neither works
@@ -42,6 +43,12 @@ PAGE = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     f"font-src 'self' data:; connect-src 'self'; {_NOWHERE}"
+)
+
+#: Of the list of runs: its own script and style, and its own server, alone.
+RUNS = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; object-src 'none'"
 )
 
 METHODS = ("GET", "HEAD")

@@ -2,6 +2,10 @@
 
 Each run is served beneath ``/runs/<id>/memdash`` and opened when it is first asked for.
 Read-only; every route that tells of one instant takes it as ``?at=`` in Unix time.
+
+A server that listens on this machine alone answers only to names of this machine: a
+site whose name leads here (DNS rebinding) is told nothing.  A web socket is opened only
+for pages of the same host.
 """
 
 from __future__ import annotations
@@ -9,13 +13,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bokeh.application import Application
 from bokeh.server.tornado import BokehTornado
-from tornado import web
+from tornado import template, web
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
@@ -24,17 +30,29 @@ from dask_memdash.boundary import Boundary
 from dask_memdash.errors import RunError
 from dask_memdash.runs.directory import is_run_id
 from dask_memdash.runs.reading import RunReader
+from dask_memdash.runs.remote import Runs
 from dask_memdash.store.recorded import RecordedStore
+from dask_memdash.text import plain
 from dask_memdash.views.assets import asset_url, static_dir
 from dask_memdash.views.record_page import RecordPage, instant_of
 from dask_memdash.web import api, export, making
-from dask_memdash.web.mount import PAGE, NoticeHandler, _resources
-from dask_memdash.web.open_pages import OpenPages
-from dask_memdash.web.readonly import Redirect, StaticFiles
+from dask_memdash.web.mount import PAGE, _resources
+from dask_memdash.web.open_pages import Nothing, OpenPages
+from dask_memdash.web.readonly import NOTICE, ReadOnly, Redirect, StaticFiles
+from dask_memdash.web.runs_list import ListAsJSON, ListHandler, RunsList
 from dask_memdash.web.turns import Turns
 
 #: Pages of one run that are open at once at most.
 MOST_PAGES = 20
+
+#: Runs that are kept open while nobody looks at them: those that were asked for last.
+MOST_RUNS = 8
+
+#: Seconds after which a run that is still written elsewhere is fetched again.
+AGAIN = 20.0
+
+#: What this machine is called by itself.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _RUN = re.compile(r"/runs/([^/]+)(?:/|$)")
 
@@ -73,14 +91,10 @@ class ServedRun:
     """One run that is open: its applications."""
 
     def __init__(
-        self,
-        store: RecordedStore,
-        prefix: str,
-        back: str,
-        boundary: Boundary,
-        origins: list[str],
+        self, store: RecordedStore, prefix: str, back: str, boundary: Boundary
     ) -> None:
         self.store = store
+        self.fetched = time.monotonic()
         base = re.escape(f"{prefix}/{PAGE}")
         shared = {"store": store, "boundary": boundary}
         answers, files = Turns(), Turns()
@@ -109,7 +123,7 @@ class ServedRun:
         self.page = BokehTornado(
             {f"/{PAGE}": Application()},
             prefix=prefix,
-            extra_websocket_origins=origins,
+            extra_websocket_origins=["*"],  # the server has looked already
             use_index=False,
             redirect_root=False,
         )
@@ -126,13 +140,53 @@ class ServedRun:
         self.store.reader.close()
 
 
+class Refused(ReadOnly):
+    """What a host or a page that is not ours is told."""
+
+    def prepare(self) -> None:
+        """Refuse, whatever is asked for."""
+        self.send_error(403)
+
+    def log_exception(self, *args: Any) -> None:
+        """Keep it out of the log."""
+
+
+class Opening(ReadOnly):
+    """Opens a run, which may have to be fetched first, and leads to where it is."""
+
+    def initialize(self, server: RunsServer, name: str) -> None:
+        """Take what is to be opened."""
+        self.server = server
+        self.name = name
+
+    async def get(self) -> None:
+        """Open it; tell on a page of its own why it cannot be."""
+        try:
+            there = await self.server.open(self.name)
+        except RunError as error:
+            self.set_header("Content-Security-Policy", NOTICE)
+            path = str(Path(__file__).parent / "templates")
+            notice = f"This run cannot be opened. {plain(str(error), 1000)}"
+            self.finish(
+                template.Loader(path)
+                .load("unopened.html")
+                .generate(notice=notice, back=self.server.back)
+            )
+            return
+        if there:
+            self.redirect(self.request.uri or "/")
+        else:
+            self.send_error(404)
+
+
 class RunsServer(web.Application):
     """Serves recorded runs.
 
     Parameters
     ----------
     find
-        Gives the directory of a run by its id, or None.
+        Gives the directory of a run by its name in addresses, or None; called in a
+        thread, and may fetch it first.
     boundary
         What every function that the server calls goes through.
     handlers
@@ -149,58 +203,89 @@ class RunsServer(web.Application):
         back: str = "",
     ) -> None:
         super().__init__(handlers)
+        self.back = back
         self._find = find
         self._boundary = boundary
-        self._back = back
         self._served: dict[str, ServedRun] = {}
         self._server: HTTPServer | None = None
-        self._origins: list[str] = []
+        #: Names that it answers to; empty for all.
+        self._names: set[str] = set()
+        self._opening = asyncio.Lock()
 
     def find_handler(self, request: Any, **kwargs: Any) -> Any:
         """Find what answers a request; opens the run that it is about."""
+        if not self._ours(request):
+            return self.get_handler_delegate(request, Refused)
         named = _RUN.match(request.path)
         if named is None:
             return super().find_handler(request, **kwargs)
-        try:
-            run = self.run(named[1])
-        except RunError as error:
-            notice = {"notice": f"This run cannot be opened. {error}"}
-            return self.get_handler_delegate(request, NoticeHandler, notice)
-        if run is None:
-            return super().find_handler(request, **kwargs)
+        run = self._served.get(named[1])
+        if run is None or (request.path.endswith(f"/{PAGE}") and self._is_old(run)):
+            target = {"server": self, "name": named[1]}
+            return self.get_handler_delegate(request, Opening, target)
+        self._served[named[1]] = self._served.pop(named[1])
         found = run.files.find_handler(request, **kwargs)
         if issubclass(found.handler_class, web.ErrorHandler):
             return run.page.find_handler(request, **kwargs)
         return found
 
-    def run(self, name: str) -> ServedRun | None:
-        """Return a run that is served, opened if need be; None where there is none.
+    def _ours(self, request: Any) -> bool:
+        """Whether a request is for this server, and a web socket's from its pages."""
+        host = urlsplit(f"//{request.host}").hostname or ""
+        if self._names and host not in self._names:
+            return False
+        origin = request.headers.get("Origin")
+        socket = request.headers.get("Upgrade", "").lower() == "websocket"
+        return not (socket and origin) or urlsplit(origin).netloc == request.host
+
+    def _is_old(self, run: ServedRun) -> bool:
+        ended = run.store.reader.manifest.ended is not None
+        return not ended and time.monotonic() > run.fetched + AGAIN
+
+    async def open(self, name: str) -> bool:
+        """Open a run if need be; False where there is none of that name.
 
         Raises
         ------
         RunError
             It cannot be opened.
         """
-        if name not in self._served:
-            path = self._find(name)
+        async with self._opening:
+            path = await asyncio.to_thread(self._find, name)
             if path is None:
-                return None
+                return False
+            known = self._served.get(name)
+            if known is not None:
+                known.fetched = time.monotonic()
+                return True
             store = RecordedStore(RunReader(path))
-            store.span()
-            self._served[name] = ServedRun(
-                store, f"/runs/{name}", self._back, self._boundary, self._origins
-            )
-        return self._served[name]
+            try:
+                store.span()
+            except RunError:
+                store.reader.close()
+                raise
+            served = ServedRun(store, f"/runs/{name}", self.back, self._boundary)
+            self._served[name] = served
+            idle = [n for n, run in self._served.items() if not run.pages.count()]
+            for old in idle[: max(0, len(self._served) - MOST_RUNS)]:
+                if old != name:
+                    self._served.pop(old).stop()
+            return True
 
     def start(self, port: int = 0, address: str = "127.0.0.1") -> int:
-        """Listen; give the port."""
+        """Listen; give the port.
+
+        Raises
+        ------
+        OSError
+            The address is not this machine's, or the port is taken.
+        """
         sockets = bind_sockets(port, address)
         self._server = HTTPServer(self)
         self._server.add_sockets(sockets)
-        chosen = int(sockets[0].getsockname()[1])
-        hosts = dict.fromkeys(("127.0.0.1", "localhost", address))
-        self._origins = [f"{host}:{chosen}" for host in hosts]
-        return chosen
+        if address in LOOPBACK or address.startswith("127."):
+            self._names = {*LOOPBACK, address}
+        return int(sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Close every page, run and connection."""
@@ -221,3 +306,17 @@ def serving_one(directory: Path, boundary: Boundary) -> RunsServer:
     home = f"/runs/{name}/{PAGE}"
     to_page = (r"/", Redirect, {"url": home, "permanent": False})
     return RunsServer(paths.get, boundary, [to_page])
+
+
+def serving(places: Sequence[Runs], boundary: Boundary) -> RunsServer:
+    """Make a server of all runs of some directories and URLs, with a list of them."""
+    runs = RunsList(places)
+    made = {"runs": runs, "boundary": boundary}
+    handlers = [
+        (r"/", ListHandler, made),
+        (r"/runs\.json", ListAsJSON, made),
+        (rf"/{PAGE}/static/(.*)", StaticFiles, {"path": str(static_dir())}),
+        (r"/runs/?", Redirect, {"url": "/", "permanent": False}),
+        (r"/.*", Nothing, {}),
+    ]
+    return RunsServer(runs.find, boundary, handlers, back="../../")

@@ -79,6 +79,7 @@ RULES = {
         {"click"},
     ),
     "cli.runs_tables": ({"cli", "runs"}, set()),
+    "web.runs_list": ({"runs", "views", "boundary"}, {"tornado"}),
     "web.runs_server": (
         {"runs", "store", "views", "boundary"},
         {*DRAWING, "tornado"},
