@@ -581,7 +581,7 @@ STORING_STATES = _table(
     Term("writing", "being stored", "Some results wait to be computed or written."),
     Term("stored", "all is stored", "All results of persist lie in the store."),
     Term("failing", "storing fails", "Some results cannot be written."),
-    Term("unreachable", "the store does not answer", "It could not be listed."),
+    Term("unreachable", "the store does not answer", "It could not be read or listed."),
     Term("missing", "objects are missing", "The store lists too few objects."),
 )
 

@@ -273,6 +273,16 @@ class FSMemory:
         except MissingError:
             return
 
+    def check(self) -> None:
+        """Look whether the store answers, and is the right one: one small read.
+
+        Raises
+        ------
+        UnreachableError
+            It is not, or cannot be read.
+        """
+        self._check_marker()
+
     def leftovers(self, before: float) -> Iterator[tuple[Path, int]]:
         """Return files of writes that were killed before an instant, with sizes."""
         files = self._files

@@ -261,6 +261,7 @@ class Held:
     max_copies: int = 0
     #: Of what it holds, what lies in the cluster's memory of intermediates too, so that
     #: it is loaded and not computed if this worker dies; and what is to lie there.
+    #: Copies, as in `because`, are in neither.
     stored: int = 0
     stored_pending: int = 0
 

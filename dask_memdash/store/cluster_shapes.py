@@ -88,7 +88,7 @@ class Cluster(TypedDict):
     stored: int
     stored_pending: int
     """Of the outputs on workers, bytes in RAM or spilled that lie in the cluster's
-    memory of intermediates too, and that are to lie there; copies counted each time."""
+    memory of intermediates too, and that are to lie there; each output counted once."""
     intermediates: Intermediates | None
     """That memory; ``None`` where the cluster has none."""
     self_cost: SelfCosts

@@ -173,7 +173,8 @@ class Worker(TypedDict):
     stored: int
     stored_pending: int
     """Of its outputs, bytes that lie in the cluster's memory of intermediates too (they
-    are loaded and not computed if it dies), and that are to lie there."""
+    are loaded and not computed if it dies), and that are to lie there.  Copies of other
+    workers' outputs are in neither."""
     storing: Storing | None
     """What it does for that memory; ``None`` where the cluster has none."""
     executing_tasks: list[ExecutingTask]

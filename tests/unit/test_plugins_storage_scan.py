@@ -64,6 +64,20 @@ def test_what_is_stored_too_is_told():
     assert held["open"].size == 70
 
 
+def test_a_copy_is_not_stored_a_second_time():
+    one, two = Worker("tcp://a:1"), Worker("tcp://b:1")
+    both = one.hold(size=10, key="open-0", who_has={one, two})
+    two.has_what = [both]
+    one.has_what = list(one.has_what.values())
+
+    def total(fetched):
+        looks = [look_at(w, 1.0, fetched, lambda key: "stored")[0] for w in (one, two)]
+        return [held["open"].stored for held in looks]
+
+    assert total(lambda worker, task: worker is two) == [10, 0]
+    assert total(lambda worker, task: False) == [5, 5], "nobody knows which is the copy"
+
+
 def still() -> float:
     """Be a clock that stands still: nothing takes time, so that nothing rests."""
     return 0.0

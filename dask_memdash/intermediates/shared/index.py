@@ -65,6 +65,10 @@ class StoreIndex:
         """Return whether it is time to list again."""
         return time.monotonic() >= self._next
 
+    def hurry(self) -> None:
+        """Have the store listed as soon as that can be."""
+        self._next = 0.0
+
     def add(self, object_id: str) -> None:
         """Take note of an object that was stored."""
         with self._lock:

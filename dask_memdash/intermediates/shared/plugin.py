@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
@@ -22,6 +23,12 @@ from dask_memdash.intermediates.shared.scheduler_side import SchedulerSide
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler
+
+#: Scheduler → the plugin that is being taken off its workers.
+LEAVING: WeakKeyDictionary[Any, asyncio.Future[None]] = WeakKeyDictionary()
+
+#: Seconds that another one waits for that.
+LEAVING_SECONDS = 30.0
 
 
 @guard_entry_points
@@ -71,6 +78,10 @@ class SharedStorage(SchedulerPlugin):
         """Attach to the scheduler and its workers; again changes nothing."""
         if self._side is not None or not getattr(self.memory, "outlives_workers", True):
             return
+        before = LEAVING.pop(scheduler, None)
+        if before is not None:
+            # workers take the former one's side away before they are given this one's
+            await asyncio.wait([before], timeout=LEAVING_SECONDS)
         side = SchedulerSide(scheduler, self.memory)
         await side.start()
         self._side = side
@@ -135,7 +146,7 @@ class SharedStorage(SchedulerPlugin):
                 side, self._side = self._side, None
                 if side is not None:
                     side.detach()
-                    self._removing = asyncio.ensure_future(side.leave_workers())
+                    LEAVING[scheduler] = asyncio.ensure_future(side.leave_workers())
             remove_plugin(name)
 
         scheduler.remove_plugin = remove

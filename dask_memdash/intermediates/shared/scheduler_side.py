@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.ioloop import PeriodicCallback
 
 from dask_memdash.boundary import boundary
-from dask_memdash.errors import StorageError, UnreachableError
+from dask_memdash.errors import UnreachableError
 from dask_memdash.intermediates.memory import Memory, address_of
 from dask_memdash.intermediates.shared import shims
 from dask_memdash.intermediates.shared.graphs import Graphs
@@ -43,6 +43,7 @@ from dask_memdash.intermediates.shared.protocol import (
     STORED,
 )
 from dask_memdash.intermediates.shared.stand_ins import StandIns
+from dask_memdash.intermediates.shared.store_watch import StoreWatch
 from dask_memdash.intermediates.shared.threads import DaemonThreads
 from dask_memdash.intermediates.shared.writing import Writing
 from dask_memdash.intermediates.stored import Stored
@@ -62,6 +63,10 @@ PATIENCE = 30.0
 #: Folder of the objects by which workers tell whether they see the same store.
 NONCES = "checks/"
 
+#: How often workers that do not answer are asked for it, and seconds in between.
+CHECKS = 6
+CHECKS_APART = 0.5
+
 #: Workers named in a message.
 MOST_NAMED = 5
 
@@ -75,7 +80,7 @@ class SchedulerSide:
         self.index = StoreIndex(memory)
         self.ledger = Ledger()
         self.stand_ins = StandIns(scheduler)
-        self.naming = Naming(memory, self.ledger, self._in_thread)
+        self.naming = Naming(memory, self.ledger, self._at_store)
         self.writing = Writing(scheduler, self.ledger, self.index, self.naming.stored)
         #: Loads that failed, so that the value is computed.
         self.recomputed = 0
@@ -83,14 +88,14 @@ class SchedulerSide:
             *(scheduler, memory, self.ledger, self.index),
             *(self.stand_ins, self.writing, self.naming, self._in_thread),
         )
+        # a store that hangs holds up what is said to it, and no thinking
         self._threads = DaemonThreads(1, "MemDash storage")
+        self._speakers = DaemonThreads(1, "MemDash storage names")
         self._wrapped: list[tuple[str, Any]] = []
         self._handled: list[tuple[str, Any, Any]] = []
         self._ticker: PeriodicCallback | None = None
-        self._listing = False
-        #: What the store said instead of its list, if it did not answer last time.
-        self._unreachable: str | None = None
-        self._stopped = False
+        self.watch = StoreWatch(memory, self.index, scheduler.loop.add_callback)
+        self._stopped = self._swept = False
         self._errors_of_tasks: Callable[..., Any] | None = None
 
     # -- beginning and end -------------------------------------------------------
@@ -126,17 +131,15 @@ class SchedulerSide:
             boundary.guarded(self._tick, "looking at the store"), TICK * 1000
         )
         self._ticker.start()
-        await scheduler.register_worker_plugin(
-            None, shims.worker_plugin(self.memory), NAME, idempotent=False
-        )
         try:
+            await self._join_workers()
             await self._check_workers(nonce)
         except BaseException:
-            self._in_thread(lambda: self.memory.delete(nonce))
+            self._at_store(lambda: self.memory.delete(nonce))
             self.detach()
             await self.leave_workers()
             raise
-        self._in_thread(lambda: self.memory.delete(nonce))
+        self._at_store(lambda: self.memory.delete(nonce))
 
     def _prepare(self, nonce: str) -> None:
         """Make the store, leave a nonce in it, list it; in a thread."""
@@ -148,16 +151,20 @@ class SchedulerSide:
 
     async def _check_workers(self, nonce: str) -> None:
         """Raise StorageError unless all workers see the store."""
-        if not self.scheduler.workers:
-            return
-        asking = self.scheduler.broadcast(
-            msg={"op": CHECK, "nonce": nonce}, on_error="return"
-        )
-        answers = await asyncio.wait_for(asking, PATIENCE)
+        answers: dict[str, Any] = {}
+        for _ in range(CHECKS):
+            asking = self.scheduler.broadcast(
+                msg={"op": CHECK, "nonce": nonce}, on_error="return"
+            )
+            answers = await asyncio.wait_for(asking, PATIENCE)
+            if not any(isinstance(answer, OSError) for answer in answers.values()):
+                break
+            # maybe it is dying, which is no fault of the store's
+            await asyncio.sleep(CHECKS_APART)
         wrong = {
             address: plain(str(answer), 300)
             for address, answer in answers.items()
-            if answer is not None
+            if answer is not None and address in self.scheduler.workers
         }
         if not wrong:
             return
@@ -170,12 +177,24 @@ class SchedulerSide:
             "Choose an address that all workers share, and install dask_memdash there."
         )
 
+    async def _join_workers(self) -> None:
+        """Put the workers' side on all that are there, and that will come.
+
+        As the scheduler's own way, but for a worker that dies meanwhile.
+        """
+        plugin = shims.worker_plugin(self.memory)
+        self.scheduler.worker_plugins[NAME] = plugin
+        message = {"op": "plugin-add", "plugin": plugin, "name": NAME}
+        await self.scheduler.broadcast(msg=message, on_error="ignore")
+
     async def leave_workers(self) -> None:
         """Take the workers' side away."""
+        self.scheduler.worker_plugins.pop(NAME, None)
         leave = boundary.guarded(
-            self.scheduler.unregister_worker_plugin, "taking the storage off workers"
+            self.scheduler.broadcast, "taking the storage off workers"
         )
-        await leave(None, NAME)
+        message = {"op": "plugin-remove", "name": NAME}
+        await leave(msg=message, on_error="ignore")
 
     def detach(self, closing: bool = False) -> None:
         """Take away what is on the scheduler itself; tasks are as Dask made them."""
@@ -202,6 +221,8 @@ class SchedulerSide:
         if not closing:
             boundary.guarded(self.writing.stop, "letting go of what is held")()
         self._threads.stop()
+        self._speakers.stop()
+        self.watch.stop()
 
     def _wrap(self, name: str, ours: Callable[..., Any]) -> None:
         theirs = getattr(self.scheduler, name)
@@ -232,6 +253,10 @@ class SchedulerSide:
                 loop.add_callback(take, result)
 
         self._threads.submit(boundary.guarded(run, "a thread of the storage's"))
+
+    def _at_store(self, call: Callable[[], Any]) -> None:
+        """Have something said to the store in a thread."""
+        self._speakers.submit(boundary.guarded(call, "a thread of the storage's"))
 
     # -- keys that come and go -----------------------------------------------------
 
@@ -305,23 +330,13 @@ class SchedulerSide:
     # -- from time to time -------------------------------------------------------------
 
     def _tick(self) -> None:
+        if not self._swept:
+            # what was forgotten before the plugin's hooks were called
+            self._swept = True
+            for key in [k for k in self.ledger.keys if k not in self.scheduler.tasks]:
+                self.forgot(key)
         self.writing.ask_for_all()
-        if self.index.due() and not self._listing:
-            self._listing = True
-            self._in_thread(self._refresh, self._refreshed)
-
-    def _refresh(self) -> str | None:
-        try:
-            self.index.refresh()
-        except StorageError as error:
-            return str(error)
-        return None
-
-    def _refreshed(self, error: str | None) -> None:
-        self._listing = False
-        self._unreachable = error
-        if error is not None:
-            boundary.note("listing the store", error)
+        self.watch.tick()
 
     def figures(self) -> dict[str, Any]:
         """Return what is told of the whole, as the model's ``IntermediatesTold``."""
@@ -338,7 +353,7 @@ class SchedulerSide:
             "recomputed": self.recomputed,
             "names": self.naming.progress(),
             "error": self.ledger.error,
-            "unreachable": self._unreachable,
+            "unreachable": self.watch.unreachable,
         }
 
     def state(self, comm: Any = None) -> dict[str, Any]:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 #: Tasks before a lost key that are looked at; with more it is computed as ever.
 MOST_BEFORE = 200_000
 
+#: States of a task whose load is not, and is, still to come.
+AT_REST = ("memory", "released")
+UNDER_WAY = ("processing", "queued", "no-worker", "waiting")
+
 
 class StandIns:
     """The stand-ins of one scheduler."""
@@ -198,9 +202,17 @@ class StandIns:
             spans.observe_tasks(made, code=(), span_metadata={"collections": []})
 
     def give_all_back(self) -> None:
-        """Put all tasks back whose loads are not under way, as the plugin leaves."""
+        """Put all real tasks back, as the plugin leaves: nobody hears of loads then.
+
+        A load that is under way is called off, and its value computed.
+        """
+        again: dict[Any, Any] = {}
         for key in list(self._kept):
             ts = self._scheduler.tasks.get(key)
-            if ts is not None and ts.state in ("memory", "released"):
-                self.give_back(ts)
+            if ts is None or ts.state not in (*AT_REST, *UNDER_WAY):
+                continue
+            if self.give_back(ts) and ts.state in UNDER_WAY:
+                again[key] = "released"
         self._kept.clear()
+        if again:
+            self._scheduler.transitions(again, stimulus_id="memdash-storage-leaves")

@@ -231,12 +231,6 @@ class _Look:
         sums.keys += 1
         if task.type and len(sums.types) < MAX_TYPES:
             sums.types.add(str(task.type)[:SHOWN])
-        if self._kept is not None:
-            kept = self._kept(task.key)
-            if kept == "stored":
-                sums.stored += size
-            elif kept == "pending":
-                sums.stored_pending += size
         if task.who_wants:
             sums.pinned += size
         if task.waiters:
@@ -255,6 +249,13 @@ class _Look:
             sums.replicas += size
             sums.n_replicas += 1
         copied = self._copied(task, size)
+        if self._kept is not None:
+            # a copy lies in the store no second time, and nobody waits for one
+            kept = self._kept(task.key)
+            if kept == "stored":
+                sums.stored += size - copied
+            elif kept == "pending":
+                sums.stored_pending += size - copied
         if copied:
             sums.because["replica"] = sums.because.get("replica", 0) + copied
             size -= copied
