@@ -24,6 +24,10 @@ T = TypeVar("T")
 TRIES = 5
 FIRST_WAIT = 0.2
 
+#: Seconds after which no more tries begin: clients' libraries try again on their own,
+#: and a task that loads has one of the worker's threads meanwhile.
+MOST_SECONDS = 10.0
+
 #: What the store will answer however often it is asked.
 REFUSED = {
     errno.ENOSPC: "it is full",
@@ -69,6 +73,7 @@ def with_retries(
     first_wait: float = FIRST_WAIT,
     sleep: Callable[[float], None] = time.sleep,
     draw: Callable[[float, float], float] = random.uniform,
+    clock: Callable[[], float] = time.monotonic,
 ) -> T:
     """Call until it succeeds, a few times at most.
 
@@ -86,8 +91,8 @@ def with_retries(
     UnreachableError
         Every try failed.
     """
-    wait = first_wait
-    for left in reversed(range(tries)):
+    wait, begun = first_wait, clock()
+    for tried in range(1, tries + 1):
         try:
             return call()
         except (FileNotFoundError, FileExistsError, StorageError):
@@ -97,9 +102,10 @@ def with_retries(
             if isinstance(error, PermissionError) or number in REFUSED:
                 why = REFUSED.get(number or errno.EACCES, "permission denied")
                 raise StorageError(f"{doing}: {why} ({_said(error)})") from error
-            if not left:
+            if tried == tries or clock() - begun >= MOST_SECONDS:
+                times = "once" if tried == 1 else f"{tried} times"
                 raise UnreachableError(
-                    f"{doing}: {_said(error)}. It was tried {tries} times. Whether the "
+                    f"{doing}: {_said(error)}. It was tried {times}. Whether the "
                     "object is there is not known."
                 ) from error
         sleep(draw(0, wait))

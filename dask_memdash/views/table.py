@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from bokeh.models import ColumnDataSource
@@ -21,7 +22,7 @@ from dask_memdash.views.tabular import Column, Table, TablePage, cut, select
 T = TypeVar("T")
 
 #: Gives what is worked out once for all pages that ask the same.
-Once = Callable[[str, Callable[[], TablePage]], TablePage]
+Once = Callable[[str, Callable[[], Any]], Any]
 
 
 class ServedTable:
@@ -44,15 +45,21 @@ class ServedTable:
 
     def draw(self, store: Store, query: TableQuery, chosen: str, once: Once) -> None:
         """Show the page that is asked for, with one row marked as chosen."""
-        page = once(
+        page: TablePage = once(
             f"{self.table.name} {query}", lambda: select(self.table, store, query)
         )
         sync(self.source, _cells(self.table, page))
         counted = self.table.counted
+        # many columns ask the same, and a large cluster takes its time to answer
+        asked = {column.shown for column in self.table.columns}
+        told = {
+            ask: once(f"columns {ask.__qualname__}", partial(ask, store))
+            for ask in asked
+        }
         about = json.dumps(
             {
                 "title": self.table.title,
-                "columns": [_describe(c) for c in self.table.columns if c.shown(store)],
+                "columns": [_describe(c) for c in self.table.columns if told[c.shown]],
                 "first": page.first,
                 "shown": len(page.rows),
                 "matching": page.matching,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from functools import partial
@@ -177,16 +178,43 @@ def times(block, number):
     return block * number
 
 
-def test_a_read_only_store_stores_nothing_and_breaks_nothing(cluster, memory, runs):
-    if os.geteuid() == 0:
-        pytest.skip("root writes to whatever is read only")
-    cluster(memory)
-    memory.local_root.chmod(0o500)
-    try:
-        x = runs.source().persist()
-        assert x.sum().compute() == total()
-    finally:
-        memory.local_root.chmod(0o700)
+def python_that_obeys_modes(folder):
+    """Return a Python that may not write to what is read only, even as root's."""
+    if os.geteuid() != 0:
+        return sys.executable
+    path = folder / "python"
+    caps = "-dac_override,-dac_read_search"
+    path.write_text(
+        f'#!/bin/sh\nexec setpriv --bounding-set={caps} {sys.executable} "$@"\n'
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_read_only_store_stores_nothing_and_breaks_nothing(
+    processes, memory, tmp_path, runs
+):
+    folders = [memory.local_root, memory.local_root / "objects"]
+    with processes.scheduler() as client:
+        client.register_plugin(SharedStorage(memory))
+        folders[1].mkdir(exist_ok=True)
+        processes.worker(python=python_that_obeys_modes(tmp_path))
+        client.wait_for_workers(1, timeout=60)
+        for folder in folders:
+            folder.chmod(0o500)
+        try:
+            x = runs.source().persist()
+            assert x.sum().compute() == total()
+            wait_for(lambda: state(client)["keys"]["failed"] == CHUNKS, "failed writes")
+            assert "permission denied" in state(client)["error"]
+            assert not objects(memory)
+            assert runs.count() == CHUNKS
+        finally:
+            for folder in folders:
+                folder.chmod(0o700)
+        # and once it may be written to, nobody has to do anything
+        wait_stored(client, CHUNKS)
+        assert runs.count() == 0
 
 
 class FullMemory(FSMemory):

@@ -303,7 +303,8 @@ def what_waits():
         if ts.state not in ("memory", "released") or len(HERE.scheduler.tasks) < 20
     ]
     workers = HERE.client.run(states, on_error="return")
-    return "\n".join([*waiting, str(workers), str(state(HERE.client))])
+    nannies = [f"{nanny!r}, {nanny.process!r}" for nanny in HERE.nannies.values()]
+    return "\n".join([*waiting, str(workers), *nannies, str(state(HERE.client))])
 
 
 def drive(start, tmp_path, **options):
@@ -321,6 +322,8 @@ def drive(start, tmp_path, **options):
         "distributed.worker.validate": True,
         # tasks whose workers we kill are not to blame
         "distributed.scheduler.allowed-failures": 1000,
+        # and a busy machine may take long to start others in their place
+        "distributed.deploy.lost-worker-timeout": "1 hour",
     }
     with dask.config.set(validate):
         session = start(register=False)

@@ -221,6 +221,19 @@ def test_retries_end():
     assert len(calls) == 5
 
 
+def test_a_store_whose_own_tries_take_long_is_not_asked_as_often():
+    now, calls = [0.0], []
+
+    def call():
+        calls.append(1)
+        now[0] += 8.0
+        raise OSError(errno.EIO, "no answer")
+
+    with pytest.raises(UnreachableError, match=r"tried 2 times\. Whether"):
+        retry.with_retries(call, "it", sleep=lambda _: None, clock=lambda: now[0])
+    assert len(calls) == 2
+
+
 def test_missing_is_an_answer_and_is_not_asked_again(tmp_path):
     memory = FSMemory(tmp_path / "store")
     memory.put("objects/a", [b"x"])

@@ -20,7 +20,7 @@ from dask_memdash.intermediates.memory import OBJECTS, object_id
 from dask_memdash.intermediates.shared import worker_side
 from dask_memdash.intermediates.shared.graphs import Graphs
 from dask_memdash.intermediates.shared.index import StoreIndex
-from dask_memdash.intermediates.shared.ledger import Followed, Ledger
+from dask_memdash.intermediates.shared.ledger import KEPT, WANTED, Followed, Ledger
 from dask_memdash.intermediates.shared.loading import load_stored
 from dask_memdash.intermediates.shared.naming import Naming, make_body
 from dask_memdash.intermediates.shared.resume import (
@@ -363,7 +363,7 @@ def test_a_name_stands_for_the_collections_that_its_values_make_up():
 def test_a_name_is_given_when_all_its_results_are_stored():
     given = []
     ledger = Ledger()
-    naming = Naming(WorkerMemory(), ledger, given.append)
+    naming = Naming(WorkerMemory(), ledger, StoreIndex(WorkerMemory()), given.append)
     naming.arrived(
         {
             "keys": {("a", 0), ("a", 1), ("b", 0)},
@@ -385,8 +385,33 @@ def test_a_name_is_given_when_all_its_results_are_stored():
     assert len(given) == 2
 
 
+def test_a_name_is_tried_again_and_what_the_store_has_lost_is_wanted_first(tmp_path):
+    memory, now = FSMemory(tmp_path / "store"), [0.0]
+    memory.create()
+    index, ledger = StoreIndex(memory), Ledger()
+    index.refresh()
+    naming = Naming(memory, ledger, index, lambda call: call(), lambda: now[0])
+    naming.arrived({"keys": {"a"}, "global_annotations": {"persist_as": "all"}})
+    ledger.follow("a", Followed("a" * 40, NOTHING))
+    ledger.stored("a", 1, {"kind": "other"})
+    # it was deleted before the name could pin it
+    naming.stored("a")
+    assert not (tmp_path / "store" / "names").exists()
+    naming.retry()
+    assert ledger.keys["a"].state == KEPT
+    now[0] = 5.0
+    naming.retry()
+    assert ledger.keys["a"].state == WANTED
+    assert naming.progress() == {"all": (0, 1)}
+    memory.put("objects/" + "a" * 40, [b"x"])
+    ledger.stored("a", 1, {"kind": "other"})
+    naming.stored("a")
+    assert naming.progress() == {"all": (1, 1)}
+    assert (tmp_path / "store" / "names" / "all").exists()
+
+
 def test_only_a_name_is_a_name():
-    naming = Naming(WorkerMemory(), Ledger(), list)
+    naming = Naming(WorkerMemory(), Ledger(), StoreIndex(WorkerMemory()), list)
     with pytest.raises(StorageError, match="is no name"):
         naming.arrived({"keys": {"a"}, "global_annotations": {"persist_as": "../x"}})
     naming.arrived({"keys": {"a"}, "global_annotations": {}})

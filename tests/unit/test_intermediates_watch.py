@@ -19,7 +19,7 @@ class Answers(WorkerMemory):
 
     def __init__(self):
         super().__init__()
-        self.error = None
+        self.error = self.list_error = None
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.listings = 0
@@ -32,6 +32,8 @@ class Answers(WorkerMemory):
 
     def list(self, prefix=""):
         self.listings += 1
+        if self.list_error is not None:
+            raise self.list_error
         return super().list(prefix)
 
 
@@ -74,6 +76,24 @@ def test_a_store_that_goes_is_noticed_while_nothing_is_written(watched):
     assert after(10) is None
     after(0, answers=1)
     assert memory.listings == 2, "what it holds may have changed meanwhile"
+
+
+def test_a_listing_that_failed_is_done_anew_once_the_store_answers(watched):
+    memory, after = watched
+    memory.list_error = UnreachableError("it is late. Wait.")
+    memory.error = memory.list_error
+    after(10)
+    memory.error = None
+    after(10)
+    # listed as the store answered again, which came to nothing
+    assert after(0) == "it is late. Wait."
+    assert memory.listings == 2
+    # looked at and listed once more, and not at every look
+    assert after(10) == "it is late. Wait."
+    assert after(0) == "it is late. Wait."
+    assert after(10) == "it is late. Wait."
+    assert memory.listings == 3
+    memory.list_error = None
 
 
 def test_an_error_that_is_not_ours_is_told_too(watched):

@@ -1,5 +1,6 @@
 """The card of the cluster's memory: stored, pending, failed, read back; tooltips."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -13,9 +14,12 @@ from test_views_report import body
 from dask_memdash.analysis.storing import judge
 from dask_memdash.text import format_latency, format_stored
 from dask_memdash.views import intermediates, prefix_bars, worker_bars
+from dask_memdash.views.base import Context
+from dask_memdash.views.browser_state import TableQuery
 from dask_memdash.views.intermediates import IntermediatesView
 from dask_memdash.views.prefix_columns import TASKS
 from dask_memdash.views.report import render_report
+from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import WORKERS
 from dask_memdash.views.tabular import to_csv
 from dask_memdash.views.tasks_tab import PrefixView
@@ -184,6 +188,28 @@ def test_what_is_stored_in_words(stored, pending, said):
 def test_latencies_are_in_milliseconds():
     said = [format_latency(seconds) for seconds in (0.0004, 0.008, 0.5, 1.25)]
     assert said == ["under 1 ms", "8 ms", "500 ms", "1.3 s"]
+
+
+@pytest.mark.parametrize("table", [TASKS, WORKERS])
+def test_a_table_asks_once_whether_there_is_such_a_memory(table):
+    asked, known = [], {}
+
+    def is_there(store):
+        asked.append(store)
+        return True
+
+    def once(question, answer):
+        if question not in known:
+            known[question] = answer()
+        return known[question]
+
+    columns = tuple(replace(column, shown=is_there) for column in table.columns)
+    for _ in range(2):  # two pages of one drawing
+        made = ServedTable(replace(table, columns=columns), Context(""))
+        made.draw(stories.storing(), TableQuery(), "", once)
+        about = json.loads(made.source.tags[0])
+        assert len(about["columns"]) == len(columns)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("table", [TASKS, WORKERS])

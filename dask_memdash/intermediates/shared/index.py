@@ -48,13 +48,15 @@ class StoreIndex:
         with self._lock:
             self._since = {}
         names: dict[str, set[str]] = {}
+        share = 1.0  # a store that fails is asked again before long
         try:
             for entry in self._memory.list(OBJECTS):
                 name = entry.name.removeprefix(OBJECTS)
                 names.setdefault(name.partition("-")[0], set()).add(name)
+            share = LISTING_SHARE
         finally:
             took = time.monotonic() - begun
-            wait = max(LISTED_EVERY, took / LISTING_SHARE)
+            wait = max(LISTED_EVERY, took / share)
             self._next = time.monotonic() + wait
         with self._lock:
             since, self._names = self._since, names

@@ -12,6 +12,7 @@ arrays make up an xarray Dataset (a set of several collections opens as a tuple)
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,16 +21,21 @@ from typing import Any
 from dask.utils import key_split
 
 from dask_memdash.boundary import boundary
-from dask_memdash.errors import StorageError
+from dask_memdash.errors import NameTakenError, StorageError
 from dask_memdash.intermediates import manifest, names
 from dask_memdash.intermediates.kinds import Leaf, Whole
 from dask_memdash.intermediates.memory import Memory
 from dask_memdash.intermediates.persisting import Body
+from dask_memdash.intermediates.shared.index import StoreIndex
 from dask_memdash.intermediates.shared.ledger import KEPT, Ledger
 from dask_memdash.intermediates.shared.protocol import PERSIST_AS
 
 #: Names that are followed at a time.
 MOST_NAMES = 1000
+
+#: Seconds until a name that could not be given is tried again; doubles from try to try.
+AGAIN_AFTER = 5.0
+MOST_TRIES = 8
 
 
 @dataclass(slots=True)
@@ -40,6 +46,9 @@ class Named:
     #: Of them, those that are not stored yet.
     missing: set[Any] = field(default_factory=set)
     given: bool = False
+    #: How often that failed, and the monotonic time from which it is tried again.
+    failures: int = 0
+    again_at: float | None = None
 
 
 class Naming:
@@ -47,6 +56,8 @@ class Naming:
 
     Parameters
     ----------
+    index
+        What the store holds.
     in_thread
         Has something done in a thread.
     """
@@ -55,10 +66,14 @@ class Naming:
         self,
         memory: Memory,
         ledger: Ledger,
+        index: StoreIndex,
         in_thread: Callable[[Callable[[], Any]], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._memory = memory
         self._ledger = ledger
+        self._index = index
+        self._clock = clock
         self._in_thread = in_thread
         self._names: dict[str, Named] = {}
         self._of_key: dict[Any, set[str]] = {}
@@ -110,6 +125,24 @@ class Naming:
                 named.given = True
                 self._give(name, named)
 
+    def retry(self) -> None:
+        """Give the names that could not be given, where it is time to.
+
+        What the store has lost meanwhile (somebody deleted what no name pinned yet) is
+        wanted again first.
+        """
+        now = self._clock()
+        for name, named in list(self._names.items()):
+            if named.again_at is None or named.again_at > now:
+                continue
+            named.again_at = None
+            for key in named.keys:
+                one = self._ledger.keys.get(key)
+                is_kept = one is not None and one.state == KEPT
+                if one is not None and is_kept and one.object_id not in self._index:
+                    self._ledger.lost(key)
+            self._give(name, named)
+
     def progress(self) -> dict[str, tuple[int, int]]:
         """Return for each name how many of its results are stored, of how many."""
         return {
@@ -130,7 +163,21 @@ class Naming:
         objects = {key: one.object_id for key, one in known.items()}
         facts = {key: one.facts for key, one in known.items()}
         give = partial(give_name, self._memory, name, objects, facts, functions)
-        self._in_thread(boundary.guarded(give, "naming what is persisted"))
+        try_it = boundary.guarded(self._try, "naming what is persisted")
+        self._in_thread(lambda: try_it(named, give))
+
+    def _try(self, named: Named, give: Callable[[], None]) -> None:
+        """Give a name, or see to it that it is tried again; in a thread."""
+        try:
+            give()
+        except NameTakenError:
+            raise
+        except StorageError:
+            named.failures += 1
+            if named.failures >= MOST_TRIES:
+                raise
+            self._index.hurry()
+            named.again_at = self._clock() + AGAIN_AFTER * 2.0 ** (named.failures - 1)
 
 
 def give_name(

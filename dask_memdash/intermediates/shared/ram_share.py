@@ -136,8 +136,9 @@ class RamShare:
         coming = []
         for key in keys:
             task = self._coming.get(key)
-            if task is None and key in self.data.away:
-                task = asyncio.ensure_future(self._bring_one(key))
+            stored = self.data.away.get(key)
+            if task is None and stored is not None:
+                task = asyncio.ensure_future(self._bring_one(key, stored))
                 self._coming[key] = task
             if task is not None:
                 coming.append((key, task))
@@ -149,8 +150,7 @@ class RamShare:
                 failed[key] = error
         return failed
 
-    async def _bring_one(self, key: Any) -> str | None:
-        stored = self.data.away[key]
+    async def _bring_one(self, key: Any, stored: Stored) -> str | None:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[tuple[Any, str | None]] = loop.create_future()
 

@@ -80,7 +80,7 @@ class SchedulerSide:
         self.index = StoreIndex(memory)
         self.ledger = Ledger()
         self.stand_ins = StandIns(scheduler)
-        self.naming = Naming(memory, self.ledger, self._at_store)
+        self.naming = Naming(memory, self.ledger, self.index, self._at_store)
         self.writing = Writing(scheduler, self.ledger, self.index, self.naming.stored)
         #: Loads that failed, so that the value is computed.
         self.recomputed = 0
@@ -299,32 +299,47 @@ class SchedulerSide:
         ts, one = self.scheduler.tasks.get(key), self.ledger.keys.get(key)
         if ts is None or ts.state != "processing" or ts.run_id != message.get("run_id"):
             return False
-        if one is not None:
-            self.index.discard(one.object_id)
         text = plain(str(message.get("exception_text")), 300)
+        is_away = text.startswith(UnreachableError.__name__)
+        if one is not None and not is_away:
+            self.index.discard(one.object_id)
         if not self.stand_ins.give_back(ts):
+            if one is not None:
+                # nobody has it, and nobody can compute it: it is not stored
+                self.ledger.failed(key, text, again=False)
             return False
-        self.recomputed += 1
         logger.warning("A stored value is computed again: %s", text)
-        if one is not None:
-            self.ledger.lost(key)
+        self._is_computed(key)
         self.scheduler.transitions({key: "released"}, stimulus_id="memdash-not-loaded")
+        if is_away:
+            # the others would take as long to fail, one after the other
+            self.stand_ins.call_off(self._is_computed)
         return True
+
+    def _is_computed(self, key: Any) -> None:
+        self.recomputed += 1
+        if key in self.ledger.keys:
+            self.ledger.lost(key)
 
     def _was_lost(
         self, worker: str, key: Any, object_id: str, error: str, **_: Any
     ) -> None:
-        """Compute what a worker has dropped from RAM and cannot read back."""
+        """Compute what a worker has dropped from RAM and cannot read back.
+
+        Where nobody can, it is loaded once more, by a task whose error says why not.
+        """
         self.index.discard(object_id)
-        ts, one = self.scheduler.tasks.get(key), self.ledger.keys.get(key)
+        ts = self.scheduler.tasks.get(key)
         holders = () if ts is None else ts.who_has or ()
-        if worker not in {holder.address for holder in holders}:
+        if ts is None or worker not in {holder.address for holder in holders}:
             return
-        if key not in self.stand_ins or self.stand_ins.give_back(ts):
-            self.recomputed += 1
+        if key in self.stand_ins:
+            is_computed = self.stand_ins.give_back(ts)
+        else:
+            is_computed = not ts.has_lost_dependencies
+        if is_computed:
             logger.warning("A stored value is computed again: %s", plain(error, 300))
-            if one is not None:
-                self.ledger.lost(key)
+            self._is_computed(key)
         self.scheduler.transitions({key: "released"}, stimulus_id="memdash-lost")
 
     # -- from time to time -------------------------------------------------------------
@@ -335,6 +350,7 @@ class SchedulerSide:
             self._swept = True
             for key in [k for k in self.ledger.keys if k not in self.scheduler.tasks]:
                 self.forgot(key)
+        self.naming.retry()
         self.writing.ask_for_all()
         self.watch.tick()
 

@@ -11,7 +11,7 @@ that its transitions need (DESIGN.md, section on the shared storage).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dask._task_spec import GraphNode
@@ -206,13 +206,28 @@ class StandIns:
 
         A load that is under way is called off, and its value computed.
         """
+        for key in list(self._kept):
+            ts = self._scheduler.tasks.get(key)
+            if ts is not None and ts.state in AT_REST:
+                self.give_back(ts)
+        self.call_off(lambda key: None)
+        self._kept.clear()
+
+    def call_off(self, noted: Callable[[Any], object]) -> None:
+        """Have computed what is being loaded, where that can be.
+
+        Parameters
+        ----------
+        noted
+            Called with each key before its load is called off.
+        """
         again: dict[Any, Any] = {}
         for key in list(self._kept):
             ts = self._scheduler.tasks.get(key)
-            if ts is None or ts.state not in (*AT_REST, *UNDER_WAY):
+            if ts is None or ts.state not in UNDER_WAY:
                 continue
-            if self.give_back(ts) and ts.state in UNDER_WAY:
+            if self.give_back(ts):
+                noted(key)
                 again[key] = "released"
-        self._kept.clear()
         if again:
-            self._scheduler.transitions(again, stimulus_id="memdash-storage-leaves")
+            self._scheduler.transitions(again, stimulus_id="memdash-called-off")

@@ -9,16 +9,19 @@ Runs on the scheduler's event loop, but where it says *thread*.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
-from dask_memdash.boundary import boundary
+from dask_memdash.boundary import LOG_INTERVAL, boundary
 from dask_memdash.errors import StorageError
 from dask_memdash.intermediates.memory import OBJECTS, Memory
 from dask_memdash.intermediates.shared.index import StoreIndex
 from dask_memdash.intermediates.shared.threads import DaemonThreads
 from dask_memdash.text import plain
+
+logger = logging.getLogger("dask_memdash.storage")
 
 #: Seconds between two looks; and until one that has not come back is told.
 LOOKED_EVERY = 10.0
@@ -62,6 +65,9 @@ class StoreWatch:
         self._silent = False
         self._look_error: str | None = None
         self._list_error: str | None = None
+        self._logged_at = -LOG_INTERVAL
+        # whether a listing that failed was tried again since the store answers
+        self._listed_anew = False
 
     @property
     def unreachable(self) -> str | None:
@@ -117,11 +123,21 @@ class StoreWatch:
         if error is None and (self._look_error is not None or self._silent):
             # it may have changed while it was away
             self._index.hurry()
+        elif error is None and self._list_error is not None and not self._listed_anew:
+            # it failed while the store was away, and that is over
+            self._listed_anew = True
+            self._index.hurry()
         self._looking_since, self._silent = None, False
         self._look_error = error
         self._next_look = now + max(LOOKED_EVERY, took / LOOKING_SHARE)
-        if error is not None:
-            boundary.note("looking at the store", error)
+        self._log(error)
+
+    def _log(self, error: str | None) -> None:
+        """Tell whoever sees no page; the page has it beside what is stored."""
+        now = self._clock()
+        if error is not None and now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
+            logger.warning("The store does not answer: %s", error)
 
     def _list(self) -> str | None:
         """Return why the store cannot be listed, or None; in a thread."""
@@ -134,5 +150,6 @@ class StoreWatch:
     def _listed(self, error: str | None) -> None:
         self._listing = False
         self._list_error = error
-        if error is not None:
-            boundary.note("listing the store", error)
+        if error is None:
+            self._listed_anew = False
+        self._log(error)

@@ -108,6 +108,7 @@ class WorkerSide:
         self._stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._bringing: set[asyncio.Task[None]] = set()
         self.written = Written()
         self.share: RamShare | None = None
 
@@ -162,9 +163,23 @@ class WorkerSide:
         """Take an order to store a value."""
         if self._stopped:
             return
+        if self.share is not None and key in self.share.data.away:
+            # its object is missed: it is read back to be written, or told as lost
+            bring = boundary.guarded(self._bring, "reading back what is missed")
+            self._bringing.add(task := asyncio.ensure_future(bring(key, object_id)))
+            task.add_done_callback(self._bringing.discard)
+            return
         self._waiting.append(Job(key, object_id))
         self._idle.clear()
         self._pump()
+
+    async def _bring(self, key: Any, object_id: str) -> None:
+        """Read a value back and write it anew; the share tells if it is lost."""
+        share = self.share
+        if share is None or await share.bring([key]) or key in share.data.away:
+            self._finish(Job(key, object_id), Outcome(gone=True))
+            return
+        self.ask(key, object_id)
 
     def figures(self) -> dict[str, Any]:
         """Return what was stored, waits and was read back, for a heartbeat.

@@ -8,16 +8,20 @@ Runs on the scheduler's event loop.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dask_memdash.boundary import boundary
+from dask_memdash.boundary import LOG_INTERVAL, boundary
 from dask_memdash.intermediates.shared.index import StoreIndex
 from dask_memdash.intermediates.shared.ledger import ASKED, KEPT, NEVER, Ledger
 from dask_memdash.intermediates.shared.protocol import STORE
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler
+
+logger = logging.getLogger("dask_memdash.storage")
 
 #: Who wants what a client that has left persisted, until it is written.
 HOLDER = "memdash-storage"
@@ -45,6 +49,7 @@ class Writing:
         self._when_stored = when_stored
         #: Workers that take orders.
         self.ready: set[str] = set()
+        self._logged_at = -LOG_INTERVAL
 
     def ask(self, key: Any) -> None:
         """Ask a worker that has a key's value to store it, if any has."""
@@ -100,8 +105,11 @@ class Writing:
         one = self._ledger.keys.get(key)
         if one is not None and one.state == ASKED and one.worker == worker:
             self._ledger.failed(key, error, again)
-            if error is not None and again:
-                boundary.note("storing intermediates", error)
+            now = time.monotonic()
+            if error is not None and now - self._logged_at >= LOG_INTERVAL:
+                # the page has it beside what is stored
+                self._logged_at = now
+                logger.warning("A value could not be stored: %s", error)
         self._let_go(key)
 
     # -- clients that leave --------------------------------------------------------
