@@ -7,6 +7,7 @@ Each beside plain Dask in the same run, by turns:
 - *wall time*: two passes over an array that does not fit into RAM, and peak RSS.
 - *loop lag*: the same with a store of which every call takes half a second.
 - *many chunks*: a graph of 2,500 chunks.
+- *healed*: every object is damaged, or deleted: how long until the value is there?
 
 The truth of "how often" is a file that every run of the source adds a byte to.
 """
@@ -26,7 +27,7 @@ import common
 import dask.array as da
 import numpy as np
 from common import progress
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, futures_of
 from intermediates import finish, timed, work_for
 
 from dask_memdash import FSMemory, SharedStorage
@@ -38,6 +39,9 @@ WORKERS, LIMIT = 2, "400MB"
 
 #: Share of RAM for stored results where that is compared with Dask's spilling.
 RAM = "25%"
+
+#: Longest time until a damaged or missing value is there again, in seconds.
+HEAL_BUDGET = 5.0
 
 #: Longest lag of a worker's loop with a store of half a second, in seconds.
 LAG_BUDGET = 0.1
@@ -264,7 +268,8 @@ def print_many(folder: Path, chunks: int, pairs: int) -> None:
     own: list[float] = []
     with common.cluster(WORKERS, 1, LIMIT) as (running, client):
         for turn in range(pairs + 1):
-            for memory in (None, FSMemory(folder / "many")):
+            order = [None, FSMemory(folder / "many")]
+            for memory in order if turn % 2 else order[::-1]:
                 progress(f"{named(memory)}, turn {turn} of {pairs}")
                 taken = one_of_many(running, client, memory, chunks, turn)
                 if turn:
@@ -276,6 +281,43 @@ def print_many(folder: Path, chunks: int, pairs: int) -> None:
         f"{common.quartiles(own)[1]:.2f}",
         common.spread(ratios),
     )
+
+
+def print_healed(folder: Path, chunks: int) -> bool:
+    """Print how long values take whose objects are damaged; whether that is right."""
+    print("\n**Objects that are damaged or missing**, from asking to the right value\n")
+    common.header("object", "values", "s (median)", "s (most)", "runs again")
+    right = True
+    for how in ("one bit flipped", "missing"):
+        progress(how)
+        # so little RAM that nothing stays there
+        memory, notes = FSMemory(folder / how, ram="1 kB"), Notes(folder)
+        notes.runs()
+        with common.cluster(WORKERS, 1, LIMIT) as (_, client):
+            give(client, memory)
+            x = notes.array(chunks, 200, 0.01).persist()
+            finish(x)
+            until_stored(client, memory, chunks)
+            notes.runs()
+            for entry in list(memory.list("objects/")):
+                spoil(memory, entry.name, how)
+            taken = [timed(future.result)[0] for future in futures_of(x)]
+            again = notes.runs()
+        middle = f"{common.quartiles(taken)[1]:.3f}"
+        common.row(how, chunks, middle, f"{max(taken):.3f}", again)
+        right &= max(taken) <= HEAL_BUDGET and again == chunks
+    return right
+
+
+def spoil(memory: FSMemory, name: str, how: str) -> None:
+    """Flip a bit of an object, or delete it."""
+    path = memory.local_root / name  # type: ignore[operator]
+    if how == "missing":
+        path.unlink()
+        return
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def one_of_many(
@@ -301,11 +343,12 @@ def one_of_many(
 
 
 def main() -> int:
-    """Run all; return 1 if something was recomputed, or a loop was held up."""
+    """Run all; return 1 where something was recomputed, held up, or came too late."""
     options = common.parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         right = print_killed(folder, common.sized(options, 60, 60, 8))
+        right &= print_healed(folder, common.sized(options, 100, 40, 4))
         right &= print_resume(folder, common.sized(options, 80, 40, 4))
         wall = common.sized(options, (300, 5), (150, 3), (4, 1))
         right &= print_wall_time(folder, *wall) or options.tiny
