@@ -423,6 +423,10 @@ class SchedulerLooked:
     largest: int = 0
     #: From which size of a graph on Dask warns.
     warns_above: int | None = None
+    #: The rlimit of its process that has least left (``ulimit -v``), at which
+    #: allocations fail, and what counts against that; None without one.
+    rlimit: int | None = None
+    rlimit_used: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,8 @@ def host_facts(processes: Processes, worker: WorkerState) -> HostFacts | None:
 class Danger:
     """The kernel is about to kill, while the worker itself is far from its limit."""
 
-    #: Whose memory runs out: 'cgroup' or 'host'.
+    #: Whose memory runs out: 'cgroup' or 'host'; 'rlimit' where it is the process's
+    #: address space (a scheduler's).
     kind: str
     #: What of it is used, of how much, in bytes.
     used: int
@@ -246,8 +247,13 @@ def danger_of(worker: WorkerState, process: ProcessState) -> Danger | None:
 def scheduler_danger(seen: SchedulerLooked) -> Danger | None:
     """Tell whether the scheduler is about to run out of memory, by its own use.
 
-    Where others fill its machine that is told of them.
+    Where others fill its machine that is told of them.  Nobody else can fill what an
+    rlimit leaves it: at that, the next allocation fails.
     """
+    if seen.rlimit is not None and seen.rlimit_used is not None:
+        left = seen.rlimit - seen.rlimit_used
+        if left <= min(CGROUP_LEFT * seen.rlimit, MOST_LEFT):
+            return Danger("rlimit", seen.rlimit_used, seen.rlimit, seen.rss)
     for kind, of, used in (
         ("cgroup", seen.cgroup, seen.cgroup_used),
         (

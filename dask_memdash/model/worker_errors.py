@@ -145,7 +145,10 @@ class WorkerErrors:
                 evidence="scheduler",
             )
             incident.stage = "scheduler"
-            what = "its machine" if danger.kind == "host" else "its cgroup"
+            what = {
+                "host": "its machine",
+                "rlimit": "its address space, which ulimit -v limits,",
+            }.get(danger.kind, "its cgroup")
             used, of = danger.used >> 20, danger.of >> 20
             incident.detail = f"{what} used {used:,} of {of:,} MiB"
             incident.facts = Evidence(

@@ -53,9 +53,10 @@ class SchedulerMemory(TypedDict):
     pid: int
     rss: int
     limit: int | None
-    """The least of what its container and its machine allow."""
+    """The least of what its container, its machine and ``ulimit -v`` allow."""
     available: int | None
-    """What is left of that."""
+    """The least that is left of any of them; of ``ulimit -v`` all that is reserved is
+    taken, used or not."""
     tasks: int
     """How many tasks it knows."""
     graph_bytes: int

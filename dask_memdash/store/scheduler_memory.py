@@ -16,6 +16,9 @@ def scheduler_memory(seen: SchedulerLooked | None) -> SchedulerMemory | None:
         caps.append((seen.cgroup, left))
     if seen.host is not None:
         caps.append((seen.host, seen.available))
+    if seen.rlimit is not None:
+        left = None if seen.rlimit_used is None else seen.rlimit - seen.rlimit_used
+        caps.append((seen.rlimit, left))
     limit, _ = min(caps, default=(None, None), key=lambda cap: cap[0] or 0)
     lefts = [left for _, left in caps if left is not None]
     rows = sorted(seen.graph.items(), key=lambda item: -item[1].arguments)

@@ -77,3 +77,22 @@ def test_a_container_with_room_is_no_danger():
     model = ClusterModel()
     model.handle(looked(rss=800, cgroup=1000, used=850))
     assert not list(model.incidents)
+
+
+def test_a_scheduler_that_fills_its_address_space_is_an_incident_before_it_fails():
+    model = ClusterModel()
+    space = {"rlimit": 2000 * MiB, "rlimit_used": 1850 * MiB, "graph": GRAPH}
+    model.handle(looked(rss=200, cgroup=4000, used=300, **space))
+    (incident,) = LiveStore(model).incidents()
+    assert (incident["kind"], incident["limit"]) == ("kernel-near", 2000 * MiB)
+    text = incident["diagnosis"]["text"]
+    assert "its address space, which ulimit -v limits, used 1,850 of 2,000 MiB" in text
+    found = LiveStore(model).cluster()["scheduler"]
+    assert (found["limit"], found["available"]) == (2000 * MiB, 150 * MiB)
+
+
+def test_an_address_space_with_room_is_no_danger():
+    model = ClusterModel()
+    model.handle(looked(rlimit=2000 * MiB, rlimit_used=1700 * MiB))
+    model.handle(looked(rlimit=2000 * MiB))
+    assert not list(model.incidents)

@@ -149,8 +149,8 @@ def _kernel_near(incident: Incident) -> str:
     if incident.stage == "scheduler":
         return (
             f"The scheduler is about to run out of memory: {incident.detail}, and the "
-            f"scheduler itself {_usage(incident)}. If the kernel kills it, the whole "
-            "computation is lost."
+            f"scheduler itself {_usage(incident)}. If the kernel kills it, or an "
+            "allocation fails, the whole computation is lost."
         )
     return (
         f"The kernel was about to kill worker {incident.worker.name}: "

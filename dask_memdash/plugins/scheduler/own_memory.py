@@ -7,10 +7,12 @@ bounded time, into its tasks.  Belongs to the scheduler's event loop.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dask
@@ -20,7 +22,8 @@ from dask_memdash.model.event_parts import GraphRow
 from dask_memdash.model.events import SchedulerLooked
 from dask_memdash.plugins.keys import key_text
 from dask_memdash.plugins.worker.graph_bytes import SentTasks
-from dask_memdash.system.memory_limits import LiveReader, read_facts
+from dask_memdash.system.cgroups import Skipped
+from dask_memdash.system.memory_limits import LiveReader, read_facts, rlimits
 from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the process, and between two into its tasks.
 EVERY = 2.0
+
+#: Which share of what was left it may grow by until it is looked at at once.
+MUCH = 1 / 8
 TASKS_EVERY = 10.0
 
 #: Tasks that are looked into at most, evenly spread, and seconds that it may take.
@@ -66,7 +72,10 @@ class OwnMemory:
         group, host = facts.least("cgroup"), facts.least("host")
         self._group = None if group is None else group.bytes
         self._host = None if host is None else host.bytes
+        self._root = root
         self._next = self._next_tasks = 0.0
+        # From which RSS on to look at once, in bytes.
+        self._soon: float = math.inf
         self._graph: dict[str, GraphRow] = {}
         self._largest: tuple[str, str, int] = ("", "", 0)
 
@@ -82,16 +91,25 @@ class OwnMemory:
         now
             Unix time in seconds.
         """
-        if now < self._next:
+        rss = self._rss.read()
+        if rss is None or (now < self._next and rss < self._soon):
             return
         self._next = now + EVERY
-        rss = self._rss.read()
-        if rss is None:
-            return
         if now >= self._next_tasks:
             self._next_tasks = now + TASKS_EVERY
             self._weigh()
         live = self._live.read()
+        rlimit, rlimit_used = self._rlimit()
+        lefts = [
+            of - used
+            for of, used in (
+                (self._group, live.cgroup_used),
+                (live.available, 0),
+                (rlimit, rlimit_used),
+            )
+            if of is not None and used is not None
+        ]
+        self._soon = rss + MUCH * max(0, min(lefts)) if lefts else math.inf
         key, prefix, size = self._largest
         self._handle(
             SchedulerLooked(
@@ -109,8 +127,23 @@ class OwnMemory:
                 largest_prefix=prefix,
                 largest=size,
                 warns_above=_warns_above(),
+                rlimit=rlimit,
+                rlimit_used=rlimit_used,
             )
         )
+
+    def _rlimit(self) -> tuple[int | None, int | None]:
+        """Return the rlimit at which an allocation fails first, and what is used of it.
+
+        Read each time: a process may change its own.
+        """
+        caps = [
+            (cap.bytes, cap.used)
+            for cap in rlimits(self._pid, Path(self._root), "", Skipped())
+            if cap.effect == "fails" and cap.used is not None
+        ]
+        of: tuple[int | None, int | None] = (None, None)
+        return min(caps, key=lambda cap: cap[0] - (cap[1] or 0), default=of)
 
     def _weigh(self) -> None:
         """Weigh what tasks were sent with, in bounded time."""
