@@ -711,6 +711,13 @@ CONCEPTS = _table(
         "The most storage that the graph's own order needs, one task at a time.",
     ),
     Term(
+        "time-to-limit",
+        "full in",
+        "Time until the worker is paused, or comes to its limit, at the rate at which "
+        "its stored outputs and what tasks leave behind grow; empty where nothing "
+        "grows steadily.",
+    ),
+    Term(
         "target",
         "target",
         "Above this much managed memory, the worker spills outputs to disk.",

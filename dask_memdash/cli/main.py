@@ -14,6 +14,7 @@ import click
 from dask_memdash.cli.demo import demo
 from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages, size_or_none
 from dask_memdash.cli.runs import runs
+from dask_memdash.cli.runs_what_if import what_if
 from dask_memdash.cli.storage import storage
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
@@ -162,4 +163,5 @@ def failures(address: str, as_json: bool) -> None:
 
 main.add_command(demo)
 main.add_command(runs)
+runs.add_command(what_if)
 main.add_command(storage)

@@ -62,6 +62,11 @@ def _each(seconds: str, number: str) -> Callable[[Mapping[str, Any]], float | No
     )
 
 
+def _to_limit(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a field of when a worker comes to its limit; None where it does not."""
+    return lambda worker: (worker.get("time_to_limit") or {}).get(name)
+
+
 _WORKER = _fields(TEXT, "name", "address", "host", inside="worker")
 
 #: Name → the column that is the index, and all columns with their source and kind.
@@ -97,6 +102,8 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[Source, str]]]] = {
             ),
             **_fields(SIZE, "stored", "stored_pending"),
             "running": (lambda worker: len(worker["executing_tasks"]), COUNT),
+            "seconds_to_limit": (_to_limit("seconds"), NUMBER),
+            "limit_reached": (_to_limit("line"), TEXT),
             **_fields(COUNT, "shares_process_with"),
             **_fields(TEXT, "method"),
             "degraded": (lambda worker: "; ".join(worker["degraded"]), TEXT),

@@ -14,6 +14,9 @@ from typing import Any
 
 from dask_memdash.client.connection import Connection
 from dask_memdash.client.explanation import Explanation
+from dask_memdash.counterfactual.answer import Answer, answer
+from dask_memdash.counterfactual.change import Change
+from dask_memdash.counterfactual.evidence import gather
 from dask_memdash.errors import MemDashError
 from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.runs.reading import RunReader
@@ -126,6 +129,51 @@ class RecordedRun(Connection):
         Nothing is waited for: what is not in the record does not come.
         """
         return self._sync(self._explain, what, 0.0)
+
+    def what_if(
+        self,
+        failure: str | None = None,
+        *,
+        limit: float = 1.0,
+        threads: int | None = None,
+        chunks: float = 1.0,
+        spilling: bool | None = None,
+        workers: int = 0,
+    ) -> Answer:
+        """Say whether the run would have lived if something had been different.
+
+        Parameters
+        ----------
+        failure
+            Id of a failure; by default the run as a whole.
+        limit
+            Each worker's memory limit, as a multiple of what it was.
+        threads
+            Threads of each worker; by default as many as there were.
+        chunks
+            Size of chunks, as a multiple of what it was.
+        spilling
+            Whether outputs are spilled; by default as it was.
+        workers
+            Workers more, or, below 0, fewer.
+
+        Returns
+        -------
+        Answer
+            Prints as a sentence. ``verdict`` is 'lived', 'died' (or stopped for good)
+            or 'unknown'; ``low`` and ``high`` are what the fullest worker would have
+            had at its peak, in bytes.
+
+        Raises
+        ------
+        ChangeError
+            The change makes no sense.
+        UnknownFailureError
+            There is no such failure in the record.
+        """
+        change = Change(limit, threads, chunks, spilling, workers)
+        name = None if failure is None else str(failure).removeprefix("failure-")
+        return answer(gather(self._store, name), change)
 
     def close(self) -> None:
         """Let go of the run's files; for all instants that it was looked at."""

@@ -44,6 +44,7 @@ from dask_memdash.model.exactness import method_shown, weakest
 from dask_memdash.model.limit_facts import LimitFacts, LimitReport, LiveFigures
 from dask_memdash.model.pauses import PauseLog
 from dask_memdash.model.series import Series
+from dask_memdash.model.steady import Steady
 from dask_memdash.model.task_history import TaskHistory
 
 #: Columns of every history; the first decides which points survive thinning.
@@ -190,6 +191,8 @@ class ProcessState:
 
     members: dict[str, WorkerState]
     history: Series
+    #: The last minute of what is held beside running tasks.
+    steady: Steady = field(default_factory=Steady)
     breakdown: Breakdown | None = None
     #: Managed bytes by prefix, scaled so that they sum to ``breakdown.managed``.
     managed: dict[str, int] = field(default_factory=dict)
@@ -202,6 +205,15 @@ class ProcessState:
         limits = [m.info.limit for m in self.members.values()]
         known = [limit for limit in limits if limit is not None]
         return min(known, default=None)
+
+    def keep_steady(self, time: float, breakdown: Breakdown) -> None:
+        """Note what is held beside running tasks: these as far as they are counted."""
+        live = sum(
+            m.reading.live for m in self.members.values() if m.reading is not None
+        )
+        tasks = min(max(0, live), breakdown.executing)
+        held = breakdown.process - breakdown.transfer - tasks
+        self.steady.add(time, held, breakdown.managed, tasks)
 
     def work_out(self) -> tuple[Breakdown | None, dict[str, int]]:
         """Work the breakdown and the managed bytes by prefix out from the readings."""
@@ -308,6 +320,7 @@ class Processes:
             self.total = exchange(self.total, old or EMPTY, breakdown or EMPTY)
         if breakdown is not None:
             process.history.append(time, history_row(breakdown))
+            process.keep_steady(time, breakdown)
         self._read += (breakdown is not None) - (old is not None)
         process.breakdown, process.managed = breakdown, managed
         if self._read:

@@ -60,7 +60,7 @@ class LimitHeadroom(TypedDict):
     slope: int | None
     """Bytes a second over the last seconds; ``None`` with too few points."""
     seconds: float | None
-    """Until the limit at that slope; ``None`` where that is over an hour away."""
+    """Until the limit; ``None`` where nothing grows steadily towards it."""
 
 
 class LimitScratch(TypedDict):

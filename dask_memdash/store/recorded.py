@@ -53,6 +53,9 @@ BACK = 3
 #: Sentences of the manifest and damaged files that are told among what is degraded.
 TOLD = 20
 
+#: What records of an earlier version do not say of a worker.
+LATER = {"time_to_limit": None}
+
 T = TypeVar("T")
 
 
@@ -372,7 +375,8 @@ class RecordedStore:
             w.id: w for w in self.catalogue.workers.values() if w.there(self.instant)
         }
         found = self._last_of("worker_states", set(there))
-        rows = [cast(Worker, found[i]) for i in there if i in found]
+        known = (found[i] for i in there if i in found)
+        rows = [cast(Worker, {**LATER, **row}) for row in known]
         return sorted(rows, key=lambda w: natural(w["name"]))
 
     def _left(self, worker: KnownWorker) -> Worker:

@@ -22,6 +22,7 @@ DEATHS = frozenset(
 #: What a worker says only while it is there, as the store of a living cluster has it.
 GONE: dict[str, Any] = {
     "status": "left",
+    "time_to_limit": None,
     "stale_for": None,
     "children": {"processes": 0, "rss": 0, "tasks": []},
     "shares_process_with": 0,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import cast
 
+from dask_memdash.analysis.time_to_limit import full_in
 from dask_memdash.model.breakdown import UNKNOWN, Reading
 from dask_memdash.model.breakdown import Breakdown as ModelBreakdown
 from dask_memdash.model.event_parts import Executing
@@ -22,6 +24,7 @@ from dask_memdash.store.worker_shapes import (
     RssParts,
     SelfCost,
     Thresholds,
+    TimeToLimit,
     Worker,
 )
 from dask_memdash.text import format_duration
@@ -50,6 +53,7 @@ def worker_row(
         "stale_for": worker.stale_for,
         "limit": worker.info.limit,
         "thresholds": _thresholds(worker.thresholds),
+        "time_to_limit": _to_limit(worker, process),
         "breakdown": breakdown_row(process.breakdown),
         "rss": _rss(reading),
         "children": children_of(worker.children),
@@ -73,6 +77,17 @@ def worker_row(
             "nanny": cost_row([worker.nanny_cost]),
         },
     }
+
+
+def _to_limit(worker: WorkerState, process: ProcessState) -> TimeToLimit | None:
+    at = worker.thresholds
+    lines = (
+        ("pause", at.pause),
+        ("terminate", at.terminate),
+        ("limit", process.limit),
+    )
+    found = full_in(process, worker.last_seen, lines)
+    return None if found is None else cast(TimeToLimit, asdict(found))
 
 
 def breakdown_row(breakdown: ModelBreakdown | None) -> Breakdown:
@@ -123,6 +138,7 @@ def departed_row(gone: Departed) -> Worker:
         "stale_for": None,
         "limit": info.limit,
         "thresholds": _thresholds(gone.worker.thresholds),
+        "time_to_limit": None,
         "breakdown": breakdown_row(gone.breakdown),
         "rss": _rss(gone.worker.reading),
         "children": children_of(()),

@@ -142,6 +142,29 @@ class SelfCost(TypedDict):
     """How many of them sample or measure more coarsely to keep within the budget."""
 
 
+class TimeToLimit(TypedDict):
+    """When a worker comes to where its work ends, at the rate at which it fills.
+
+    Of storage and of what tasks leave behind; running tasks' swings do not count.
+    """
+
+    seconds: float
+    """Most likely, from the last look at it on."""
+    soonest: float
+    latest: float | None
+    """What nine tenths of the rates seen lie between; ``None`` without an end."""
+    line: str
+    """'pause' (it starts no task any more), 'terminate' or 'limit'."""
+    bytes: int
+    """Where that is."""
+    rate: int
+    """Bytes a second."""
+    grows: str
+    """'storage' or 'left-behind'."""
+    confidence: float
+    """0 to 1: how steady it is; nothing is told below 0.85."""
+
+
 class Worker(TypedDict):
     """One worker."""
 
@@ -160,6 +183,8 @@ class Worker(TypedDict):
     intervals; ``None`` while it speaks as often as it should."""
     limit: int | None
     thresholds: Thresholds
+    time_to_limit: TimeToLimit | None
+    """``None`` where nothing grows steadily, or too little is known."""
     breakdown: Breakdown
     """Of its process: the whole process where workers share one."""
     rss: RssParts

@@ -43,6 +43,12 @@ def _children(worker: Worker) -> int | None:
     return worker["children"]["rss"] if worker["children"]["processes"] else None
 
 
+def _full_in(worker: Worker) -> float | None:
+    """Return seconds until it is paused, or comes to its limit; None if it does not."""
+    told = worker["time_to_limit"]
+    return None if told is None else told["seconds"]
+
+
 def _method(worker: Worker) -> str:
     return terms.label(terms.METHODS, worker["method"])
 
@@ -131,6 +137,13 @@ WORKERS = Table(
             "number",
             lambda worker: len(worker["executing_tasks"]),
             "Tasks that run now, and finished ones whose output is not stored yet.",
+        ),
+        Column(
+            "full_in",
+            "Full in",
+            "seconds",
+            _full_in,
+            terms.CONCEPTS["time-to-limit"].sentence,
         ),
         Column("threads", "Threads", "number", lambda worker: worker["nthreads"]),
         Column(
@@ -370,7 +383,8 @@ LIMITS = Table(
             "Full in",
             "seconds",
             lambda audit: audit["headroom"]["seconds"],
-            "Time until the worker reaches its limit if it keeps growing at this rate.",
+            "Time until the worker reaches its limit, at the rate at which its stored "
+            "outputs and what tasks leave behind grow. Empty where nothing does.",
         ),
         Column("host", "Host", "text", _key("host")),
     ),

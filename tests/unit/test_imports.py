@@ -73,7 +73,12 @@ RULES = {
     ),
     "compare": ({"store", "runs"}, set()),
     "client.run_diff": ({"compare"}, {"pandas"}),
-    "client.recorded": ({"runs", "store", "views", "web", "plugins"}, set()),
+    "client.recorded": (
+        {"runs", "store", "views", "web", "plugins", "counterfactual"},
+        set(),
+    ),
+    "counterfactual": ({"store", "terms"}, set()),
+    "cli.runs_what_if": ({"cli", "runs", "store", "counterfactual"}, {"click"}),
     "cli.runs": (
         {"cli", "compare", "runs", "store", "web", "boundary"},
         {"click"},

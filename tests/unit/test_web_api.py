@@ -122,7 +122,7 @@ async def test_workers_have_the_shape_of_the_contract(served):
     worker = (await served(fake_store.busy()).get("workers"))[0]
     assert set(worker) == {
         *("address", "name", "host", "pid", "nthreads", "status", "n_pauses"),
-        *("last_seen", "stale_for"),
+        *("last_seen", "stale_for", "time_to_limit"),
         *("limit", "thresholds", "breakdown", "rss", "children"),
         *("shares_process_with", "stored", "stored_pending", "storing"),
         *("transfer",),

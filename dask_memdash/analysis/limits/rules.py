@@ -32,6 +32,7 @@ from dask_memdash.analysis.limits.limit_environment import (
     thresholds_out_of_order,
 )
 from dask_memdash.analysis.limits.underused import too_low, unbalanced, underrated
+from dask_memdash.analysis.time_to_limit import full_in
 from dask_memdash.model.incidents import Incident
 from dask_memdash.model.memory_pools import (
     AVAILABLE,
@@ -49,9 +50,6 @@ NOISE = 1.02
 
 #: Incidents in which memory ran out on one worker.
 RAN_OUT = frozenset({"terminated", "oom-killed", "memory-error", "stuck"})
-
-#: A limit that is reached later than this is not spoken of, in seconds.
-FORESEEABLE = 3600.0
 
 #: Newest incidents looked at for what neighbours had free.
 LOOKED_AT = 50
@@ -232,7 +230,7 @@ class Headroom:
     bytes: int | None
     #: Bytes a second.
     slope: int | None
-    #: Seconds until the limit; None where it is not reached within an hour.
+    #: Seconds until the limit; None where nothing grows steadily towards it.
     seconds: float | None
 
 
@@ -242,10 +240,8 @@ def headroom(context: LimitContext) -> Headroom:
     if context.limit is None or context.process.used is None:
         return Headroom(None, rate, None)
     left = context.limit - context.process.used
-    if rate is None or rate <= 0:
-        return Headroom(left, rate, None)
-    seconds = round(max(0, left) / rate, 1)
-    return Headroom(left, rate, seconds if seconds <= FORESEEABLE else None)
+    full = full_in(context.process.process, context.now, [("limit", context.limit)])
+    return Headroom(left, rate, None if full is None else full.seconds)
 
 
 def contexts(
