@@ -713,8 +713,8 @@ CONCEPTS = _table(
     Term(
         "time-to-limit",
         "full in",
-        "Time until the worker is paused or at its limit, as its stored outputs and what "
-        "tasks leave behind grow; empty where nothing grows steadily.",
+        "Time until the worker is paused or at its limit, as its stored outputs and "
+        "what tasks leave behind grow; empty where nothing grows steadily.",
     ),
     Term(
         "target",
