@@ -6,6 +6,7 @@ without it, and says at run time what that costs (``measure/tally.py``).
 
 import platform
 import sys
+from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 
@@ -21,6 +22,7 @@ PARTS = (
     "pool_jobs",
     "residency",
     "slots",
+    "small_objects",
     "threads",
 )
 
@@ -68,7 +70,7 @@ def second_generation() -> list[Extension]:
         Extension(
             "dask_memdash.measure._native",
             [f"{folder}/{name}.c" for name in PARTS],
-            depends=[f"{folder}/native.h", f"{folder}/pool_jobs.h", LINES_HEADER],
+            depends=[*map(str, Path(folder).glob("*.h")), LINES_HEADER],
             extra_compile_args=[*FLAGS, "-std=gnu11", "-pthread"],
             extra_link_args=["-pthread", "-ldl"],
             optional=True,

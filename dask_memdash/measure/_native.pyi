@@ -34,8 +34,11 @@ def map_slots(fd: int, size: int, /) -> tuple[Mapping, memoryview]:
         The system refuses.
     """
 
-def begin(mapping: Mapping, offset: int, /) -> bool:
+def begin(mapping: Mapping, offset: int, by_objects: bool = False, /) -> bool:
     """Count this thread into the slot at `offset` from now on, starting at 0.
+
+    Small objects one by one if `by_objects`, and this interpreter's can be: `end` says
+    whether they were.  They also are while another task asks for it.
 
     False, and nothing counts, in a forked child and while not installed.
 
@@ -68,6 +71,12 @@ def attach_arrow(path: str, pool: bool, /) -> str | None:
     """Count what Arrow's pool gives and its threads do for tasks; or say why not.
 
     The threads alone if not `pool`.
+    """
+
+def objects() -> tuple[int, int]:
+    """Return what this thread's last task by objects had of small ones at most.
+
+    In bytes: counted one by one, and as new arenas say.
     """
 
 def files_mapped() -> int:

@@ -42,6 +42,8 @@ class FinishedTask(NamedTuple):
     #: What it had allocated and not freed at its end, in bytes; None where not counted.
     net: int | None
     isolated: IsolatedPeak | None
+    #: Whether its small objects were counted one by one.
+    by_objects: bool = False
 
     def with_share(
         self, share: Share, reusable: int, part: int = HEAP_PART
@@ -117,6 +119,7 @@ def finished(
         brief,
         net,
         isolated,
+        task.by_objects,
     )
 
 

@@ -74,6 +74,8 @@ class AtBegin(NamedTuple):
     traffic: Traffic = NO_TRAFFIC
     #: Of files that were mapped so far; None where nobody counts them.
     maps: int | None = None
+    #: What of `free` is room for small objects in arenas.
+    arenas: int = 0
 
 
 class IsolatedPeak(NamedTuple):
@@ -256,6 +258,8 @@ class CloseLook:
         Gives what the allocators had free when last asked, in bytes.
     traffic
         Gives what was moved so far, and what is on its way.
+    arenas
+        Gives what of the free is room for small objects in arenas, in bytes.
     """
 
     def __init__(
@@ -264,7 +268,9 @@ class CloseLook:
         stored: Callable[[], int],
         free: Callable[[], int],
         traffic: Callable[[], Traffic] = Traffic,
+        arenas: Callable[[], int] = int,
     ) -> None:
+        self._arenas = arenas
         self._traffic = traffic
         self._high_water = high_water
         self._stored = stored
@@ -289,6 +295,7 @@ class CloseLook:
             self._high_water.parts(),
             self._traffic(),
             _files_mapped(),
+            self._arenas(),
         )
 
     def end(
@@ -296,6 +303,8 @@ class CloseLook:
         before: AtBegin,
         counted: int | None,
         seen: tuple[int, int] | None = None,
+        *,
+        by_objects: bool = False,
     ) -> tuple[IsolatedPeak, int] | None:
         """Judge a task that has ended and was alone from begin to end.
 
@@ -304,6 +313,9 @@ class CloseLook:
         seen
             The most of files and of heap that the sampler saw meanwhile, in bytes; None
             where it saw nothing.
+        by_objects
+            Whether its small objects were counted one by one: then room for them hides
+            nothing.
 
         Returns
         -------
@@ -320,7 +332,7 @@ class CloseLook:
         found = judge(
             counted,
             grown,
-            free=before.free,
+            free=max(0, before.free - before.arenas) if by_objects else before.free,
             moved=self._moved(before),
             arrow=taken_between(before.arrow, uncounted_pool()),
             mapped=self._mapped(before, seen),

@@ -23,7 +23,7 @@ from dask_memdash.measure.attribution import TaskBegin, share_out
 from dask_memdash.measure.methods import ESTIMATED, EXACT
 from dask_memdash.measure.regression import Share
 from dask_memdash.measure.running_task import RunningTask
-from dask_memdash.measure.tally import Tally
+from dask_memdash.measure.tally import BY_OBJECTS, Tally
 
 
 class Meter(Protocol):
@@ -113,7 +113,12 @@ class TallyMeter:
 
     def begin(self, task: RunningTask, slot: int) -> None:
         """Start counting, or leave the task to the other meter where that fails."""
-        if not self._tally.begin(self._mapping, slot_offset(slot)):
+        small = self._tally.small_objects
+        if small is not None and small.wanted(task.prefix):
+            begun = self._tally.begin(self._mapping, slot_offset(slot), True)
+        else:
+            begun = self._tally.begin(self._mapping, slot_offset(slot))
+        if not begun:
             task.method = ESTIMATED
 
     def end(
@@ -125,6 +130,11 @@ class TallyMeter:
             return
         missed = self._tally.end()
         net, peak, error = self._recorder.raw_counters(slot)
+        if missed & BY_OBJECTS:
+            missed &= ~BY_OBJECTS
+            task.by_objects = True
+            if self._tally.small_objects is not None:
+                self._tally.small_objects.learn(task.prefix, peak)
         held = max(net, 0)
         grown = rss - task.rss
         if missed:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.measure.pool_jobs import PoolJobs
+from dask_memdash.measure.small_objects import SmallObjects
 from dask_memdash.measure.tally import TEST_SIZE, TEST_TOLERANCE, Tally
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class NativeTally(Tally):
         # Why Arrow's pool is not counted, though pyarrow is here; empty if it is.
         self._arrow = ""
         self._jobs = PoolJobs(native)
+        self.small_objects = SmallObjects(native.objects)
 
     def check(self) -> list[str]:
         """Look whether the wrappers are still there, and set those that are not.

@@ -35,6 +35,9 @@ class RunningTask:
     #: What its thread had allocated and not freed at its end, in bytes; None where
     #: that was not counted.
     net: int | None = None
+    #: Whether its small objects were counted one by one, so that room in arenas hides
+    #: nothing.  Known at its end.
+    by_objects: bool = False
 
     @property
     def measured(self) -> bool:

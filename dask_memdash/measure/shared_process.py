@@ -117,7 +117,11 @@ class SharedProcess:
                 self._rss = RssReader(os.getpid())
                 self._high_water = HighWater()
                 self._close_look = CloseLook(
-                    self._high_water, self.stored, self.reusable, self.traffic
+                    self._high_water,
+                    self.stored,
+                    self.reusable,
+                    self.traffic,
+                    self.arena_room,
                 )
             self._members = [*self._members, member]
 
@@ -189,6 +193,11 @@ class SharedProcess:
         assert self._close_look is not None
         return self._close_look
 
+    def arena_room(self) -> int:
+        """Return the room for small objects in arenas that are there, in bytes."""
+        tally = current()
+        return tally.arena_free() if tally is not None else 0
+
     def reusable(self) -> int:
         """Return what may be used unseen, without growing, in bytes.
 
@@ -197,8 +206,7 @@ class SharedProcess:
         May be called from any thread.
         """
         tally = current()
-        arenas = tally.arena_free() if tally is not None else 0
-        unseen = self._kept_by_others() + arenas
+        unseen = self._kept_by_others() + self.arena_room()
         if tally is not None and tally.counts_resident and LARGE_ARE_MAPPED:
             return unseen  # of blocks that threads without a task take, only small ones
         return unseen + (allocator_free() or 0)

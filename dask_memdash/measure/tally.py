@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from dask_memdash.measure import lines
+from dask_memdash.measure.small_objects import SmallObjects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,8 @@ MISSED_PYTHON = 2
 MISSED_NUMPY = 4
 #: … Arrow's, as pyarrow was imported meanwhile (the native tally).
 MISSED_ARROW = 8
+#: Not missed: small objects were counted one by one (the native tally).
+BY_OBJECTS = 16
 
 #: Bytes now, bytes at most, and the latter's error.
 _COUNTERS = struct.Struct("<qqq")
@@ -69,7 +72,8 @@ class Tally:
     ----------
     begin : (mapping, offset) -> bool
         Count this thread into a slot from now on, starting at 0.  The native
-        function itself, as every task goes through it.
+        function itself, as every task goes through it.  Where there are
+        `small_objects`, a third argument asks for them to be counted one by one.
     end : () -> int
         End the last `begin` in this thread.  Gives what its counts may lack, as a sum
         of ``MISSED_…``; 0 if nothing.
@@ -85,7 +89,7 @@ class Tally:
 
     def __init__(self, native: ModuleType) -> None:
         self._native = native
-        self.begin: Callable[[Mapping, int], bool] = native.begin
+        self.begin: Callable[..., bool] = native.begin
         self.end: Callable[[], int] = native.end
         self.map_slots: Callable[[int, int], tuple[Mapping, memoryview]]
         self.map_slots = native.map_slots
@@ -99,6 +103,8 @@ class Tally:
         self.counts_arrow = False
         #: How often somebody had dropped the hooks, so that they were set again.
         self.dropped = 0
+        #: Which prefixes' small objects are counted one by one; None where none can be.
+        self.small_objects: SmallObjects | None = None
         self._users = 0
         # Where they are known: the lines of large blocks.
         self._lines: lines.Lines | None = None

@@ -47,7 +47,7 @@ class Uncounted:
         self._shares = shares
         self._counted = counted
         self._observe_from = 0.0
-        self._last_reusable = 0
+        self._last_reusable = self._last_room = 0
         # What each of the tasks seen together last had beside its count, if all had
         # the same, in bytes.
         self._each = 0
@@ -136,6 +136,8 @@ class Uncounted:
         # What is free only now was not there for these tasks.
         now = self._process.reusable()
         reusable, self._last_reusable = min(self._last_reusable, now), now
+        now = self._process.arena_room()
+        room, self._last_room = min(self._last_room, now, reusable), now
         if not self._counted:
             return done
         unknown, part = Share(0, self._each), part_of(current())
@@ -143,7 +145,9 @@ class Uncounted:
             task
             if task.alone
             else task.with_share(
-                self._shares.of(task.prefix) or unknown, reusable, part
+                self._shares.of(task.prefix) or unknown,
+                reusable - room if task.by_objects else reusable,
+                part,
             )
             for task in done
         ]

@@ -229,7 +229,7 @@ def test_a_look_puts_begin_and_end_together(high_water, no_arrow, monkeypatch):
     monkeypatch.setattr(isolated.sys, "getallocatedblocks", lambda: next(blocks))
     look = CloseLook(high_water, lambda: next(stored), lambda: 40)
     before = look.begin(100 * MB)
-    assert before == (100 * MB, 500, 40, 1000, None, None, NO_TRAFFIC, None)
+    assert before == (100 * MB, 500, 40, 1000, None, None, NO_TRAFFIC, None, 0)
     # 200 bytes of storage went, which is no growth of the task's
     assert look.end(before, None) == (IsolatedPeak(80 * MB - 100, 240, "hwm"), 700)
 

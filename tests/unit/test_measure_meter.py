@@ -31,6 +31,7 @@ class FakeTally:
     """Counts what it is told to, and says what it is told to have missed."""
 
     counts_resident = False
+    small_objects = None
 
     def __init__(self, recorder, counts=(0, 0), missed=0, begins=True):
         self.recorder, self.counts = recorder, counts

@@ -51,6 +51,7 @@ class Process:
 
     # what the tally is asked
     counts_resident = False
+    small_objects = None
 
     def begin(self, mapping, offset):
         return True
@@ -84,6 +85,9 @@ class Process:
 
     def reusable(self):
         return self.room_now
+
+    def arena_room(self):
+        return 0
 
     # what tests do
     def recorded(self):

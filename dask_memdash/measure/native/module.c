@@ -11,6 +11,7 @@
 
 #include "native.h"
 #include "pool_jobs.h"
+#include "small_objects.h"
 
 #include <stdint.h>
 #include <sys/mman.h>
@@ -27,12 +28,13 @@ typedef struct frame {
 } frame_t;
 
 /* What a task's counts may lack, as told by end(); tally.py has the same numbers. */
-enum { MISSED_TASK = 1, MISSED_PYTHON = 2, MISSED_ARROW = 8 };
+enum { MISSED_TASK = 1, MISSED_PYTHON = 2, MISSED_ARROW = 8, BY_OBJECTS = 16 };
 
 static int armed;         /* whether begin() does anything */
 static unsigned epoch;    /* one more in every forked child */
 static unsigned installs; /* how often hooks have been put in or out */
 static PyObject *on_arrow; /* called once when libarrow has come; may be NULL */
+static THREAD_LOCAL int64_t most_objects, most_arenas; /* of its last task by objects */
 static int arrow_seen;     /* whether it has been, and was not in vain */
 
 #define NO_ARGUMENTS PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)
@@ -45,7 +47,10 @@ static int64_t arena_bytes; /* by how much all arenas have grown since they are 
 static void *arena_alloc(void *Py_UNUSED(ctx), size_t size) {
     void *arena = arena_next.alloc(arena_next.ctx, size);
     if (arena != NULL) {
-        if (me.now.task != NULL) {
+        if (me.now.task != NULL && me.now.task->by_objects) {
+            count_arena((int64_t)size);
+        }
+        else if (me.now.task != NULL) {
             block_came(arena, size);
         }
         __atomic_add_fetch(&arena_bytes, (int64_t)size, __ATOMIC_RELAXED);
@@ -54,9 +59,16 @@ static void *arena_alloc(void *Py_UNUSED(ctx), size_t size) {
 }
 
 static void arena_free(void *Py_UNUSED(ctx), void *arena, size_t size) {
+    ref_t task = me.now;
+    if (task.task != NULL && task.task->by_objects) {
+        count_arena(-(int64_t)size);
+        me.now.task = NULL; /* it may be another task's, and else is nobody's */
+    }
     if (anybody_counts()) {
         block_goes(arena, size);
     }
+    me.now = task;
+    objects_arena_goes(arena, size);
     __atomic_sub_fetch(&arena_bytes, (int64_t)size, __ATOMIC_RELAXED);
     arena_next.free(arena_next.ctx, arena, size);
 }
@@ -192,8 +204,9 @@ static int look_at_what_came(void) {
 
 static PyObject *native_begin(PyObject *Py_UNUSED(module), PyObject *const *args,
                               Py_ssize_t n) {
-    if (n != 2) {
-        PyErr_SetString(PyExc_TypeError, "begin() takes a mapping and an offset");
+    if (n < 2 || n > 3) {
+        PyErr_SetString(PyExc_TypeError,
+                        "begin() takes a mapping, an offset, and whether by objects");
         return NULL;
     }
     const mapping_t *mapping = PyCapsule_GetPointer(args[0], MAPPING);
@@ -220,15 +233,22 @@ static PyObject *native_begin(PyObject *Py_UNUSED(module), PyObject *const *args
         Py_RETURN_FALSE;
     }
     int has_place = offset + LINE_OFFSET + LINE_SIZE <= mapping->size;
+    int by_objects = ((n == 3 && args[2] == Py_True) || objects_are_on()) &&
+                     arenas_ours() && objects_on();
     ref_t task = task_begin((counters_t *)(void *)(mapping->base + offset),
-                            has_place ? mapping->base + offset + LINE_OFFSET : NULL);
+                            has_place ? mapping->base + offset + LINE_OFFSET : NULL,
+                            by_objects);
     if (task.task == NULL) {
+        if (by_objects) {
+            objects_off(0);
+        }
         PyMem_RawFree(frame);
         Py_RETURN_FALSE;
     }
     if (me.pending != 0) { /* the outer task's */
         count_step(me.pending);
     }
+    me.objects = 0;
     *frame = (frame_t){.outer = me.frames, .outer_task = me.now, .task = task,
                        .note = note_task(task), .installs = installs,
                        .missed = reached ? 0 : MISSED_PYTHON};
@@ -243,12 +263,25 @@ static PyObject *native_end(NO_ARGUMENTS) {
         return PyLong_FromLong(MISSED_TASK);
     }
     me.now = frame->task; /* whatever has become of it */
+    task_t *task = frame->task.task;
+    int by_objects = task->by_objects;
+    if (me.pending != 0 || me.objects != 0) {
+        count_step(me.pending);
+    }
+    if (by_objects) {
+        most_objects = task->most_objects;
+        most_arenas = task->most_arenas;
+        if (frame->installs == installs) { /* else they have been taken out since */
+            objects_off(0);
+        }
+    }
     task_end(frame->task);
     me.now = frame->outer_task;
     me.pending = 0;
     me.frames = frame->outer;
     drop_note(frame->note); /* not before: it is Python, and may free others' garbage */
-    long missed = frame->missed | (look_at_what_came() ? MISSED_ARROW : 0);
+    long missed = frame->missed | (by_objects ? BY_OBJECTS : 0);
+    missed |= (look_at_what_came() ? MISSED_ARROW : 0);
     missed |= frame->installs != installs ? MISSED_PYTHON : 0;
     probe_t probe;
     probe_begin(&probe);
@@ -264,6 +297,7 @@ static void in_child(void) {
     armed = 0;
     epoch++;
     slots_in_child();
+    objects_in_child();
     residency_in_child();
     got_in_child();
 }
@@ -292,6 +326,7 @@ static PyObject *native_install(PyObject *Py_UNUSED(module), PyObject *callback)
     hook_arenas();
     if (!armed) {
         installs++;
+        objects_forget();
     }
     armed = 1;
     arrow_seen = 0;
@@ -304,6 +339,7 @@ static PyObject *native_uninstall(NO_ARGUMENTS) {
     installs++;
     arrow_detach();
     got_restore();
+    objects_off(1);
     if (arenas_ours()) {
         PyObject_SetArenaAllocator(&arena_next);
     }
@@ -361,6 +397,10 @@ static PyObject *native_arenas(NO_ARGUMENTS) {
     return PyLong_FromLongLong(__atomic_load_n(&arena_bytes, __ATOMIC_RELAXED));
 }
 
+static PyObject *native_objects(NO_ARGUMENTS) {
+    return Py_BuildValue("LL", (long long)most_objects, (long long)most_arenas);
+}
+
 static PyObject *native_files_mapped(NO_ARGUMENTS) {
     return PyLong_FromUnsignedLongLong(__atomic_load_n(&files_mapped, __ATOMIC_RELAXED));
 }
@@ -371,7 +411,8 @@ static PyMethodDef METHODS[] = {
     {"map_slots", native_map_slots, METH_VARARGS,
      "map_slots(fd, size) -> (mapping, memoryview); anonymous memory if fd is -1."},
     {"begin", (PyCFunction)(void (*)(void))native_begin, METH_FASTCALL,
-     "begin(mapping, offset) -> whether this thread counts into that slot from now."},
+     "begin(mapping, offset[, by_objects]) -> whether this thread counts into that slot "
+     "from now, small objects one by one if that is asked for and can be."},
     {"end", native_end, METH_NOARGS,
      "end() -> what the counts since the last begin may lack, a sum of MISSED_*."},
     {"install", native_install, METH_O,
@@ -391,6 +432,8 @@ static PyMethodDef METHODS[] = {
      "apart(function, ...) -> what it gives, called as if no task ran in this thread."},
     {"arenas", native_arenas, METH_NOARGS,
      "arenas() -> by how many bytes arenas have grown since they were hooked."},
+    {"objects", native_objects, METH_NOARGS,
+     "objects() -> (most of small objects, of arenas) in this thread's last task by objects."},
     {"files_mapped", native_files_mapped, METH_NOARGS,
      "files_mapped() -> bytes of files that were mapped while hooks were in."},
     {"state", native_state, METH_NOARGS, "state() -> what is hooked now."},

@@ -5,6 +5,7 @@
  *   got.c        finds and points the loaded objects' slots at the wrappers
  *   family.c     the wrappers of malloc and its relatives
  *   threads.c    a thread that a task starts counts for the task
+ *   small_objects.c  Python's small objects one by one, where arenas mislead
  *   pool_jobs.c  what pools of threads do for a task counts for the task
  *   arrow.c      Arrow's memory pool
  *   arrow_jobs.c what Arrow's own threads do for a task
@@ -68,6 +69,10 @@ typedef struct task {
     uint32_t generation; /* one more with every end */
     counters_t *counters;
     void *place; /* where the line of its largest block stands; may be NULL */
+    int by_objects; /* whether small objects count one by one; set at begin, under the GIL */
+    /* guarded by the lock: of small objects, and the most that it was … */
+    int64_t objects, most_objects;
+    int64_t arenas, most_arenas; /* … and what arenas say of the same */
     /* guarded by table_lock */
     block_t *blocks;   /* that it owns */
     int64_t untouched; /* reserved by them, and not counted */
@@ -107,6 +112,7 @@ typedef struct {
 typedef struct {
     ref_t now;       /* task NULL: count nothing */
     int64_t pending; /* of small blocks, not added to the task yet */
+    int64_t objects; /* what of it are small objects, if they count one by one */
     void *frames;    /* module.c's */
 } thread_t;
 
@@ -125,7 +131,8 @@ HIDDEN void owned_moves(moved_t *moved, void *block, size_t before, size_t after
 HIDDEN void owned_moved(const moved_t *moved, void *block, size_t size, int copied);
 HIDDEN void add_to_task(task_t *task, int64_t bytes);
 HIDDEN void say_filling(task_t *task, int64_t more);
-HIDDEN ref_t task_begin(counters_t *counters, void *place);
+HIDDEN void count_arena(int64_t bytes);
+HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects);
 HIDDEN void task_end(ref_t ended);
 HIDDEN int still_runs(ref_t ref);
 HIDDEN void slots_in_child(void);

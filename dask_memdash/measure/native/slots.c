@@ -56,6 +56,11 @@ static void add_locked(task_t *task, int64_t bytes) {
     }
 }
 
+static void move(int64_t *now, int64_t *most, int64_t bytes) {
+    *now += bytes;
+    *most = *now > *most ? *now : *most;
+}
+
 /* For a task that is known to run: with table_lock held. */
 HIDDEN void add_to_task(task_t *task, int64_t bytes) {
     lock(task);
@@ -77,11 +82,25 @@ static void add_to_mine(int64_t bytes) {
     int runs = task->generation == me.now.generation;
     if (runs) {
         add_locked(task, bytes);
+        if (task->by_objects) {
+            move(&task->objects, &task->most_objects, me.objects);
+        }
     }
     unlock(task);
+    me.objects = 0;
     if (!runs) {
         me.now.task = NULL;
     }
+}
+
+/* An arena has come or goes, in a thread whose task counts small objects instead. */
+HIDDEN void count_arena(int64_t bytes) {
+    task_t *task = me.now.task;
+    lock(task);
+    if (task->generation == me.now.generation) {
+        move(&task->arenas, &task->most_arenas, bytes);
+    }
+    unlock(task);
 }
 
 HIDDEN void count_step(int64_t bytes) {
@@ -331,7 +350,7 @@ HIDDEN int still_runs(ref_t ref) {
 /* ---- begin and end -------------------------------------------------------------- */
 
 /* A task that counts into `counters` from now on; no task if there is no memory. */
-HIDDEN ref_t task_begin(counters_t *counters, void *place) {
+HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
     pthread_mutex_lock(&table_lock);
     if (unused_tasks == NULL) {
         enum { CHUNK = 1 << 14 };
@@ -348,6 +367,8 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place) {
         begun.generation = task->generation;
         task->untouched = task->filling = task->looked = task->begun = 0;
         lock(task);
+        task->by_objects = by_objects;
+        task->objects = task->most_objects = task->arenas = task->most_arenas = 0;
         task->counters = counters;
         task->place = lines != NULL ? place : NULL;
         if (task->place != NULL) {

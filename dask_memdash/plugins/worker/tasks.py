@@ -297,7 +297,10 @@ class RunningTasks:
         held, peak, _ = self._recorder.counters(slot)
         counted = peak if task.method == EXACT else None
         found_at_end = self._process.close_look.end(
-            before, counted, self._recorder.seen(task.begin)
+            before,
+            counted,
+            self._recorder.seen(task.begin),
+            by_objects=task.by_objects,
         )
         if found_at_end is None:
             return
