@@ -9,9 +9,10 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -82,6 +83,18 @@ def sizes(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
             f"{value!r} is no list of whole numbers from 2 on; write it like 64,96,120"
         )
     return read
+
+
+def deletion_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of what deletes."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Delete without asking."),
+        click.option(
+            "--dry-run", is_flag=True, help="Say what would go; delete nothing."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @contextmanager

@@ -8,7 +8,12 @@ from typing import Any
 
 import click
 
-from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages
+from dask_memdash.cli.options import (
+    NOT_EXPLAINED,
+    clear_messages,
+    deletion_options,
+    seconds,
+)
 
 #: Columns that a list can be sorted by, as in :mod:`dask_memdash.runs.listing`.
 SORTS = (
@@ -147,6 +152,126 @@ def serve(directories: tuple[str, ...], host: str, port: int) -> None:
         places = [runs_at(one) for one in directories]
         names = ", ".join(place.place for place in places)
         _serve(lambda: serving(places, boundary), names, host, port)
+
+
+@runs.command(short_help="Write a run's tables as Parquet files.")
+@click.argument("run_directory", metavar="RUN")
+@click.option(
+    "--to",
+    required=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Directory for the files; made if it is not there.",
+)
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    metavar="NAME",
+    help="Only this table; may be given several times.",
+)
+@click.option("--run", metavar="ID", help="Which run, where RUN holds several.")
+@click.pass_context
+def export(
+    ctx: click.Context,
+    run_directory: str,
+    to: str,
+    tables: tuple[str, ...],
+    run: str | None,
+) -> None:
+    """Write each table of a recorded run as a Parquet file.
+
+    RUN is the directory of a run, or of several, or a URL. docs/runs.md says what the
+    tables and columns are. Needs pyarrow. The exit status is 1 if a damaged file of the
+    run had to be left out.
+
+    \b
+    Examples:
+      dask memdash runs export runs/20260801-100000-abcdef --to tables
+      dask memdash runs export runs --run nightly --to tables --table prefix_states
+    """
+    with clear_messages():
+        from dask_memdash.cli import runs_tables
+        from dask_memdash.runs import parquet
+        from dask_memdash.runs.reading import RunReader
+        from dask_memdash.runs.remote import fetched
+        from dask_memdash.text import plain
+
+        found, kept = fetched(run_directory, run)
+        reader = RunReader(found)
+        try:
+            for one in parquet.export(reader, to, tables):
+                click.echo(runs_tables.exported_text(one))
+            for path, why in reader.problems.items():
+                click.echo(f"{plain(path)} is left out: {plain(why)}", err=True)
+        finally:
+            reader.close()
+        del kept  # what was fetched goes with it
+    ctx.exit(NOT_EXPLAINED if reader.problems else 0)
+
+
+@runs.command(short_help="Remove recorded runs.")
+@click.argument("directory")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option(
+    "--older-than",
+    callback=seconds,
+    metavar="AGE",
+    help="Only runs that nothing was written to for so long, such as 30d.",
+)
+@deletion_options
+@click.pass_context
+def rm(
+    ctx: click.Context,
+    directory: str,
+    ids: tuple[str, ...],
+    older_than: float | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Remove recorded runs from DIRECTORY: those named, or old ones.
+
+    Lists them and asks first. A run that is still written, or may be, stays, and so
+    does everything that is not of a run. The exit status is 1 if something that was
+    meant stays.
+
+    \b
+    Examples:
+      dask memdash runs rm runs 20260801-100000-abcdef
+      dask memdash runs rm runs --older-than 30d --dry-run
+    """
+    if not ids and older_than is None:
+        raise click.UsageError("name runs, or give --older-than")
+    with clear_messages():
+        from dask_memdash.cli import runs_tables as tables
+        from dask_memdash.runs import removal
+        from dask_memdash.text import plain, plain_lines
+
+        found = removal.plan(directory, ids, older_than)
+        kept = bool(found.kept)
+        if not found.rows and not kept:
+            click.echo("There is nothing to remove.")
+        else:
+            click.echo(plain_lines(tables.removal_text(found)))
+        if found.rows and not dry_run:
+            what = tables.removal_size(found.rows)
+            if not yes:
+                click.confirm(f"Remove {what}?", abort=True, err=True)
+            gone = []
+            for row in found.rows:
+                try:
+                    why = removal.remove(row)
+                except OSError as error:
+                    why = error.strerror or str(error)
+                if why is None:
+                    gone.append(row)
+                else:
+                    kept = True
+                    click.echo(f"{plain(row.id)}: {plain(why)}", err=True)
+            click.echo(f"Removed {tables.removal_size(gone)}.")
+        elif found.rows:
+            click.echo(f"Would remove {tables.removal_size(found.rows)}.")
+    ctx.exit(NOT_EXPLAINED if kept else 0)
 
 
 def _serve(make: Callable[[], Any], what: str, host: str, port: int) -> None:

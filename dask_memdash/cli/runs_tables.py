@@ -8,6 +8,8 @@ from typing import Any
 
 from dask_memdash.runs.listing import RunRow
 from dask_memdash.runs.living import DAMAGED, STATES
+from dask_memdash.runs.parquet import Exported
+from dask_memdash.runs.removal import Removal
 from dask_memdash.text import (
     UNKNOWN,
     count,
@@ -32,7 +34,7 @@ HEAD = {
     "workers": True,
     "failures": True,
     "deaths": True,
-    "most of a worker": True,
+    "worker peak": True,
     "size": True,
     "state": False,
     "tags": False,
@@ -57,8 +59,7 @@ def runs_text(rows: Sequence[RunRow], place: str, all_rows: int) -> str:
             f'Record one: client.register_plugin(MemDash(record="{plain(place)}"))'
         )
     lines = _table([tuple(HEAD), *map(_row, rows)], list(HEAD.values()))
-    size = format_bytes(sum(row.size or 0 for row in rows))
-    lines += ["", f"{count(len(rows), 'run')}, {size} in all."]
+    lines += ["", f"{count(len(rows), 'run')}, {format_bytes(_size(rows))} in all."]
     noted = [row for row in rows if row.note]
     lines += [f"  {plain(row.id)}: {row.note}" for row in noted[:MOST_NOTES]]
     if len(noted) > MOST_NOTES:
@@ -106,3 +107,30 @@ def _table(rows: Sequence[tuple[str, ...]], right: Sequence[bool]) -> list[str]:
 def run_json(row: RunRow) -> dict[str, Any]:
     """Return a run as JSON: bytes, seconds and Unix times; null is not known."""
     return {**asdict(row), "damaged": row.state == DAMAGED}
+
+
+def removal_text(removal: Removal) -> str:
+    """List what would go, and what would stay although it was meant."""
+    lines = []
+    if removal.rows:
+        lines += runs_text(removal.rows, "", len(removal.rows)).splitlines()
+    for name, why in list(removal.kept.items())[:MOST_NOTES]:
+        lines.append(f"  {plain(name)} stays: {plain(why)}")
+    if len(removal.kept) > MOST_NOTES:
+        lines.append(f"  and {len(removal.kept) - MOST_NOTES} more stay")
+    return "\n".join(lines)
+
+
+def removal_size(rows: Sequence[RunRow]) -> str:
+    """Write how many runs these are, and their size."""
+    return f"{count(len(rows), 'run')} ({format_bytes(_size(rows))})"
+
+
+def _size(rows: Sequence[RunRow]) -> int:
+    return sum(row.size or 0 for row in rows)
+
+
+def exported_text(one: Exported) -> str:
+    """Say what was written of a table."""
+    size = format_bytes(one.bytes)
+    return f"{plain(one.path)}: {count(one.rows, 'row')}, {size}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages
+from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages, deletion_options
 
 #: Where the address is taken from unless it is given.
 URL_VARIABLE = "DASK_MEMDASH__STORAGE__URL"
@@ -38,18 +38,6 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
             envvar=URL_VARIABLE,
             show_envvar=True,
             help="Address of the store: a directory, s3://…, gs://…, redis://….",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def deletion_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of what deletes."""
-    for option in (
-        click.option("--yes", is_flag=True, help="Delete without asking."),
-        click.option(
-            "--dry-run", is_flag=True, help="Say what would go; delete nothing."
         ),
     ):
         command = option(command)

@@ -119,14 +119,14 @@ def row_of(entry: RunEntry, now: float) -> RunRow:
     """
     path = Path(entry.path)
     manifest = entry.manifest
-    size, heard = _files(path)
+    size, heard = files_in(path)
     if manifest is None:
         note = plain(entry.error or "", MOST_SAID)
         began = began_of(_id_of(path))
         return RunRow(_id_of(path), str(path), began=began, size=size, note=note)
     live = manifest.live
     if live is not None and Path(live.directory).absolute() != path.absolute():
-        more, later = _files(Path(live.directory))
+        more, later = files_in(Path(live.directory))
         size, heard = size + more, max(heard, later)
     return replace(told_by(manifest, str(path), now, heard), id=_id_of(path), size=size)
 
@@ -226,7 +226,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _files(directory: Path) -> tuple[int, float]:
+def files_in(directory: Path) -> tuple[int, float]:
     """Return the size of a directory's files in bytes, and the last change of one."""
     size, last = 0, 0.0
     try:

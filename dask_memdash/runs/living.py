@@ -80,10 +80,15 @@ def state_of(manifest: Manifest, now: float, heard: float = 0.0) -> tuple[str, s
         return ENDED, ""
     place = manifest.live
     if place is None:
-        return CUT_SHORT, "its scheduler was killed; what it left was closed later"
+        return (
+            CUT_SHORT,
+            "the process that wrote it is gone; what it left was closed later",
+        )
     alive = lives(place)
     if alive is not None:
-        return (WRITTEN, "") if alive else (CUT_SHORT, "its scheduler was killed")
+        return (
+            (WRITTEN, "") if alive else (CUT_SHORT, "the process that wrote it is gone")
+        )
     silent = now - max(manifest.updated, heard)
     where = f"from here process {place.pid} of {place.host} cannot be seen"
     if silent >= SILENCE:

@@ -44,7 +44,7 @@ COLUMNS = {
     "workers": "Workers",
     "failures": "Failures",
     "deaths": "Deaths",
-    "memory": "Most of a worker",
+    "memory": "Worker peak",
     "size": "Size",
     "state": "State",
 }

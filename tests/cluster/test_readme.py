@@ -411,6 +411,11 @@ def test_shell_lines_open_a_recorded_run(block, recorded, processes) -> None:
         found = shell(line, here(), run)
         assert re.search(r"^block_of\s+.*counted", found, re.M)
         return
+    if "memdash runs export" in block.text:
+        found = shell(block.text, here(), recorded)
+        assert re.search(r"tables/incidents\.parquet: [1-9]\d* rows", found)
+        assert "There is nothing to remove." in found
+        return
     if "memdash runs ls" in block.text:
         found = shell(block.text, here(), recorded)
         assert re.search(r"nightly .* 1 +1 +1 .*branch=main", found)

@@ -47,6 +47,7 @@ RULES = {
         {"store", "model", "boundary", "config", "system"},
         {"fsspec"},
     ),
+    "runs.parquet": (set(), {"pyarrow"}),
     "plugins": (
         {"model", "flight", "measure", "system", "boundary", "self_cost", "config"},
         {"dask", "distributed", "zict", "psutil", "numpy"},

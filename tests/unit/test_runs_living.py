@@ -43,7 +43,7 @@ def test_a_pid_that_was_given_to_another_process_does_not_keep_a_run_alive():
     assert lives(reused) is False
     state, note = state_of(run(live=reused), NOW)
     assert state == "cut-short"
-    assert "killed" in note
+    assert "gone" in note
 
 
 @pytest.mark.parametrize(
