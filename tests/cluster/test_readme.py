@@ -437,10 +437,10 @@ def test_shell_lines_open_a_recorded_run(block, recorded, processes) -> None:
         "its address",
     )
     if "runs serve" in block.text:
-        with urllib.request.urlopen(address, timeout=10) as listed:
+        with urllib.request.urlopen(address, timeout=40) as listed:
             (link,) = re.findall(r'href="(runs/[^"]*)"', listed.read().decode())
         address += link
-    with urllib.request.urlopen(address, timeout=10) as page:
+    with urllib.request.urlopen(address, timeout=40) as page:
         assert page.url.endswith("/memdash")
     with urllib.request.urlopen(f"{page.url}/api/failures", timeout=10) as told:
         assert len(json.load(told)) == 1
