@@ -8,7 +8,9 @@ API.  With an asynchronous client every method gives an awaitable.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -38,6 +40,11 @@ __all__ = ["Connection", "connect", "explain"]
 #: drawn for the asking.
 ANSWER_TIMEOUT = 30.0
 PATIENT = 120.0
+
+#: Seconds between two times that a client tells what its process uses, and longest that
+#: telling may take.
+TELLS_EVERY = 2.0
+TELLING = 5.0
 
 #: How long an explanation waits for the evidence unless told otherwise, in seconds.
 #: A worker's last report is some milliseconds later than the KilledWorker; one whose
@@ -94,6 +101,8 @@ class Connection:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        # When to say next what this process uses.
+        self._tells_at = 0.0
         rpc = client.scheduler
         self._address = str(rpc.address) if rpc is not None else "an unknown address"
 
@@ -212,11 +221,29 @@ class Connection:
         path.write_text(text, encoding="utf-8")
         return path
 
+    async def _tell_of_itself(self) -> None:
+        """Say what this process uses, if that was not said just now.
+
+        For the page alone: what fails, as with a scheduler without it, changes nothing.
+        """
+        now = time.monotonic()
+        if now < self._tells_at:
+            return
+        self._tells_at = math.inf  # not again where it fails
+        with contextlib.suppress(Exception):
+            from dask_memdash.client.own_memory import own_memory
+
+            scheduler: Any = self._client.scheduler
+            call = scheduler.memdash_client(client=self._client.id, **own_memory())
+            await asyncio.wait_for(call, TELLING)
+            self._tells_at = now + TELLS_EVERY
+
     async def _ask(
         self, path: str, patience: float | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Ask for what the JSON API has at a path; give it, and what came with it."""
         address = self._address
+        await self._tell_of_itself()
         patience = ANSWER_TIMEOUT if patience is None else patience
         try:
             scheduler: Any = self._client.scheduler

@@ -68,6 +68,23 @@ class NamedMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientRow:
+    """What a client has sent to the scheduler, and what its process uses; in bytes."""
+
+    #: Graphs that it has sent since MemDash listens, and their messages' sizes.
+    graphs: int = 0
+    sent: int = 0
+    #: The largest of these messages, and the prefix of a key that it was for.
+    largest: int = 0
+    largest_prefix: str = ""
+    #: As the client said last; None where it has not.
+    rss: int | None = None
+    limit: int | None = None
+    #: Whether it lives in the scheduler's process, whose RSS that is then.
+    in_scheduler: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ChildRow:
     """Processes that one task of a worker started; sizes in bytes.
 

@@ -17,6 +17,7 @@ from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.event_parts import (
     ActorRow,
     ChildRow,
+    ClientRow,
     Executing,
     Finished,
     GraphRow,
@@ -427,6 +428,8 @@ class SchedulerLooked:
     #: allocations fail, and what counts against that; None without one.
     rlimit: int | None = None
     rlimit_used: int | None = None
+    #: Client → what it has sent and uses: those with the largest graphs.
+    clients: dict[str, ClientRow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,28 @@ class LargestTask(TypedDict):
     bytes: int
 
 
+class ClientMemory(TypedDict):
+    """What a client has sent to the scheduler, and what its process uses; in bytes."""
+
+    client: str
+    graphs: int
+    """Graphs that it has sent since MemDash was registered."""
+    bytes: int
+    """What they weighed as they came, all together."""
+    largest: int
+    """The largest of them."""
+    largest_prefix: str | None
+    """A prefix that the largest was for."""
+    rss: int | None
+    """As it said when it asked MemDash something last (``connect``); ``None`` where it
+    never has."""
+    limit: int | None
+    in_scheduler: bool
+    """Whether it lives in the scheduler's process, whose RSS that is then."""
+    advice: str | None
+    """What to change, where Dask itself warns of its largest graph."""
+
+
 class SchedulerMemory(TypedDict):
     """The scheduler's own process, which no worker's figures are of; in bytes."""
 
@@ -64,6 +86,8 @@ class SchedulerMemory(TypedDict):
     graph: list[CarriedByTasks]
     """The same by prefix: the largest, largest first."""
     largest: LargestTask | None
+    clients: list[ClientMemory]
+    """Connected clients of which anything is known, largest graphs first."""
     warns_above: int | None
     """From which size of a graph on Dask itself warns (a client goes by its own
     configuration)."""

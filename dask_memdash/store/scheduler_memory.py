@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dask_memdash.model.event_parts import ClientRow
 from dask_memdash.model.events import SchedulerLooked
-from dask_memdash.store.cluster_shapes import SchedulerMemory
+from dask_memdash.store.cluster_shapes import ClientMemory, SchedulerMemory
+from dask_memdash.text import format_bytes
 
 
 def scheduler_memory(seen: SchedulerLooked | None) -> SchedulerMemory | None:
@@ -40,5 +42,29 @@ def scheduler_memory(seen: SchedulerLooked | None) -> SchedulerMemory | None:
         }
         if seen.largest_key
         else None,
+        "clients": [
+            _client(name, row, seen.warns_above) for name, row in seen.clients.items()
+        ],
         "warns_above": seen.warns_above,
+    }
+
+
+def _client(name: str, row: ClientRow, warns_above: int | None) -> ClientMemory:
+    advice = None
+    if warns_above is not None and row.largest > warns_above:
+        advice = (
+            f"Its largest graph came with {format_bytes(row.largest)}; Dask warns "
+            f"above {format_bytes(warns_above)}. Scatter what is large, "
+            "`x = client.scatter(x)`, or let the workers load it."
+        )
+    return {
+        "client": name,
+        "graphs": row.graphs,
+        "bytes": row.sent,
+        "largest": row.largest,
+        "largest_prefix": row.largest_prefix or None,
+        "rss": row.rss,
+        "limit": row.limit,
+        "in_scheduler": row.in_scheduler,
+        "advice": advice,
     }

@@ -10,6 +10,8 @@ import psutil
 import pytest
 from clusters import Api, Processes, wait_for
 
+import dask_memdash
+
 pytestmark = pytest.mark.cluster
 
 MB = 1_000_000
@@ -45,7 +47,21 @@ def test_a_scheduler_that_fills_its_address_space_is_told_of_before_it_fails(
         (incident,) = wait_for(near, "the incident")
         assert scheduler.poll() is None
         assert incident["worker"]["name"] == "scheduler"
-        assert (
-            "its address space, which ulimit -v limits" in incident["diagnosis"]["text"]
-        )
-        assert api("cluster")["scheduler"]["available"] < limit / 10
+        text = incident["diagnosis"]["text"]
+        assert "its address space, which ulimit -v limits" in text
+        own = api("cluster")["scheduler"]
+        assert own["available"] < limit / 10
+        (sent,) = own["clients"]
+        assert (sent["client"], sent["rss"]) == (client.id, None)
+        assert sent["bytes"] == pytest.approx(len(held) * 9 * MB, rel=0.05)
+        assert sent["largest"] == pytest.approx(9 * MB, rel=0.01)
+        before = psutil.Process().memory_info().rss
+        dask_memdash.connect(client).cluster()
+        after = psutil.Process().memory_info().rss
+
+        def told() -> Any:
+            (row,) = api("cluster")["scheduler"]["clients"]
+            return row["rss"]
+
+        rss = wait_for(told, "the client's memory")
+        assert 0.95 * before < rss < 1.05 * after

@@ -72,6 +72,7 @@ RULES = {
         {"analysis", "model", "links", "terms", "plugins"},
         {"dask", "distributed", "pandas", "jinja2", "numpy", "tornado"},
     ),
+    "client.own_memory": (set(), {"distributed", "psutil"}),
     "compare": ({"store", "runs"}, set()),
     "client.run_diff": ({"compare"}, {"pandas"}),
     "client.recorded": (

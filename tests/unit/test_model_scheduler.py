@@ -3,7 +3,7 @@
 from builders import T0, MiB
 
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.event_parts import GraphRow
+from dask_memdash.model.event_parts import ClientRow, GraphRow
 from dask_memdash.model.events import SchedulerLooked
 from dask_memdash.store.live import LiveStore
 
@@ -96,3 +96,21 @@ def test_an_address_space_with_room_is_no_danger():
     model.handle(looked(rlimit=2000 * MiB, rlimit_used=1700 * MiB))
     model.handle(looked(rlimit=2000 * MiB))
     assert not list(model.incidents)
+
+
+def test_clients_are_told_with_what_they_sent_and_advice_where_dask_warns():
+    model = ClusterModel()
+    clients = {
+        "Client-1": ClientRow(8, 192 * MiB, 24 * MiB, "score", 310 * MiB, 4000 * MiB),
+        "Client-2": ClientRow(1, 2 * MiB, 2 * MiB, "sum"),
+    }
+    model.handle(looked(clients=clients, warns_above=10 * MiB))
+    first, second = LiveStore(model).cluster()["scheduler"]["clients"]
+    assert (first["client"], first["graphs"], first["rss"]) == (
+        *("Client-1", 8),
+        310 * MiB,
+    )
+    assert first["advice"].startswith(
+        "Its largest graph came with 24 MiB; Dask warns above 10 MiB. Scatter"
+    )
+    assert (second["rss"], second["limit"], second["advice"]) == (None, None, None)

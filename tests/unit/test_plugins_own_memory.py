@@ -17,7 +17,9 @@ MB = 1_000_000
 def looks():
     """Looks at this process, and what they have told so far."""
     told = []
-    scheduler = SimpleNamespace(address="tcp://s:1", tasks={})
+    scheduler = SimpleNamespace(
+        address="tcp://s:1", tasks={}, clients={}, handlers={}, stream_handlers={}
+    )
     made = OwnMemory(scheduler, told.append)
     yield made, told
     made.close()
@@ -61,7 +63,9 @@ import resource
 from types import SimpleNamespace
 from dask_memdash.plugins.scheduler.own_memory import OwnMemory
 told = []
-own = OwnMemory(SimpleNamespace(address="", tasks={}), told.append)
+names = ("tasks", "clients", "handlers", "stream_handlers")
+scheduler = SimpleNamespace(address="", **{name: {} for name in names})
+own = OwnMemory(scheduler, told.append)
 own.step(0.0)
 resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, resource.RLIM_INFINITY))
 own.step(3.0)

@@ -367,6 +367,19 @@ def test_what_belongs_to_no_task_has_a_card_of_its_own():
         "graph_bytes": 700 * MiB,
         "graph": [{"prefix": "score", "tasks": 8, "bytes": 700 * MiB}],
         "largest": {"key": "score-1", "prefix": "score", "bytes": 90 * MiB},
+        "clients": [
+            {
+                "client": "Client-<1>",
+                "graphs": 8,
+                "bytes": 192 * MiB,
+                "largest": 24 * MiB,
+                "largest_prefix": "score",
+                "rss": 310 * MiB,
+                "limit": 4000 * MiB,
+                "in_scheduler": False,
+                "advice": "Scatter <it>.",
+            }
+        ],
         "warns_above": 10_000_000,
     }
     text = " ".join(
@@ -381,6 +394,10 @@ def test_what_belongs_to_no_task_has_a_card_of_its_own():
     assert "60 MiB are available" in text
     assert "score-1 carries 90 MiB" in text
     assert "Dask warns of graphs above" in text
+    assert "Client-&lt;1&gt;" in text
+    assert "310 MiB" in text
+    assert "8 graphs sent, 192 MiB; the largest 24 MiB for score" in text
+    assert "Scatter &lt;it&gt;." in text
     assert "No worker has reported yet" in template.render(rows=[], scheduler=None)
 
 

@@ -1,4 +1,4 @@
-"""The scheduler's own memory: what it has, what there is, and what its graphs weigh.
+"""The scheduler's own memory: what it has, what there is, what its graphs weigh.
 
 The scheduler keeps every task's arguments and closures until the task is forgotten,
 and nothing spills them.  Looks at the process every few seconds, and more rarely, in
@@ -21,6 +21,7 @@ from dask_memdash.measure.rss import RssReader
 from dask_memdash.model.event_parts import GraphRow
 from dask_memdash.model.events import SchedulerLooked
 from dask_memdash.plugins.keys import key_text
+from dask_memdash.plugins.scheduler.client_watch import ClientWatch
 from dask_memdash.plugins.worker.graph_bytes import SentTasks
 from dask_memdash.system.cgroups import Skipped
 from dask_memdash.system.memory_limits import LiveReader, read_facts, rlimits
@@ -72,6 +73,8 @@ class OwnMemory:
         group, host = facts.least("cgroup"), facts.least("host")
         self._group = None if group is None else group.bytes
         self._host = None if host is None else host.bytes
+        self._clients = ClientWatch(scheduler)
+        self._clients.attach()
         self._root = root
         self._next = self._next_tasks = 0.0
         # From which RSS on to look at once, in bytes.
@@ -80,7 +83,8 @@ class OwnMemory:
         self._largest: tuple[str, str, int] = ("", "", 0)
 
     def close(self) -> None:
-        """Let go of the process."""
+        """Let go of the process, and of its clients."""
+        self._clients.detach()
         self._rss.close()
 
     def step(self, now: float) -> None:
@@ -129,6 +133,7 @@ class OwnMemory:
                 warns_above=_warns_above(),
                 rlimit=rlimit,
                 rlimit_used=rlimit_used,
+                clients=self._clients.rows(rss),
             )
         )
 
