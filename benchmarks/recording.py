@@ -27,7 +27,16 @@ from distributed.scheduler import heartbeat_interval
 
 from dask_memdash import MemDash
 from dask_memdash.plugins.scheduler.recording import Recording
-from dask_memdash.runs.directory import KINDS, live_name
+from dask_memdash.runs.directory import (
+    KINDS,
+    Manifest,
+    Segment,
+    closed_name,
+    live_name,
+    new_run_id,
+    write_manifest,
+)
+from dask_memdash.runs.listing import LocalRuns
 from dask_memdash.runs.tables import TABLES
 
 #: Budgets: share of a core on the loop, and bytes a minute that stay.
@@ -231,8 +240,38 @@ def tables(home: Path) -> None:
                     common.row(table.name, f"{rows:,}", f"{size:,}")
 
 
+def listing(number: int = 200) -> None:
+    """Print what a list of runs costs: manifests alone are read."""
+    with tempfile.TemporaryDirectory() as folder:
+        now = time.time()
+        for n in range(number):
+            begun = now - 3600.0 * (n + 1)
+            run = Path(folder, new_run_id(begun))
+            run.mkdir()
+            kinds = [*["main"] * 6, *["s10"] * 6, *["s60"] * 6, "s1"]
+            names = [closed_name(i, kind) for i, kind in enumerate(kinds, 1)]
+            for name in names:
+                (run / name).touch()
+            segments = [
+                Segment(name, kind, begun, begun + 1, 2**20)
+                for name, kind in zip(names, kinds, strict=True)
+            ]
+            told = Manifest(run.name, begun, ended=begun + 3000, segments=segments)
+            write_manifest(run, told)
+        runs, taken = LocalRuns(folder), []
+        for _ in range(2):
+            begun = time.perf_counter()
+            assert len(runs.rows()) == number
+            taken.append(time.perf_counter() - begun)
+        print(
+            f"\n{number} runs listed in {taken[0]:.2f} s (budget 1 s), and again in "
+            f"{taken[1]:.2f} s"
+        )
+
+
 def main() -> None:
     """Run the benchmark."""
+    listing()
     parser = common.parser(__doc__)
     parser.add_argument("--workers", type=int, help="simulated workers")
     parser.add_argument("--seconds", type=float, help="seconds of each part")
