@@ -73,6 +73,14 @@ def attach_arrow(path: str, pool: bool, /) -> str | None:
     The threads alone if not `pool`.
     """
 
+def mapped_by_allocators() -> int:
+    """Return what allocators of their own that libraries have mapped so far, in bytes.
+
+    Without files, from a place in code that maps again and again, or more than a buffer
+    takes.  0 if there is none.  Python's arenas and Arrow's pool, if it is counted, are
+    none.
+    """
+
 def objects() -> tuple[int, int]:
     """Return what this thread's last task by objects had of small ones at most.
 

@@ -94,6 +94,10 @@ class NativeTally(Tally):
         """Return the bytes of files mapped so far."""
         return int(self._native.files_mapped())
 
+    def mapped_by_allocators(self) -> int:
+        """Return what allocators that nobody counts have mapped so far, in bytes."""
+        return int(self._native.mapped_by_allocators())
+
     def state(self) -> State:
         """Return what is hooked now."""
         state: State = self._native.state()

@@ -26,7 +26,8 @@ from dask_memdash.system.proc import HighWater, RssParts, allocator_free
 LEAST_LOADED = 2**20
 
 
-#: Libraries that bring an allocator of their own along, which nothing counts.
+#: Libraries that bring an allocator of their own along, which nothing counts: where no
+#: tally sees which map memory for themselves.
 OWN_ALLOCATORS = frozenset({"duckdb", "polars"})
 
 #: Whether large blocks always come from the kernel and go back to it: glibc does not
@@ -214,10 +215,15 @@ class SharedProcess:
     def _kept_by_others(self) -> int:
         """Return what allocators that nobody counts may keep of what was freed.
 
-        Where a library with such an allocator has been imported: all that the process
-        has more than when it had least, but for files, and that no count explains.
+        Where there is such an allocator (its library maps memory for itself): all that
+        the process has more than when it had least, but for files, and that no count
+        explains.
         """
-        if self._least_own is None or not OWN_ALLOCATORS.intersection(sys.modules):
+        tally = current()
+        mapped = tally.mapped_by_allocators() if tally is not None else 0
+        if self._least_own is None or not (
+            mapped or OWN_ALLOCATORS.intersection(sys.modules)
+        ):
             return 0
         counted = max(0, self.held_by_tasks()) + max(0, self._left_behind())
         return max(0, self._own_rest(self.read_parts()) - counted - self._least_own)

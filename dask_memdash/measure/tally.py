@@ -202,6 +202,13 @@ class Tally:
         """Return the bytes of files mapped so far; None where nobody counts them."""
         return None
 
+    def mapped_by_allocators(self) -> int:
+        """Return what allocators that nobody counts have mapped so far, in bytes.
+
+        0 where there is none, or where nobody can tell.
+        """
+        return 0
+
     def arena_free(self) -> int:
         """Return the room for small objects in arenas that are there, in bytes.
 

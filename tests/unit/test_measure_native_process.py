@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -642,3 +643,62 @@ def test_second_interpreter_is_told_no() -> None:
         """
     )
     assert out.startswith("no:")
+
+
+# -- allocators of their own -----------------------------------------------------------
+
+
+def test_library_that_maps_memory_again_and_again_has_an_allocator_of_its_own() -> None:
+    run(
+        """
+        import mmap
+        libc = ctypes.CDLL(None)
+        assert tally.acquire(), tally.refused
+        places = [libc.mmap, ctypes.CDLL(None).mmap64]
+        for place in places:
+            place.restype = ctypes.c_void_p
+            place.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int,
+                              ctypes.c_int, ctypes.c_int, ctypes.c_long]
+        assert tally.mapped_by_allocators() == 0
+        kept = [[i] for i in range(500_000)]  # Python's own arenas are none
+        assert tally.mapped_by_allocators() == 0
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        for n in range(9):
+            assert libc.mmap(None, 2**22, 3, flags, -1, 0)
+            assert (tally.mapped_by_allocators() > 0) == (n >= 7), n
+        assert tally.mapped_by_allocators() == 9 * 2**22
+        """
+    )
+
+
+def test_one_buffer_and_mapped_files_are_no_allocator() -> None:
+    run(
+        """
+        import mmap
+        libc = ctypes.CDLL(None)
+        assert tally.acquire(), tally.refused
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int,
+                              ctypes.c_int, ctypes.c_int, ctypes.c_long]
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        libc.mmap(None, 2**26, 3, flags, -1, 0)
+        kept = [mmap.mmap(-1, 2**22) for _ in range(20)]  # shared
+        with open(sys.executable, "rb") as file:
+            maps = [mmap.mmap(file.fileno(), 0, prot=1) for _ in range(20)]
+        assert tally.mapped_by_allocators() == 0
+        """
+    )
+
+
+@pytest.mark.skipif(not find_spec("pyarrow"), reason="pyarrow is not installed")
+def test_arrows_pool_is_no_allocator_of_its_own_where_it_is_counted() -> None:
+    run(
+        """
+        import pyarrow as pa
+        assert tally.acquire(), tally.refused
+        tally.check()
+        kept = [pa.allocate_buffer(2**22) for _ in range(40)]
+        if tally.counts_arrow:
+            assert tally.mapped_by_allocators() == 0
+        """
+    )

@@ -136,6 +136,27 @@ HIDDEN void swap_undo(swap_t *swap) {
     }
 }
 
+/* ---- its own code ------------------------------------------------------------------ */
+
+static int around(struct dl_phdr_info *info, size_t size, void *address) {
+    (void)size;
+    uintptr_t from = UINTPTR_MAX, to = 0, wanted = *(uintptr_t *)address;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        if (part->p_type == PT_LOAD) {
+            uintptr_t begin = info->dlpi_addr + part->p_vaddr;
+            from = begin < from ? begin : from;
+            to = begin + part->p_memsz > to ? begin + part->p_memsz : to;
+        }
+    }
+    if (wanted < from || wanted >= to) {
+        return 0;
+    }
+    counted_from = from;
+    counted_to = to;
+    return 1;
+}
+
 /* ---- attach and detach ------------------------------------------------------------ */
 
 static const char *attach(void *library) {
@@ -165,6 +186,8 @@ static const char *attach(void *library) {
     swapped.table[AHEAD + reallocate] = (void *)(uintptr_t)hook_reallocate;
     swapped.table[AHEAD + release] = (void *)(uintptr_t)hook_release;
     swap_set(&swapped);
+    uintptr_t code = (uintptr_t)former_allocate;
+    dl_iterate_phdr(around, &code);
     return jobs_attach(library);
 }
 

@@ -1,7 +1,9 @@
 /* The wrappers of malloc and its relatives, and of mmap.
  *
  * Of files that are mapped it is only known how much: their pages show in the RSS, come and
- * go unseen, and are no task's.
+ * go unseen, and are no task's.  Of memory that is mapped without a file it is known from
+ * where: a place that does so again and again, or for more than any buffer takes, is an
+ * allocator of its own that nobody counts.
  *
  * Each calls the real function and counts.  What a block weighs is what the C library
  * says it weighs, when it comes and when it goes, so that counts cannot drift.
@@ -100,15 +102,68 @@ HIDDEN void *hook_realloc(void *old, size_t size) {
 
 HIDDEN uint64_t files_mapped;
 
+/* ---- memory that libraries map for themselves ------------------------------------ */
+
+enum { PLACES = 256, OFTEN = 8 };
+static const uint64_t MUCH = 16 << 20, VERY_MUCH = 256 << 20;
+
+static struct {
+    uintptr_t place; /* in code: 0 where none is noted yet */
+    uint64_t bytes, times;
+} places[PLACES];
+
+HIDDEN uintptr_t counted_from, counted_to; /* code whose allocator is counted */
+
+/* Never moved, never taken out: read and written by any thread at any time. */
+static void note_place(uintptr_t place, size_t size) {
+    for (size_t i = 0, at = place >> 4; i < 8; i++, at++) {
+        uintptr_t *noted = &places[at % PLACES].place, none = 0;
+        if (__atomic_load_n(noted, __ATOMIC_RELAXED) == place ||
+            __atomic_compare_exchange_n(noted, &none, place, 0, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED) ||
+            none == place) {
+            __atomic_add_fetch(&places[at % PLACES].bytes, size, __ATOMIC_RELAXED);
+            __atomic_add_fetch(&places[at % PLACES].times, 1, __ATOMIC_RELAXED);
+            return;
+        }
+    }
+}
+
+static void note_map(size_t size, int flags, int fd, uintptr_t place) {
+    if (!(flags & MAP_ANONYMOUS)) {
+        if (fd >= 0) {
+            __atomic_add_fetch(&files_mapped, size, __ATOMIC_RELAXED);
+        }
+    }
+    else if ((flags & MAP_PRIVATE) && !me.in_arena &&
+             !(place >= counted_from && place < counted_to)) {
+        note_place(place, size);
+    }
+}
+
+/* Bytes that allocators of their own have mapped so far; 0 if there is none. */
+HIDDEN uint64_t mapped_by_allocators(void) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < PLACES; i++) {
+        uintptr_t place = __atomic_load_n(&places[i].place, __ATOMIC_RELAXED);
+        uint64_t all = __atomic_load_n(&places[i].bytes, __ATOMIC_RELAXED);
+        uint64_t times = __atomic_load_n(&places[i].times, __ATOMIC_RELAXED);
+        if (!(place >= counted_from && place < counted_to) &&
+            (all >= VERY_MUCH || (times >= OFTEN && all >= MUCH))) {
+            bytes += all;
+        }
+    }
+    return bytes;
+}
+
 HIDDEN void *hook_mmap(void *at, size_t size, int protection, int flags, int fd,
                        off_t from) {
-    if (fd >= 0 && !(flags & MAP_ANONYMOUS)) {
-        __atomic_add_fetch(&files_mapped, size, __ATOMIC_RELAXED);
-    }
+    note_map(size, flags, fd, (uintptr_t)__builtin_return_address(0));
     return real.mmap(at, size, protection, flags, fd, from);
 }
 
 HIDDEN void *hook_mmap64(void *at, size_t size, int protection, int flags, int fd,
                          off_t from) {
-    return hook_mmap(at, size, protection, flags, fd, from);
+    note_map(size, flags, fd, (uintptr_t)__builtin_return_address(0));
+    return real.mmap64(at, size, protection, flags, fd, from);
 }

@@ -45,7 +45,9 @@ static PyObjectArenaAllocator arena_next;
 static int64_t arena_bytes; /* by how much all arenas have grown since they are hooked */
 
 static void *arena_alloc(void *Py_UNUSED(ctx), size_t size) {
+    me.in_arena = 1;
     void *arena = arena_next.alloc(arena_next.ctx, size);
+    me.in_arena = 0;
     if (arena != NULL) {
         if (me.now.task != NULL && me.now.task->by_objects) {
             count_arena((int64_t)size);
@@ -405,6 +407,10 @@ static PyObject *native_files_mapped(NO_ARGUMENTS) {
     return PyLong_FromUnsignedLongLong(__atomic_load_n(&files_mapped, __ATOMIC_RELAXED));
 }
 
+static PyObject *native_mapped_by_allocators(NO_ARGUMENTS) {
+    return PyLong_FromUnsignedLongLong(mapped_by_allocators());
+}
+
 /* ---- the module ----------------------------------------------------------------- */
 
 static PyMethodDef METHODS[] = {
@@ -436,6 +442,8 @@ static PyMethodDef METHODS[] = {
      "objects() -> (most of small objects, of arenas) in this thread's last task by objects."},
     {"files_mapped", native_files_mapped, METH_NOARGS,
      "files_mapped() -> bytes of files that were mapped while hooks were in."},
+    {"mapped_by_allocators", native_mapped_by_allocators, METH_NOARGS,
+     "mapped_by_allocators() -> bytes that allocators of their own have mapped so far."},
     {"state", native_state, METH_NOARGS, "state() -> what is hooked now."},
     {NULL, NULL, 0, NULL}};
 

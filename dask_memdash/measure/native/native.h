@@ -113,6 +113,7 @@ typedef struct {
     ref_t now;       /* task NULL: count nothing */
     int64_t pending; /* of small blocks, not added to the task yet */
     int64_t objects; /* what of it are small objects, if they count one by one */
+    int in_arena;    /* whether Python maps an arena just now */
     void *frames;    /* module.c's */
 } thread_t;
 
@@ -220,6 +221,9 @@ HIDDEN void *hook_mmap64(void *at, size_t size, int protection, int flags, int f
 
 /* Bytes of files that this process has mapped, ever. */
 extern HIDDEN uint64_t files_mapped;
+
+HIDDEN uint64_t mapped_by_allocators(void);
+extern HIDDEN uintptr_t counted_from, counted_to;
 
 /* ---- threads.c ----------------------------------------------------------------- */
 
