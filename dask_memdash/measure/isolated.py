@@ -118,6 +118,7 @@ def judge(
     arrow: tuple[int, int] = (0, 0),
     mapped: Mapped = NO_MAPS,
     part: int = HEAP_PART,
+    hidden: int = 0,
 ) -> IsolatedPeak:
     """Say what a task that ran alone held at most.
 
@@ -140,6 +141,8 @@ def judge(
     part
         What was free is in the error where it is more than one part in so many of the
         count.
+    hidden
+        What of the free neither the count nor the kernel would have seen used.
 
     Returns
     -------
@@ -168,8 +171,9 @@ def judge(
         # What moved was there once at least; whether a copy was too is not known.
         peak, beyond = grown - moved // 2, beyond - moved // 2
         if mapped.unseen > COUNT_TOLERANCE:
-            return _judge_with_unseen_maps(counted, peak, moved, mapped)
-        return IsolatedPeak(peak, moved, HWM, native=beyond, arrow=min(beyond, most))
+            return _judge_with_unseen_maps(counted, peak, moved + hidden, mapped)
+        error, arrows = moved + hidden, min(beyond, most)
+        return IsolatedPeak(peak, error, HWM, native=beyond, arrow=arrows)
     short = -beyond - free
     if short > trifle + moved:
         # What was free may have been used or not: the truth is within the error.
@@ -329,10 +333,12 @@ class CloseLook:
         tally = current()
         if counted is not None and tally is not None and tally.counts_resident:
             grown = max(grown, counted)
+        free = max(0, before.free - before.arenas) if by_objects else before.free
         found = judge(
             counted,
             grown,
-            free=max(0, before.free - before.arenas) if by_objects else before.free,
+            free=free,
+            hidden=free if tally is not None and tally.counts_resident else 0,
             moved=self._moved(before),
             arrow=taken_between(before.arrow, uncounted_pool()),
             mapped=self._mapped(before, seen),

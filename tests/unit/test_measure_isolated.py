@@ -438,3 +438,8 @@ def test_what_was_received_meanwhile_is_not_the_tasks(high_water, no_arrow):
     found, _ = look.end(before, 0)  # it grew by 80 MB, of which 70 moved, in two copies
     assert (found.peak, found.method) == (0, "exact")
     assert found.error == 10 * MB
+
+
+def test_what_an_unseen_allocator_may_have_kept_is_in_the_kernels_error():
+    found = judge(0, 9 * MB, free=90 * MB, hidden=90 * MB)
+    assert found == IsolatedPeak(9 * MB, 90 * MB, "hwm", native=9 * MB)

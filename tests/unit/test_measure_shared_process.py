@@ -130,7 +130,9 @@ def test_room_is_what_the_heap_and_the_arenas_have_free(shared, free, monkeypatc
     free.now = 40
     monkeypatch.setattr(module, "current", lambda: None)
     assert shared.reusable() == 40
-    counting = SimpleNamespace(arena_free=lambda: 5, counts_resident=False)
+    counting = SimpleNamespace(
+        arena_free=lambda: 5, counts_resident=False, mapped_by_allocators=int
+    )
     monkeypatch.setattr(module, "current", lambda: counting)
     assert shared.reusable() == 45
     counting.counts_resident = True
@@ -147,7 +149,9 @@ def test_room_is_what_the_heap_and_the_arenas_have_free(shared, free, monkeypatc
 def test_what_an_allocator_that_nobody_counts_has_kept_may_be_used_again(
     shared, free, monkeypatch
 ):
-    counting = SimpleNamespace(arena_free=lambda: 5, counts_resident=True)
+    counting = SimpleNamespace(
+        arena_free=lambda: 5, counts_resident=True, mapped_by_allocators=int
+    )
     monkeypatch.setattr(module, "current", lambda: counting)
     monkeypatch.setattr(module, "LARGE_ARE_MAPPED", True)
     monkeypatch.setitem(sys.modules, "polars", SimpleNamespace())
