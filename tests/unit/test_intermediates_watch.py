@@ -78,6 +78,17 @@ def test_a_store_that_goes_is_noticed_while_nothing_is_written(watched):
     assert memory.listings == 2, "what it holds may have changed meanwhile"
 
 
+def test_a_store_that_took_long_to_fail_is_looked_at_again_before_long(watched):
+    memory, after = watched
+    memory.error = UnreachableError("it is late. Wait.")
+    memory.may_answer.clear()
+    after(10, answers=0)
+    memory.may_answer.set()
+    assert after(19) == "it is late. Wait."
+    memory.error = None
+    assert after(10) is None
+
+
 def test_a_listing_that_failed_is_done_anew_once_the_store_answers(watched):
     memory, after = watched
     memory.list_error = UnreachableError("it is late. Wait.")

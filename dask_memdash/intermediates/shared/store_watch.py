@@ -129,7 +129,9 @@ class StoreWatch:
             self._index.hurry()
         self._looking_since, self._silent = None, False
         self._look_error = error
-        self._next_look = now + max(LOOKED_EVERY, took / LOOKING_SHARE)
+        # one that fails is late by its own patience, and should not be told for longer
+        pause = took / LOOKING_SHARE if error is None else 0.0
+        self._next_look = now + max(LOOKED_EVERY, pause)
         self._log(error)
 
     def _log(self, error: str | None) -> None:
