@@ -14,7 +14,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 #: Modules that others import; `kinds` is also a program, but no benchmark.
-LIBRARIES = {"__main__", "common", "kinds", "library_kinds", "peers", "simulated"}
+LIBRARIES = {
+    *("__main__", "common", "kinds", "library_kinds", "peers", "simulated"),
+    *("counterfactual_cases", "counterfactual_runs"),
+}
 
 
 def main() -> int:
