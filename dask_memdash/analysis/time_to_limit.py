@@ -23,7 +23,7 @@ LEAST_POINTS = 6
 LEAST_SPAN = 5.0
 
 #: Points that are looked at: more are thinned out.
-MOST_POINTS = 24
+MOST_POINTS = 16
 
 #: Growth over the span that is none: bytes, and a share of the line.
 TRIFLE = 4_000_000
@@ -100,7 +100,7 @@ def time_to_limit(
     confidence = near / len(slopes)
     if confidence < CONFIDENT:
         return None
-    stored = median(_slopes(times, [p[2] for p in chosen], span))
+    stored = (chosen[-1][2] - chosen[0][2]) / span
     grows = STORAGE if not spills and stored > rate / 2 else LEFT_BEHIND
     if grows == LEFT_BEHIND and longest_task > span * 0.8:
         return None  # one task that grows, and will give it back
@@ -136,6 +136,8 @@ def full_in(
     lines
         Name and place of what ends its work, the first first.
     """
+    if process.steady.rise() < TRIFLE:
+        return None  # most workers, most of the time
     workers = process.members.values()
     return time_to_limit(
         process.steady.points(now),

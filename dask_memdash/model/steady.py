@@ -65,3 +65,8 @@ class Steady:
             strict=True,
         )
         return [row for row in rows if row[0] >= now - MINUTE]
+
+    def rise(self) -> float:
+        """Return by how much more is held than at the least that is kept, in bytes."""
+        held = self._values[1::WIDTH]
+        return held[-1] - min(held) if held else 0.0
