@@ -36,14 +36,16 @@ RARE = 0.5
 FLOOR = {"bytes": float(2**21), "seconds": 1.0, "count": 0.0}
 
 #: Measure → share of the larger figure by which repeats of one job differ, beside what
-#: chance among its tasks explains (``benchmarks/diff.py`` measures it).
+#: chance among its tasks explains (``benchmarks/diff.py`` measures it); and the most
+#: that was stored of one prefix, which hangs on the moment more than the sum does.
+STORED_OF_PREFIX = 0.70
 REPEATS = {
     "peak": 0.05,
     "output": 0.02,
     "stored": 0.40,
     "memory": 0.20,
     "spilled": 0.60,
-    "duration": 0.40,
+    "duration": 0.60,
 }
 
 #: What is counted needs no such chance to be chance.
@@ -124,13 +126,19 @@ class Difference:
             return None
         return (self.tests[-1].b - self.tests[-1].a) / self.tests[-1].a
 
+    @property
+    def repeats(self) -> float:
+        """By how much repeats of one job may differ: a share of the larger figure."""
+        if (self.area, self.measure) == ("prefix", "stored"):
+            return STORED_OF_PREFIX
+        return REPEATS[self.measure]
+
     def worse_by(self, share: float) -> bool:
         """Whether it is worse by more than a share of the first figure."""
         if self.was is not None or not self.tests or self.unit == "count":
             return self.verdict == WORSE
-        repeats = REPEATS[self.measure]
         floor = FLOOR[self.unit]
-        return any(t.verdict(share, floor, repeats) == WORSE for t in self.tests)
+        return any(t.verdict(share, floor, self.repeats) == WORSE for t in self.tests)
 
 
 def written(value: float | None, unit: str) -> str:
@@ -217,7 +225,7 @@ def of_values(base: Difference, a: float, b: float, error: float = 0.0) -> Diffe
 
 def judge(base: Difference, margin: float = MARGIN) -> Difference:
     """Give a difference its verdict, from its tests."""
-    repeats, floor = REPEATS[base.measure], FLOOR[base.unit]
+    repeats, floor = base.repeats, FLOOR[base.unit]
     found = [test.verdict(margin, floor, repeats) for test in base.tests]
     if WORSE in found:
         return replace(base, verdict=WORSE, reason="")
@@ -231,7 +239,7 @@ def _why(base: Difference, test: Test, margin: float) -> str:
     """Say which kind of noise is largest."""
     assert base.a is not None
     assert base.b is not None
-    repeats = REPEATS[base.measure] * max(abs(test.a), abs(test.b))
+    repeats = base.repeats * max(abs(test.a), abs(test.b))
     error = math.hypot(base.a.error, base.b.error)
     wide = (test.high - test.low) / 2
     chance = wide if math.isinf(wide) else math.sqrt(max(0.0, wide**2 - error**2))
@@ -239,7 +247,7 @@ def _why(base: Difference, test: Test, margin: float) -> str:
         return f"the measure itself may be off by {written(error, base.unit)}"
     if chance > repeats or math.isinf(chance):
         return "they differ too much among themselves"
-    share = format_share(REPEATS[base.measure])
+    share = format_share(base.repeats)
     return f"repeats of one job may differ by {share}"
 
 

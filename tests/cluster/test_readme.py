@@ -53,6 +53,9 @@ NOT_RUN = {
     ("README.md", "pip install .          # in a clone of this repository"): (
         "tests/unit/test_packaging.py builds and installs a wheel"
     ),
+    ("README.md", "import pytest"): (
+        "tests/cluster/test_pytest_plugin.py runs such tests"
+    ),
     ("README.md", "from dask_memdash import FSMemory, SharedStorage"): (
         "needs a bucket; tests/cluster/test_shared_storage.py registers a directory"
     ),

@@ -74,6 +74,8 @@ RULES = {
     ),
     "client.own_memory": (set(), {"distributed", "psutil"}),
     "compare": ({"store", "runs"}, set()),
+    "pytest_plugin": ({"client", "runs", "store"}, {"pytest", "dask"}),
+    "client.expectations": ({"compare", "runs", "store"}, {"dask"}),
     "client.run_diff": ({"compare"}, {"pandas"}),
     "client.recorded": (
         {"runs", "store", "views", "web", "plugins", "counterfactual"},
