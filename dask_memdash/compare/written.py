@@ -135,7 +135,11 @@ def as_markdown(found: Comparison, rows: int = 20) -> str:
         "",
         "| | first | second |",
         "|---|---|---|",
-        *_run_rows(found),
+        *(
+            f"| {what} | {_code(a, 80) if what == 'run' else a} | "
+            f"{_code(b, 80) if what == 'run' else b} |"
+            for what, a, b in run_rows(found)
+        ),
         "",
     ]
     chosen = listed(found)
@@ -157,30 +161,17 @@ def as_markdown(found: Comparison, rows: int = 20) -> str:
     return "\n".join((*head, *table, *tail)).rstrip() + "\n"
 
 
-def _run_rows(found: Comparison) -> Iterator[str]:
+def run_rows(found: Comparison) -> Iterator[tuple[str, str, str]]:
+    """Yield what the two runs were, by name: of the first and of the second."""
     a, b = found.a, found.b
-    for what, first, second in (
-        ("run", _code(a.label, 80), _code(b.label, 80)),
-        ("began", format_instant(a.started), format_instant(b.started)),
-        ("workers", f"{a.n_workers:,}", f"{b.n_workers:,}"),
-        ("tasks", f"{a.finished:,}", f"{b.finished:,}"),
-        *(
-            (name, format_bytes(a.most[key]), format_bytes(b.most[key]))
-            for name, key in (("most memory", "memory"), ("most stored", "stored"))
-        ),
-        *(
-            [
-                (
-                    "deaths",
-                    *(
-                        f"{sum(f.deaths for f in run.failures.values()):,}"
-                        for run in (a, b)
-                    ),
-                )
-            ]
-        ),
-    ):
-        yield f"| {what} | {first} | {second} |"
+    deaths = [sum(f.deaths for f in run.failures.values()) for run in (a, b)]
+    yield "run", plain(a.label, 80), plain(b.label, 80)
+    yield "began", format_instant(a.started), format_instant(b.started)
+    yield "workers", f"{a.n_workers:,}", f"{b.n_workers:,}"
+    yield "tasks", f"{a.finished:,}", f"{b.finished:,}"
+    for what, key in (("most memory", "memory"), ("most stored", "stored")):
+        yield what, format_bytes(a.most[key]), format_bytes(b.most[key])
+    yield "deaths", f"{deaths[0]:,}", f"{deaths[1]:,}"
 
 
 def _row(one: Difference) -> str:

@@ -36,6 +36,8 @@ from dask_memdash.text import plain
 from dask_memdash.views.assets import asset_url, static_dir
 from dask_memdash.views.record_page import RecordPage, instant_of
 from dask_memdash.web import api, export, making
+from dask_memdash.web.diff_page import PATH as DIFF
+from dask_memdash.web.diff_page import DiffHandler
 from dask_memdash.web.mount import PAGE, _resources
 from dask_memdash.web.open_pages import Nothing, OpenPages
 from dask_memdash.web.readonly import NOTICE, ReadOnly, Redirect, StaticFiles
@@ -216,13 +218,17 @@ class RunsServer(web.Application):
         """Find what answers a request; opens the run that it is about."""
         if not self._ours(request):
             return self.get_handler_delegate(request, Refused)
+        compared = DIFF.fullmatch(request.path)
+        if compared is not None:
+            target = {"find": self._find, "names": (compared[1], compared[2])}
+            return self.get_handler_delegate(request, DiffHandler, target)
         named = _RUN.match(request.path)
         if named is None:
             return super().find_handler(request, **kwargs)
         run = self._served.get(named[1])
         if run is None or (request.path.endswith(f"/{PAGE}") and self._is_old(run)):
-            target = {"server": self, "name": named[1]}
-            return self.get_handler_delegate(request, Opening, target)
+            opens = {"server": self, "name": named[1]}
+            return self.get_handler_delegate(request, Opening, opens)
         self._served[named[1]] = self._served.pop(named[1])
         found = run.files.find_handler(request, **kwargs)
         if issubclass(found.handler_class, web.ErrorHandler):
