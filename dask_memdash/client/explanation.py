@@ -358,7 +358,8 @@ def _cost(incidents: Iterable[Mapping[str, Any]]) -> str:
     closed = [c for cost in costs if (c := cost.get("nanny_closed_after")) is not None]
     if closed:
         after = format_duration(max(closed))
-        parts.append(f"no worker came back: its nanny was closed after {after}")
+        which = "another did not come back" if away else "no worker came back"
+        parts.append(f"{which}: its nanny was closed after {after}")
     return ", ".join(parts)
 
 
