@@ -22,7 +22,7 @@ from dask_memdash.compare.facts import (
 )
 from dask_memdash.compare.noise import FEWEST, Sample
 from dask_memdash.compare.renames import Rename, renames
-from dask_memdash.compare.setup import setup_notes
+from dask_memdash.compare.setup import WORK, setup_notes
 from dask_memdash.compare.verdicts import (
     BETTER,
     CANNOT_SAY,
@@ -36,6 +36,7 @@ from dask_memdash.compare.verdicts import (
     of_values,
 )
 from dask_memdash.store.recorded import RecordedStore
+from dask_memdash.text import count
 
 #: Looks at a prefix from which on the most that was stored is taken for it.
 LOOKS = 3
@@ -117,6 +118,7 @@ def compare_facts(a: RunFacts, b: RunFacts) -> Comparison:
         *_storage(a, b),
         *_graphs(a, b),
     ]
+    found = [_of_less_work(a, b, one) for one in found]
     found += _failures(a, b, found)
     told = (replace(one, text=one.text or sentences.of(one)) for one in found)
     ordered = sorted(
@@ -124,6 +126,25 @@ def compare_facts(a: RunFacts, b: RunFacts) -> Comparison:
         key=lambda d: (VERDICTS.index(d.verdict), -d.weight, d.subject, d.measure),
     )
     return Comparison(a, b, tuple(ordered), tuple(suggested), tuple(setup_notes(a, b)))
+
+
+def _of_less_work(a: RunFacts, b: RunFacts, one: Difference) -> Difference:
+    """Do not praise a run for memory and time of work that it gave up."""
+    if one.area == "prefix" and one.measure != "stored":
+        return one  # of one task
+    for which, run, other, praised in (
+        ("first", a, b, WORSE),
+        ("second", b, a, BETTER),
+    ):
+        gave_up = any(failure.given_up for failure in run.failures.values())
+        less = run.finished < (1 - WORK) * other.finished
+        if gave_up and less and one.verdict == praised:
+            reason = (
+                f"the {which} run gave up: it finished {run.finished:,} of "
+                f"{count(other.finished, 'task')}"
+            )
+            return replace(one, verdict=CANNOT_SAY, reason=reason)
+    return one
 
 
 # -- prefixes ------------------------------------------------------------------

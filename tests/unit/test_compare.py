@@ -187,6 +187,25 @@ def test_work_given_up_is_worse_and_first_in_the_list(compared):
     assert failing(found, [Condition.parse("failures")])
 
 
+@pytest.mark.parametrize("gave_up", ["first", "second"])
+def test_a_run_that_gave_up_is_not_praised_for_less_memory(compared, gave_up):
+    whole = Run({"load": Tasks(spread(50 * MB))}, memory=900 * MB, stored=500 * MB)
+    cut = Run(
+        {"load": Tasks(spread(50 * MB, 9))},
+        memory=200 * MB,
+        stored=0,
+        failures=[("load", 4, 1)],
+    )
+    runs = (whole, cut) if gave_up == "second" else (cut, whole)
+    found = compared(*runs)
+    for measure in ("memory", "stored"):
+        row = one(found, measure, area="storage")
+        assert row.verdict == CANNOT_SAY
+        assert f"the {gave_up} run gave up" in row.reason
+    wanted = WORSE if gave_up == "second" else BETTER
+    assert one(found, "failures").verdict == wanted
+
+
 def test_one_death_may_be_chance_and_ten_are_not(compared):
     found = compared(Run(), Run(failures=[(None, 1, 0)]))
     assert one(found, "failures").verdict == CANNOT_SAY
