@@ -17,6 +17,7 @@ import dask
 import dask.array as da
 import pytest
 from clusters import wait_for
+from disks import small_disk
 from distributed import Client, wait
 from test_shared_storage import CHUNKS, Runs, state, total, wait_stored
 
@@ -217,26 +218,17 @@ def test_a_read_only_store_stores_nothing_and_breaks_nothing(
         assert runs.count() == 0
 
 
-class FullMemory(FSMemory):
-    """A store that is full for as long as there is a file beside it."""
-
-    def put(self, name, frames, new=False):
-        if self.local_root.with_suffix(".full").exists():
-            raise OSError(28, "No space left on device")
-        super().put(name, frames, new)
-
-
 def test_a_full_store_is_tried_again(cluster, tmp_path, runs):
-    memory = FullMemory(tmp_path / "store")
-    session = cluster(memory)
-    full = tmp_path / "store.full"
-    full.touch()
-    x = runs.source().persist()
-    assert x.sum().compute() == total()
-    wait_for(lambda: state(session.client)["keys"]["failed"], "failed writes")
-    full.unlink()
-    wait_stored(session.client, CHUNKS)
-    assert runs.count() == CHUNKS
+    with small_disk(tmp_path / "disk", "40m") as disk:
+        session = cluster(FSMemory(disk.folder / "store"))
+        disk.fill()
+        x = runs.source().persist()
+        assert x.sum().compute() == total()
+        wait_for(lambda: state(session.client)["keys"]["failed"], "failed writes")
+        disk.free()
+        wait_stored(session.client, CHUNKS)
+        assert runs.count() == CHUNKS
+        del x
 
 
 @pytest.mark.parametrize("ram", [None, "1MiB"])

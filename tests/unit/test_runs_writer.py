@@ -7,9 +7,11 @@ import time
 from collections import Counter
 
 import pytest
+from disks import small_disk
 
 from dask_memdash.runs import segment as segments
 from dask_memdash.runs.directory import Manifest, live_segments, read_manifest
+from dask_memdash.runs.reading import RunReader
 from dask_memdash.runs.rows import row
 from dask_memdash.runs.writer import Writer
 
@@ -221,27 +223,30 @@ def test_a_directory_that_cannot_be_made_is_said_and_tried_again(writer, tmp_pat
     assert any("nothing could be written" in text for text in manifest.left_out)
 
 
-def test_a_full_disk_holds_nobody_up_and_is_said(writer, tmp_path, monkeypatch):
-    recording = writer(queue=1000)
-    until((tmp_path / "run" / "run.json").exists)
-    full = threading.Event()
-    full.set()
-    real = segments.LiveSegment.write
-
-    def write(self, rows):
-        if full.is_set():
-            raise sqlite3.OperationalError("database or disk is full")
-        real(self, rows)
-
-    monkeypatch.setattr(segments.LiveSegment, "write", write)
-    for n in range(30):
-        recording.put([breakdown(1_000_000.0 + n, p, 5) for p in range(100)])
-    until(lambda: any("disk is full" in text for text in recording.texts()))
-    assert recording.lost > 0
-    full.clear()
-    until(lambda: not any("disk is full" in text for text in recording.texts()))
-    assert recording.close(5.0)
-    assert read_manifest(tmp_path / "run").lost_rows == recording.lost
+def test_a_full_disk_holds_nobody_up_and_is_said(writer, tmp_path):
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        home = disk.folder / "run"
+        recording = writer(home, queue=1000)
+        until((home / "run.json").exists)
+        disk.fill()
+        for n in range(30):
+            recording.put([breakdown(1_000_000.0 + n, p, 5) for p in range(100)])
+        until(lambda: any("disk is full" in text for text in recording.texts()))
+        assert recording.lost > 0
+        disk.free()
+        until(lambda: not any("disk is full" in text for text in recording.texts()))
+        recording.put([breakdown(1_000_100.0, 1, 7)])
+        assert recording.close(5.0)
+        manifest = read_manifest(home)
+        assert manifest.lost_rows == recording.lost
+        assert any("nothing could be written" in text for text in manifest.left_out)
+        reader = RunReader(home)
+        assert reader.problems == {}
+        (segment,) = reader.files("s1")
+        assert reader.ask(
+            segment, "SELECT process_bytes FROM breakdown ORDER BY time DESC LIMIT 1"
+        ) == [(7,)]
+        reader.close()
 
 
 def test_a_disk_that_hangs_does_not_hold_closing_up(writer, tmp_path, monkeypatch):
