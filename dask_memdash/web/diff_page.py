@@ -22,7 +22,8 @@ from dask_memdash.errors import RunError
 from dask_memdash.runs.reading import RunReader
 from dask_memdash.store.recorded import RecordedStore
 from dask_memdash.text import plain
-from dask_memdash.web.readonly import NOTICE, ReadOnly, write_headers
+from dask_memdash.views.assets import asset_url
+from dask_memdash.web.readonly import RUNS, ReadOnly, write_headers
 
 #: Addresses of comparisons.
 PATH = re.compile(r"/runs/([^/]+)/diff/([^/]+)/?")
@@ -37,7 +38,7 @@ _TURN = asyncio.Semaphore(1)
 class DiffHandler(ReadOnly):
     """Compares two runs."""
 
-    policy = NOTICE
+    policy = RUNS
 
     def initialize(
         self, find: Callable[[str], Path | None], names: tuple[str, str]
@@ -67,7 +68,7 @@ class DiffHandler(ReadOnly):
 
     def set_default_headers(self) -> None:
         """Say what a browser may do with it."""
-        write_headers(self, NOTICE)
+        write_headers(self, RUNS)
 
 
 def page(
@@ -78,6 +79,7 @@ def page(
     groups = [(v, [one for one in rows[:ROWS] if one.verdict == v]) for v in VERDICTS]
     loader = template.Loader(str(Path(__file__).parent / "templates"))
     return loader.load("diff.html").generate(
+        asset=asset_url,
         wrong=wrong,
         names=names,
         headline="" if found is None else headline(found),

@@ -60,6 +60,8 @@ class Asked:
     tags: tuple[str, ...] = ()
     sort: str = "began"
     reverse: bool = False
+    #: Address of the run that another one is to be compared with.
+    compare: str = ""
 
     @property
     def address(self) -> str:
@@ -68,12 +70,17 @@ class Asked:
         pairs += [("tag", tag) for tag in self.tags]
         pairs += [("sort", self.sort)] if self.sort != "began" else []
         pairs += [("reverse", "1")] if self.reverse else []
+        pairs += [("compare", self.compare)] if self.compare else []
         return f"./?{urlencode(pairs)}" if pairs else "./"
 
     def by(self, sort: str) -> Asked:
         """Return the same list by a column: the other way round if it is already."""
         again = sort == self.sort
         return replace(self, sort=sort, reverse=again and not self.reverse)
+
+    def comparing(self, run: str = "") -> Asked:
+        """Return the same list to choose what a run is compared with; or no more."""
+        return replace(self, compare=run)
 
     def with_tag(self, tag: str) -> Asked:
         """Return the runs of this list that have a tag."""
@@ -173,6 +180,9 @@ class ListHandler(ReadOnly):
             return
         rows, wrong = found
         asked = self.asked()
+        first = _called(asked.compare, rows)
+        if not first:  # it may have been removed since
+            asked = asked.comparing()
         shown = select(
             rows,
             search=asked.q,
@@ -190,6 +200,7 @@ class ListHandler(ReadOnly):
             summary=_summary(shown, rows),
             n_all=len(rows),
             wrong=wrong,
+            first=first,
             places=[place.place for place in self.runs.places],
             descending=SORTS[asked.sort][0] is not asked.reverse,
         )
@@ -197,11 +208,13 @@ class ListHandler(ReadOnly):
     def asked(self) -> Asked:
         """Return what the address asks for; what makes no sense is left out."""
         sort = self.get_query_argument("sort", "began")
+        compare = self.get_query_argument("compare", "")
         return Asked(
             q=self.get_query_argument("q", "")[:LONGEST],
             tags=tuple(t[:LONGEST] for t in self.get_query_arguments("tag"))[:10],
             sort=sort if sort in SORTS else "began",
             reverse=bool(self.get_query_argument("reverse", "")),
+            compare=compare if _PLAIN_NAME.fullmatch(compare) else "",
         )
 
 
@@ -231,6 +244,7 @@ def told(row: RunRow, asked: Asked) -> dict[str, Any]:
         "href": f"runs/{address}/memdash",
         "address": address,
         "id": plain(row.id, LONGEST),
+        "compare": _compare(address, asked),
         "name": row.name,
         "began": format_instant(row.began),
         "length": format_duration(row.seconds),
@@ -245,6 +259,30 @@ def told(row: RunRow, asked: Asked) -> dict[str, Any]:
         "note": row.note,
         "tags": [_tag(name, text, asked) for name, text in list(row.tags.items())],
     }
+
+
+def _compare(run: str, asked: Asked) -> dict[str, str] | None:
+    """Return the link that compares a run; None for the one that was chosen first."""
+    if not asked.compare:
+        return {
+            "said": "Compare",
+            "whole": "Choose the run that is held against this one",
+            "href": asked.comparing(run).address,
+        }
+    if run == asked.compare:
+        return None
+    return {
+        "said": "Compare",
+        "whole": "Hold this run against the one that was chosen",
+        "href": f"runs/{asked.compare}/diff/{run}",
+    }
+
+
+def _called(address: str, rows: Sequence[RunRow]) -> str:
+    """Return what a run is called, by its address; empty where there is none."""
+    found = (row for row in rows if address and address_of(row.id) == address)
+    row = next(found, None)
+    return "" if row is None else shorten(plain(row.name or row.id, LONGEST), 60)
 
 
 def _tag(name: str, text: str, asked: Asked) -> dict[str, str]:

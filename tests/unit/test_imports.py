@@ -89,7 +89,7 @@ RULES = {
     ),
     "cli.runs_tables": ({"cli", "runs"}, set()),
     "web.runs_list": ({"runs", "views", "boundary"}, {"tornado"}),
-    "web.diff_page": ({"compare", "runs", "store"}, {"tornado"}),
+    "web.diff_page": ({"compare", "runs", "store", "views"}, {"tornado"}),
     "web.runs_server": (
         {"runs", "store", "views", "boundary"},
         {*DRAWING, "tornado"},

@@ -47,6 +47,27 @@ def test_the_list_links_to_each_run_and_the_run_back_to_the_list(tmp_path):
     assert json.loads(figures[1])["n_workers"] == 4
 
 
+def test_two_runs_are_chosen_for_a_comparison(tmp_path):
+    other = "20260802-100000-fedcba"
+    for name in (RUN, other):
+        write_run(tmp_path / name, stories.after_incident())
+    listed, chosen, gone, compared = served(
+        server_of(tmp_path),
+        "/",
+        f"/?q=2026&compare={RUN}",
+        "/?compare=20200101-000000-abcdef",
+        f"/runs/{RUN}/diff/{other}",
+    )
+    assert f'href="./?compare={RUN}"' in listed[1]
+    assert "Compare none" not in listed[1]
+    assert f'href="runs/{RUN}/diff/{other}"' in chosen[1]
+    assert f"<strong>{RUN}</strong>" in chosen[1]
+    assert 'href="./?q=2026"' in chosen[1]  # to compare none
+    assert f'name="compare" value="{RUN}"' in chosen[1]
+    assert gone == listed
+    assert compared[0] == 200
+
+
 def test_an_empty_place_says_how_to_record_and_a_missing_one_is_named(tmp_path):
     ((status, body),) = served(server_of(tmp_path), "/")
     assert status == 200
