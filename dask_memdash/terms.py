@@ -474,8 +474,8 @@ OTHERS = _table(
         "arrow pool",
         "arrow pool",
         "Freed memory that Arrow keeps for itself instead of returning it.",
-        brief="Give it back with pyarrow.default_memory_pool().release_unused(), or "
-        "start workers with ARROW_DEFAULT_MEMORY_POOL=system.",
+        brief="Start workers with ARROW_DEFAULT_MEMORY_POOL=system: it then goes back. "
+        "pyarrow.default_memory_pool().release_unused() may return some of it now.",
     ),
     Term(
         "allocator",

@@ -77,9 +77,10 @@ def arrow_advice(kept: int | None) -> str | None:
     if kept is None or kept < MUCH_KEPT:
         return None
     return (
-        f"Arrow's memory pool keeps up to {format_bytes(kept)} that was freed. Give it "
-        "back with `client.run(lambda: __import__('pyarrow').default_memory_pool()"
-        ".release_unused())`, or start workers with ARROW_DEFAULT_MEMORY_POOL=system."
+        f"Arrow's memory pool keeps up to {format_bytes(kept)} that was freed. Start "
+        "workers with ARROW_DEFAULT_MEMORY_POOL=system, and it goes back. On workers "
+        "that run, `client.run(lambda: __import__('pyarrow').default_memory_pool()"
+        ".release_unused())` may return some of it."
     )
 
 

@@ -40,9 +40,10 @@ def retained(case: Case) -> Iterator[Finding]:
             '__import__("ctypes").CDLL("libc.so.6").malloc_trim(0))`. Up to '
             f"{format_bytes(size)} of this worker's "
             f"{format_bytes(case.parts.process)} would go back.",
-            "Where DataFrames use Arrow, its pool keeps most: `client.run(lambda: "
-            '__import__("pyarrow").default_memory_pool().release_unused())`, or start '
-            "workers with `ARROW_DEFAULT_MEMORY_POOL=system`.",
+            "Where DataFrames use Arrow, its pool keeps most: start workers with "
+            "`ARROW_DEFAULT_MEMORY_POOL=system`. On workers that run, "
+            '`client.run(lambda: __import__("pyarrow").default_memory_pool()'
+            ".release_unused())` may return some of it.",
             "Let the allocator keep less: start workers with `MALLOC_ARENA_MAX=2`.",
         ),
         thin="what the allocator keeps is an upper bound",
