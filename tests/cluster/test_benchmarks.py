@@ -35,7 +35,9 @@ def test_accuracy_tells_how_far_figures_are_from_the_truth() -> None:
     own = [row for row in rows if row[0] == "numpy_array" and len(row) == 12]
     assert [row[2] for row in own] == ["auto", "off"]
     assert own[0][4:7] == ["2", "10.0", "10.0"]
-    assert (own[0][8], own[0][10]) == ("0.0%", "0")
+    # What Python's small objects beside the array take is counted too.
+    assert float(own[0][8].removesuffix("%")) <= 0.5
+    assert own[0][10] == "0"
 
 
 def test_overhead_compares_each_tool_with_bare_runs() -> None:

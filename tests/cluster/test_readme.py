@@ -289,10 +289,17 @@ def recorded(tmp_path_factory) -> Path:
         Client(cluster) as client,
     ):
         client.register_plugin(registered)
+        api = Api(client.dashboard_link)
         assert client.submit(block_of, 1).result(timeout=30).size
+
+        def measured() -> bool:
+            known = {row["prefix"]: row["execution"] for row in api("prefixes")}
+            return bool(known.get("block_of", {}).get("finished"))
+
+        wait_for(measured, "the first task's peak")
         with pytest.raises(KilledWorker):
             client.submit(hog, key="hog-1").result(timeout=40)
-        Api(client.dashboard_link).wait_for_death("killed-worker")
+        api.wait_for_death("killed-worker")
     return folder
 
 
