@@ -58,17 +58,19 @@ def _wrapper(former: Any, native: Any) -> Any:
     def submit(
         self: ThreadPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
-        job = carry(fn)
-        if job is not fn and _of_dask(self):
-            job = apart(former, self, fn, *args, **kwargs)
-        else:
-            job = former(self, job, *args, **kwargs)
-        return job  # type: ignore[no-any-return]
+        try:
+            job = carry(fn)
+            dasks = job is not fn and _of_dask(self)
+        except Exception:  # noqa: BLE001 - a pool of the host's may be of any kind
+            job, dasks = fn, False
+        if dasks:
+            return apart(former, self, fn, *args, **kwargs)  # type: ignore[no-any-return]
+        return former(self, job, *args, **kwargs)  # type: ignore[no-any-return]
 
     return submit
 
 
 def _of_dask(pool: ThreadPoolExecutor) -> bool:
-    module = type(pool).__module__.partition(".")[0]
+    module = str(type(pool).__module__).partition(".")[0]
     name = getattr(pool, "_thread_name_prefix", "")
     return module == "distributed" or str(name).startswith(DASKS)

@@ -132,6 +132,31 @@ for own in (Pool(1), ThreadPoolExecutor(1, "Dask-Offload")):
     )
 
 
+def test_a_pool_that_cannot_be_told_apart_works_as_without_us() -> None:
+    run(
+        BEFORE
+        + """
+class Odd(ThreadPoolExecutor):
+    @property
+    def _thread_name_prefix(self):
+        raise RuntimeError("not for you")
+
+    @_thread_name_prefix.setter
+    def _thread_name_prefix(self, value):
+        pass
+
+    def _adjust_thread_count(self):  # needs the name: its threads are there already
+        pass
+
+odd = Odd(1)
+slots.begin()
+waiting = odd.submit(fill)
+tally.end()
+assert odd._work_queue.get_nowait().fn() == 10 * MB
+"""
+    )
+
+
 def test_function_keeps_its_result_error_and_attributes() -> None:
     run(
         BEFORE
