@@ -86,12 +86,15 @@ def _link(row: Prefix) -> str:
 
 
 def place(row: Prefix | OtherMemory) -> str:
-    """Say where memory lies that belongs to no task; nothing of a prefix of tasks."""
+    """Say where memory lies that belongs to no task, where its name does not."""
     if row["kind"] == "task":
         return ""
     if row["part"] is None:
-        return "belongs to no task; beside the workers' processes"
-    return f"belongs to no task; part of {terms.label(terms.PARTS, row['part'])}"
+        return "beside the workers' processes"
+    label = terms.label(terms.PARTS, row["part"])
+    named = dict[str, Any](row)
+    name = named.get("prefix", named.get("name"))
+    return "" if name == label else f"part of {label}"
 
 
 def _method(row: Prefix) -> str:

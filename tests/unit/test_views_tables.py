@@ -8,11 +8,13 @@ import math
 import fake_parts
 import fake_store
 import pytest
+import stories
 from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 from fake_parts import HOSTILE
 from stories import MiB
 
+from dask_memdash.store.all_rows import all_rows
 from dask_memdash.views import browser_state, prefix_columns, table_columns
 from dask_memdash.views.base import Context, sync
 from dask_memdash.views.browser_state import Shown, TableQuery
@@ -282,3 +284,11 @@ def test_what_is_not_known_is_not_sent_again():
     assert len(heard) == 1
     sync(source, {"a": [1, math.nan, 3, 4]})
     assert math.isnan(source.data["a"][1])
+
+
+def test_a_row_of_no_task_says_where_it_lies_unless_its_name_does():
+    rows = all_rows(stories.busy())
+    told = {row["prefix"]: prefix_columns.place(row) for row in rows}
+    assert told["baseline"] == ""
+    assert told["allocator"] == "part of retained"
+    assert told["sum"] == ""
