@@ -162,7 +162,7 @@ $(VENV_BENCH)/.bench: $(BUILT_FROM)
 	@echo "installing dask_memdash and what it is compared with into $(VENV_BENCH)"
 	@$(VENV_BENCH)/bin/python $(PIP_INSTALL) --editable ".[demo]"
 	@for package in pandas pyarrow dask-memusage==1.1 memray playwright scipy \
-	  scikit-learn xarray polars pillow h5py zarr; do \
+	  scikit-learn xarray polars pillow h5py zarr isal; do \
 	  $(VENV_BENCH)/bin/python $(PIP_INSTALL) $$package \
 	    || echo "$$package could not be installed" >&2; done
 	@touch $@

@@ -24,6 +24,15 @@ class Verdict:
 
 def judge(told: Mapping[str, Any]) -> Verdict:
     """Say how storing goes, the worst first."""
+    verdict, refused = _state(told), told["refused"]
+    if not refused:
+        return verdict
+    text = f" {count(len(refused), 'name')} {_were(len(refused))} not given."
+    advice = (*verdict.advice, *(f"{one.rstrip('.')}." for one in refused))
+    return Verdict(verdict.state, verdict.text + text, advice)
+
+
+def _state(told: Mapping[str, Any]) -> Verdict:
     stored, pending, failed = told["stored"], told["pending"], told["failed"]
     wanted = stored + pending + failed
     place = code(told["address"])
@@ -111,8 +120,8 @@ def _loads(told: Mapping[str, Any], place: str) -> tuple[str, tuple[str, ...]]:
         "computed again."
     )
     return text, (
-        f"Objects in {place} were missing or damaged, or it did not answer. The "
-        "scheduler's log names each.",
+        f"Objects in {place} were missing or damaged, or it did not answer. "
+        "`dask memdash storage verify` lists those that are damaged.",
     )
 
 

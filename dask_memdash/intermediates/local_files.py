@@ -17,6 +17,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from distributed.protocol.utils import host_array
+
 from dask_memdash.intermediates.memory import NAMES, Buffer, Entry
 
 #: What the name of an unfinished file begins with; no object's name does.
@@ -76,15 +78,15 @@ class LocalFiles:
     def read(self, name: str) -> Buffer:
         """Return a file's bytes in a buffer of the caller's own."""
         with (self.root / name).open("rb", buffering=0) as file:
-            content = bytearray(os.fstat(file.fileno()).st_size)
-            view, read = memoryview(content), 0
-            while read < len(content):
+            # not a bytearray, which is filled with zeros first
+            view, read = host_array(os.fstat(file.fileno()).st_size), 0
+            while read < len(view):
                 got = file.readinto(view[read:])
                 if not got:
                     # cut meanwhile: the reader's checks will say so
                     return view[:read]
                 read += got
-        return content
+        return view
 
     def exists(self, name: str) -> bool:
         """Return whether there is such a file."""

@@ -32,7 +32,6 @@ Checks find what was flipped, cut or swapped by accident, not what somebody forg
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +39,7 @@ import msgpack
 from distributed.protocol.serialize import deserialize, serialize
 
 from dask_memdash.errors import CorruptError
+from dask_memdash.intermediates.checksum import crc32
 from dask_memdash.intermediates.memory import Buffer, key_text
 from dask_memdash.text import short
 
@@ -85,13 +85,13 @@ def pack(key: str, kind: str, how: Any, frames: Sequence[Any]) -> list[Buffer]:
         "how": how,
         "frames": len(buffers),
         "sizes": [len(frame) for frame in buffers],
-        "crc32": [zlib.crc32(frame) for frame in buffers],
+        "crc32": [crc32(frame) for frame in buffers],
         "pad": b"",
     }
     length = PREAMBLE.size + len(_packed(header))
     header["pad"] = bytes(-length % ALIGNED)
     packed = _packed(header)
-    preamble = PREAMBLE.pack(MAGIC, len(packed), zlib.crc32(packed))
+    preamble = PREAMBLE.pack(MAGIC, len(packed), crc32(packed))
     return [preamble + packed, *buffers]
 
 
@@ -157,7 +157,7 @@ def check(
     packed = view[PREAMBLE.size : PREAMBLE.size + length]
     if packed.nbytes < length:
         raise _corrupt(name, place, "it ends within its header")
-    if zlib.crc32(packed) != crc:
+    if crc32(packed) != crc:
         raise _corrupt(name, place, "the checksum of its header is wrong")
     header = _read_header(packed)
     if header is None:
@@ -170,7 +170,7 @@ def check(
     frames = []
     for number, (size, expected) in enumerate(zip(sizes, sums, strict=True)):
         frame = view[start : start + size]
-        if zlib.crc32(frame) != expected:
+        if crc32(frame) != expected:
             what = f"the checksum of frame {number + 1} of {len(sizes)} is wrong"
             raise _corrupt(name, place, what, header["key"])
         frames.append(frame)

@@ -364,6 +364,8 @@ class IntermediatesTold:
     recomputed: int = 0
     #: Name → how many of its results are stored, and how many there are.
     names: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Why names were not given that something else has; the first few.
+    refused: tuple[str, ...] = ()
     #: The newest error of the store, or None.
     error: str | None = None
     #: What it said instead of its list when it was asked last; None if it answered.

@@ -83,6 +83,8 @@ class Figures(TypedDict):
     recomputed: int
     """Loads that failed, so that the value was computed."""
     names: list[NamedResults]
+    refused: list[str]
+    """Why names were not given that something else has; the first few."""
     prefixes: list[StoredPrefix]
     n_prefixes: int
     """The 50 prefixes that have most in it, of how many that have any."""

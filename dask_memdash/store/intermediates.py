@@ -48,6 +48,7 @@ def intermediates(model: ClusterModel) -> Intermediates | None:
             {"name": name, "stored": stored, "total": total}
             for name, (stored, total) in sorted(told.names.items())
         ],
+        "refused": list(told.refused),
         "prefixes": largest,
         "n_prefixes": len(prefixes),
         "workers": _together([w.storing for w in workers if w.storing is not None]),

@@ -37,7 +37,8 @@ RULES = {
     },
     "intermediates": (
         {"boundary"},
-        {"dask", "distributed", "msgpack", "fsspec", "redis", "cloudpickle", "xarray"},
+        {"dask", "distributed", "msgpack", "fsspec"}
+        | {"cloudpickle", "isal", "redis", "xarray"},
     ),
     "intermediates.shared": (
         {"boundary", "config"},

@@ -14,6 +14,7 @@ from dask.core import flatten
 from distributed.spill import SpillBuffer
 
 from dask_memdash import FSMemory, SharedStorage, WorkerMemory
+from dask_memdash.boundary import boundary
 from dask_memdash.errors import StorageError, UnreachableError
 from dask_memdash.intermediates.lineage import Lineage, lineages
 from dask_memdash.intermediates.memory import OBJECTS, object_id
@@ -408,6 +409,26 @@ def test_a_name_is_tried_again_and_what_the_store_has_lost_is_wanted_first(tmp_p
     naming.stored("a")
     assert naming.progress() == {"all": (1, 1)}
     assert (tmp_path / "store" / "names" / "all").exists()
+
+
+def test_a_name_that_something_else_has_is_refused_and_nothing_of_ours_failed(tmp_path):
+    memory = FSMemory(tmp_path / "store")
+    memory.create()
+    index, ledger = StoreIndex(memory), Ledger()
+    for name, number in (("first", "a" * 40), ("second", "b" * 40)):
+        memory.put("objects/" + number, [b"x"])
+        ledger.follow(name, Followed(number, NOTHING))
+        ledger.stored(name, 1, {"kind": "other"})
+    index.refresh()
+    refused = []
+    boundary.clear()
+    for name in ("first", "second"):
+        naming = Naming(memory, ledger, index, lambda call: call())
+        naming.arrived({"keys": {name}, "global_annotations": {"persist_as": "mine"}})
+        refused.append(naming.refused())
+    assert refused[0] == []
+    assert "mine" in refused[1][0]
+    assert boundary.texts() == ()
 
 
 def test_only_a_name_is_a_name():

@@ -138,6 +138,12 @@ def test_an_error_that_is_over_is_said_to_be():
     assert "Last error disk full nothing waits because of it" in text
 
 
+def test_a_name_that_was_refused_is_told_on_the_card_with_what_differs():
+    text = card(stories.storing(refused=("regridded belongs to another set",)))
+    assert "1 name was not given" in text
+    assert "regridded belongs to another set." in text
+
+
 def test_advice_names_the_store_once_and_ends():
     verdict = judge(told(failed=1))
     assert verdict.text.endswith("It stays on its worker, and writing is tried again.")

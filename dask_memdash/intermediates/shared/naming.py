@@ -11,6 +11,8 @@ arrays make up an xarray Dataset (a set of several collections opens as a tuple)
 
 from __future__ import annotations
 
+import itertools
+import logging
 import pickle
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,9 +31,15 @@ from dask_memdash.intermediates.persisting import Body
 from dask_memdash.intermediates.shared.index import StoreIndex
 from dask_memdash.intermediates.shared.ledger import KEPT, Ledger
 from dask_memdash.intermediates.shared.protocol import PERSIST_AS
+from dask_memdash.text import plain
+
+logger = logging.getLogger("dask_memdash.storage")
 
 #: Names that are followed at a time.
 MOST_NAMES = 1000
+
+#: Names whose refusal is told.
+MOST_REFUSED = 5
 
 #: Seconds until a name that could not be given is tried again; doubles from try to try.
 AGAIN_AFTER = 5.0
@@ -49,6 +57,8 @@ class Named:
     #: How often that failed, and the monotonic time from which it is tried again.
     failures: int = 0
     again_at: float | None = None
+    #: Why it never will be, where something else has it.
+    refused: str | None = None
 
 
 class Naming:
@@ -150,6 +160,11 @@ class Naming:
             for name, one in self._names.items()
         }
 
+    def refused(self) -> list[str]:
+        """Return why names were not given that something else has; the first few."""
+        told = (one.refused for one in self._names.values() if one.refused)
+        return list(itertools.islice(told, MOST_REFUSED))
+
     def _give(self, name: str, named: Named) -> None:
         rows = [(key, self._ledger.keys.get(key)) for key in named.keys]
         known = {key: one for key, one in rows if one is not None and one.state == KEPT}
@@ -170,8 +185,10 @@ class Naming:
         """Give a name, or see to it that it is tried again; in a thread."""
         try:
             give()
-        except NameTakenError:
-            raise
+        except NameTakenError as error:
+            # nothing of ours failed: it is told beside what is stored
+            named.refused = plain(str(error), 300)
+            logger.warning("What is persisted gets no name: %s", named.refused)
         except StorageError:
             named.failures += 1
             if named.failures >= MOST_TRIES:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tornado.ioloop import PeriodicCallback
 
-from dask_memdash.boundary import boundary
+from dask_memdash.boundary import LOG_INTERVAL, boundary
 from dask_memdash.errors import UnreachableError
 from dask_memdash.intermediates.memory import Memory, address_of
 from dask_memdash.intermediates.shared import shims
@@ -84,6 +85,7 @@ class SchedulerSide:
         self.writing = Writing(scheduler, self.ledger, self.index, self.naming.stored)
         #: Loads that failed, so that the value is computed.
         self.recomputed = 0
+        self._logged_at = -LOG_INTERVAL
         self.graphs = Graphs(
             *(scheduler, memory, self.ledger, self.index),
             *(self.stand_ins, self.writing, self.naming, self._in_thread),
@@ -308,16 +310,20 @@ class SchedulerSide:
                 # nobody has it, and nobody can compute it: it is not stored
                 self.ledger.failed(key, text, again=False)
             return False
-        logger.warning("A stored value is computed again: %s", text)
-        self._is_computed(key)
+        self._is_computed(key, text)
         self.scheduler.transitions({key: "released"}, stimulus_id="memdash-not-loaded")
         if is_away:
             # the others would take as long to fail, one after the other
             self.stand_ins.call_off(self._is_computed)
         return True
 
-    def _is_computed(self, key: Any) -> None:
+    def _is_computed(self, key: Any, why: str | None = None) -> None:
         self.recomputed += 1
+        now = time.monotonic()
+        if why and now - self._logged_at >= LOG_INTERVAL:
+            # the page counts them, and a store that was emptied has thousands
+            self._logged_at = now
+            logger.warning("A stored value is computed again: %s", why)
         if key in self.ledger.keys:
             self.ledger.lost(key)
 
@@ -338,8 +344,7 @@ class SchedulerSide:
         else:
             is_computed = not ts.has_lost_dependencies
         if is_computed:
-            logger.warning("A stored value is computed again: %s", plain(error, 300))
-            self._is_computed(key)
+            self._is_computed(key, plain(error, 300))
         self.scheduler.transitions({key: "released"}, stimulus_id="memdash-lost")
 
     # -- from time to time -------------------------------------------------------------
@@ -368,6 +373,7 @@ class SchedulerSide:
             "resumed": self.graphs.resumed,
             "recomputed": self.recomputed,
             "names": self.naming.progress(),
+            "refused": self.naming.refused(),
             "error": self.ledger.error,
             "unreachable": self.watch.unreachable,
         }
