@@ -717,6 +717,12 @@ CONCEPTS = _table(
         "what tasks leave behind grow; empty where nothing grows steadily.",
     ),
     Term(
+        "threads-that-fit",
+        "threads that fit",
+        "How many of a prefix's tasks the least roomy worker can run at once, each at "
+        "the largest peak seen, or fewer where their inputs are large too.",
+    ),
+    Term(
         "target",
         "target",
         "Above this much managed memory, the worker spills outputs to disk.",

@@ -225,17 +225,63 @@
     });
   }
 
+  /** Where the browser keeps which columns its reader looks at: table → choice. */
+  const COLUMNS = "memdash-columns";
+
+  function kept_columns() {
+    try {
+      const kept = JSON.parse(window.localStorage.getItem(COLUMNS) ?? "{}");
+      return kept !== null && typeof kept === "object" ? kept : {};
+    } catch {
+      return {};  // not allowed here, or nonsense: then as tables are made
+    }
+  }
+
+  function keep_columns(columns) {
+    try {
+      window.localStorage.setItem(COLUMNS, JSON.stringify(columns));
+    } catch {
+      // Not allowed here: then until the page is left.
+    }
+  }
+
   function connect_tables() {
     const {bytes, duration, clock, share, factor} = window.memdash;
     const write = {size: bytes, seconds: duration, instant: clock, share, factor};
+    const columns = kept_columns();
     for (const host of document.querySelectorAll("[data-table]")) {
       const name = host.dataset.table;
       const query = state.tables[name] ?? {sort: "", descending: false, search: "", page: 0};
       const table = new window.memdash_tables.Table(host, query, (asked) => {
         state.tables = {...state.tables, [name]: asked};
         tell();
-      }, write);
-      watch(model(`memdash-table-${name}`), (source) => table.draw(source));
+      }, write, columns[name], (choice) => {
+        columns[name] = choice;
+        keep_columns(columns);
+      });
+      const [rows, total] = [model(`memdash-table-${name}`), model(`memdash-total-${name}`)];
+      const draw = () => table.draw(rows, total);
+      watch(rows, draw);
+      watch(total, draw);
+    }
+  }
+
+  /** Close an open menu with Escape, by a click elsewhere, or when something is chosen. */
+  function connect_menus() {
+    const menus = [...document.querySelectorAll("details.md-elsewhere, details.md-chooser")];
+    document.addEventListener("click", (event) => {
+      for (const menu of menus) {
+        menu.open = menu.open && event.composedPath().includes(menu);
+      }
+    });
+    for (const menu of menus) {
+      menu.addEventListener("keydown", (event) => {
+        if (event.key === "Escape" && menu.open) {
+          menu.open = false;
+          menu.querySelector("summary").focus();
+          event.stopPropagation();
+        }
+      });
     }
   }
 
@@ -358,6 +404,7 @@
     connect_time();
     connect_tables();
     connect_help();
+    connect_menus();
     connect_links();
     connect_charts();
     watch(model("memdash-facts"), write_facts);

@@ -209,6 +209,8 @@ class Context:
     guarded: Guard = lambda function, where: function
     #: Sources of the tables, by name, which are there before their views are made.
     tables: dict[str, ColumnDataSource] = field(default_factory=dict)
+    #: Sources of their rows of totals.
+    totals: dict[str, ColumnDataSource] = field(default_factory=dict)
 
 
 class View(ABC):

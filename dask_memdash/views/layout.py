@@ -124,7 +124,8 @@ class OpenPage:
         self._made: set[str] = set()
         self._make = guarded(self._make_tab, "making the page's tab")
         self._follow = guarded(self.context.axis.keep_up, "the page's time axis")
-        tables = [ServedTable(table, self.context).source for table in TABLES.values()]
+        served = [ServedTable(table, self.context) for table in TABLES.values()]
+        tables = [source for table in served for source in (table.source, table.total)]
         #: Short texts that the template has places for: name → text.
         self.facts = ColumnDataSource({"name": [], "text": []}, name="memdash-facts")
         self._state_facts = guarded(self._write_facts, "the page's counts")

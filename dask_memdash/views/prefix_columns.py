@@ -2,116 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 from dask_memdash import terms
-from dask_memdash.store.all_rows import all_rows, number_of_rows
-from dask_memdash.store.base import Store
-from dask_memdash.store.beside_tasks import OtherMemory
-from dask_memdash.store.prefix_shapes import Prefix
-from dask_memdash.views.tabular import Column, Table, address
-
-
-def _storage(name: str) -> Callable[[Prefix], Any]:
-    return lambda prefix: prefix["storage"][name]  # type: ignore[literal-required]
-
-
-def _execution(name: str) -> Callable[[Prefix], Any]:
-    return lambda prefix: prefix["execution"][name]  # type: ignore[literal-required]
-
-
-def _of_tasks(name: str) -> Callable[[Prefix], Any]:
-    """Return a figure of the execution; nothing where there are no tasks."""
-    return lambda row: _execution(name)(row) if row["kind"] == "task" else None
-
-
-def skew(prefix: Prefix) -> float | None:
-    """Return how much larger the largest output is than the median; None if unknown."""
-    sizes = prefix["storage"]["output_bytes"]
-    if sizes["max"] is None or not sizes["p50"]:
-        return None
-    return sizes["max"] / sizes["p50"]
-
-
-def projected(prefix: Prefix) -> int | None:
-    """Return what the running tasks use if each reaches the usual peak, in bytes."""
-    execution = prefix["execution"]
-    usual = execution["peak"]["p50"]
-    return None if usual is None else usual * execution["running"]
-
-
-def awaited_by(prefix: Prefix, most: int = 3) -> str:
-    """Name the prefixes that wait for a prefix's outputs, the most important first."""
-    waiters = prefix["storage"]["awaited_by"]
-    named = [waiter["prefix"] for waiter in waiters[:most]]
-    if len(waiters) > most:
-        named.append(f"{len(waiters) - most} more")
-    return ", ".join(named)
-
-
-def _size_of(name: str) -> Callable[[Prefix], int | None]:
-    return lambda prefix: prefix["storage"]["output_bytes"][name]  # type: ignore[literal-required]
-
-
-def _peak(name: str) -> Callable[[Prefix], int | None]:
-    return lambda prefix: prefix["execution"]["peak"][name]  # type: ignore[literal-required]
-
-
-def _leak(prefix: Prefix) -> int | None:
-    leak = prefix["execution"].get("leak")
-    return leak["bytes"] if leak else None
-
-
-def _sizeof(prefix: Prefix) -> float | None:
-    audited = prefix["storage"].get("sizeof")
-    return audited["ratio"] if audited else None
-
-
-def has_intermediates(store: Store) -> bool:
-    """Say whether the cluster has a memory of intermediates."""
-    return store.cluster()["intermediates"] is not None
-
-
-#: Prefixes that are searched and sorted, the largest: a cluster may know of 10,000.
-SEARCHED = 2000
-
-
-def _largest(store: Store, limit: int, offset: int) -> tuple[Sequence[Prefix], int]:
-    return all_rows(store, limit, offset), number_of_rows(store)
-
-
-def _link(row: Prefix) -> str:
-    return address("prefix" if row["kind"] == "task" else "other", row["prefix"])
-
-
-def place(row: Prefix | OtherMemory) -> str:
-    """Say where memory lies that belongs to no task, where its name does not."""
-    if row["kind"] == "task":
-        return ""
-    if row["part"] is None:
-        return "beside the workers' processes"
-    label = terms.label(terms.PARTS, row["part"])
-    named = dict[str, Any](row)
-    name = named.get("prefix", named.get("name"))
-    return "" if name == label else f"part of {label}"
-
-
-def _method(row: Prefix) -> str:
-    known = terms.METHODS if row["kind"] == "task" else terms.OTHER_METHODS
-    return terms.label(known, row["method"])
-
+from dask_memdash.store.all_rows import all_rows
+from dask_memdash.views.prefix_figures import (
+    SEARCHED,
+    at_a_death,
+    awaited_by,
+    execution,
+    fits,
+    has_intermediates,
+    largest_rows,
+    leak,
+    link,
+    links_of_waiters,
+    method,
+    of_tasks,
+    of_threads,
+    output_size,
+    peak,
+    projected,
+    sizeof_ratio,
+    skew,
+    storage,
+    totals,
+    whose,
+)
+from dask_memdash.views.tabular import Column, ColumnSet, Table
+from dask_memdash.views.threads_that_fit import largest_peak, with_room
 
 TASKS = Table(
     name="tasks",
     title="Task prefixes",
-    rows=lambda store: all_rows(store, SEARCHED),
-    page=_largest,
+    rows=lambda store: with_room(store, all_rows(store, SEARCHED)),
+    page=largest_rows,
+    total=totals,
+    sets=(
+        ColumnSet(
+            "Summary",
+            (
+                *("bytes", "managed", "spilled", "executing"),
+                *("running", "worst", "fit"),
+            ),
+        ),
+        ColumnSet(
+            "Storage",
+            (
+                *("managed", "spilled", "pinned", "awaited"),
+                *("awaited_by", "replicas", "count"),
+            ),
+        ),
+        ColumnSet(
+            "Outputs",
+            (
+                *("count", "size", "largest", "skew"),
+                *("stored", "pending", "graph"),
+            ),
+        ),
+        ColumnSet(
+            "Execution",
+            (
+                *("executing", "running", "projected", "peak"),
+                *("peak95", "worst", "fit"),
+            ),
+        ),
+        ColumnSet(
+            "Errors",
+            (
+                *("worst", "error", "method", "leak"),
+                *("sizeof", "skew", "children"),
+            ),
+        ),
+    ),
     counted=lambda store: store.prefix_totals()["prefixes"],
     searched=f"among the {SEARCHED:,} largest",
-    link=_link,
+    link=link,
     columns=(
-        Column("prefix", "Prefix", "text", lambda prefix: prefix["prefix"], more=place),
+        Column("prefix", "Prefix", "text", lambda prefix: prefix["prefix"], more=whose),
         Column(
             "kind",
             "Kind",
@@ -131,7 +97,7 @@ TASKS = Table(
             "managed",
             "In memory",
             "size",
-            _storage("managed"),
+            storage("managed"),
             terms.PARTS["managed"].sentence,
             "Storage",
         ),
@@ -139,7 +105,7 @@ TASKS = Table(
             "spilled",
             "Spilled",
             "size",
-            _storage("spilled"),
+            storage("spilled"),
             terms.BESIDE["spilled"].sentence,
             "Storage",
         ),
@@ -147,7 +113,7 @@ TASKS = Table(
             "stored",
             "Stored",
             "size",
-            _storage("stored"),
+            storage("stored"),
             terms.STORING["stored"].sentence,
             "Storage",
             shown=has_intermediates,
@@ -156,7 +122,7 @@ TASKS = Table(
             "pending",
             "Pending",
             "size",
-            _storage("stored_pending"),
+            storage("stored_pending"),
             terms.STORING["pending"].sentence,
             "Storage",
             shown=has_intermediates,
@@ -165,7 +131,7 @@ TASKS = Table(
             "pinned",
             "Pinned",
             "size",
-            _storage("pinned"),
+            storage("pinned"),
             terms.CONCEPTS["pinned"].sentence,
             "Storage",
         ),
@@ -173,23 +139,24 @@ TASKS = Table(
             "awaited",
             "Awaited",
             "size",
-            _storage("awaited"),
+            storage("awaited"),
             terms.CONCEPTS["awaited"].sentence,
             "Storage",
         ),
         Column(
             "awaited_by",
-            "By",
-            "text",
+            "Awaited by",
+            "names",
             awaited_by,
             "Prefixes of the tasks that need these outputs, the largest share first.",
             "Storage",
+            link=links_of_waiters,
         ),
         Column(
             "replicas",
             "Replicas",
             "size",
-            _storage("replicas"),
+            storage("replicas"),
             terms.CONCEPTS["replicas"].sentence,
             "Storage",
         ),
@@ -197,13 +164,13 @@ TASKS = Table(
             "count",
             "Outputs",
             "number",
-            _storage("count"),
+            storage("count"),
             "Outputs stored now. Copies of one output count once.",
             "Storage",
         ),
         Column(
             "graph",
-            "Graph",
+            "In graphs",
             "size",
             lambda prefix: prefix["graph_bytes"] or None,
             terms.PARTS["graph"].sentence,
@@ -211,14 +178,19 @@ TASKS = Table(
         ),
         Column(
             "size",
-            "Size",
+            "Output, median",
             "size",
-            _size_of("p50"),
+            output_size("p50"),
             "Median size of an output.",
             "Outputs",
         ),
         Column(
-            "largest", "Largest", "size", _size_of("max"), "Largest output.", "Outputs"
+            "largest",
+            "Output, largest",
+            "size",
+            output_size("max"),
+            "Largest output.",
+            "Outputs",
         ),
         Column(
             "skew",
@@ -233,23 +205,23 @@ TASKS = Table(
             "sizeof",
             "sizeof",
             "factor",
-            _sizeof,
+            sizeof_ratio,
             terms.CONCEPTS["sizeof"].sentence,
             "Outputs",
         ),
         Column(
             "executing",
-            "Now",
+            "Executing now",
             "size",
-            _execution("executing"),
+            execution("executing"),
             terms.PARTS["executing"].sentence,
             "Execution",
         ),
         Column(
             "running",
-            "Tasks",
+            "Tasks running",
             "number",
-            _of_tasks("running"),
+            of_tasks("running"),
             "Tasks that run now.",
             "Execution",
         ),
@@ -265,23 +237,41 @@ TASKS = Table(
             "peak",
             "Peak, median",
             "size",
-            _peak("p50"),
+            peak("p50"),
             "Half of its tasks need less than this while they run.",
             "Execution",
         ),
         Column(
             "peak95",
-            "95 %",
+            "Peak, 95 %",
             "size",
-            _peak("p95"),
+            peak("p95"),
             "19 of 20 of its tasks need less than this while they run.",
             "Execution",
+        ),
+        Column(
+            "worst",
+            "Peak, largest",
+            "size",
+            largest_peak,
+            "The most that one of its tasks had, also when its worker died.",
+            "Execution",
+            more=at_a_death,
+        ),
+        Column(
+            "fit",
+            "Threads that fit",
+            "number",
+            fits,
+            terms.CONCEPTS["threads-that-fit"].sentence,
+            "Execution",
+            more=of_threads,
         ),
         Column(
             "error",
             "±",
             "size",
-            _execution("error"),
+            execution("error"),
             terms.CONCEPTS["error"].sentence,
             "Execution",
         ),
@@ -298,7 +288,7 @@ TASKS = Table(
             "leak",
             "Left behind",
             "size",
-            _leak,
+            leak,
             terms.CONCEPTS["leak"].sentence,
             "Execution",
         ),
@@ -306,7 +296,7 @@ TASKS = Table(
             "method",
             "Measured",
             "text",
-            _method,
+            method,
             terms.CONCEPTS["method"].sentence,
             "Execution",
         ),

@@ -176,6 +176,8 @@ def _cell(column: Column, value: Any) -> str:
         return format_clock(value)
     if column.kind == "number":
         return f"{value:,}"
+    if column.kind == "names":
+        return str(cut(value.replace("\n", ", ")))
     return str(cut(value))
 
 

@@ -8,7 +8,7 @@ else.  Searching, sorting and paging are asked for by the browser and done here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -42,13 +42,27 @@ class ServedTable:
             _cells(table, TablePage([], 0, 0, 0)), name=f"memdash-table-{table.name}"
         )
         context.tables[table.name] = self.source
+        #: The row of totals, where the table has one: as many columns, of one row.
+        self.total = context.totals.get(table.name) or ColumnDataSource(
+            _totals(table, {}), name=f"memdash-total-{table.name}"
+        )
+        context.totals[table.name] = self.total
 
     def draw(self, store: Store, query: TableQuery, chosen: str, once: Once) -> None:
         """Show the page that is asked for, with one row marked as chosen."""
         page: TablePage = once(
             f"{self.table.name} {query}", lambda: select(self.table, store, query)
         )
-        sync(self.source, _cells(self.table, page))
+        cells = once(
+            f"cells of {self.table.name} {query}",
+            lambda: _cells(self.table, page, store),
+        )
+        sync(self.source, cells)
+        if self.table.total is not None:
+            total = once(
+                f"total of {self.table.name}", partial(self.table.total, store)
+            )
+            sync(self.total, _totals(self.table, total))
         counted = self.table.counted
         # many columns ask the same, and a large cluster takes its time to answer
         asked = {column.shown for column in self.table.columns}
@@ -60,6 +74,8 @@ class ServedTable:
             {
                 "title": self.table.title,
                 "columns": [_describe(c) for c in self.table.columns if told[c.shown]],
+                "sets": {one.label: list(one.columns) for one in self.table.sets},
+                "totals": self.table.total is not None,
                 "first": page.first,
                 "shown": len(page.rows),
                 "matching": page.matching,
@@ -85,10 +101,25 @@ def _describe(column: Column) -> dict[str, str]:
     }
 
 
-def _cells(table: Table, page: TablePage) -> dict[str, list[Any]]:
+def _cells(
+    table: Table, page: TablePage, store: Store | None = None
+) -> dict[str, list[Any]]:
     cells: dict[str, list[Any]] = {"_link": [table.link(row) for row in page.rows]}
+    if table.faint is not None:
+        cells["_faint"] = [table.faint(row) for row in page.rows]
     for column in table.columns:
-        cells[column.name] = [cut(column.value(row)) for row in page.rows]
+        if column.ask is not None and store is not None:
+            cells[column.name] = [cut(column.ask(store, row)) for row in page.rows]
+        else:
+            cells[column.name] = [cut(column.value(row)) for row in page.rows]
         if column.more is not None:
             cells[f"_more_{column.name}"] = [cut(column.more(r)) for r in page.rows]
+        if column.link is not None:
+            cells[f"_link_{column.name}"] = [column.link(row) for row in page.rows]
     return cells
+
+
+def _totals(table: Table, total: Mapping[str, Any]) -> dict[str, list[Any]]:
+    names = [column.name for column in table.columns]
+    names += [f"_more_{name}" for name in names]
+    return {name: [cut(total.get(name))] for name in names}

@@ -7,150 +7,13 @@ from typing import Any
 
 from dask_memdash import terms
 from dask_memdash.store.base import Store
-from dask_memdash.store.worker_shapes import Worker
-from dask_memdash.views.prefix_columns import TASKS, has_intermediates
-from dask_memdash.views.tabular import Column, Table, address, state_of
-
-
-def _part(name: str) -> Callable[[Worker], int | None]:
-    return lambda worker: worker["breakdown"][name]  # type: ignore[literal-required]
+from dask_memdash.views.prefix_columns import TASKS
+from dask_memdash.views.tabular import Column, ColumnSet, Table, address
+from dask_memdash.views.worker_columns import WORKERS, worker_label
 
 
 def _key(name: str) -> Callable[[Mapping[str, Any]], Any]:
     return lambda row: row[name]
-
-
-# --- workers -------------------------------------------------------------------------
-
-
-def worker_label(worker: Worker) -> str:
-    """Name a worker; a bare number says nothing."""
-    name = worker["name"]
-    return f"worker {name}" if name.isdigit() else name
-
-
-def _usage(worker: Worker) -> float | None:
-    process, limit = worker["breakdown"]["process"], worker["limit"]
-    return process / limit if process is not None and limit else None
-
-
-def _all_workers(store: Store) -> Sequence[Worker]:
-    return [*store.workers(), *store.departed()]
-
-
-def _children(worker: Worker) -> int | None:
-    """Return what its tasks' processes have, in bytes; None where there are none."""
-    return worker["children"]["rss"] if worker["children"]["processes"] else None
-
-
-def _full_in(worker: Worker) -> float | None:
-    """Return seconds until it is paused, or comes to its limit; None if it does not."""
-    told = worker["time_to_limit"]
-    return None if told is None else told["seconds"]
-
-
-def _method(worker: Worker) -> str:
-    return terms.label(terms.METHODS, worker["method"])
-
-
-WORKERS = Table(
-    name="workers",
-    title="Workers",
-    rows=_all_workers,
-    link=lambda worker: address("worker", worker["address"]),
-    columns=(
-        Column("name", "Worker", "text", worker_label, more=lambda w: w["address"]),
-        Column(
-            "status",
-            "Status",
-            "state",
-            state_of,
-            "Dask's own word. A paused worker starts no new task. A stale one has sent "
-            "no heartbeat for longer than three of its intervals. Workers that have "
-            "left stay listed for a while.",
-        ),
-        Column(
-            "usage",
-            "Of its limit",
-            "share",
-            _usage,
-            "Memory of the process, as a share of the worker's limit.",
-        ),
-        Column(
-            "process",
-            "Process",
-            "size",
-            _part("process"),
-            terms.BESIDE["process"].sentence,
-        ),
-        Column(
-            "limit",
-            "Limit",
-            "size",
-            lambda worker: worker["limit"],
-            "The worker's memory limit, as Dask knows it.",
-        ),
-        *(
-            Column(
-                part.name,
-                part.label.capitalize(),
-                "size",
-                _part(part.name),
-                part.sentence,
-            )
-            for part in terms.PARTS.values()
-        ),
-        Column("error", "±", "size", _part("error"), terms.CONCEPTS["error"].sentence),
-        Column(
-            "spilled",
-            "Spilled",
-            "size",
-            _part("spilled"),
-            terms.BESIDE["spilled"].sentence,
-        ),
-        Column(
-            "stored",
-            "Stored",
-            "size",
-            lambda worker: worker["stored"],
-            terms.STORING["stored"].sentence,
-            shown=has_intermediates,
-        ),
-        Column(
-            "pending",
-            "Pending",
-            "size",
-            lambda worker: worker["stored_pending"],
-            terms.STORING["pending"].sentence,
-            shown=has_intermediates,
-        ),
-        Column(
-            "children",
-            "Child processes",
-            "size",
-            _children,
-            terms.BESIDE["children"].sentence,
-        ),
-        Column(
-            "tasks",
-            "Tasks running",
-            "number",
-            lambda worker: len(worker["executing_tasks"]),
-            "Tasks that run now, and finished ones whose output is not stored yet.",
-        ),
-        Column(
-            "full_in",
-            "Full in",
-            "seconds",
-            _full_in,
-            terms.CONCEPTS["time-to-limit"].sentence,
-        ),
-        Column("threads", "Threads", "number", lambda worker: worker["nthreads"]),
-        Column(
-            "method", "Measured", "text", _method, terms.CONCEPTS["method"].sentence
-        ),
-    ),
-)
 
 
 # --- incidents -----------------------------------------------------------------------
@@ -164,6 +27,10 @@ def kind(incident: Mapping[str, Any]) -> str:
 def cause(incident: Mapping[str, Any]) -> str:
     """Say in words why it happened, as far as that is known."""
     return terms.label(terms.CAUSES, str(incident["diagnosis"]["cause"]))
+
+
+def _link_of(kind: str, name: Any) -> str:
+    return address(kind, str(name)) if name else ""
 
 
 def _worker(incident: Mapping[str, Any]) -> str:
@@ -208,6 +75,7 @@ FAILURES = Table(
             "text",
             lambda failure: failure["responsible"]["prefix"],
             "The task prefix that is to blame.",
+            link=lambda f: _link_of("prefix", f["responsible"]["prefix"]),
         ),
         Column("deaths", "Deaths", "number", _key("deaths")),
         Column("workers", "Workers", "number", _key("workers")),
@@ -254,8 +122,15 @@ INCIDENTS = Table(
             "text",
             lambda incident: incident["diagnosis"]["responsible"]["prefix"],
             "The task prefix that is to blame.",
+            link=lambda i: _link_of("prefix", i["diagnosis"]["responsible"]["prefix"]),
         ),
-        Column("worker", "Worker", "text", _worker),
+        Column(
+            "worker",
+            "Worker",
+            "text",
+            _worker,
+            link=lambda i: _link_of("worker", (i.get("worker") or {}).get("address")),
+        ),
         Column(
             "process",
             "Memory",
@@ -275,6 +150,15 @@ GRAPHS = Table(
     title="Graphs",
     rows=lambda store: store.order(),
     link=lambda graph: address("graph", graph["id"]),
+    sets=(
+        ColumnSet(
+            "Summary",
+            (
+                *("verdict", "tasks", "done", "minimum"),
+                *("actual_peak", "run_ahead", "capacity"),
+            ),
+        ),
+    ),
     columns=(
         Column("name", "Graph", "text", _key("name"), more=_key("id")),
         Column(
@@ -344,6 +228,15 @@ LIMITS = Table(
     title="Limits",
     rows=lambda store: store.limits(),
     link=lambda audit: address("limit", audit["address"]),
+    sets=(
+        ColumnSet(
+            "Summary",
+            (
+                *("severity", "verdict", "limit", "effective"),
+                *("source", "headroom", "seconds"),
+            ),
+        ),
+    ),
     columns=(
         Column("name", "Worker", "text", _audited, more=_key("address")),
         Column("severity", "Severity", "state", _key("severity")),
@@ -389,6 +282,8 @@ LIMITS = Table(
         Column("host", "Host", "text", _key("host")),
     ),
 )
+
+__all__ = ["TABLES", "WORKERS", "cause", "kind", "verdict", "worker_label"]
 
 #: All tables, by the name that addresses and files give them.
 TABLES = {

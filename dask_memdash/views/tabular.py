@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -42,9 +42,10 @@ def _always(store: Store) -> bool:
 class Column:
     """A column: where its values come from, and how they are written.
 
-    ``kind`` is one of 'text', 'state' (a word that has a colour), 'number', 'size'
-    (bytes), 'share' (0 to 1), 'factor', 'seconds' (a length of time) and 'instant'
-    (Unix time).
+    ``kind`` is one of 'text', 'state' (a word that has a colour), 'names' (several,
+    one a line), 'number', 'size' (bytes), 'share' (0 to 1), 'factor', 'seconds' (a
+    length of time), 'instant' (Unix time) and 'curve' (whole numbers from 0 to 100, of
+    which the page draws a line; in no file).
     """
 
     name: str
@@ -59,11 +60,28 @@ class Column:
     more: Callable[[Any], str] | None = None
     #: Whether a cluster has what it tells of, and the page shows it; files always do.
     shown: Callable[[Store], bool] = _always
+    #: Addresses of what its value names: as many lines as there are names.
+    link: Callable[[Any], str] | None = None
+    #: Gives its value where that is asked of the store, for the rows of a page alone.
+    ask: Callable[[Store, Any], Any] | None = None
 
     @property
     def is_text(self) -> bool:
         """Whether its values are words, which can be searched."""
-        return self.kind in ("text", "state")
+        return self.kind in ("text", "state", "names")
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it is a drawing, which is on the page alone."""
+        return self.kind == "curve"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSet:
+    """Columns that are looked at together; the first column is always among them."""
+
+    label: str
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +103,14 @@ class Table:
     counted: Callable[[Store], int] | None = None
     #: Which rows are searched and sorted, in words, where that is not all of them.
     searched: str = ""
+    #: Columns that the page shows together, those that it opens with first; empty for
+    #: all columns at once.
+    sets: tuple[ColumnSet, ...] = ()
+    #: Gives the row of totals: column → the cluster's figure.  What is in no sum is not
+    #: in it.
+    total: Callable[[Store], Mapping[str, Any]] | None = None
+    #: Says whether a row is of something that is not there any more.
+    faint: Callable[[Any], bool] | None = None
 
     def column(self, name: str) -> Column | None:
         """Return a column by its name."""
@@ -176,9 +202,10 @@ def to_csv(table: Table, rows: Sequence[Any]) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow([_head(column) for column in table.columns])
+    columns = [column for column in table.columns if not column.is_drawn]
+    writer.writerow([_head(column) for column in columns])
     for row in rows:
-        writer.writerow([_plain(column.value(row)) for column in table.columns])
+        writer.writerow([_plain(_written(column, row)) for column in columns])
     return out.getvalue()
 
 
@@ -186,6 +213,12 @@ def _head(column: Column) -> str:
     unit = {"size": " (bytes)", "seconds": " (s)", "instant": " (Unix time)"}
     name = f"{column.group}: {column.label}" if column.group else column.label
     return name + unit.get(column.kind, "")
+
+
+def _written(column: Column, row: Any) -> Any:
+    """Return a cell's value; names of several lines in one."""
+    value = column.value(row)
+    return value.replace("\n", ", ") if column.kind == "names" else value
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,8 @@ from dask_memdash.store.prefix_shapes import PrefixDetails, SizeBin
 from dask_memdash.text import count, format_bytes, format_share
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
-from dask_memdash.views.prefix_columns import TASKS, place, projected, skew
+from dask_memdash.views.prefix_columns import TASKS
+from dask_memdash.views.prefix_figures import place, projected, skew
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.tabular import address
 

@@ -13,11 +13,11 @@ def test_failures_are_rows_and_each_opens(show, look, number, width, scheme):
     store = fake_store.failing(number) if number else fake_store.busy()
     url = show(store)
     page = look(f"{url}#incidents", width, scheme)
-    rows = page.locator("[data-table=failures] tbody tr")
+    rows = page.locator("[data-table=failures] .md-rows tr")
     if number:
         page.wait_for_function(
-            "n => document.querySelectorAll('[data-table=failures] tbody tr').length "
-            ">= n",
+            "n => document.querySelectorAll("
+            "'[data-table=failures] .md-rows tr').length >= n",
             arg=number,
         )
         assert rows.count() == number

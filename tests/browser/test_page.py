@@ -73,7 +73,7 @@ def test_busy_cluster_shows_what_is_stored_and_where(look, cluster):
     row = page.locator("[data-table=tasks] tr", has_text="kept")
     row.get_by_text("100 MiB").first.wait_for()
     page.get_by_role("navigation", name="Sections").get_by_text("Workers").click()
-    rows = page.locator("[data-table=workers] tbody tr")
+    rows = page.locator("[data-table=workers] .md-rows tr")
     rows.nth(1).wait_for()
     assert rows.count() == 2
     rows.first.get_by_role("link").click()
@@ -243,7 +243,7 @@ def test_hostile_names_appear_as_text_in_tooltips_and_tables(look, show):
         page.evaluate(
             "tab => { location.hash = tab; }", {"graphs": "order"}.get(tab, tab)
         )
-        row = page.locator(f"[data-table={tab}] tbody tr").first
+        row = page.locator(f"[data-table={tab}] .md-rows tr").first
         row.get_by_text("<img src=x").first.wait_for()
         if tab != "graphs":  # chosen already
             row.get_by_role("link").first.click()
@@ -320,6 +320,7 @@ def test_prefix_of_the_dashboard_is_honoured(look, show):
     assert urlsplit(url).path == "/some/where/memdash"
     page = look(url)
     page.get_by_text("in 4 workers").wait_for()
+    page.get_by_text("Dask", exact=True).click()
     page.get_by_role("link", name="Status").click()
     page.wait_for_url("**/some/where/status")
 

@@ -74,7 +74,7 @@ def test_what_is_chosen_far_down_is_seen_at_once_and_escape_closes_it(
     store.all_others = [fake_parts.other("global", "app.CACHE", 300 * MiB)]
     page = look(f"{show(store)}#{tab}", width=380)
     panel = shown(page, tab)
-    panel.locator("[data-table] tbody tr").first.wait_for()
+    panel.locator("[data-table] .md-rows tr").first.wait_for()
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.evaluate("address => { location.hash = address; }", address)
     story = panel.get_by_text(re.compile(f"^{re.escape(said)}")).first
@@ -152,7 +152,7 @@ def test_banner_of_a_degraded_memdash_stands_above_every_tab(look, show):
 
 def test_table_is_sorted_searched_and_paged_on_the_server(look, show):
     page = look(show(many_workers(120)) + "#workers")
-    rows = page.locator("[data-table=workers] tbody tr")
+    rows = page.locator("[data-table=workers] .md-rows tr")
     page.get_by_text("1 to 50 of 120").wait_for()
     assert rows.count() == 50
     page.get_by_role("button", name="Next").click()
@@ -165,7 +165,7 @@ def test_table_is_sorted_searched_and_paged_on_the_server(look, show):
     rows.first.get_by_text("10 MiB").first.wait_for()
     page.locator("th[aria-sort=ascending]").get_by_text("Process").wait_for()
     page.get_by_role("searchbox", name="Search workers").fill("worker-77")
-    page.locator("[data-table=workers] tbody tr:nth-child(2)").wait_for(
+    page.locator("[data-table=workers] .md-rows tr:nth-child(2)").wait_for(
         state="detached"
     )
     assert "worker-77" in rows.inner_text()
@@ -348,7 +348,7 @@ def test_page_goes_on_after_a_lost_connection(look, show):
         store.all_workers[2]["breakdown"] = fake_parts.breakdown(size * MiB, *[0] * 6)
         store.change()
         page.locator("[data-table=workers] td", has_text=f"{size} MiB").first.wait_for()
-    assert page.locator("[data-table=workers] tbody tr").count() == 1
+    assert page.locator("[data-table=workers] .md-rows tr").count() == 1
     sections(page).get_by_text("Limits").click()
     shown(page, "limits").get_by_text("No limits to check yet").wait_for()
 

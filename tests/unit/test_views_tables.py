@@ -15,7 +15,7 @@ from fake_parts import HOSTILE
 from stories import MiB
 
 from dask_memdash.store.all_rows import all_rows
-from dask_memdash.views import browser_state, prefix_columns, table_columns
+from dask_memdash.views import browser_state, prefix_figures, table_columns
 from dask_memdash.views.base import Context, sync
 from dask_memdash.views.browser_state import Shown, TableQuery
 from dask_memdash.views.table import ServedTable
@@ -102,12 +102,12 @@ def test_only_the_page_that_is_shown_is_made(table):
 def test_uneven_outputs_and_projected_use_are_worked_out():
     prefix = fake_parts.prefix("p", MiB, 90 * MiB)
     prefix["storage"]["output_bytes"] = {"min": 0, "p50": 2, "p95": 8, "max": 9}
-    assert prefix_columns.skew(prefix) == 4.5
-    assert prefix_columns.projected(prefix) == 120 * MiB, "2 tasks, 60 MiB each"
+    assert prefix_figures.skew(prefix) == 4.5
+    assert prefix_figures.projected(prefix) == 120 * MiB, "2 tasks, 60 MiB each"
     prefix["storage"]["output_bytes"]["p50"] = 0
     prefix["execution"]["peak"]["p50"] = None
-    assert prefix_columns.skew(prefix) is None
-    assert prefix_columns.projected(prefix) is None
+    assert prefix_figures.skew(prefix) is None
+    assert prefix_figures.projected(prefix) is None
 
 
 # --- CSV -----------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def test_what_is_not_known_is_not_sent_again():
 
 def test_a_row_of_no_task_says_where_it_lies_unless_its_name_does():
     rows = all_rows(stories.busy())
-    told = {row["prefix"]: prefix_columns.place(row) for row in rows}
+    told = {row["prefix"]: prefix_figures.place(row) for row in rows}
     assert told["baseline"] == ""
     assert told["allocator"] == "part of retained"
     assert told["sum"] == ""
