@@ -16,6 +16,7 @@ from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages, size_or_none
 from dask_memdash.cli.runs import runs
 from dask_memdash.cli.runs_what_if import what_if
 from dask_memdash.cli.storage import storage
+from dask_memdash.cli.terminal import top, watch
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
 
@@ -140,8 +141,9 @@ def limits(
 def failures(address: str, as_json: bool) -> None:
     """List the failures of a running cluster, newest first.
 
-    ADDRESS is the dashboard of a scheduler that MemDash runs on. A failure is all
-    incidents of one computation: its deaths, their cause and what they cost.
+    ADDRESS is the dashboard of a scheduler that MemDash runs on, or, with tcp:// or
+    tls://, the scheduler itself. A failure is all incidents of one computation: its
+    deaths, their cause and what they cost.
 
     \b
     Examples:
@@ -161,6 +163,8 @@ def failures(address: str, as_json: bool) -> None:
             click.echo(plain_lines(command.as_text(found)))
 
 
+main.add_command(top)
+main.add_command(watch)
 main.add_command(demo)
 main.add_command(runs)
 runs.add_command(what_if)

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,11 @@ LOOK = 0.1
 FAILURE = "failure-"
 
 
+def as_query(arguments: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return arguments as a query has them: texts."""
+    return {name: str(value) for name, value in (arguments or {}).items()}
+
+
 def connect(client: Client | None = None) -> Connection:
     """Return what MemDash knows of the cluster that a client talks to.
 
@@ -99,10 +105,10 @@ class Connection:
         The scheduler does not answer.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, tells: bool = True) -> None:
         self._client = client
-        # When to say next what this process uses.
-        self._tells_at = 0.0
+        # When to say next what this process uses; never, where that is not wanted.
+        self._tells_at = 0.0 if tells else math.inf
         rpc = client.scheduler
         self._address = str(rpc.address) if rpc is not None else "an unknown address"
 
@@ -148,6 +154,23 @@ class Connection:
     def limits(self) -> Any:
         """Return the audit of each worker's memory limit, worst first."""
         return self._frame("limits")
+
+    def ask(self, path: str, **arguments: int | str) -> Any:
+        """Return what the JSON API has at a path, as it stands there.
+
+        Parameters
+        ----------
+        path
+            Such as ``workers`` or ``failures/1``.
+        **arguments
+            What the query would hold, such as ``limit=20``.
+
+        Raises
+        ------
+        LookupError
+            There is nothing at this path.
+        """
+        return self._sync(self._ask_plainly, path, arguments)
 
     def report(self, path: str | os.PathLike[str]) -> Any:
         """Write the whole page as one HTML file that opens without a network.
@@ -211,6 +234,9 @@ class Connection:
         value, _ = await self._ask(name)
         return frame(name, value if isinstance(value, list) else [value])
 
+    async def _ask_plainly(self, path: str, arguments: dict[str, Any]) -> Any:
+        return (await self._ask(path, arguments=arguments))[0]
+
     async def _storage(self) -> Any:
         cluster, _ = await self._ask("cluster")
         told = cluster.get("intermediates")
@@ -239,7 +265,10 @@ class Connection:
             self._tells_at = now + TELLS_EVERY
 
     async def _ask(
-        self, path: str, patience: float | None = None
+        self,
+        path: str,
+        patience: float | None = None,
+        arguments: Mapping[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Ask for what the JSON API has at a path; give it, and what came with it."""
         address = self._address
@@ -247,7 +276,7 @@ class Connection:
         patience = ANSWER_TIMEOUT if patience is None else patience
         try:
             scheduler: Any = self._client.scheduler
-            call = scheduler.memdash_query(path=path, arguments={})
+            call = scheduler.memdash_query(path=path, arguments=as_query(arguments))
             answer = await asyncio.wait_for(call, patience)
         except TimeoutError:
             why = f"it has not answered within {patience:.0f} s"

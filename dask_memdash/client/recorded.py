@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import Any
 
-from dask_memdash.client.connection import Connection
+from dask_memdash.client.connection import Connection, as_query
 from dask_memdash.client.explanation import Explanation
 from dask_memdash.counterfactual.answer import Answer, answer
 from dask_memdash.counterfactual.change import Change
@@ -185,7 +185,10 @@ class RecordedRun(Connection):
         return _finished(function(*args))
 
     async def _ask(
-        self, path: str, patience: float | None = None
+        self,
+        path: str,
+        patience: float | None = None,
+        arguments: Mapping[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         if path == "report.html":
             from dask_memdash.views.report import render_report
@@ -195,7 +198,7 @@ class RecordedRun(Connection):
 
         from dask_memdash.web.api import ask
 
-        status, body = ask(self._store, path, {})
+        status, body = ask(self._store, path, as_query(arguments))
         if status == 404:
             raise LookupError(body)
         if status != 200:

@@ -83,6 +83,8 @@ RULES = {
         set(),
     ),
     "counterfactual": ({"store", "terms"}, set()),
+    "cli.sources": ({"client"}, {"dask", "distributed"}),
+    "cli.top": ({"cli", "terms"}, {"rich"}),
     "cli.runs_what_if": ({"cli", "runs", "store", "counterfactual"}, {"click"}),
     "cli.runs": (
         {"cli", "compare", "runs", "store", "web", "boundary"},
