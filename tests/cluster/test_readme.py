@@ -468,6 +468,8 @@ def test_shell_lines_run(block, deployment, stand_ins, tmp_path) -> None:
     elif "dask memdash limits" in block.text:
         assert re.search(r"^  dask worker SCHEDULER --nworkers \d", output, re.M)
         assert ("largest tasks measured" in output) == ("--scheduler" in block.text)
+    elif "dask memdash top" in block.text:
+        assert re.search(r"^MemDash of http://\S+ at [\d:]+: \d workers?", output, re.M)
     else:
         assert block.first == "./start.sh --detach"
         verify_compose_was_started(stand_ins, output)
