@@ -25,9 +25,11 @@ from dask_memdash.runs.directory import (
     live_name,
     write_manifest,
 )
+from dask_memdash.runs.left_out import LeftOut
 from dask_memdash.runs.living import this_place
 from dask_memdash.runs.rows import fit
 from dask_memdash.runs.segment import LiveSegment, remove
+from dask_memdash.runs.waiting import Row, Waiting, weight_of
 from dask_memdash.text import count, format_bytes, format_instant
 
 #: Seconds between two transactions, and to the next try after a failure at most.
@@ -44,6 +46,9 @@ MANIFEST_EACH = 20.0
 #: The same where what a list tells of failures and deaths has changed.
 MANIFEST_SOON = 2.0
 
+#: Seconds without an answer of the disk after which that is said.
+SILENT = 10.0
+
 #: Size of the log from which a notice is shown, in bytes.
 LARGE_LOG = 64 * 2**20
 
@@ -52,8 +57,6 @@ DIMENSIONS = ("processes", "workers")
 
 #: Errors that a disk, a file system or SQLite may have.
 Trouble = (OSError, sqlite3.Error)
-
-Row = tuple[str, tuple[Any, ...]]
 
 
 class Destination(Protocol):
@@ -86,7 +89,7 @@ class Writer:
     limit
         Of the run, in bytes.
     queue
-        Rows that may wait at most.
+        Rows that may wait at most (:class:`~dask_memdash.runs.waiting.Waiting`).
     """
 
     def __init__(
@@ -103,20 +106,18 @@ class Writer:
         self.manifest = manifest
         self.home: Path | None = None
         self.destination: Destination | None = None
-        #: Rows that were dropped, and processor time of the thread in seconds.
-        self.lost = 0
+        #: Processor time of the thread, in seconds.
         self.cpu = 0.0
         self._prepare = prepare
         self._limit = limit
-        self._room = queue
+        self._waiting = Waiting(queue)
         self._close_after = close_after
         self._close_at = min(CLOSE_AT, max(2**18, limit // 8))
         self._each = each
         self._clock = clock
-        self._lock = threading.Lock()
-        self._queue: list[Row] = []
-        self._around: list[float] = []
-        self._waiting = 0
+        self._left_out = LeftOut(clock())
+        # When the turn began that goes on: by the clock, and monotonic.
+        self._turning: tuple[float, float] | None = None
         self._stop = threading.Event()
         self._histories = Histories()
         # Kind → rows by table that are still to be written.
@@ -131,7 +132,6 @@ class Writer:
         self._retry = 0.0
         self._written = 0.0
         self._told: tuple[int | None, ...] = ()
-        self._limit_said: dict[str, str] = {}
         self._thread = threading.Thread(
             target=self._run, name="MemDash records", daemon=True
         )
@@ -142,21 +142,26 @@ class Writer:
         """Begin to write."""
         self._thread.start()
 
+    @property
+    def lost(self) -> int:
+        """Rows that were dropped."""
+        return self._waiting.lost
+
     def put(self, rows: list[Row]) -> None:
         """Hand rows over, oldest first; what there is no room for is lost."""
-        with self._lock:
-            room = max(0, self._room - self._waiting - len(self._queue))
-            self._queue += rows[:room]
-            self.lost += max(0, len(rows) - room)
+        self._waiting.put(rows)
 
     def keep_detail(self, moment: float) -> None:
         """Keep the history by the second around an instant."""
-        with self._lock:
-            self._around = [*self._around[-99:], moment]
+        self._waiting.keep_detail(moment)
 
     def texts(self) -> tuple[str, ...]:
         """Return what is wrong, in sentences."""
         texts = [] if self._error is None else [self._error]
+        turning = self._turning
+        if turning is not None and time.monotonic() > turning[1] + SILENT:
+            since = format_instant(turning[0])
+            texts.append(f"the record's disk has not answered since {since}")
         if self.lost:
             lost = count(self.lost, "row")
             texts.append(f"{lost} of the record lost: its disk is too slow or full")
@@ -182,12 +187,15 @@ class Writer:
 
     def _guarded_turn(self) -> None:
         begun = time.thread_time()
+        self._turning = self._clock(), time.monotonic()
         boundary.guarded(self._turn, "writing a record")()
+        self._turning = None
         self.cpu += time.thread_time() - begun
 
     def _turn(self) -> None:
         now = self._clock()
         self._take(now)
+        self._left_out.look(self.lost, now)
         stopping = self._stop.is_set()
         if time.monotonic() < self._retry and not stopping:
             return
@@ -204,10 +212,7 @@ class Writer:
 
     def _take(self, now: float) -> None:
         """Take what is in the queue, and sort it by segment."""
-        with self._lock:
-            rows, self._queue = self._queue, []
-            around, self._around = self._around, []
-            self._waiting += len(rows)
+        rows, around = self._waiting.take()
         history, main = [], self._pending["main"]
         for table, values in rows:
             try:
@@ -223,8 +228,12 @@ class Writer:
             main += [("breakdown", r) for r in self._histories.around(moment)]
         for kind, some in self._histories.add(history, now).items():
             self._pending[kind] += [("breakdown", r) for r in some]
-        with self._lock:
-            self._waiting = sum(map(len, self._pending.values()))
+        self._hold()
+
+    def _hold(self) -> None:
+        """Say what is still to be written."""
+        rows = (values for some in self._pending.values() for _, values in some)
+        self._waiting.hold(sum(map(weight_of, rows)))
 
     def _make_ready(self, now: float) -> None:
         """Have a directory, and live segments in it."""
@@ -235,7 +244,7 @@ class Writer:
             if not segment.there:
                 segment.abandon()
                 del self._live[kind]
-                self._say_left_out(
+                self._left_out.say(
                     f"the {kind} segment begun at {format_instant(segment.opened)} "
                     "vanished while it was written"
                 )
@@ -262,8 +271,7 @@ class Writer:
                     self._live[other].write(new)
         self._live[kind].write(by_table)
         self._pending[kind] = []
-        with self._lock:
-            self._waiting = sum(map(len, self._pending.values()))
+        self._hold()
 
     def _look_after(self, now: float) -> None:
         """Close what is old or large, drop what is no longer kept."""
@@ -314,7 +322,7 @@ class Writer:
         left = [one for one in segments if one not in old]
         size = sum(segment.size for segment in live)
         much = retention.too_much(left, size, self._limit)
-        self._limit_said |= retention.sentences(much, self._limit)
+        self._left_out.limit_took(retention.sentences(much, self._limit))
         gone = {one.name for one in (*old, *much)}
         self.manifest.segments = [one for one in left if one not in much]
         # Those of workers that have left are in the segments that tell of them.
@@ -327,10 +335,8 @@ class Writer:
         assert self.home is not None
         manifest = self.manifest
         manifest.updated, manifest.lost_rows = now, self.lost
-        said = [
-            text for text in manifest.left_out if "memdash.record.limit" not in text
-        ]
-        manifest.left_out = said + list(self._limit_said.values())
+        self._left_out.look(self.lost, self._clock())
+        manifest.left_out = self._left_out.texts()
         worst = self._worst()
         write_manifest(self.home, manifest)
         self._written, self._told = now, worst
@@ -360,16 +366,12 @@ class Writer:
             return
         self._failures, self._retry = 0, 0.0
         began, self._lost_since = self._lost_since or now, None
-        self._say_left_out(
+        self._left_out.say(
             f"from {format_instant(began)} to {format_instant(now)} nothing could be "
-            f"written ({self._why}); "
-            f"{count(self.lost, 'row')} lost so far"
+            f"written ({self._why})"
         )
         if self._error == self._why:
             self._error = None
-
-    def _say_left_out(self, text: str) -> None:
-        self.manifest.left_out = [*self.manifest.left_out[-49:], text]
 
     def _dimension_rows(self) -> list[Row]:
         return list(self._dimensions.values())

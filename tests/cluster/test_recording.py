@@ -14,10 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
+from clusters import Api, Processes, wait_for
+from disks import SlowDisk
 
 from dask_memdash import MemDash
 from dask_memdash.runs.directory import live_segments, read_manifest, runs_in
 from dask_memdash.runs.listing import LocalRuns
+from dask_memdash.runs.reading import RunReader
 
 PROGRAM = """
 import sys, time
@@ -158,3 +161,63 @@ def test_unregistering_ends_the_record_and_leaves_no_thread(tmp_path: Path) -> N
         assert entry.manifest.summary["n_workers"] == 1
         files = {path.name for path in Path(entry.path).iterdir()}
         assert files == {"run.json", *(s.name for s in entry.manifest.segments)}
+
+
+def flood(dask_scheduler: object) -> int:
+    """Hand more rows over than may wait, and say soon that a disk is silent."""
+    from dask_memdash.runs import writer
+
+    writer.SILENT = 0.5
+    recording = dask_scheduler.plugins["memdash"]._recording  # type: ignore[attr-defined]
+    recording.writer.put([("pauses", (1, float(n), None)) for n in range(1500)])
+    return int(recording.writer.lost)
+
+
+@pytest.mark.timeout(120)
+def test_a_disk_that_hangs_or_is_slow_holds_up_no_scheduler(
+    tmp_path: Path, processes: Processes
+) -> None:
+    disk = SlowDisk(tmp_path)
+    disk.hang()
+    settings = {
+        "DASK_MEMDASH__RECORD__TO": str(disk.below),
+        "DASK_MEMDASH__RECORD__QUEUE": "1000",
+        # `flood` comes by name.
+        "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2])),
+    }
+    client = processes.scheduler(
+        *("--preload", "dask_memdash"), env={**disk.environment, **settings}
+    )
+    scheduler = processes.running[0]
+    with client:
+        processes.worker()
+        # All of this happens while the disk does not answer at all.
+        assert client.gather(client.map(abs, range(-50, 0))) == list(range(50, 0, -1))
+        assert not disk.below.exists()
+        lost = client.run_on_scheduler(flood)
+        assert lost >= 500
+        api = Api(client.dashboard_link)
+
+        def told(words: str) -> bool:
+            return any(words in one["text"] for one in api("cluster")["degraded"])
+
+        wait_for(lambda: told("disk has not answered"), "a word on the disk")
+        assert told("of the record lost: its disk is too slow or full")
+        # A slow disk: what waited is written, and what got lost is said.
+        disk.pause(0.02)
+        [run] = wait_for(lambda: list(disk.below.glob("*/run.json")), "the record")
+        wait_for(lambda: read_manifest(run.parent).left_out, "what is left out", 60)
+        manifest = read_manifest(run.parent)
+        assert manifest.lost_rows >= lost
+        assert "rows got lost: the disk was too slow or full" in manifest.left_out[0]
+        wait_for(lambda: not told("disk has not answered"), "the end of that word")
+        # And its end is not held up by one that hangs again.
+        disk.hang()
+        scheduler.terminate()
+        assert scheduler.wait(timeout=40) == 0
+    reader = RunReader(run.parent)
+    assert reader.problems == {}
+    [main] = reader.files("main")
+    [(kept,)] = reader.ask(main, "SELECT count(*) FROM pauses")
+    assert 500 < kept < 1000
+    reader.close()

@@ -10,10 +10,14 @@ import pytest
 from disks import small_disk
 
 from dask_memdash.runs import segment as segments
+from dask_memdash.runs import writer as writers
 from dask_memdash.runs.directory import Manifest, live_segments, read_manifest
+from dask_memdash.runs.left_out import LeftOut
 from dask_memdash.runs.reading import RunReader
 from dask_memdash.runs.rows import row
+from dask_memdash.runs.waiting import Waiting
 from dask_memdash.runs.writer import Writer
+from dask_memdash.text import format_instant
 
 
 def until(condition, seconds=20.0):
@@ -142,7 +146,7 @@ def test_a_large_segment_is_closed_and_the_limit_takes_detail_first(writer, tmp_
     for n in range(60):
         rows = [breakdown(1_000_000.0 + n, p, 10**9 + p) for p in range(500)]
         recording.put(rows)
-        until(lambda: not recording._waiting and not recording._queue)
+        until(lambda: not recording._waiting.weight)
     assert recording.close(5.0)
     manifest = read_manifest(tmp_path / "run")
     total = sum(p.stat().st_size for p in (tmp_path / "run").iterdir())
@@ -172,10 +176,41 @@ def test_a_reader_that_stays_does_not_keep_a_segment_open(writer, clock, tmp_pat
         assert rows_of(path, "PRAGMA integrity_check") == [("ok",)]
 
 
+def test_a_reader_whose_transaction_stays_makes_the_log_grow_and_that_is_said(
+    writer, clock, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(writers, "LARGE_LOG", 2**20)
+    recording = writer()
+    recording.put([breakdown(clock.now, 1, 5)])
+    live = tmp_path / "run" / "live-s1.sqlite"
+    until(lambda: written(live) == 1)
+    reader = sqlite3.connect(f"file:{live}?mode=ro", uri=True, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM breakdown").fetchall() == [(1,)]
+    for _ in range(300):
+        clock.now += 1.0
+        recording.put([breakdown(clock.now, process, 5) for process in range(1000)])
+        until(lambda: not recording._waiting)
+        if recording.texts():
+            break
+    assert "a reader has it open" in recording.texts()[0]
+    assert live.with_name(f"{live.name}-wal").stat().st_size > 2**19
+    # It still sees what there was, and others see all: nothing waits for it.
+    assert reader.execute("SELECT count(*) FROM breakdown").fetchall() == [(1,)]
+    assert written(live) > 1000
+    assert recording.lost == 0
+    # Once it is closed, the log goes back into a file; the reader keeps what it had.
+    clock.now += 601.0
+    until(lambda: "s1" in kinds(tmp_path / "run"))
+    until(lambda: not recording.texts())
+    assert reader.execute("SELECT count(*) FROM breakdown").fetchall() == [(1,)]
+    reader.close()
+
+
 def test_detail_around_a_failure_is_kept_with_it(writer, clock, tmp_path):
     recording = writer()
     recording.put([breakdown(clock.now - 100, 1, 1), breakdown(clock.now - 20, 1, 2)])
-    until(lambda: not recording._queue)
+    until(lambda: not recording._waiting)
     recording.keep_detail(clock.now)
     recording.put([breakdown(clock.now + 20, 1, 3), breakdown(clock.now + 40, 1, 4)])
     assert recording.close(5.0)
@@ -249,17 +284,56 @@ def test_a_full_disk_holds_nobody_up_and_is_said(writer, tmp_path):
         reader.close()
 
 
-def test_a_disk_that_hangs_does_not_hold_closing_up(writer, tmp_path, monkeypatch):
-    recording = writer()
+def test_a_disk_that_hangs_does_not_hold_closing_up_and_is_said(
+    writer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(writers, "SILENT", 0.05)
+    recording = writer(queue=1000)
     until((tmp_path / "run" / "run.json").exists)
     hang = threading.Event()
     monkeypatch.setattr(segments.LiveSegment, "write", lambda *a: hang.wait(30))
     recording.put([breakdown(1_000_000.0, 1, 5)])
-    until(lambda: not recording._queue)
+    until(recording.texts)
+    then = format_instant(1_000_000.0)
+    assert recording.texts() == (f"the record's disk has not answered since {then}",)
+    recording.put([breakdown(1_000_000.0, 1, 5)] * 1500)
+    assert recording.lost == 501
     assert recording.close(0.1) is False
     hang.set()
     monkeypatch.undo()
     until(lambda: not recording._thread.is_alive())
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest.lost_rows == 501
+    assert manifest.left_out == [
+        f"from {then} to {then} 501 rows got lost: the disk was too slow or full"
+    ]
+
+
+def test_answers_that_wait_count_for_what_memory_they_take():
+    waiting = Waiting(20)
+    brief = row("processes", id=1, host="a", pid=2)
+    answer = row("cluster_states", time=1.0, answer={"n_workers": 1})
+    waiting.put([brief, answer, brief, answer, brief, brief, brief])
+    assert (len(waiting), waiting.weight, waiting.lost) == (6, 20, 1)
+    rows, _ = waiting.take()
+    assert rows == [brief, answer, brief, answer, brief, brief]
+    # They are the writer's and not written yet.
+    waiting.put([brief])
+    assert (waiting.weight, waiting.lost) == (20, 2)
+    waiting.hold(11)
+    waiting.put([brief, answer, answer])
+    assert (len(waiting), waiting.weight, waiting.lost) == (2, 20, 3)
+
+
+def test_rows_that_got_lost_at_one_time_are_one_sentence():
+    left_out = LeftOut(0.0)
+    for now, lost in ((60, 0), (120, 5), (180, 9), (240, 9), (300, 9), (360, 10)):
+        left_out.look(lost, float(now))
+    one, three, five, six = map(format_instant, (60.0, 180.0, 300.0, 360.0))
+    assert left_out.texts() == [
+        f"from {one} to {three} 9 rows got lost: the disk was too slow or full",
+        f"from {five} to {six} 1 row got lost: the disk was too slow or full",
+    ]
 
 
 @pytest.mark.parametrize("step", [-5000.0, 5000.0])
@@ -267,7 +341,7 @@ def test_a_clock_that_steps_loses_nothing(writer, clock, tmp_path, step):
     recording = writer()
     for n in range(3):
         recording.put([breakdown(clock.now + n, 1, n)])
-        until(lambda: not recording._queue)
+        until(lambda: not recording._waiting)
         clock.now += step
         until(lambda: recording._live)
     assert recording.close(5.0)
