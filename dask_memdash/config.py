@@ -122,6 +122,10 @@ def _name(key: str) -> str:
     return key.replace(".", "_").replace("-", "_")
 
 
+#: Keys whose values may be mappings.
+MAPPINGS = {"record.tags"}
+
+
 def _flat(tree: object, path: str = "") -> dict[str, Any]:
     if not isinstance(tree, Mapping):
         raise ConfigError(path or "*", tree, "a mapping of keys to values")
@@ -129,7 +133,7 @@ def _flat(tree: object, path: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         name = f"{path}.{key}" if path else str(key)
         name = name.replace("_", "-")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and name not in MAPPINGS:
             flat.update(_flat(value, name))
         else:
             flat[name] = value

@@ -8,7 +8,7 @@ from typing import Any
 
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.runs.rows import row
-from dask_memdash.runs.writer import Row
+from dask_memdash.runs.waiting import Row
 from dask_memdash.store.live import LiveStore
 
 #: Seconds between two rows of a graph that goes on; graphs looked at.

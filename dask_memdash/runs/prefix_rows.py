@@ -10,7 +10,7 @@ from typing import Any
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.prefixes import PrefixState
 from dask_memdash.runs.rows import row
-from dask_memdash.runs.writer import Row
+from dask_memdash.runs.waiting import Row
 from dask_memdash.store.live import LiveStore
 
 #: Prefixes looked at in one look, and seconds between two rounds over all.

@@ -46,6 +46,10 @@ LOOK = 1.0
 Row = tuple[Any, ...]
 
 
+class EmptyFileError(RunError):
+    """A segment that is being begun, or whose scheduler was killed just then."""
+
+
 @dataclass(slots=True, eq=False)
 class SegmentFile:
     """One segment of a run, as a file that can be asked."""
@@ -223,7 +227,7 @@ class RunReader:
                 continue
             facts: list[Any] = self.ask(segment, "SELECT key, value FROM meta")
             meta = dict(facts)
-            if str(path) not in self.problems:
+            if str(path) not in self.problems and (meta or number):
                 segment.first = _number(meta.get("opened")) or 0.0
                 segment.last = _number(meta.get("closed"))
                 self._segments[path] = segment
@@ -247,7 +251,7 @@ class RunReader:
         except RunError as error:
             if segment.live and not segment.path.is_file():
                 self._looked = float("-inf")  # it was closed just now: look again
-            else:
+            elif not (segment.live and isinstance(error, EmptyFileError)):
                 self.problems[error.path] = error.why
         except sqlite3.Error as error:
             if "locked" not in str(error) and "busy" not in str(error):
@@ -350,6 +354,9 @@ def _opened(address: str, path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only = 1")
         (identity,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (schema,) = connection.execute("PRAGMA schema_version").fetchone()
+        if identity == schema == 0:
+            raise EmptyFileError(str(path), "it is no segment of a run: it is empty")
         if identity != APPLICATION_ID:
             raise RunError(str(path), "it is no segment of a recorded run")
         if version > SCHEMA_VERSION:

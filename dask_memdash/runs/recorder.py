@@ -21,8 +21,8 @@ from dask_memdash.runs.directory import Manifest
 from dask_memdash.runs.graph_rows import GraphRows
 from dask_memdash.runs.prefix_rows import PrefixRows
 from dask_memdash.runs.rows import row
+from dask_memdash.runs.waiting import Row
 from dask_memdash.runs.worker_rows import WorkerRows
-from dask_memdash.runs.writer import Row
 from dask_memdash.store.live import LiveStore
 
 #: Seconds between two looks.

@@ -20,6 +20,9 @@ from dask_memdash.runs.tables import BY_NAME
 #: Size to which SQLite cuts a log that an open reader has made grow, in bytes.
 LOG_LIMIT = 16 * 2**20
 
+#: Since when SQLite has VACUUM INTO.
+VACUUM_INTO = (3, 27, 0)
+
 #: Milliseconds to wait for a reader who is in our way.
 BUSY = 200
 
@@ -144,7 +147,7 @@ class LiveSegment:
             remove(draft)
             os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             try:
-                self._db.execute("VACUUM INTO ?", (str(draft),))
+                self._copy_to(draft)
                 draft.rename(target)
             except BaseException:
                 remove(draft)
@@ -152,6 +155,15 @@ class LiveSegment:
             self.abandon()
             remove(self.path)
         return target.stat().st_size
+
+    def _copy_to(self, path: Path) -> None:
+        """Copy what is in it into an empty file, whoever reads it meanwhile."""
+        if sqlite3.sqlite_version_info >= VACUUM_INTO:
+            self._db.execute("VACUUM INTO ?", (str(path),))
+            return
+        with contextlib.closing(_connect(path)) as copy:
+            self._db.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
 
     def abandon(self) -> None:
         """Let it go as it is: it stays whole, with its log."""
@@ -176,6 +188,12 @@ class LeftSegment(LiveSegment):
     """A live segment that a killed scheduler has left, to be closed.
 
     Only where nobody else can be writing it.
+
+    Raises
+    ------
+    LookupError
+        Nothing was written to it.
+    OSError, sqlite3.Error
     """
 
     def __init__(self, path: Path, kind: str) -> None:
@@ -183,6 +201,9 @@ class LeftSegment(LiveSegment):
         self.kind = kind
         self._inode = path.stat().st_ino
         self._db = _connect(path)
+        if not self._db.execute("PRAGMA schema_version").fetchone()[0]:
+            self.abandon()
+            raise LookupError(f"{path} is empty")
         facts = dict(self._db.execute("SELECT key, value FROM meta"))
         self.opened = float(facts["opened"])
 

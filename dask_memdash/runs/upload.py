@@ -33,7 +33,7 @@ from dask_memdash.runs.directory import (
     segment_of,
     write_manifest,
 )
-from dask_memdash.runs.segment import LeftSegment
+from dask_memdash.runs.segment import LeftSegment, remove
 from dask_memdash.text import format_bytes
 
 #: Name of the directory in a scratch directory that spools lie in.
@@ -239,11 +239,15 @@ def _close_left(path: Path) -> None:
         file = path / live_name(kind)
         if not file.is_file():
             continue
-        number += 1
         last = file.stat().st_mtime
         with contextlib.suppress(OSError):
             last = max(last, Path(f"{file}-wal").stat().st_mtime)
-        left = LeftSegment(file, kind)
+        try:
+            left = LeftSegment(file, kind)
+        except LookupError:  # killed while it was begun
+            remove(file)
+            continue
+        number += 1
         name = closed_name(number, kind)
         size = left.close(path / name, last)
         manifest.segments.append(Segment(name, kind, left.opened, last, size))

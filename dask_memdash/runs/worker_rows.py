@@ -9,7 +9,7 @@ from typing import Any
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.processes import Departed, ProcessKey, WorkerState
 from dask_memdash.runs.rows import row
-from dask_memdash.runs.writer import Row
+from dask_memdash.runs.waiting import Row
 from dask_memdash.store.limit_audits import in_turn
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.live import LiveStore

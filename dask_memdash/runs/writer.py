@@ -115,7 +115,7 @@ class Writer:
         self._close_at = min(CLOSE_AT, max(2**18, limit // 8))
         self._each = each
         self._clock = clock
-        self._left_out = LeftOut(clock())
+        self._left_out = LeftOut(manifest.started)
         # When the turn began that goes on: by the clock, and monotonic.
         self._turning: tuple[float, float] | None = None
         self._stop = threading.Event()

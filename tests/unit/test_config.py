@@ -236,6 +236,17 @@ def test_environment_variables_set_keys(variable, value, name, expected):
         assert getattr(load(), name) == expected
 
 
+def test_tags_of_a_run_may_be_a_mapping():
+    tags = {"branch": "main", "build_number": 7, "page.refresh": "no key of ours"}
+    with dask.config.set({"memdash.record.tags": tags}):
+        found = load().record_tags
+    assert found == {
+        "branch": "main",
+        "build_number": "7",
+        "page.refresh": "no key of ours",
+    }
+
+
 def test_overrides_go_before_the_configuration():
     with dask.config.set({"memdash.page.refresh": "2s", "memdash.incidents.keep": 7}):
         settings = load({"page.refresh": "3s"})

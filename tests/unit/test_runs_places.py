@@ -190,6 +190,8 @@ def test_what_a_killed_scheduler_left_is_closed_and_sent(tmp_path, remote):
     left = LiveSegment(path / "live-s1.sqlite", "s1", "r0", 1.0)
     left.write({"breakdown": [BREAKDOWN[1]]})
     left._db.close()
+    # Killed while this one was begun.
+    (path / "live-main.sqlite").touch()
     for uploader in upload.send_what_was_left(tmp_path):
         uploader.close(5.0)
     manifest = parse_manifest(remote.cat_file("/runs/r0/run.json"), "there")

@@ -1,5 +1,6 @@
 """Runs that are damaged, unfinished, or looked at in the middle."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -166,6 +167,21 @@ def test_a_record_whose_writer_was_killed_in_a_transaction_opens(tmp_path):
     assert store.incidents() == live.incidents()
     assert store.cluster()["breakdown"] == live.cluster()["breakdown"]
     assert reader.problems == {}
+    reader.close()
+
+
+def in_wal_mode(path):
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+
+
+@pytest.mark.parametrize("begun", [Path.touch, in_wal_mode])
+def test_a_segment_whose_writer_was_killed_while_it_was_begun_is_no_problem(run, begun):
+    begun(run / "live-main.sqlite")
+    reader = RunReader(run)
+    assert RecordedStore(reader).cluster()["n_workers"] == 4
+    assert reader.problems == {}
+    assert not any(segment.live for segment in reader.files())
     reader.close()
 
 
