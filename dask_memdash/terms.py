@@ -429,6 +429,14 @@ OTHERS = _table(
         "less at once.",
     ),
     Term(
+        "not counted",
+        "not counted",
+        "What the processes have taken while tasks ran, and no count of a task "
+        "explains.",
+        brief="Most of it goes when the tasks end. If it is much, look for native "
+        "libraries and threads that work beside the tasks.",
+    ),
+    Term(
         "graph arguments",
         "graph arguments",
         "Arguments and closures of tasks that the workers were sent and keep until "

@@ -106,13 +106,8 @@ def format_groups(
     dict
         Name of a group → its sum as text, and its parts as text.
     """
-    sizes = {
-        (group, name): size
-        for group, parts in groups.items()
-        for name, size in parts.items()
-    }
-    known = [size for size in sizes.values() if size is not None]
-    if total is None or len(known) < len(sizes) or sum(known) != total:
+    counts = _count(groups, total)
+    if counts is None or total is None:
         return {
             group: (
                 format_bytes(_sum(parts.values())),
@@ -120,20 +115,15 @@ def format_groups(
             )
             for group, parts in groups.items()
         }
-    unit, factor = _unit(total)
-    places = _places(total / factor, factor)
-    steps = _steps({key: size or 0 for key, size in sizes.items()}, total, places)
-
-    def write(count: int, size: int) -> str:
-        if count == 0:
-            return f"< {1 / 10**places:.{places}f} {unit}" if size else "0 B"
-        return f"{count / 10**places:.{places}f} {unit}"
-
     return {
         group: (
-            write(sum(steps[group, name] for name in parts), _sum(parts.values()) or 0),
+            _write(
+                sum(counts[group, name] for name in parts),
+                _sum(parts.values()) or 0,
+                total,
+            ),
             {
-                name: write(steps[group, name], size or 0)
+                name: _write(counts[group, name], size or 0, total)
                 for name, size in parts.items()
             },
         )
@@ -141,13 +131,65 @@ def format_groups(
     }
 
 
+def format_inside(
+    groups: Mapping[str, Mapping[str, int | None]],
+    total: int | None,
+    part: tuple[str, str],
+    inside: Sequence[int],
+) -> list[str]:
+    """Write what a part consists of, to add up as :func:`format_groups` writes it.
+
+    Parameters
+    ----------
+    groups, total
+        As there.
+    part
+        Names of the part's group and of the part.
+    inside
+        The sizes that sum to the part's, in bytes.
+    """
+    counts = _count(groups, total)
+    if counts is None or total is None or sum(inside) != groups[part[0]][part[1]]:
+        return [format_bytes(size) for size in inside]
+    sizes = {("", str(number)): size for number, size in enumerate(inside)}
+    factor = _unit(total)[1]
+    step = factor / 10 ** _places(total / factor, factor)
+    steps = _steps(sizes, step, counts[part])
+    return [_write(steps[key], size, total) for key, size in sizes.items()]
+
+
+def _count(
+    groups: Mapping[str, Mapping[str, int | None]], total: int | None
+) -> dict[tuple[str, str], int] | None:
+    """Round parts to counts of the last digit of their sum; None if they are not it."""
+    sizes = {
+        (group, name): size
+        for group, parts in groups.items()
+        for name, size in parts.items()
+    }
+    known = {key: size for key, size in sizes.items() if size is not None}
+    if total is None or len(known) < len(sizes) or sum(known.values()) != total:
+        return None
+    factor = _unit(total)[1]
+    places = _places(total / factor, factor)
+    return _steps(known, factor / 10**places, _half_up(total / factor, places))
+
+
+def _write(count: int, size: int, total: int) -> str:
+    """Write a size, rounded to a count of the last digit of the sum it is part of."""
+    unit, factor = _unit(total)
+    places = _places(total / factor, factor)
+    if count == 0:
+        return f"< {1 / 10**places:.{places}f} {unit}" if size else "0 B"
+    return f"{count / 10**places:.{places}f} {unit}"
+
+
 def _steps(
-    sizes: Mapping[tuple[str, str], int], total: int, places: int
+    sizes: Mapping[tuple[str, str], int], step: float, total: int
 ) -> dict[tuple[str, str], int]:
-    """Round sizes to counts of the last digit of `total`, which sum to its own."""
-    step = _unit(total)[1] / 10**places
+    """Round sizes to counts of a step, which sum to `total` of them."""
     whole = {key: math.floor(size / step) for key, size in sizes.items()}
-    left = _half_up(total / _unit(total)[1], places) - sum(whole.values())
+    left = total - sum(whole.values())
     by_cut = sorted(sizes, key=lambda key: sizes[key] / step - whole[key])
     for key in by_cut[len(by_cut) - left :] if 0 < left <= len(by_cut) else ():
         whole[key] += 1

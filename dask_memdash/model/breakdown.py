@@ -9,9 +9,13 @@ Imports the standard library only.  All sizes are integers in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import Any, TypeVar
+
+#: What parts are called; names are ordered.
+Name = TypeVar("Name", bound=Any)
 
 PARTS = (
     "managed",
@@ -285,7 +289,7 @@ def exchange(total: Breakdown, old: Breakdown, new: Breakdown) -> Breakdown:
     return Breakdown(*sums)
 
 
-def scale(parts: dict[str, int], total: int) -> dict[str, int]:
+def scale(parts: Mapping[Name, int], total: int) -> dict[Name, int]:
     """Scale parts so that they sum exactly to `total`, in proportion.
 
     Rounds by largest remainder, ties by name, so that the result depends on

@@ -61,8 +61,10 @@ from dask_memdash.model.order_log import OrderLog
 from dask_memdash.model.pauses import KEPT_OF_CLUSTER, Pause, PauseLog
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import (
+    Changes,
     Processes,
     WorkerState,
+    as_rows_say,
     history_row,
     larger_rows,
 )
@@ -185,10 +187,7 @@ class ClusterModel:
         if event.rows is not None:
             self.prefixes.replace_rows(worker.rows, event.rows)
             worker.rows = event.rows
-            worker.claimed = sum(row.claimed for row in event.rows.values())
-        worker.reading = event.reading
-        if event.reading.managed_claimed != worker.claimed:
-            worker.reading = replace(event.reading, managed_claimed=worker.claimed)
+        worker.reading = as_rows_say(event.reading, worker.rows.values())
         if event.graph is not None:
             self._weigh_graph(worker, event.graph)
         worker.actors = worker.actors if event.actors is None else event.actors
@@ -424,7 +423,11 @@ class ClusterModel:
         return worker if worker is not None and worker.info.pid == pid else None
 
     def _refresh(self, worker: WorkerState, time: float) -> None:
-        self.prefixes.move_managed(self.processes.refresh(worker.key, time))
+        self._move(self.processes.refresh(worker.key, time))
+
+    def _move(self, changes: Changes) -> None:
+        self.prefixes.move_managed(changes.managed)
+        self.prefixes.move_executing(changes.executing)
 
     def _named(
         self, executing: tuple[Executing, ...], worker: WorkerState
@@ -450,7 +453,7 @@ class ClusterModel:
         worker.rows, worker.executing = {}, ()
         worker.hold({})
         worker.last_seen = time
-        self.prefixes.move_managed(self.processes.remove(address))
+        self._move(self.processes.remove(address))
 
 
 #: Event → what takes it in.

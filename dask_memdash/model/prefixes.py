@@ -53,7 +53,8 @@ class PrefixState:
     #: What lies in the cluster's memory of intermediates too, and what is to.
     stored: int = 0
     stored_pending: int = 0
-    #: Tasks running or pending now, those that are measured, and what they hold.
+    #: Tasks running or pending now, those that are measured, and what they hold: at
+    #: most what is executing in their processes.
     running: int = 0
     measured: int = 0
     executing: int = 0
@@ -86,6 +87,7 @@ class PrefixState:
             self.count
             or self.running
             or self.managed
+            or self.executing
             or self.pinned
             or self.awaited
             or self.n_replicas
@@ -132,6 +134,11 @@ class Prefixes:
         for name, change in changes.items():
             self.of(name).managed += change
 
+    def move_executing(self, changes: Mapping[str, int]) -> None:
+        """Add changes of what running tasks hold."""
+        for name, change in changes.items():
+            self.of(name).executing += change
+
     def replace_rows(
         self, old: Mapping[str, StorageRow], new: Mapping[str, StorageRow]
     ) -> None:
@@ -172,7 +179,6 @@ class Prefixes:
                 state.running += sign
                 if task.bytes is not None:
                     state.measured += sign
-                    state.executing += sign * task.bytes
                 state.methods[method_shown(task.method, task.peak, task.error)] += sign
 
     def replace_graph(

@@ -12,8 +12,8 @@ Imports the standard library only.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from operator import attrgetter, is_
 
 from dask_memdash.model.breakdown import (
@@ -91,9 +91,10 @@ class WorkerState:
     #: What of it had come with tasks that were about to begin, in bytes.
     first_loaded: int = 0
     rows: dict[str, StorageRow] = field(default_factory=dict)
-    #: Sum over `rows` of what is stored in RAM, in bytes.
-    claimed: int = 0
     executing: tuple[Executing, ...] = ()
+    #: Of each of these, what its process's execution has room for; None where nothing
+    #: is known of it.
+    shares: tuple[int | None, ...] = ()
     #: What it was seen to run lately.
     task_history: TaskHistory = field(default_factory=TaskHistory)
     held: dict[str, Held] = field(default_factory=dict)
@@ -198,6 +199,9 @@ class ProcessState:
     managed: dict[str, int] = field(default_factory=dict)
     #: The storage that `managed` was scaled from, of each worker.
     scaled: list[dict[str, StorageRow]] = field(default_factory=list)
+    #: Bytes of running tasks by prefix, together at most ``breakdown.executing``: the
+    #: rest of that nothing counts.
+    counted: dict[str, int] = field(default_factory=dict)
 
     @property
     def limit(self) -> int | None:
@@ -236,6 +240,48 @@ class ProcessState:
                 claimed[prefix] = claimed.get(prefix, 0) + row.claimed
         return breakdown, scale(claimed, breakdown.managed)
 
+    def share_out(self, executing: int) -> dict[str, int]:
+        """Give each running task what it counts, scaled down to what is executing.
+
+        Counts of what is not resident may exceed it.  What they leave of it belongs to
+        no task.
+
+        Parameters
+        ----------
+        executing
+            The breakdown's, in bytes.
+
+        Returns
+        -------
+        dict of str to int
+            Bytes by prefix.
+        """
+        sizes = {
+            (address, number): max(0, task.bytes)
+            for address, worker in self.members.items()
+            for number, task in enumerate(worker.executing)
+            if task.bytes is not None
+        }
+        if sum(sizes.values()) > executing:
+            sizes = scale(sizes, executing)
+        counted: dict[str, int] = {}
+        for address, worker in self.members.items():
+            worker.shares = tuple(
+                [sizes.get((address, n)) for n in range(len(worker.executing))]
+            )
+            for task, share in zip(worker.executing, worker.shares, strict=True):
+                if share is not None:
+                    counted[task.prefix] = counted.get(task.prefix, 0) + share
+        return counted
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """By how many bytes prefixes have changed as a process was worked out again."""
+
+    managed: Mapping[str, int]
+    executing: Mapping[str, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Departed:
@@ -259,6 +305,8 @@ class Processes:
         #: Address → what stays of a worker that has left, oldest first.
         self.departed: OrderedDict[str, Departed] = OrderedDict()
         self.total: Breakdown = EMPTY
+        #: What running tasks count of what is executing, in bytes.
+        self.counted = 0
         self.history = Series(HISTORY, points, spacing)
         self._points = points
         self._spacing = spacing
@@ -281,14 +329,8 @@ class Processes:
         process.members[info.address] = worker
         return worker
 
-    def remove(self, address: str) -> dict[str, int]:
-        """Let a worker go; the process goes with its last worker.
-
-        Returns
-        -------
-        dict of str to int
-            By how many bytes each prefix's managed bytes have changed.
-        """
+    def remove(self, address: str) -> Changes:
+        """Let a worker go; the process goes with its last worker."""
         worker = self.workers.pop(address)
         process = self.by_key[worker.key]
         self.departed[address] = Departed(
@@ -302,14 +344,8 @@ class Processes:
             del self.by_key[worker.key]
         return changes
 
-    def refresh(self, key: ProcessKey, time: float) -> dict[str, int]:
-        """Work a process out again after its readings changed.
-
-        Returns
-        -------
-        dict of str to int
-            By how many bytes each prefix's managed bytes have changed.
-        """
+    def refresh(self, key: ProcessKey, time: float) -> Changes:
+        """Work a process out again after its readings changed."""
         process = self.by_key[key]
         breakdown, managed = process.work_out()
         old = process.breakdown
@@ -322,10 +358,14 @@ class Processes:
             process.history.append(time, history_row(breakdown))
             process.keep_steady(time, breakdown)
         self._read += (breakdown is not None) - (old is not None)
+        counted = process.share_out(0 if breakdown is None else breakdown.executing)
+        executing = _difference(process.counted, counted)
+        self.counted += sum(executing.values())
         process.breakdown, process.managed = breakdown, managed
+        process.counted = counted
         if self._read:
             self.history.append(time, history_row(self.total))
-        return changes
+        return Changes(changes, executing)
 
     def take_limits(self, worker: WorkerState, report: LimitReport) -> None:
         """Keep what a worker says about its limit."""
@@ -359,6 +399,25 @@ class Processes:
     def breakdown_of(self, address: str) -> Breakdown | None:
         """Return the breakdown of the process that a worker lives in."""
         return self.by_key[self.workers[address].key].breakdown
+
+
+def as_rows_say(reading: Reading, rows: Collection[StorageRow]) -> Reading:
+    """Return a reading whose storage is the sum of a worker's rows.
+
+    What is spilled stays unknown where it is not told.
+    """
+    claimed = sum([row.claimed for row in rows])
+    spilled, on_disk = reading.spilled, reading.spilled_disk
+    if spilled is not None:
+        spilled = sum([row.spilled for row in rows])
+    if on_disk is not None:
+        on_disk = sum([row.spilled_disk for row in rows])
+    told = (reading.managed_claimed, reading.spilled, reading.spilled_disk)
+    if told == (claimed, spilled, on_disk):
+        return reading
+    return replace(
+        reading, managed_claimed=claimed, spilled=spilled, spilled_disk=on_disk
+    )
 
 
 def same_machine(one: WorkerState, other: WorkerState) -> bool:

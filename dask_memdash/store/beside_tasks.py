@@ -85,9 +85,15 @@ def arrow_advice(kept: int | None) -> str | None:
 
 
 def beside_tasks(
-    total: Breakdown, processes: Iterable[ProcessState]
+    total: Breakdown, processes: Iterable[ProcessState], counted: int = 0
 ) -> list[OtherMemory]:
-    """Return all that belongs to no task, largest first."""
+    """Return all that belongs to no task, largest first.
+
+    Parameters
+    ----------
+    counted
+        What running tasks count of what is executing, in bytes.
+    """
     found = _Found()
     for process in processes:
         found.add(process)
@@ -101,6 +107,7 @@ def beside_tasks(
     )
     rows = [
         _row("transfer", "transfer", total.transfer, "counted"),
+        _row("not counted", "executing", total.executing - counted, "remainder"),
         _row(
             "graph arguments",
             "graph",

@@ -53,6 +53,10 @@ from dask_memdash.store.worker_shapes import (
 
 SCHEMA_VERSION = 1
 
+#: Seconds without a heartbeat from which on the cluster's notices tell of it; a task
+#: that holds the GIL keeps a worker silent for less, many times a minute.
+LONG_SILENCE = 10.0
+
 #: Bins of the distribution of a prefix's output sizes at most.
 BINS = 48
 
@@ -99,6 +103,7 @@ class LiveStore:
             "others": beside_tasks(
                 model.processes.total if read else EMPTY,
                 model.processes.by_key.values(),
+                model.processes.counted,
             ),
             "scheduler": scheduler_memory(model.scheduler),
             "stored": sum(worker.stored[0] for worker in workers),
@@ -271,7 +276,8 @@ class LiveStore:
         process = self._model.processes.by_key[worker.key]
         now = (
             *(worker.info, worker.status, worker.last_seen, worker.reading),
-            *(worker.executing, worker.thresholds, worker.method, worker.notices),
+            *(worker.executing, worker.shares, worker.thresholds, worker.method),
+            worker.notices,
             *(worker.nanny_notices, worker.cost, worker.nanny_cost, worker.children),
             *(
                 worker.stored,
@@ -351,15 +357,17 @@ class LiveStore:
             for text in texts
         ]
         for worker in self._model.processes.workers.values():
-            for kind, texts in (
-                ("worker", (*worker.notices, *stale(worker))),
-                ("nanny of", worker.nanny_notices),
+            silent = (worker.stale_for or 0) >= LONG_SILENCE
+            for kind, texts, since in (
+                ("worker", worker.notices, worker.info.time),
+                ("worker", stale(worker) if silent else (), worker.last_seen),
+                ("nanny of", worker.nanny_notices, worker.info.time),
             ):
                 notices += [
                     {
                         "where": f"{kind} {worker.info.address}",
                         "text": text,
-                        "since": worker.info.time,
+                        "since": since,
                     }
                     for text in texts
                 ]

@@ -66,7 +66,10 @@ def worker_row(
         "stored": worker.stored[0],
         "stored_pending": worker.stored[1],
         "storing": storing(worker.storing),
-        "executing_tasks": [_executing(task) for task in worker.executing],
+        "executing_tasks": [
+            _executing(task, share)
+            for task, share in zip(worker.executing, worker.shares, strict=True)
+        ],
         "method": worker.method_shown,
         "degraded": [
             *itertools.chain(*said),
@@ -157,13 +160,13 @@ def departed_row(gone: Departed) -> Worker:
     }
 
 
-def _executing(task: Executing) -> ExecutingTask:
+def _executing(task: Executing, share: int | None) -> ExecutingTask:
     return {
         "key": task.key,
         "prefix": task.prefix,
         "thread": task.thread,
         "seconds": task.seconds,
-        "bytes": task.bytes,
+        "bytes": share,
         "peak": task.peak,
         "method": method_shown(task.method, task.peak, task.error),
         "error": task.error,

@@ -29,6 +29,7 @@ from panel.io.state import set_curdoc
 from dask_memdash.boundary import Boundary
 from dask_memdash.store.base import Store
 from dask_memdash.text import format_clock
+from dask_memdash.views.answers import AnswersView
 from dask_memdash.views.base import (
     Context,
     Guard,
@@ -39,11 +40,11 @@ from dask_memdash.views.base import (
 )
 from dask_memdash.views.browser_state import TABS, read
 from dask_memdash.views.cluster_history import HistoryView
+from dask_memdash.views.holders import HoldersView
 from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.intermediates import IntermediatesView
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
-from dask_memdash.views.prefix_bars import PrefixesView
 from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.summary import NoticesView, SummaryView
 from dask_memdash.views.table import ServedTable
@@ -70,11 +71,12 @@ LOOKS = 4
 #: Name of a section in the template → on which tab it is, and what makes its view.
 SECTIONS = {
     "notices": Section("", NoticesView),
+    "answers": Section("overview", AnswersView),
     "summary": Section("overview", SummaryView),
     "history": Section("overview", HistoryView),
+    "holders": Section("overview", HoldersView),
     "map": Section("overview", WorkerMapView),
     "workers": Section("overview", WorkersView),
-    "prefixes": Section("overview", PrefixesView),
     "intermediates": Section("overview", IntermediatesView),
     "worker": Section("workers", WorkerView),
     "prefix": Section("tasks", PrefixView),

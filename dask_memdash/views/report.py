@@ -28,15 +28,16 @@ from dask_memdash.text import (
     format_share,
 )
 from dask_memdash.views import table_columns
+from dask_memdash.views.answers import AnswersView
 from dask_memdash.views.assets import static_dir
 from dask_memdash.views.base import Context, Text, View, environment
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
+from dask_memdash.views.holders import HoldersView
 from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.intermediates import IntermediatesView
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
-from dask_memdash.views.prefix_bars import PrefixesView
 from dask_memdash.views.snapshot import Snapshot
 from dask_memdash.views.summary import NoticesView, SummaryView
 from dask_memdash.views.tabular import Column, address, cut
@@ -113,11 +114,12 @@ class _Report:
         self._axis.keep_up(store)
         for name, make in (
             ("notices", NoticesView),
+            ("answers", AnswersView),
             ("summary", SummaryView),
             ("history", HistoryView),
             ("map", WorkerMapView),
             ("workers", WorkersView),
-            ("prefixes", PrefixesView),
+            ("holders", HoldersView),
             ("others", OthersView),
             ("intermediates", IntermediatesView),
         ):

@@ -30,16 +30,24 @@ FAMILIES = {
 }
 
 
-def families(cluster: Cluster) -> list[dict[str, object]]:
-    """Group the parts of the breakdown by family: parts and sums, written to add up."""
+def groups(cluster: Cluster) -> dict[str, dict[str, int | None]]:
+    """Return the parts of the breakdown, in bytes, by family."""
     breakdown: Mapping[str, int | None] = cluster["breakdown"]  # type: ignore[assignment]
-    groups = {
+    return {
         family: {
             p.name: breakdown[p.name] for p in PARTS.values() if p.family == family
         }
         for family in FAMILIES
     }
-    written = format_groups(groups, breakdown["process"])
+
+
+def families(cluster: Cluster) -> list[dict[str, object]]:
+    """Write the families of parts and their sums so that they add up.
+
+    What is spilled stands beside the sum of storage, not in it: it is in no process.
+    """
+    breakdown: Mapping[str, int | None] = cluster["breakdown"]  # type: ignore[assignment]
+    written = format_groups(groups(cluster), breakdown["process"])
     result: list[dict[str, object]] = []
     for family, (total, sizes) in written.items():
         lines = [
@@ -47,14 +55,15 @@ def families(cluster: Cluster) -> list[dict[str, object]]:
             for name, size in sizes.items()
             if breakdown[name] or name not in OFTEN_NONE
         ]
-        if family == "storage":
-            lines.append((BESIDE["spilled"], format_bytes(breakdown["spilled"])))
         result.append(
             {
                 "name": family,
                 "title": FAMILIES[family],
                 "total": total,
                 "lines": lines,
+                "beside": (BESIDE["spilled"], format_bytes(breakdown["spilled"]))
+                if family == "storage"
+                else None,
                 "error": breakdown["error"] if family == "execution" else None,
             }
         )

@@ -114,7 +114,7 @@ def test_bars_on_a_narrow_page_leave_room_and_their_ticks_stand_apart(
 ):
     page = look(show(fake_store.busy()), width=380, scheme=scheme)
     page.wait_for_function(
-        """() => ["workers", "prefixes"].every((name) => {
+        """() => ["workers"].every((name) => {
           const [document] = Bokeh.documents;
           const figure = document.get_model_by_name(`memdash-chart-${name}`);
           const view = figure && Bokeh.index.find_one_by_id(figure.id);

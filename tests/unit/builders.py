@@ -176,10 +176,24 @@ def _check_processes(model):
         else:
             check_breakdown(process.breakdown)
             assert sum(process.managed.values()) == process.breakdown.managed
+            _check_execution(process)
             known.append(process.breakdown)
     for name in Breakdown.__slots__:
         total = getattr(processes.total, name) or 0
         assert total == sum(getattr(b, name) or 0 for b in known), name
+
+
+def _check_execution(process):
+    """Check that tasks have what they count, together at most what is executing."""
+    executing = process.breakdown.executing
+    tasks = [t for w in process.members.values() for t in w.executing]
+    shares = [n for w in process.members.values() for n in w.shares]
+    counts = [None if t.bytes is None else max(0, t.bytes) for t in tasks]
+    assert sum(process.counted.values()) == sum(n or 0 for n in shares)
+    if sum(n or 0 for n in counts) <= executing:
+        assert shares == counts
+    else:
+        assert sum(n or 0 for n in shares) == executing
 
 
 def _check_prefixes(model):
@@ -211,5 +225,8 @@ def _check_prefixes(model):
         tasks = [t for w in workers for t in w.executing if t.prefix == name]
         assert state.running == len(tasks)
         assert state.measured == sum(t.bytes is not None for t in tasks)
-        assert state.executing == sum(t.bytes or 0 for t in tasks)
+        shares = [
+            (t, n) for w in workers for t, n in zip(w.executing, w.shares, strict=True)
+        ]
+        assert state.executing == sum(n or 0 for t, n in shares if t.prefix == name)
         assert state.finished >= 0

@@ -740,6 +740,17 @@ def test_a_silent_worker_is_stale_and_degraded_with_its_age(model):
     assert (worker["stale_for"], worker["degraded"]) == (None, [])
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(9.0, []), (10.0, [T + 1])])
+def test_only_a_long_silence_is_told_of_the_cluster_and_since_when(
+    model, seconds, told
+):
+    silent = Ticked(T + 1 + seconds, silent=((A, seconds),))
+    for event in (added(), reported(time=T + 1), silent):
+        model.handle(event)
+    notices = LiveStore(model).cluster()["degraded"]
+    assert [notice["since"] for notice in notices] == told
+
+
 # -- how figures that are made of several are known ------------------------------------
 
 

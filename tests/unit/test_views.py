@@ -26,6 +26,7 @@ from dask_memdash.errors import UnknownWorkerError
 from dask_memdash.model.event_parts import LargestBlock
 from dask_memdash.store.base import Store
 from dask_memdash.store.block_shapes import block_shape
+from dask_memdash.store.holders import MOST
 from dask_memdash.text import UNKNOWN
 from dask_memdash.views import (
     browser_state,
@@ -36,9 +37,11 @@ from dask_memdash.views import (
     time_chart,
     worker_bars,
 )
+from dask_memdash.views.answers import AnswersView
 from dask_memdash.views.base import Context, while_watched
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
+from dask_memdash.views.holders import HoldersView
 from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.individual import CHARTS, IndividualPage
 from dask_memdash.views.layout import OpenPage, Page
@@ -462,7 +465,16 @@ def test_empty_states_say_what_to_do(boundary):
 @pytest.mark.parametrize(
     "make",
     [
-        *(HistoryView, IncidentsView, LimitsView, NoticesView, OrderView, PrefixView),
+        *(
+            AnswersView,
+            HoldersView,
+            HistoryView,
+            IncidentsView,
+            LimitsView,
+            NoticesView,
+            OrderView,
+            PrefixView,
+        ),
         *(PrefixesView, SummaryView, WorkerView, WorkersView),
     ],
 )
@@ -568,7 +580,7 @@ def test_document_does_not_grow_while_the_cluster_lives(boundary):
     assert len(history_view.chart.source.data["time"]) <= 2 * time_chart.POINTS + 1
     assert len(history_view.marks.data["time"]) <= cluster_history.MARKS
     assert len(page.views["workers"].source.data["row"]) == 13
-    assert len(page.views["prefixes"].source.data["row"]) == prefix_bars.MOST + 1
+    assert page.views["holders"].table.pane.object.count("<tr") <= MOST + 5
     tell(page, tab="incidents")
     assert len(page.views["incidents"].table.source.data["what"]) == 50
 
@@ -579,8 +591,10 @@ def test_store_that_fails_leaves_the_other_views_alone():
     boundary = Boundary()
     page, _ = open_page(store, boundary)
     assert "2.87 GiB" in texts(page)
-    (fault,) = boundary.texts()
-    assert "the page's prefixes" in fault
+    faults = " ".join(boundary.texts())
+    assert "the page's answers" in faults
+    assert "the page's holders" in faults
+    assert page.views["workers"].source.data["row"]
 
 
 def test_page_that_cannot_be_made_says_so():
@@ -684,7 +698,7 @@ def test_styles_come_from_this_server_even_in_a_session_made_anew(boundary):
 def test_what_is_on_other_tabs_is_made_when_they_are_shown(boundary):
     page, doc = open_page(fake_store.after_incident(), boundary)
     assert page.views.keys() == {
-        *("notices", "summary", "history", "map", "workers", "prefixes"),
+        *("notices", "answers", "summary", "history", "holders", "map", "workers"),
         "intermediates",
     }
     opened = len(doc.models)
