@@ -30,6 +30,10 @@ logger = logging.getLogger("dask_memdash")
 #: Least time between two log lines about the same entry point, in seconds.
 LOG_INTERVAL = 60.0
 
+#: Seconds after its last failure for which a fault is still told of: what has long been
+#: right again is no warning any more.
+TOLD_FOR = 600.0
+
 #: Faults remembered at most; the oldest goes first.
 MAX_FAULTS = 50
 
@@ -55,8 +59,9 @@ class Fault:
     error: str
     #: Unix time of the first failure, in seconds.
     since: float
-    #: Monotonic time of the last log line, in seconds.
+    #: Monotonic times of the last log line and of the last failure, in seconds.
     logged: float
+    last: float = 0.0
 
     @property
     def text(self) -> str:
@@ -129,6 +134,7 @@ class Boundary:
                 fault = Fault(where, 0, text, self._clock(), now - 2 * LOG_INTERVAL)
                 self._faults[where] = fault
             fault.count += 1
+            fault.last = now
             fault.error = plain(text, MAX_ERROR)
             due = now - fault.logged >= LOG_INTERVAL
             if due:
@@ -140,6 +146,12 @@ class Boundary:
         """Return every fault so far as a sentence."""
         with self._lock:
             return tuple(fault.text for fault in self._faults.values())
+
+    def recent(self) -> tuple[str, ...]:
+        """Return the faults that are still told of, a sentence each."""
+        since = time.monotonic() - TOLD_FOR
+        with self._lock:
+            return tuple(f.text for f in self._faults.values() if f.last >= since)
 
     def clear(self) -> None:
         """Forget all faults."""

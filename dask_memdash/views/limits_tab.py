@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import panel as pn
 
 from dask_memdash.store.base import Store
@@ -10,6 +13,45 @@ from dask_memdash.views.base import Context, Text, View
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import LIMITS
 from dask_memdash.views.tabular import address
+
+#: Machines that are listed at most.
+MACHINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a machine has, told once for all of its workers; sizes in bytes."""
+
+    name: str
+    memory: int | None
+    #: The least that its workers saw of what is left.
+    available: int | None
+    #: Worker processes, and the sum of their limits; None where one has none.
+    processes: int
+    limits: int | None
+
+
+def machines(audits: Sequence[LimitAudit]) -> list[Machine]:
+    """Return the machines of workers, those that are given out most first."""
+    there: dict[str, list[LimitAudit]] = {}
+    for audit in audits:
+        there.setdefault(audit["machine"] or audit["host"], []).append(audit)
+    found = [_machine(members) for members in there.values()]
+    return sorted(found, key=lambda m: (-(m.limits or 0) / (m.memory or 2**63), m.name))
+
+
+def _machine(members: Sequence[LimitAudit]) -> Machine:
+    hosts = list(dict.fromkeys(audit["host"] for audit in members))
+    left = [a["live"]["available"] for a in members]
+    memory = [a["sources"]["host"] for a in members]
+    first = members[0]
+    return Machine(
+        name=hosts[0] + (f" and {len(hosts) - 1:,} more" if len(hosts) > 1 else ""),
+        memory=max((size for size in memory if size is not None), default=None),
+        available=min((size for size in left if size is not None), default=None),
+        processes=first["n_siblings"],
+        limits=first["siblings"],
+    )
 
 
 class LimitsView(View):
@@ -41,6 +83,8 @@ class LimitsView(View):
             asked=chosen,
             empty=not audits,
             scale=_scale(audit) if audit else 1,
+            machines=self.once("machines", lambda: machines(audits)),
+            most=MACHINES,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from dask_memdash import terms
 from dask_memdash.store.base import Store
+from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.views.prefix_columns import TASKS
 from dask_memdash.views.tabular import Column, ColumnSet, Table, address
 from dask_memdash.views.worker_columns import WORKERS, worker_label
@@ -223,6 +224,11 @@ def verdict(audit: Mapping[str, Any]) -> str:
     return terms.label(terms.LIMIT_VERDICTS, str(audit["verdict"]))
 
 
+def _own_cap(audit: LimitAudit) -> int | None:
+    """Return the lowest cap on a worker where that is not its whole machine."""
+    return None if audit["source"] == "host" else audit["effective"]
+
+
 LIMITS = Table(
     name="limits",
     title="Limits",
@@ -251,19 +257,13 @@ LIMITS = Table(
         Column("limit", "Limit", "size", _key("limit")),
         Column(
             "effective",
-            "Really allowed",
+            "Allowed below the machine",
             "size",
-            _key("effective"),
-            "The lowest of what machine, container, batch system and rlimits allow.",
+            _own_cap,
+            "The lowest of what container, batch system and rlimits allow. Empty where "
+            "only the machine does, which its workers share.",
         ),
-        Column("source", "By", "text", _key("source"), "What sets this lowest limit."),
-        Column(
-            "siblings",
-            "All on this machine",
-            "size",
-            _key("siblings"),
-            "Sum of the limits of all workers on this machine.",
-        ),
+        Column("source", "By", "text", _key("source"), "What sets the lowest limit."),
         Column(
             "headroom",
             "Headroom",

@@ -147,7 +147,7 @@ def _row(group: list[Worker]) -> Row:
         limit=least_limit(group),
         parts={p.name: _part(first["breakdown"], p.name) for p in terms.PARTS.values()},
         process=first["breakdown"]["process"],
-        spilled=_sum(worker["breakdown"]["spilled"] for worker in group),
+        spilled=first["breakdown"]["spilled"],
         reclaimable=first["breakdown"]["reclaimable"],
         children=_children(group),
         thresholds=dict(first["thresholds"]),  # type: ignore[arg-type]
@@ -171,7 +171,7 @@ def _rest(groups: list[list[Worker]]) -> Row:
             p.name: sum(_part(b, p.name) for b in known) for p in terms.PARTS.values()
         },
         process=_sum(breakdown["process"] for breakdown in known),
-        spilled=_sum(w["breakdown"]["spilled"] for group in groups for w in group),
+        spilled=_sum(breakdown["spilled"] for breakdown in known),
         reclaimable=_sum(breakdown["reclaimable"] for breakdown in known),
         children=_children(worker for group in groups for worker in group),
         note="All workers without a row of their own, added up.",

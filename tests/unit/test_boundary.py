@@ -43,6 +43,16 @@ def failing_async(error):
     return function
 
 
+def test_a_fault_is_told_of_while_it_is_recent(boundary, clock):
+    boundary.note("a hook", "it broke")
+    assert len(boundary.recent()) == 1
+    clock.now += module.TOLD_FOR + 1
+    assert boundary.recent() == ()
+    assert len(boundary.texts()) == 1, "it is remembered"
+    boundary.note("a hook", "again")
+    assert "2 times" in boundary.recent()[0]
+
+
 def test_what_works_is_handed_through(boundary):
     guarded = boundary.guarded(lambda a, *, b: (a, b), "adding")
     assert guarded(1, b=2) == (1, 2)

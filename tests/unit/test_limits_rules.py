@@ -383,8 +383,40 @@ def test_spilling_beside_unused_memory_is_too_low():
     verdict = only(one(limit=3 * GiB, live=live, reading=reading, **SPILLS))
     assert (verdict.verdict, verdict.severity) == ("too-low", "warning")
     assert "has spilled 2 GiB while" in verdict.text
-    assert verdict.advice == "Start the worker with --memory-limit 15360MiB."
+    assert verdict.advice == "Start the worker with --memory-limit 7509MiB."
     assert verdict.numbers["spare"] == 12 * GiB  # 13 by the machine's total
+
+
+def test_what_would_fit_into_the_limit_now_makes_it_no_smaller():
+    reading = {"spilled": 100 * MiB, "spilled_disk": 100 * MiB}
+    spills = {"rows": {"open": row(GiB, 100 * MiB)}, "rss": GiB}
+    live = LiveFigures(available=12 * GiB)
+    assert one(limit=3 * GiB, live=live, reading=reading, **spills) == []
+
+
+def test_workers_of_one_process_are_all_named():
+    model = ClusterModel()
+    for number, address in enumerate((A, B)):
+        reading = {"spilled": 2 * GiB * number, "spilled_disk": GiB * number}
+        rows = {"open": row(GiB, 2 * GiB)} if number else {}
+        worker(
+            model,
+            address,
+            7,
+            limit=3 * GiB,
+            rss=2 * GiB,
+            rows=rows,
+            reading=reading,
+            live=LiveFigures(available=12 * GiB),
+        )
+    texts = {
+        verdict.text
+        for _, context in contexts(model.processes, (), T0)
+        for verdict in judge(context)
+    }
+    (text,) = texts
+    named = " and ".join(w.info.name for w in model.processes.workers.values())
+    assert text.startswith(f"The process of workers {named} has spilled 2 GiB while")
 
 
 def test_spilling_with_nothing_unused_is_what_spilling_is_for():

@@ -82,6 +82,13 @@ def test_a_graph_that_cannot_fit_says_where_and_what_to_do():
     )
 
 
+def test_a_graph_that_has_run_did_fit_whatever_its_order_needs():
+    stored = tuple((name, n + 1, n + 3) for n, name in enumerate(CHAINS))
+    kind, text = said(capacity=24 * MiB, stored=stored)
+    assert kind == "fits"
+    assert text.startswith("It has run, though its order needs 25 MiB of storage")
+
+
 def test_a_graph_that_needs_exactly_what_there_is_fits():
     assert said(capacity=25 * MiB).kind == "fits"
 

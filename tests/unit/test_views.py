@@ -130,6 +130,16 @@ def test_workers_that_share_a_process_share_a_row_and_a_note():
     assert "3 workers share process 4242" in row.note
 
 
+def test_what_workers_of_one_process_spilled_counts_once():
+    store = fake_store.shared_process()
+    for known in store.all_workers:
+        known["breakdown"]["spilled"] = 90 * MiB
+    (row,) = rows_of(store.all_workers)
+    assert row.spilled == 90 * MiB
+    rest = worker_bars.rows(worker_bars.processes(store.all_workers), 0)[-1]
+    assert rest.spilled == 90 * MiB
+
+
 def test_status_other_than_running_stands_in_words():
     labels = [row.label for row in rows_of(fake_store.busy().all_workers)]
     assert labels == ["worker-1", "worker-2", "worker-3 (paused)", "worker-4"]

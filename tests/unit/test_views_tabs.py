@@ -10,18 +10,26 @@ from test_views import CSS, view_of
 from test_views_tables import listen
 
 from dask_memdash import terms
-from dask_memdash.views import individual, order_tab, tasks_tab, workers_tab
+from dask_memdash.views import (
+    individual,
+    limits_tab,
+    order_tab,
+    tasks_tab,
+    workers_tab,
+)
 from dask_memdash.views.base import LONG, Context, environment
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
 from dask_memdash.views.layout import SECTIONS
-from dask_memdash.views.limits_tab import LimitsView
+from dask_memdash.views.limits_tab import LimitsView, Machine
 from dask_memdash.views.order_tab import OrderView
+from dask_memdash.views.table_columns import LIMITS
 from dask_memdash.views.tasks_tab import OthersView, PrefixView
 from dask_memdash.views.time_axis import TimeAxis
 from dask_memdash.views.time_chart import TimeChart
 from dask_memdash.views.workers_tab import WorkerView
 
+GiB = 1024 * MiB
 WORKER = "tcp://10.0.0.1:4000"
 
 
@@ -452,3 +460,29 @@ def test_a_row_that_belongs_to_no_task_explains_itself_when_it_is_opened():
     assert "No task prefix" in view.about.pane.object, (
         "a prefix of that name is another"
     )
+
+
+def test_limits_speak_of_a_machine_once_for_all_of_its_workers():
+    store = fake_store.busy()
+    one, other = {"machine": "m1"}, {"machine": "m2", "n_siblings": 2}
+    store.all_limits = [
+        fake_parts.audit(1, **one),
+        fake_parts.audit(2, **one),
+        fake_parts.audit(3, **other, siblings=24 * 1024 * MiB),
+        fake_parts.audit(4, **other, siblings=24 * 1024 * MiB),
+    ]
+    assert limits_tab.machines(store.all_limits) == [
+        Machine("10.0.0.3 and 1 more", 32 * GiB, 20 * GiB, 2, 24 * GiB),
+        Machine("10.0.0.1 and 1 more", 32 * GiB, 20 * GiB, 4, 4 * GiB),
+    ]
+    view = LimitsView(store, Context(CSS, Shown("limits")))
+    view.update()
+    text = view.about.pane.object
+    assert text.count("<tr>") == 3
+    assert "75 %" in text
+
+
+def test_a_machine_is_no_cap_of_each_of_its_workers():
+    column = LIMITS.column("effective")
+    assert column.value(fake_parts.audit(1)) == 4 * GiB
+    assert column.value(fake_parts.audit(1, source="host", effective=32 * GiB)) is None

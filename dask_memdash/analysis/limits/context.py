@@ -18,10 +18,13 @@ from dask_memdash.model.memory_pools import (
     MemoryPool,
     WorkerProcess,
 )
-from dask_memdash.text import format_bytes
+from dask_memdash.text import format_bytes, join
 
 #: Severities, worst first.
 SEVERITIES = ("bad", "warning", "hint")
+
+#: Workers of one process that are named.
+NAMED = 3
 
 #: What is known before the first report.
 NOTHING = LimitFacts()
@@ -58,6 +61,23 @@ class LimitContext:
     def name(self) -> str:
         """The worker's name."""
         return self.process.worker.info.name
+
+    @property
+    def who(self) -> str:
+        """The worker in a sentence; all of them where they share a process."""
+        names = sorted(
+            worker.info.name for worker in self.process.process.members.values()
+        )
+        if len(names) == 1:
+            return f"worker {names[0]}"
+        if len(names) > NAMED:
+            names = [*names[:NAMED], f"{len(names) - NAMED} more"]
+        return f"the process of workers {join(names)}"
+
+    @property
+    def subject(self) -> str:
+        """The same at the beginning of a sentence."""
+        return self.who[:1].upper() + self.who[1:]
 
     @property
     def limit(self) -> int | None:
@@ -152,7 +172,7 @@ def set_limit(context: LimitContext) -> str:
         return "Leave less to other programs there, or run fewer workers."
     each = "each worker here" if len(context.machine.members) > 1 else "the worker"
     if len({process.nthreads for process in context.machine.members.values()}) > 1:
-        each = f"worker {context.name}"
+        each = context.who
     return f"Start {each} with --memory-limit {option(size)}."
 
 

@@ -51,7 +51,7 @@ def thresholds_out_of_order(context: LimitContext) -> Verdict | None:
             return Verdict(
                 "thresholds",
                 "hint" if below == "spill" else "warning",
-                f"Worker {context.name} has its {below} threshold "
+                f"{context.subject} has its {below} threshold "
                 f"({format_bytes(lower)}) below {above} ({format_bytes(upper)}): "
                 f"{result}.",
                 "Set distributed.worker.memory.target, spill, pause and terminate in "
@@ -62,7 +62,7 @@ def thresholds_out_of_order(context: LimitContext) -> Verdict | None:
         return Verdict(
             "thresholds",
             "hint",
-            f"Worker {context.name} has target off: nothing spills until the whole "
+            f"{context.subject} has target off: nothing spills until the whole "
             f"process reaches {format_bytes(t.spill)}.",
             "Set distributed.worker.memory.target to 0.60.",
             {"spill": t.spill},
@@ -71,7 +71,7 @@ def thresholds_out_of_order(context: LimitContext) -> Verdict | None:
         return Verdict(
             "thresholds",
             "hint",
-            f"Worker {context.name} has terminate off: only the kernel ends "
+            f"{context.subject} has terminate off: only the kernel ends "
             "it, and may end other workers with it.",
             "Set distributed.worker.memory.terminate to 0.95.",
         )
@@ -90,7 +90,7 @@ def spill_off(context: LimitContext) -> Verdict | None:
     return Verdict(
         "spill-off",
         "bad",
-        f"Worker {context.name} stores {format_bytes(breakdown.managed)} of outputs in "
+        f"{context.subject} stores {format_bytes(breakdown.managed)} of outputs in "
         f"a limit of {format_bytes(limit)}, and spilling is off.",
         "Set distributed.worker.memory.target to 0.60 and "
         "distributed.worker.memory.spill to 0.70.",
@@ -111,7 +111,7 @@ def scratch(context: LimitContext) -> Verdict | None:
         return Verdict(
             "scratch",
             "bad",
-            f"Worker {context.name} spills to {place.path}, which is a "
+            f"{context.subject} spills to {place.path}, which is a "
             f"{place.filesystem}: what it spills there stays in memory.",
             f"{elsewhere}.",
         )
@@ -122,7 +122,7 @@ def scratch(context: LimitContext) -> Verdict | None:
     return Verdict(
         "scratch",
         "bad" if free < SCRATCH_NONE * limit else "warning",
-        f"The file system of {place.path}, where worker {context.name} spills to, has "
+        f"The file system of {place.path}, where {context.who} spills to, has "
         f"{format_bytes(free)} left, for a limit of {format_bytes(limit)}.",
         f"Free space there, or: {lower_first(elsewhere)} with more space.",
         {"free": free, "limit": limit},
@@ -137,7 +137,7 @@ def swap(context: LimitContext) -> Verdict | None:
     return Verdict(
         "swap",
         "warning",
-        f"{format_bytes(swapped)} of worker {context.name} are swapped out. Dask does "
+        f"{format_bytes(swapped)} of {context.who} are swapped out. Dask does "
         "not count them, and each access to them waits for the disk.",
         f"{set_limit(context)} Or turn swap off for the workers (memory.swap.max=0, "
         "docker --memory-swap equal to --memory).",
@@ -153,7 +153,7 @@ def pressure(context: LimitContext) -> Verdict | None:
     return Verdict(
         "pressure",
         "warning",
-        f"Processes beside worker {context.name} spent {share:.0f} % of the last ten "
+        f"Processes beside {context.who} spent {share:.0f} % of the last ten "
         "seconds waiting for memory (PSI).",
         set_limit(context),
         {"percent": round(share)},
@@ -171,7 +171,7 @@ def allocator(context: LimitContext) -> Verdict | None:
     return Verdict(
         "allocator",
         "warning" if much else "hint",
-        f"Worker {context.name} was started without MALLOC_TRIM_THRESHOLD_: glibc "
+        f"{context.subject} was started without MALLOC_TRIM_THRESHOLD_: glibc "
         f"keeps freed memory for itself{now}.",
         "Start the worker with MALLOC_TRIM_THRESHOLD_=65536 in its environment; under "
         "a nanny Dask does so by itself (distributed.nanny.pre-spawn-environ).",

@@ -66,7 +66,7 @@ def no_limit(context: LimitContext) -> Verdict | None:
     return Verdict(
         "no-limit",
         "warning",
-        f"Worker {context.name} has no memory limit: Dask never spills, pauses or "
+        f"{context.subject} has no memory limit: Dask never spills, pauses or "
         f"restarts it, and {meets(least)} at {format_bytes(least.bytes)} "
         f"({least.name}).",
         set_limit(context),
@@ -89,7 +89,7 @@ def not_seen(context: LimitContext) -> Verdict | None:
     return Verdict(
         "not-seen",
         severity,
-        f"Worker {context.name} has a limit of {format_bytes(limit)}, but {whose(cap)} "
+        f"{context.subject} has a limit of {format_bytes(limit)}, but {whose(cap)} "
         f"allows only {format_bytes(cap.bytes)} ({cap.name} in {cap.where}): "
         f"{meets(cap)} before Dask acts.{thinks}",
         set_limit(context),
@@ -117,7 +117,7 @@ def too_high(context: LimitContext) -> Verdict | None:
     who = (
         f"The limits of the {len(pool.members)} workers {within(pool)} sum to"
         if pool.shared
-        else f"The limit of worker {context.name} is"
+        else f"The limit of {context.who} is"
     )
     return Verdict(
         "too-high",
@@ -143,7 +143,7 @@ def kernel_first(context: LimitContext) -> Verdict | None:
     return Verdict(
         "kernel-first",
         "bad",
-        f"Worker {context.name} may be killed by the kernel any moment. {whole} uses "
+        f"{context.subject} may be killed by the kernel any moment. {whole} uses "
         f"{format_bytes(danger.used)} of {format_bytes(danger.of)}, and the worker "
         f"itself {format_bytes(danger.process)}{of}, so Dask does not act.",
         "See what else runs there (other workers, the nanny, files in a tmpfs). "

@@ -12,10 +12,15 @@ from dask_memdash.analysis.limits.context import (
     set_limit,
     whose,
 )
+from dask_memdash.model.breakdown import Breakdown
 from dask_memdash.text import count, format_bytes
 
 #: Share of a limit that unused memory must come to beside a worker that spills.
 UNUSED = 0.25
+
+#: Share of its limit up to which a worker that spills fills it, as Dask has it; and how
+#: much larger than needed a limit is made.
+TARGET, HEADROOM = 0.6, 1.1
 
 
 def unbalanced(context: LimitContext) -> Verdict | None:
@@ -66,15 +71,24 @@ def too_low(context: LimitContext) -> Verdict | None:
     if free is None or min(spare, free) < UNUSED * limit:
         return None
     spare = min(spare, free)
+    more = min(limit + spare, _enough(limit, breakdown, context.thresholds.target))
+    if more <= limit:
+        return None  # there is room for it now: it stays on disk until it is used
     return Verdict(
         "too-low",
         "warning",
-        f"Worker {context.name} has spilled {format_bytes(breakdown.spilled)} while "
+        f"{context.subject} has spilled {format_bytes(breakdown.spilled)} while "
         f"it could have {format_bytes(spare)} more: {format_bytes(free)} of the "
         "machine are available, and no worker may use them.",
-        f"Start the worker with --memory-limit {option(limit + spare)}.",
+        f"Start the worker with --memory-limit {option(more)}.",
         {"spilled": breakdown.spilled, "spare": spare, "available": free},
     )
+
+
+def _enough(limit: int, breakdown: Breakdown, target: int | None) -> int:
+    """Return a limit under which what is spilled now would stay in memory, in bytes."""
+    share = target / limit if target else TARGET
+    return round(HEADROOM * (breakdown.process + (breakdown.spilled or 0)) / share)
 
 
 def underrated(context: LimitContext) -> Verdict | None:
@@ -88,8 +102,8 @@ def underrated(context: LimitContext) -> Verdict | None:
     return Verdict(
         "too-low",
         "warning",
-        f"Dask takes this machine for {format_bytes(took)} and gave worker "
-        f"{context.name} {format_bytes(limit)} of it, though {whose(least)} allows "
+        f"Dask takes this machine for {format_bytes(took)} and gave "
+        f"{context.who} {format_bytes(limit)} of it, though {whose(least)} allows "
         f"{format_bytes(least.bytes)} ({least.name}). Dask also reads memory.low and "
         "memory.soft_limit_in_bytes, which are no limits.",
         set_limit(context),

@@ -64,6 +64,8 @@ def verdict(judgement: Judgement) -> Verdict:
             return Verdict("cannot-fit", _fits_nowhere(need, has))
     capacity = snapshot.capacity
     if capacity is not None and judgement.minimum - judgement.uncertainty > capacity:
+        if _is_over(judgement):
+            return Verdict("fits", _did_fit(judgement, capacity))
         return Verdict("cannot-fit", _cannot_fit(judgement, capacity))
     if _is_ahead(judgement):
         return Verdict("runs-ahead", _runs_ahead(judgement))
@@ -132,6 +134,16 @@ def _is_ahead(judgement: Judgement) -> bool:
     capacity = judgement.snapshot.capacity
     least = LEAST_AHEAD if capacity is None else SHARE_OF_CAPACITY * capacity
     return ahead >= least and ahead > SHARE_ABOVE * judgement.surely_needed
+
+
+def _did_fit(judgement: Judgement, capacity: int) -> str:
+    """Say of a graph that has run that it has, whatever its order needs."""
+    return (
+        f"It has run, though its order needs {format_bytes(judgement.minimum)} of "
+        f"storage even one task at a time and the workers have room for "
+        f"{format_bytes(capacity)}{_held(judgement)}: what did not fit was on disk, or "
+        "the cluster kept to another order."
+    )
 
 
 def _cannot_fit(judgement: Judgement, capacity: int) -> str:

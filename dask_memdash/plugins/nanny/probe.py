@@ -193,7 +193,7 @@ class NannyProbe:
             "reading": watched.reading(glance.rss, glance.time, glance.tasks),
             "executing": watched.executing(glance.tasks, glance.time),
             "children": watched.children(),
-            "notices": [*boundary.texts(), *filter(None, [watched.trouble])],
+            "notices": [*boundary.recent(), *filter(None, [watched.trouble])],
         }
         self._nanny.loop.add_callback(
             boundary.guarded(self._send_sample, "sending a sample"), message

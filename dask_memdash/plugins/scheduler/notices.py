@@ -102,7 +102,7 @@ class Notices:
         self._scheduler.log_event("warn", message)
 
     def _texts_of(self, where: str) -> tuple[str, ...]:
-        faults = boundary.texts() if where == SCHEDULER else ()
+        faults = boundary.recent() if where == SCHEDULER else ()
         return (*self._said.get(where, ()), *faults)
 
     def _show(self, where: str, texts: tuple[str, ...], now: float) -> None:

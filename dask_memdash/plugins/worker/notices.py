@@ -57,7 +57,7 @@ def of_now(
     without_slot
         Tasks that found no slot in the flight recorder, so far.
     """
-    yield from boundary.texts()
+    yield from boundary.recent()
     if over_budget is not None:
         yield (
             f"MemDash cost more than {over_budget:.2%} of a core here and measures "

@@ -11,7 +11,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dask_memdash.boundary import boundary, guard_entry_points
+from dask_memdash.boundary import TOLD_FOR, boundary, guard_entry_points
 from dask_memdash.config import Settings, lines_allowed, tally_allowed
 from dask_memdash.flight.files import sweep
 from dask_memdash.measure.brief_tasks import MAX_PREFIXES
@@ -69,7 +69,7 @@ class WorkerProbe:
 
     #: What the host gets when one of these fails: a heartbeat must say something.
     ON_FAILURE: ClassVar[dict[str, Any]] = {
-        "heartbeat": lambda: {"protocol": PROTOCOL, "notices": boundary.texts()}
+        "heartbeat": lambda: {"protocol": PROTOCOL, "notices": boundary.recent()}
     }
 
     BARE = ("transition",)
@@ -404,6 +404,8 @@ class WorkerProbe:
             *notices.of_now(
                 over_budget=self._settings.budget if self._backoff.level else None,
                 certain=process.baseline.certain,
-                without_slot=self.tasks.without_slot,
+                without_slot=self.tasks.without_slot
+                if time.monotonic() - self.tasks.slots_lacked_at < TOLD_FOR
+                else 0,
             ),
         ]

@@ -83,6 +83,8 @@ class RunningTasks:
         self._gathering: dict[Any, int] = {}
         #: Tasks that found no free slot, so far.
         self.without_slot = 0
+        #: When the last of them did, on the monotonic clock.
+        self.slots_lacked_at = float("-inf")
         #: What the outputs of a prefix are that weigh much less than Dask believes.
         self.because: dict[str, str] = {}
         #: What counted tasks have left behind beside their outputs, in bytes, so far.
@@ -278,6 +280,7 @@ class RunningTasks:
         )
         if slot is None:
             self.without_slot += 1
+            self.slots_lacked_at = time.monotonic()
         return RunningTask(
             key=key,
             text=text,
