@@ -35,12 +35,18 @@ from dask_memdash.plugins.protocol import PROTOCOL
 if TYPE_CHECKING:
     from distributed import Client
 
+    from dask_memdash.counterfactual.answer import Answer
+    from dask_memdash.counterfactual.change import Change
+
 __all__ = ["Connection", "connect", "explain"]
 
 #: Longest that one question may take, in seconds, and longest for the report, which is
 #: drawn for the asking.
 ANSWER_TIMEOUT = 30.0
 PATIENT = 120.0
+
+#: Longest that an explanation waits for what it can do without, in seconds.
+SOON = 5.0
 
 #: Seconds between two times that a client tells what its process uses, and longest that
 #: telling may take.
@@ -220,6 +226,53 @@ class Connection:
         """
         return self._sync(self._explain, what, timeout)
 
+    def what_if(
+        self,
+        failure: str | int | None = None,
+        *,
+        limit: float = 1.0,
+        threads: int | None = None,
+        chunks: float = 1.0,
+        spilling: bool | None = None,
+        workers: int = 0,
+    ) -> Answer | Any:
+        """Say whether what ran would have lived if something had been different.
+
+        Parameters
+        ----------
+        failure
+            Id of a failure; by default all that ran so far.
+        limit
+            Each worker's memory limit, as a multiple of what it was.
+        threads
+            Threads of each worker; by default as many as there were.
+        chunks
+            Size of chunks, as a multiple of what it was.
+        spilling
+            Whether outputs are spilled; by default as it was.
+        workers
+            Workers more, or, below 0, fewer.
+
+        Returns
+        -------
+        Answer
+            Prints as a sentence. ``verdict`` is 'lived', 'died' (or stopped for good)
+            or 'unknown'; ``low`` and ``high`` are what the fullest worker would have
+            had at its peak, in bytes.
+
+        Raises
+        ------
+        ChangeError
+            The change makes no sense.
+        UnknownFailureError
+            There is no such failure (any more).
+        """
+        from dask_memdash.counterfactual.change import Change
+
+        change = Change(limit, threads, chunks, spilling, workers)
+        name = None if failure is None else str(failure).removeprefix(FAILURE)
+        return self._sync(self._what_if, name, change)
+
     # -- asking ----------------------------------------------------------------
 
     def _sync(self, function: Any, *args: Any) -> Any:
@@ -241,6 +294,37 @@ class Connection:
         cluster, _ = await self._ask("cluster")
         told = cluster.get("intermediates")
         return frame("storage", [] if told is None else [told])
+
+    async def _what_if(self, failure: str | None, change: Change) -> Answer:
+        arguments = {
+            "limit": repr(float(change.limit)),
+            "chunks": repr(float(change.chunks)),
+            "workers": str(change.workers),
+        }
+        if change.threads is not None:
+            arguments["threads"] = str(change.threads)
+        if change.spilling is not None:
+            arguments["spilling"] = "true" if change.spilling else "false"
+        if failure is not None:
+            arguments["failure"] = failure
+        try:
+            told, _ = await self._ask("what-if", arguments=arguments)
+        except LookupError as error:
+            if failure is None:
+                raise MemDashError(str(error)) from None
+            raise UnknownFailureError(failure) from None
+        from dask_memdash.counterfactual.answer import Answer
+
+        return Answer.of_dict(told)
+
+    async def _would_have_lived(self, failure: str | None) -> list[str]:
+        """Return with what a failure's run would have lived, in words, if known."""
+        if failure is None:
+            return []
+        with contextlib.suppress(LookupError, MemDashError):
+            told, _ = await self._ask(f"what-if/{failure}", SOON)
+            return [str(line) for line in told["lines"]]
+        return []
 
     async def _report(self, path: Path) -> Path:
         text, _ = await self._ask("report.html", PATIENT)
@@ -311,7 +395,9 @@ class Connection:
             except UnknownIncidentError:  # older than the oldest one kept
                 continue
         link = self._client.dashboard_link
-        return Explanation(details, deaths, page_link(link, answer["path"], number))
+        page = page_link(link, answer["path"], number)
+        lived = await self._would_have_lived(details["failure"])
+        return Explanation(details, deaths, page, lived)
 
     async def _explain_failure(self, number: str, deadline: float) -> Any:
         while True:
@@ -326,7 +412,8 @@ class Connection:
             await asyncio.sleep(LOOK)
         link = self._client.dashboard_link
         page = page_link(link, answer["path"], failure_id=str(failure["id"]))
-        return FailureExplanation(failure, page)
+        lived = await self._would_have_lived(str(failure["id"]))
+        return FailureExplanation(failure, page, lived)
 
     async def _incident(self, number: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if not number.isascii() or not number.isdigit():

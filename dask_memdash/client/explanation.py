@@ -55,6 +55,8 @@ class Explanation:
         The deaths behind a 'killed-worker', oldest first, in the same form.
     page
         Address of the incident on the page, None without one.
+    lived
+        With what it would have lived, in sentences; none where that is no question.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Explanation:
         incident: Mapping[str, Any],
         deaths: Sequence[Mapping[str, Any]] = (),
         page: str | None = None,
+        lived: Sequence[str] = (),
     ) -> None:
         #: The incident, as the JSON API has it.
         self.incident = dict(incident)
@@ -69,6 +72,8 @@ class Explanation:
         self.deaths = [dict(death) for death in deaths]
         #: Address of its page, None without one.
         self.page = page
+        #: Whether it would have lived with something changed, in sentences.
+        self.lived = list(lived)
 
     @property
     def id(self) -> str:
@@ -206,6 +211,7 @@ class Explanation:
             ("What it asked for", _asked(self.incident)),
             ("Findings", [_finding(f) for f in verdict["findings"]]),
             ("What to change", self.advice),
+            ("Would it have lived?", [line[:MAX_TEXT] for line in self.lived]),
         ]
         if innocent["count"]:
             named = [short(str(k), MAX_KEY) for k in innocent["keys"][:MAX_ROWS]]

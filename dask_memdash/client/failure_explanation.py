@@ -7,7 +7,7 @@ Takes the dict of the JSON API.  One incident is
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
@@ -31,13 +31,22 @@ class FailureExplanation:
         As ``failures/<id>`` of the JSON API gives it.
     page
         Address of the failure on the page, None without one.
+    lived
+        With what it would have lived, in sentences; none where that is no question.
     """
 
-    def __init__(self, failure: Mapping[str, Any], page: str | None = None) -> None:
+    def __init__(
+        self,
+        failure: Mapping[str, Any],
+        page: str | None = None,
+        lived: Sequence[str] = (),
+    ) -> None:
         #: The failure, as the JSON API has it.
         self.failure = dict(failure)
         #: Address of its page, None without one.
         self.page = page
+        #: Whether it would have lived with something changed, in sentences.
+        self.lived = list(lived)
 
     @property
     def id(self) -> str:
@@ -76,6 +85,9 @@ class FailureExplanation:
         if self.advice:
             advice = [_wrapped(text, "  - ") for text in self.advice]
             parts.append("\n".join(["What to change", *advice]))
+        if self.lived:
+            lines = [_wrapped(text, "  - ") for text in self.lived]
+            parts.append("\n".join(["Would it have lived?", *lines]))
         named = ", ".join(str(number) for number in failure["incidents"][-MAX_NAMED:])
         parts.append(_wrapped(f"Incidents: {named}. explain(id) tells of each."))
         parts += [self.page] if self.page else []

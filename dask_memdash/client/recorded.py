@@ -130,56 +130,14 @@ class RecordedRun(Connection):
         """
         return self._sync(self._explain, what, 0.0)
 
-    def what_if(
-        self,
-        failure: str | None = None,
-        *,
-        limit: float = 1.0,
-        threads: int | None = None,
-        chunks: float = 1.0,
-        spilling: bool | None = None,
-        workers: int = 0,
-    ) -> Answer:
-        """Say whether the run would have lived if something had been different.
-
-        Parameters
-        ----------
-        failure
-            Id of a failure; by default the run as a whole.
-        limit
-            Each worker's memory limit, as a multiple of what it was.
-        threads
-            Threads of each worker; by default as many as there were.
-        chunks
-            Size of chunks, as a multiple of what it was.
-        spilling
-            Whether outputs are spilled; by default as it was.
-        workers
-            Workers more, or, below 0, fewer.
-
-        Returns
-        -------
-        Answer
-            Prints as a sentence. ``verdict`` is 'lived', 'died' (or stopped for good)
-            or 'unknown'; ``low`` and ``high`` are what the fullest worker would have
-            had at its peak, in bytes.
-
-        Raises
-        ------
-        ChangeError
-            The change makes no sense.
-        UnknownFailureError
-            There is no such failure in the record.
-        """
-        change = Change(limit, threads, chunks, spilling, workers)
-        name = None if failure is None else str(failure).removeprefix("failure-")
-        return answer(gather(self._store, name), change)
-
     def close(self) -> None:
         """Let go of the run's files; for all instants that it was looked at."""
         self._store.reader.close()
 
     # -- asking ----------------------------------------------------------------
+
+    async def _what_if(self, failure: str | None, change: Change) -> Answer:
+        return answer(gather(self._store, failure), change)
 
     def _sync(self, function: Any, *args: Any) -> Any:
         return _finished(function(*args))

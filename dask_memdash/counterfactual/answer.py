@@ -8,7 +8,8 @@ line that ends a worker.  All sizes are integers in bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dask_memdash.counterfactual.change import Change
@@ -28,6 +29,10 @@ AGAIN = 0.03
 
 #: A part below this is not worth a word, in bytes.
 SHOWN = 8_000_000
+
+#: Why nothing is said although everything is bounded.
+PAUSED = "it might have been paused for good"
+WITHIN = "the line lies within what is possible"
 
 SAID = {
     LIVED: "Would have lived",
@@ -52,6 +57,8 @@ class Answer:
     line: int | None
     #: Why, in plain words.
     reason: str
+    #: Of 'unknown': why in a few words, without sizes.
+    because: str = ""
 
     @property
     def text(self) -> str:
@@ -61,15 +68,23 @@ class Answer:
     def __str__(self) -> str:
         return self.text
 
+    @classmethod
+    def of_dict(cls, told: Mapping[str, Any]) -> Answer:
+        """Make it of what :meth:`to_dict` gave."""
+        names = ("verdict", "low", "high", "limit", "line", "reason", "because")
+        return cls(Change(**told["change"]), **{name: told[name] for name in names})
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
+            "change": asdict(self.change),
             "verdict": self.verdict,
             "low": self.low,
             "high": self.high,
             "limit": self.limit,
             "line": self.line,
             "reason": self.reason,
+            "because": self.because,
             "text": self.text,
         }
 
@@ -89,14 +104,18 @@ def answer(evidence: Evidence, change: Change) -> Answer:
     """Say whether a run would have lived with a change."""
     refused = _refused(evidence, change)
     if refused:
-        return Answer(change, UNKNOWN, None, None, None, None, refused)
+        because = refused.removesuffix(".")
+        return Answer(change, UNKNOWN, None, None, None, None, refused, because)
     assert evidence.limit is not None
     limit = round(evidence.limit * change.limit)
     line = limit if evidence.terminate is None else round(evidence.terminate * limit)
     spilling = evidence.spilling if change.spilling is None else change.spilling
     parts = _parts(evidence, change, limit, spilling=spilling)
-    verdict, reason = _judge(evidence, parts, limit, line, spilling=spilling)
-    return Answer(change, verdict, parts.peak.low, parts.peak.high, limit, line, reason)
+    verdict, why, sizes = _judge(evidence, parts, limit, line, spilling=spilling)
+    reason = f"{why}; {sizes}" if why and sizes else why or sizes
+    because = why if verdict == UNKNOWN else ""
+    low, high = parts.peak.low, parts.peak.high
+    return Answer(change, verdict, low, high, limit, line, reason, because)
 
 
 def _refused(evidence: Evidence, change: Change) -> str:
@@ -107,6 +126,8 @@ def _refused(evidence: Evidence, change: Change) -> str:
         return "its workers had no memory limit."
     if evidence.workers + change.workers < 1:
         return f"there were {count(evidence.workers, 'worker')} only."
+    if change.workers and evidence.at_once not in (None, evidence.workers):
+        return "its workers came and went, and were not all there at once."
     cause = evidence.not_memory
     if cause is not None and cause != "crash":
         if cause == "unknown":
@@ -164,9 +185,10 @@ def _same_or_more(
 
 def _judge(
     evidence: Evidence, parts: _Parts, limit: int, line: int, *, spilling: bool
-) -> tuple[str, str]:
+) -> tuple[str, str, str]:
+    """Return the verdict, why in words, and the sizes that it rests on."""
     if evidence.not_memory == "crash":
-        return DIED, "its worker crashed, which has nothing to do with memory."
+        return DIED, "its worker crashed, which has nothing to do with memory.", ""
     margin = round(MARGIN * limit)
     peak = parts.peak
     pause = None if evidence.pause is None else round(evidence.pause * limit)
@@ -174,27 +196,26 @@ def _judge(
     sizes = f"{_made_of(parts)} Workers end at {format_bytes(line)}."
     if pause is not None and resting.low > pause + margin:
         what = "its own memory" if spilling else "its own memory and stored outputs"
-        return DIED, (
+        why = (
             f"{what} alone would have been {_between(resting)}, above the pause "
             f"threshold of {format_bytes(pause)}: the worker would have started no "
             "further task."
         )
+        return DIED, why, ""
     if peak.low > line + margin:
         if evidence.terminate is None:
-            return UNKNOWN, (
-                "nothing would have ended its workers, whose terminate threshold is "
-                f"off; {sizes}"
+            off = (
+                "nothing would have ended its workers, whose terminate threshold is off"
             )
-        return DIED, sizes
+            return UNKNOWN, off, sizes
+        return DIED, "", sizes
     unknown = parts.execution.unknown or parts.own.unknown or parts.stored.unknown
     if peak.high is None:
-        return UNKNOWN, f"{unknown}; {sizes}"
+        return UNKNOWN, unknown, sizes
     rests = pause is None or resting.high is None or resting.high < pause - margin
-    if peak.high < line - margin and rests:
-        return LIVED, sizes
-    if not rests and peak.high < line - margin:
-        return UNKNOWN, f"it might have been paused for good; {sizes}"
-    return UNKNOWN, f"the line lies within what is possible; {sizes}"
+    if peak.high < line - margin:
+        return (LIVED, "", sizes) if rests else (UNKNOWN, PAUSED, sizes)
+    return UNKNOWN, WITHIN, sizes
 
 
 def _made_of(parts: _Parts) -> str:

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import add
 from typing import Any
 
+from dask_memdash.counterfactual.computations import (
+    NO_ORDER,
+    Order,
+    elsewhere,
+    order_of,
+    roots_of,
+)
 from dask_memdash.store.base import Store
 from dask_memdash.terms import DEATHS, NOT_MEMORY
 
@@ -18,6 +27,11 @@ MOST_WORKERS = 200
 MOST_PREFIXES = 1_000
 MOST_INCIDENTS = 50
 POINTS = 2_000
+
+#: Points of all workers' histories together that are looked at on a living cluster,
+#: whose scheduler waits meanwhile; and the fewest of each.
+LIVE_POINTS = 12_000
+FEWEST_POINTS = 60
 
 #: Methods of measuring that say what a task takes, each with an error of its own.
 MEASURED = frozenset(("exact", "counted", "hwm"))
@@ -68,20 +82,6 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What graphs need to store, from their order."""
-
-    tasks: int
-    done: int
-    minimum: int | None
-    minimum_threads: int | None
-    actual_peak: int | None
-    run_ahead: int | None
-    #: What one task needs with its inputs.
-    need: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that is known of a run."""
 
@@ -106,13 +106,22 @@ class Evidence:
     unknown: str = ""
     #: The most that was stored by all workers together.
     stored: int = 0
+    #: Most of its workers that were there at once; None where that is not known.
+    at_once: int | None = None
+    #: Whether tasks are running still, so that there is more to come.
+    running: bool = False
+    #: Why there is no order, in words.
+    no_order: str = NO_ORDER
+    #: Prefixes of tasks that died and that ran in other computations too: what is known
+    #: of those that finished may be of other sizes.
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether it ran as far as it was to, so that everything has been seen."""
         order = self.order
         more = order is not None and order.done < order.tasks
-        return not self.deaths and not self.stuck and not more
+        return not (self.deaths or self.stuck or self.running or more)
 
     @property
     def left_behind(self) -> int:
@@ -137,6 +146,13 @@ class Evidence:
         return None
 
 
+#: What is read of a breakdown.
+PARTS_READ = (
+    *("process", "managed", "spilled", "executing", "retained", "transfer"),
+    *("baseline", "graph", "actors"),
+)
+
+
 @dataclass(slots=True)
 class _Worker:
     """One worker's place, whoever was in it."""
@@ -149,19 +165,31 @@ class _Worker:
     own: list[int] = field(default_factory=list)
     retained: list[int] = field(default_factory=list)
     transfer: list[int] = field(default_factory=list)
+    #: From when until when it told of itself.
+    began: float | None = None
+    ended: float | None = None
 
     def add(self, row: Any) -> None:
-        """Take in a breakdown."""
-        process = row["process"]
-        if not process:
-            return
-        self.process.append(process)
-        self.executing.append(row["executing"] or 0)
-        self.managed.append(row["managed"] or 0)
-        self.stored.append((row["managed"] or 0) + (row["spilled"] or 0))
-        self.own.append(sum(row[p] or 0 for p in ("baseline", "graph", "actors")))
-        self.retained.append(row["retained"] or 0)
-        self.transfer.append(row["transfer"] or 0)
+        """Take in one breakdown."""
+        self.extend({name: [row[name] or 0] for name in PARTS_READ})
+
+    def extend(self, columns: Any) -> None:
+        """Take in breakdowns as columns."""
+        told = [bool(size) for size in columns["process"]]
+
+        def column(name: str) -> list[int]:
+            values = columns[name]
+            return list(map(round, values if all(told) else compress(values, told)))
+
+        managed = column("managed")
+        self.process += column("process")
+        self.executing += column("executing")
+        self.managed += managed
+        self.stored += map(add, managed, column("spilled"))
+        own = zip(*map(column, ("baseline", "graph", "actors")), strict=True)
+        self.own += map(sum, own)
+        self.retained += column("retained")
+        self.transfer += column("transfer")
 
     def seen(self, threads: int) -> Seen:
         """Return it at its fullest."""
@@ -180,16 +208,37 @@ class _Worker:
         )
 
 
-def gather(store: Store, failure: str | None = None) -> Evidence:
-    """Return what a store knows of a run, or of what led to one failure.
+def gather(
+    store: Store, failure: str | None = None, points: int | None = None
+) -> Evidence:
+    """Return what a store knows of a run so far, or of what led to one failure.
+
+    Parameters
+    ----------
+    failure
+        Id of the failure; None for all there is.
+    points
+        Points of all workers' histories together; None for up to 2,000 of each.
 
     Raises
     ------
     UnknownFailureError
     """
-    known = [*store.workers(MOST_WORKERS), *store.departed(MOST_WORKERS)]
+    failed = None if failure is None else store.failure(failure)
+    return gather_of(store, failed, points)
+
+
+def gather_of(
+    store: Store, failed: dict[str, Any] | None, points: int | None = None
+) -> Evidence:
+    """Return the same where the failure is at hand."""
+    connected = store.workers(MOST_WORKERS + 1)
+    if len(connected) > MOST_WORKERS:
+        return _nothing(f"there were more than {MOST_WORKERS} workers")
+    if store.prefix_totals()["prefixes"] > MOST_PREFIXES:
+        return _nothing(f"there were more than {MOST_PREFIXES:,} kinds of tasks")
+    known = [*connected, *store.departed(MOST_WORKERS)]
     told = [w for w in known if w["breakdown"]["process"] is not None]
-    incidents = _incidents(store, failure)
     if not told:
         return _nothing("no worker has told of its memory")
     kinds = {(w["nthreads"], w["limit"]) for w in known}
@@ -197,12 +246,16 @@ def gather(store: Store, failure: str | None = None) -> Evidence:
         return _nothing("its workers had different limits or threads")
     threads, limit = kinds.pop()
     shares = told[0]["thresholds"]
-    seen = _seen(store, known, incidents, threads)
-    fullest = _fullest(incidents)
-    rooted = _roots(store)
+    incidents = _incidents(store, failed)
+    each = POINTS if points is None else max(FEWEST_POINTS, points // len(known))
+    places = _places(store, known, incidents, each)
+    seen = tuple(p.seen(threads) for p in places if p.process)
+    rooted = roots_of(store)
     spilling = shares["target"] is not None or shares["spill"] is not None
     history = store.history(points=POINTS)
-    together = zip(history["managed"], history["spilled"], strict=True)
+    together = list(map(add, history["managed"], history["spilled"]))
+    prefixes = [p for p in store.prefixes(MOST_PREFIXES) if p["kind"] == "task"]
+    order, why = order_of(store, failed, history["time"], together)
     return Evidence(
         workers=len({w["name"] for w in known}),
         threads=threads,
@@ -212,18 +265,17 @@ def gather(store: Store, failure: str | None = None) -> Evidence:
         target=_share(shares["target"], limit),
         spilling=spilling,
         seen=seen,
-        tasks=tuple(
-            _task_sizes(prefix, rooted)
-            for prefix in store.prefixes(MOST_PREFIXES)
-            if prefix["kind"] == "task"
-        ),
-        order=_order(store),
+        tasks=tuple(_task_sizes(prefix, rooted) for prefix in prefixes),
+        order=order,
         deaths=tuple(i["diagnosis"]["cause"] for i in incidents if i["kind"] in DEATHS),
-        stuck=any(i["kind"] == "stuck" for i in incidents)
-        or any(i["kind"] == "memory-error" for i in incidents),
-        suspects=fullest,
+        stuck=any(i["kind"] in ("stuck", "memory-error") for i in incidents),
+        suspects=_fullest(incidents),
         unknown="" if seen else "no worker has told of its memory",
-        stored=max((round(a + b) for a, b in together), default=0),
+        stored=max(map(round, together), default=0),
+        at_once=_at_once(places),
+        running=any(p["execution"]["running"] for p in prefixes),
+        no_order=why,
+        elsewhere=() if failed is None else elsewhere(store, failed, known, incidents),
     )
 
 
@@ -235,31 +287,45 @@ def _share(size: int | None, limit: int | None) -> float | None:
     return size / limit if size is not None and limit else None
 
 
-def _incidents(store: Store, failure: str | None) -> list[dict[str, Any]]:
-    if failure is None:
+def _incidents(store: Store, failed: dict[str, Any] | None) -> list[dict[str, Any]]:
+    if failed is None:
         names = [i["id"] for i in store.incidents(MOST_INCIDENTS)]
     else:
-        names = store.failure(failure)["incidents"][-MOST_INCIDENTS:]
+        names = failed["incidents"][-MOST_INCIDENTS:]
     return [store.incident(name) for name in names]
 
 
-def _seen(
-    store: Store, known: Sequence[Any], incidents: Iterable[Any], threads: int
-) -> tuple[Seen, ...]:
+def _places(
+    store: Store, known: Sequence[Any], incidents: Iterable[Any], points: int
+) -> list[_Worker]:
     places: dict[str, _Worker] = {}
     for worker in known:
         place = places.setdefault(worker["name"], _Worker(worker["name"]))
         place.add(worker["breakdown"])
-        history = store.history(worker["address"], points=POINTS)
-        names = [name for name in history if name not in ("time", "pauses", "n_pauses")]
-        columns: dict[str, Any] = dict(history)
-        for values in zip(*(columns[name] for name in names), strict=True):
-            place.add(dict(zip(names, map(round, values), strict=True)))
+        columns = store.history(worker["address"], points=points)
+        place.extend(columns)
+        if columns["time"]:
+            first, last = columns["time"][0], columns["time"][-1]
+            place.began = first if place.began is None else min(place.began, first)
+            place.ended = last if place.ended is None else max(place.ended, last)
     for incident in incidents:
         if incident["kind"] in DEATHS:
             name = incident["worker"]["name"]
             places.setdefault(name, _Worker(name)).add(incident["breakdown"])
-    return tuple(p.seen(threads) for p in places.values() if p.process)
+    return list(places.values())
+
+
+def _at_once(places: Iterable[_Worker]) -> int:
+    """Return how many workers there were at once at most."""
+    changes: list[tuple[float, int]] = []
+    for place in places:
+        if place.began is not None and place.ended is not None:
+            changes += [(place.began, -1), (place.ended, 1)]
+    there = most = 0
+    for _, change in sorted(changes):  # at one instant they come before others go
+        there -= change
+        most = max(most, there)
+    return most
 
 
 def _fullest(incidents: Iterable[Any]) -> tuple[int, ...]:
@@ -272,13 +338,6 @@ def _fullest(incidents: Iterable[Any]) -> tuple[int, ...]:
         ]
         best = max(best, sorted(held, reverse=True), key=sum)
     return tuple(best)
-
-
-def _roots(store: Store) -> frozenset[str]:
-    """Return the prefixes that are known to have no inputs."""
-    return frozenset(
-        told["prefix"] for graph in store.order(20) for told in graph["rootish"]
-    )
 
 
 def _task_sizes(prefix: Any, roots: frozenset[str]) -> TaskSizes:
@@ -295,20 +354,4 @@ def _task_sizes(prefix: Any, roots: frozenset[str]) -> TaskSizes:
         None if error is None else max(error, unseen["native"]),
         execution["method"],
         prefix["prefix"] in roots,
-    )
-
-
-def _order(store: Store) -> Order | None:
-    graphs = [g for g in store.order(50) if g["minimum"] is not None]
-    if not graphs or any(g["covered"] is not None for g in graphs):
-        return None
-    largest = max(graphs, key=lambda g: g["minimum"] or 0)
-    return Order(
-        tasks=sum(g["tasks"] for g in graphs),
-        done=sum(g["done"] or 0 for g in graphs),
-        minimum=largest["minimum"],
-        minimum_threads=largest["minimum_threads"],
-        actual_peak=largest["actual_peak"],
-        run_ahead=largest["run_ahead"],
-        need=max((g["need"]["bytes"] for g in graphs if g["need"]), default=None),
     )

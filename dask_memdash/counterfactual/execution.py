@@ -56,6 +56,11 @@ def _largest(task: TaskSizes) -> int:
 def _unknown(known: Sequence[TaskSizes], evidence: Evidence) -> str:
     """Say why nothing bounds what tasks take."""
     for task in known:
+        if task.prefix in evidence.elsewhere:
+            return (
+                f"tasks of {code(task.prefix)} that finished may be those of another "
+                "computation, of other sizes"
+            )
         if task.censored:
             return (
                 f"{code(task.prefix)} was cut short, so that nobody knows what it "

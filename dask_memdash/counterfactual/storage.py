@@ -76,7 +76,7 @@ def _whole(
             return seen * (1 - SPREAD), seen, ""
         least = seen if order is None else min(seen, float(order.minimum or 0))
         if order is None:
-            return least * 0.5, None, "no order was recorded"
+            return least * 0.5, None, evidence.no_order
         if threads > evidence.threads or change.chunks > 1:
             ahead = (order.run_ahead or 0) > NO_RUN_AHEAD * max(1, order.minimum or 0)
             factor = max(1.0, threads / evidence.threads, change.chunks)
@@ -84,7 +84,7 @@ def _whole(
             return min(least, seen), max(most, seen), ""
         return least * min(1.0, change.chunks), seen, ""
     if order is None:
-        return seen, None, "no order was recorded"
+        return seen, None, evidence.no_order
     minimum = float(max(order.minimum_threads or 0, order.minimum or 0))
     if order.done * 20 < order.tasks and not minimum:
         return seen, None, "no output had been stored when it ended"

@@ -21,6 +21,7 @@ from dask_memdash.views.base import Context, Text, View, tooltip
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import FAILURES, INCIDENTS
 from dask_memdash.views.tabular import address
+from dask_memdash.views.would_have_lived import WouldHaveLived
 
 #: What the choice of a failure begins with; incidents are chosen by their id alone.
 FAILURE = "failure-"
@@ -43,6 +44,7 @@ class IncidentsView(View):
     def __init__(self, store: Store, context: Context) -> None:
         super().__init__(store, context)
         self.failures = ServedTable(FAILURES, context)
+        self.lived = WouldHaveLived(store)
         self.table = ServedTable(INCIDENTS, context)
         self.failure = Text("failure_story.html", context.stylesheet)
         self.story = Text("incident_story.html", context.stylesheet)
@@ -130,7 +132,13 @@ class IncidentsView(View):
             with suppress(UnknownFailureError):
                 failure = self.store.failure(chosen)
         cost = "" if failure is None else cost_in_words(failure["cost"])
-        self.failure.write(failure=failure, asked=chosen, cost_text=cost, most=MOST)
+        self.failure.write(
+            failure=failure,
+            asked=chosen,
+            cost_text=cost,
+            lived=self.lived.lines(failure),
+            most=MOST,
+        )
 
     def _opened(self, chosen: str) -> dict[str, Any] | None:
         if not chosen:

@@ -28,8 +28,10 @@ from dask_memdash.store.all_rows import all_rows
 from dask_memdash.store.base import Store
 from dask_memdash.text import plain, short
 from dask_memdash.web import schema as shapes
+from dask_memdash.web.query import BadRequestError, Query
 from dask_memdash.web.readonly import METHODS, ReadOnly
 from dask_memdash.web.turns import Turns, gone
+from dask_memdash.web.what_if import what_if, would_have_lived
 
 #: Most points of a history that one request may ask for.
 MAX_POINTS = 10_000
@@ -45,75 +47,12 @@ NOT_FOUND = (
     UnknownWorkerError,
 )
 
-#: Most rows of a list that one request gets, and how many it gets without a `limit`.
-MAX_ROWS = 10_000
-
 #: Characters of one text in an answer; users make keys and errors of any length.
 MAX_TEXT = 4000
 
 #: Most requests that wait for their turn, and what is said to one too many.
 MOST_WAITING = 500
 TOO_MANY = "too many requests wait for an answer: ask again in a few seconds"
-
-#: Digits of the largest integer that a query may hold; all larger ones mean it.
-_MAX_DIGITS = 15
-
-
-class BadRequestError(Exception):
-    """A query that cannot be read; its text is for the person who sent it."""
-
-
-class Query:
-    """The arguments of one request, read with complaints that say what is wrong."""
-
-    def __init__(self, arguments: Mapping[str, str]) -> None:
-        self._arguments = arguments
-
-    def accept(self, *names: str) -> None:
-        """Refuse arguments of other names: a slip must not look like an answer."""
-        for name in self._arguments:
-            if name not in names:
-                known = f"it takes {', '.join(names)}" if names else "it takes none"
-                raise BadRequestError(
-                    f"{plain(name, 40)!r} is no parameter of this path: {known}"
-                )
-
-    def text(self, name: str) -> str | None:
-        """Return the argument as it is, ``None`` where it is missing."""
-        return self._arguments.get(name)
-
-    def natural(self, name: str, default: int | None = None) -> int | None:
-        """Return the argument as an integer of at least 0."""
-        text = self._arguments.get(name)
-        if text is None:
-            return default
-        if not (text.isascii() and text.isdigit()):
-            raise BadRequestError(
-                f"{name} must be an integer of 0 or more, not {text[:40]!r}"
-            )
-        return int(text) if len(text) < _MAX_DIGITS else 10**_MAX_DIGITS
-
-    def slice(self) -> tuple[int, int]:
-        """Return the limit and the offset of a list, and nothing else may be given."""
-        self.accept("limit", "offset")
-        limit = self.natural("limit", MAX_ROWS)
-        return min(limit or 0, MAX_ROWS), self.natural("offset", 0) or 0
-
-    def instant(self, name: str) -> float | None:
-        """Return the argument as seconds since the epoch."""
-        text = self._arguments.get(name)
-        if text is None:
-            return None
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise BadRequestError(
-                f"{name} must be seconds since the epoch, not {text[:40]!r}"
-            )
-        return value
-
 
 Answer = Callable[..., Any]
 
@@ -368,4 +307,6 @@ routes: list[tuple[str, Answer]] = [
     (r"incidents/([^/]+)", incident),
     (r"failures", failures),
     (r"failures/([^/]+)", failure),
+    (r"what-if", what_if),
+    (r"what-if/([^/]+)", would_have_lived),
 ]

@@ -15,7 +15,8 @@ from dask_memdash.store.base import Store
 from dask_memdash.views.browser_state import LONGEST, TableQuery
 from dask_memdash.views.table_columns import TABLES
 from dask_memdash.views.tabular import select, to_csv
-from dask_memdash.web.api import BadRequestError, Query, read_arguments
+from dask_memdash.web.api import read_arguments
+from dask_memdash.web.query import BadRequestError, Query
 from dask_memdash.web.readonly import METHODS, REPORT, ReadOnly
 from dask_memdash.web.turns import Turns, gone
 

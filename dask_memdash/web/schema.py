@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from dask_memdash import terms
+from dask_memdash.counterfactual import shapes as what_if_shapes
 from dask_memdash.store import (
     cluster_shapes,
     incident_shapes,
@@ -41,6 +42,8 @@ ANSWERS: Mapping[str, Any] = {
     "incidents/<id>": incident_shapes.IncidentDetails,
     "failures": list[incident_shapes.Failure],
     "failures/<id>": incident_shapes.Failure,
+    "what-if": what_if_shapes.WhatIfAnswer,
+    "what-if/<id>": what_if_shapes.WouldHaveLived,
 }
 
 #: (Shape, field) → the glossary's table that its values are from.

@@ -8,6 +8,7 @@ from dask_memdash.web.api import MAX_POINTS
 from dask_memdash.web.schema import VERSION, schema
 
 _NATURAL = {"type": "integer", "minimum": 0}
+_MULTIPLE = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e6}
 
 #: Route → the parameters of its query; `required` ones tell two shapes apart.
 _LIST = {"limit": _NATURAL, "offset": _NATURAL}
@@ -27,6 +28,15 @@ PARAMETERS = {
     "order/<id>": {"position": _NATURAL},
     "incidents/<id>": {},
     "failures/<id>": {},
+    "what-if": {
+        "failure": {"type": "string"},
+        "limit": _MULTIPLE,
+        "threads": {"type": "integer", "minimum": 1},
+        "chunks": _MULTIPLE,
+        "spilling": {"type": "boolean"},
+        "workers": {"type": "integer"},
+    },
+    "what-if/<id>": {},
 }
 
 

@@ -50,4 +50,6 @@ def test_a_worker_that_fills_says_when_and_its_record_what_would_have_been(
     answer = wait_for(recorded, "the record of it", 20)
     # 100 MB is less than the idle process has.
     assert answer.verdict == "died"
+    living = dask_memdash.connect(session.client).what_if(limit=0.2)
+    assert (living.verdict, living.limit) == ("died", 100_000_000)
     session.client.cancel(futures)

@@ -11,11 +11,15 @@ from fake_store import after_incident
 import dask_memdash
 from dask_memdash.client import connection as module
 from dask_memdash.client.connection import Connection
+from dask_memdash.counterfactual.answer import answer
+from dask_memdash.counterfactual.change import Change, ChangeError
+from dask_memdash.counterfactual.evidence import LIVE_POINTS, gather
 from dask_memdash.errors import (
     MemDashError,
     NotRegisteredError,
     SchedulerGoneError,
     UnexplainedError,
+    UnknownFailureError,
     UnknownIncidentError,
 )
 from dask_memdash.plugins.protocol import PROTOCOL
@@ -99,6 +103,51 @@ def test_a_scheduler_that_does_not_answer_is_waited_for_within_bounds(monkeypatc
         Connection(client).workers()
 
 
+def test_what_would_have_been_is_asked_of_the_scheduler_in_words():
+    live = after_incident()
+    asked = []
+
+    class Asking(Client):
+        async def memdash_query(self, path, arguments):
+            asked.append((path, arguments))
+            return answered(*ask(live, path, arguments))
+
+    client = Connection(Asking(None))
+    said = client.what_if(limit=2, threads=1, spilling=False, workers=-1)
+    assert said == answer(
+        gather(live, points=LIVE_POINTS),
+        Change(2.0, 1, 1.0, spilling=False, workers=-1),
+    )
+    assert asked == [
+        (
+            "what-if",
+            {
+                "limit": "2.0",
+                "chunks": "1.0",
+                "workers": "-1",
+                "threads": "1",
+                "spilling": "false",
+            },
+        )
+    ]
+    client.what_if("failure-1")
+    assert asked[1][1]["failure"] == "1"
+    with pytest.raises(UnknownFailureError, match="99"):
+        client.what_if(99)
+    with pytest.raises(ChangeError, match="limit"):
+        client.what_if(limit=0)
+
+
+def test_an_older_scheduler_is_explained_without_what_would_have_been():
+    def older(path):
+        wrong = path.startswith("what-if")
+        return answered(404, "nothing") if wrong else served(after_incident())(path)
+
+    assert Connection(Client(older)).explain("4").lived == []
+    with pytest.raises(MemDashError, match="nothing"):
+        Connection(Client(older)).what_if(limit=2.0)
+
+
 @pytest.mark.parametrize("status", ["closed", "closing"])
 def test_a_client_that_is_closed_is_said_to_be(status):
     memdash = Connection(Client(None))
@@ -144,7 +193,7 @@ def test_evidence_on_its_way_is_waited_for():
     client.answer = answer
     told = Connection(client).explain("4", timeout=30)
     assert told.incident["settled"]
-    assert client.asked == ["incidents/4"] * 3
+    assert client.asked == [*["incidents/4"] * 3, "what-if/1"]
 
 
 def test_evidence_that_never_comes_is_not_waited_for_for_ever():

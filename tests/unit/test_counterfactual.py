@@ -3,16 +3,23 @@
 import json
 from dataclasses import replace
 
+import fake_store
 import pytest
 import stories
 from click.testing import CliRunner
 from recorded_runs import write_run
+from schema_check import check
+from stories import NOW
 
 import dask_memdash
 from dask_memdash.cli.main import main
-from dask_memdash.counterfactual.answer import answer
+from dask_memdash.counterfactual import alternatives as module
+from dask_memdash.counterfactual import evidence as gathering
+from dask_memdash.counterfactual.alternatives import alternatives, judge
+from dask_memdash.counterfactual.answer import Answer, answer
 from dask_memdash.counterfactual.change import Change, ChangeError
 from dask_memdash.counterfactual.evidence import (
+    LIVE_POINTS,
     Evidence,
     Order,
     Seen,
@@ -21,6 +28,9 @@ from dask_memdash.counterfactual.evidence import (
 )
 from dask_memdash.counterfactual.interval import NOTHING, Interval, total
 from dask_memdash.errors import UnknownFailureError
+from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.store.live import LiveStore
+from dask_memdash.web import api
 
 MB = 1_000_000
 
@@ -61,6 +71,14 @@ DIED = replace(
     order=Order(8, 0, 0, 0, None, None, need=None),
     deaths=("too-many-at-once",),
     suspects=(115 * MB, 115 * MB),
+)
+#: The same, of which half the tasks had finished.
+FINISHED = replace(
+    DIED,
+    tasks=(
+        replace(TASKS, p50=115 * MB, p95=115 * MB, most=115 * MB, at_least=90 * MB),
+    ),
+    order=Order(8, 4, 0, 0, 0, 0, need=115 * MB),
 )
 
 
@@ -204,15 +222,8 @@ def test_what_a_task_that_died_would_have_come_to_is_not_known():
 
 
 def test_it_is_known_where_others_of_them_finished():
-    finished = replace(
-        DIED,
-        tasks=(
-            replace(TASKS, p50=115 * MB, p95=115 * MB, most=115 * MB, at_least=90 * MB),
-        ),
-        order=Order(8, 4, 0, 0, 0, 0, need=115 * MB),
-    )
-    assert verdict(finished, limit=2.0) == "lived"
-    assert verdict(finished, threads=1) == "lived"
+    assert verdict(FINISHED, limit=2.0) == "lived"
+    assert verdict(FINISHED, threads=1) == "lived"
 
 
 def test_estimated_peaks_bound_nothing():
@@ -241,6 +252,161 @@ def test_a_leak_goes_with_the_tasks_as_far_as_is_known():
     found = ask(leaky, limit=2.0)
     assert found.low == round(240 * MB * 0.97)
     assert found.high > (70 + 300) * MB  # twice the tasks leave twice as much
+
+
+def test_more_is_to_come_while_tasks_run():
+    alone = replace(LIVED, order=None, spilling=False)
+    assert verdict(alone) == "lived"
+    assert "no order" in ask(replace(alone, running=True)).because
+
+
+def test_sizes_of_another_computations_tasks_bound_nothing():
+    other = replace(FINISHED, elsewhere=("load",))
+    found = ask(other, threads=1)
+    assert (found.verdict, found.high) == ("unknown", None)
+    assert "`load` that finished may be those of another computation" in found.because
+
+
+def test_one_worker_more_is_not_judged_where_workers_came_and_went():
+    three = replace(LIVED, workers=3, at_once=2)
+    assert "came and went" in ask(three, workers=1).because
+    assert verdict(three, limit=2.0) == "lived"
+    assert verdict(replace(three, at_once=3), workers=1) == "lived"
+
+
+# -- with what it would have lived -----------------------------------------------------
+
+
+def test_one_change_within_what_there_was_and_one_that_takes_more_are_named():
+    found = judge("1", FINISHED)
+    assert [one.change for one in found.lived] == [Change(threads=1), Change(limit=1.5)]
+    first, second, taken = found.lines
+    assert first.startswith("Yes, with 1 thread per worker: the fullest worker would ")
+    assert "Workers end at 428 MB" in second or "408 MiB" in second
+    assert taken == module.TAKEN
+    assert len(judge("1", replace(FINISHED, suspects=())).lines) == 2
+
+
+def test_a_limit_that_the_machine_has_no_room_for_is_said_to_be():
+    found = judge("1", FINISHED, room=1.2)
+    more = "That is more than its machine has for its workers."
+    assert [line.endswith(more) for line in found.lines] == [False, True, False]
+    assert more not in " ".join(judge("1", FINISHED, room=1.5).lines)
+
+
+def test_what_cannot_be_said_is_one_short_line_with_its_reason():
+    assert judge("1", DIED).lines == [
+        "Cannot say, because `load` was cut short, so that nobody knows what it would "
+        "have come to."
+    ]
+
+
+def test_a_run_that_should_have_lived_as_it_was_is_not_believed():
+    seen = replace(
+        FINISHED,
+        seen=(replace(SEEN, process=150 * MB, executing=60 * MB),),
+        tasks=(replace(TASKS, most=40 * MB, at_least=30 * MB),),
+        suspects=(30 * MB,),
+    )
+    assert verdict(seen) == "lived"
+    assert judge("1", seen).lines == [f"Cannot say, because {module.UNSEEN}."]
+
+
+def test_it_is_said_where_none_of_it_would_have_been_enough():
+    own = replace(
+        DIED, seen=(replace(SEEN, process=1300 * MB, own_least=1300 * MB),), stuck=True
+    )
+    assert judge("1", own).lines == [
+        "No, not with any one of these: 1 thread per worker, chunks 0.25 times as "
+        "large, 4 times the limit and 1 worker more."
+    ]
+
+
+def failing(cause="too-many-at-once", **values):
+    store = fake_store.failing(1)
+    (failed,) = store.all_failures
+    failed["diagnosis"]["cause"] = cause
+    failed.update(values)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("values", "lines"),
+    [
+        ({"cause": "crash"}, []),
+        ({"cause": "unknown"}, []),
+        ({"settled": False}, []),
+        ({"deaths": 0, "kinds": {"spill-failed": 1}}, []),
+        ({"kinds": {"memory-error": 1}}, [f"Cannot say, because {module.ASKED}."]),
+        ({"cause": "overcommitted"}, [f"Cannot say, because {module.BELOW}."]),
+    ],
+)
+def test_where_memory_was_not_the_question_nothing_is_said(values, lines):
+    assert alternatives(failing(**values), "1").lines == lines
+
+
+def test_a_limit_above_the_memory_is_no_limit_to_multiply():
+    store = failing()
+    store.all_failures[0]["diagnosis"]["relief"] = "limit-above-memory"
+    assert alternatives(store, "1").because == module.BELOW
+
+
+def test_a_living_cluster_is_asked_with_fewer_points_of_its_history():
+    live = stories.after_incident()
+    whole, thinned = gather(live), gather(live, points=LIVE_POINTS)
+    assert thinned.seen == whole.seen
+    assert gather(live, points=1).workers == whole.workers
+
+
+def test_of_a_failure_its_own_graph_counts_and_other_computations_are_known():
+    live = stories.after_incident()
+    failure = live.failures()[-1]
+    assert gather(live, failure["id"]).elsewhere == ()
+    model = ClusterModel()
+    stories.tell(model, stories.joins(1, NOW - 300))
+    for graph, began in (("graph-0", NOW - 200), ("graph-1", NOW - 100)):
+        stories.tell(model, replace(stories.GRAPH, graph=graph, time=began))
+    stories.tell(model, stories.reports(1, NOW - 60, rows=None))
+    stories.falls(model, 1, NOW - 50, last_straw=True, signal=15, by="nanny")
+    store = LiveStore(model)
+    (failed,) = store.failures()
+    assert gather(store, failed["id"]).elsewhere == ("rechunk-split",)
+    assert gather(store).elsewhere == ()
+
+
+def test_more_workers_than_are_looked_at_are_not_judged(monkeypatch):
+    monkeypatch.setattr(gathering, "MOST_WORKERS", 3)
+    assert gather(stories.busy()).unknown == "there were more than 3 workers"
+    monkeypatch.setattr(gathering, "MOST_WORKERS", 4)
+    assert gather(stories.busy()).unknown == ""
+    monkeypatch.setattr(gathering, "MOST_PREFIXES", 1)
+    assert "kinds of tasks" in gather(stories.busy()).unknown
+
+
+def test_an_answer_survives_being_sent():
+    for said in (ask(LIVED, limit=2.0), ask(DIED, spilling=False, threads=1)):
+        assert Answer.of_dict(json.loads(json.dumps(said.to_dict()))) == said
+
+
+def test_the_api_answers_of_a_change_and_refuses_what_makes_no_sense():
+    live = stories.after_incident()
+    said = answer(gather(live, points=LIVE_POINTS), Change(limit=3.0, workers=-1))
+    status, body = api.ask(live, "what-if", {"limit": "3", "workers": "-1"})
+    assert (status, json.loads(body)) == (200, said.to_dict())
+    for wrong in (
+        {"limit": "0"},
+        {"threads": "0"},
+        {"spilling": "maybe"},
+        {"workers": "1.5"},
+        {"chunks": "nan"},
+        {"memory": "2"},
+    ):
+        assert api.ask(live, "what-if", wrong)[0] == 400, wrong
+    assert api.ask(live, "what-if", {"failure": "99"})[0] == 404
+    assert api.ask(live, "what-if/99", {})[0] == 404
+    failure = live.failures()[0]["id"]
+    check(f"what-if/{failure}", json.loads(api.ask(live, f"what-if/{failure}", {})[1]))
+    check("what-if", json.loads(body))
 
 
 # -- where nothing can be said ---------------------------------------------------------

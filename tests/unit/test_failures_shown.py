@@ -9,13 +9,19 @@ import fake_parts
 import fake_store
 import pytest
 from click.testing import CliRunner
+from stories import MiB
 
 from dask_memdash.cli import failures as command
 from dask_memdash.cli.main import main
 from dask_memdash.client.dataframes import frame
+from dask_memdash.client.explanation import Explanation
 from dask_memdash.client.failure_explanation import FailureExplanation
+from dask_memdash.counterfactual.alternatives import Alternatives
+from dask_memdash.counterfactual.answer import Answer
+from dask_memdash.counterfactual.change import Change
 from dask_memdash.errors import MemDashError
 from dask_memdash.links import page_link
+from dask_memdash.views import would_have_lived
 from dask_memdash.views.base import Context
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.incidents_tab import IncidentsView
@@ -70,6 +76,68 @@ def test_hostile_names_are_text_in_a_failures_story():
     assert "<img" not in view.failure.pane.object
 
 
+ANSWER = Answer(
+    *(Change(limit=2.0), "lived", 200 * MiB, 260 * MiB, 600 * MiB, 570 * MiB),
+    "the fullest worker would have had 200 MiB to 260 MiB (largest: `<b>load`).",
+)
+LIVED = Alternatives("1", (ANSWER,), taken="This takes something.")
+
+
+def test_a_failures_story_says_once_with_what_it_would_have_lived(monkeypatch):
+    asked = []
+
+    def answer(store, failure, points):
+        asked.append(failure)
+        return LIVED
+
+    monkeypatch.setattr(would_have_lived, "alternatives", answer)
+    store = fake_store.failing(2)
+    view = view_of(store, "failure-1")
+    text = view.failure.pane.object
+    assert "<h4>Would it have lived?</h4>" in text
+    assert "Yes, with 2 times the limit: the fullest worker would have had" in text
+    assert "<code>&lt;b&gt;load</code>" in text
+    assert "This takes something." in text
+    for _ in range(3):
+        store.change()
+        view.update()
+    assert asked == ["1"]  # it is over
+    store.all_failures[1]["incidents"].append("5")
+    store.change()
+    view.update()
+    assert asked == ["1", "1"]
+
+
+def test_of_a_failure_that_goes_on_it_is_said_anew_every_few_seconds(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        would_have_lived, "alternatives", lambda *given: asked.append(given) or LIVED
+    )
+    store = fake_store.failing(1)
+    said = would_have_lived.WouldHaveLived(store)
+    (failed,) = store.all_failures
+    failed["closed"] = None
+    assert said.lines(failed) == said.lines(failed) == LIVED.lines
+    assert len(asked) == 1
+    said._due = 0.0
+    said.lines(failed)
+    assert len(asked) == 2
+    assert said.lines(None) == []
+
+
+def test_what_cannot_be_said_is_one_line_of_the_story_and_faults_are_none(monkeypatch):
+    def broken(*given):
+        raise ZeroDivisionError
+
+    because = Alternatives("1", because="`load` was cut short")
+    for answer, said in ((lambda *given: because, True), (broken, False)):
+        monkeypatch.setattr(would_have_lived, "alternatives", answer)
+        text = view_of(fake_store.failing(1), "failure-1").failure.pane.object
+        assert ("Cannot say, because <code>load</code> was cut short." in text) is said
+        assert "<h4>Would" not in text
+        assert "Failure 1:" in text
+
+
 def test_the_link_of_a_failure_opens_it():
     link = page_link("http://h:8787/status", "/memdash", failure_id="3")
     assert link == "http://h:8787/memdash#failure-3"
@@ -112,6 +180,19 @@ def test_a_failure_prints_what_happened_why_and_what_to_change():
         "",
         "http://page",
     ]
+
+
+def test_with_what_it_would_have_lived_stands_after_the_advice():
+    explained = FailureExplanation(fake_parts.failure(3, ["7"]), None, LIVED.lines)
+    lines = str(explained).splitlines()
+    at = lines.index("Would it have lived?")
+    assert lines[at - 2] == "  - Make chunks smaller: x.rechunk((500, 500))."
+    assert lines[at + 1].startswith("  - Yes, with 2 times the limit: the fullest ")
+    assert lines[at + 3 : at + 5] == ["  - This takes something.", ""]
+    incident = Explanation(fake_parts.incident(1), lived=LIVED.lines)
+    assert "Would it have lived?\n  - Yes, with 2 times the limit" in str(incident)
+    assert "<b>load" not in incident._repr_html_()
+    assert "Would it" not in str(Explanation(fake_parts.incident(1)))
 
 
 def test_a_failure_in_a_notebook_escapes_names():

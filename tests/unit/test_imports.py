@@ -62,15 +62,15 @@ RULES = {
         {"dask", "distributed", "tornado", "numpy", "cloudpickle"},
     ),
     "views": (
-        {"store", "analysis", "terms", "links", "boundary"},
+        {"store", "analysis", "terms", "links", "boundary", "counterfactual"},
         {*DRAWING, "dask", "jinja2", "numpy", "tornado"},
     ),
     "web": (
-        {"store", "views", "boundary", "config", "terms"},
+        {"store", "views", "boundary", "config", "terms", "counterfactual"},
         {*DRAWING, "distributed", "tornado", "jinja2"},
     ),
     "client": (
-        {"analysis", "model", "links", "terms", "plugins"},
+        {"analysis", "model", "links", "terms", "plugins", "counterfactual"},
         {"dask", "distributed", "pandas", "jinja2", "numpy", "tornado"},
     ),
     "client.own_memory": (set(), {"distributed", "psutil"}),

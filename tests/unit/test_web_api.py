@@ -17,7 +17,7 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
 from dask_memdash.boundary import Boundary
-from dask_memdash.web import api
+from dask_memdash.web import api, query
 from dask_memdash.web.mount import files_application
 
 BREAKDOWN = {
@@ -286,7 +286,7 @@ async def test_parameters_that_are_repeated_or_unknown_are_a_400(served, query, 
 
 
 async def test_no_list_is_longer_than_its_limit(served, monkeypatch):
-    monkeypatch.setattr(api, "MAX_ROWS", 2)
+    monkeypatch.setattr(query, "MAX_ROWS", 2)
     ask = served(fake_store.after_incident())
     everything = await ask.get("incidents?limit=1000000")
     assert len(everything) == 2
@@ -407,6 +407,7 @@ def test_every_route_answers_and_is_one_of_the_contract():
         *(r"schema\.json", "cluster", "workers", "prefixes", "history", "limits"),
         *("order", "order/([^/]+)", "incidents"),
         *("incidents/([^/]+)", "failures", "failures/([^/]+)"),
+        *("what-if", "what-if/([^/]+)"),
     ]
 
 
