@@ -21,6 +21,7 @@ PARTS = (
     "module",
     "pool_jobs",
     "residency",
+    "reused",
     "slots",
     "small_objects",
     "threads",

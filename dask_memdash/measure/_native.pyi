@@ -87,6 +87,9 @@ def objects() -> tuple[int, int]:
     In bytes: counted one by one, and as new arenas say.
     """
 
+def doubt() -> int:
+    """Return by how much the last peak in this thread may be too high, in bytes."""
+
 def files_mapped() -> int:
     """Return the bytes of files that were mapped while hooks were in."""
 

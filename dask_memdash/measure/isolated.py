@@ -76,6 +76,8 @@ class AtBegin(NamedTuple):
     maps: int | None = None
     #: What of `free` is room for small objects in arenas.
     arenas: int = 0
+    #: All that allocators may have kept: what is counted may be there already.
+    kept: int = 0
 
 
 class IsolatedPeak(NamedTuple):
@@ -186,6 +188,29 @@ def judge(
     return IsolatedPeak(counted, max(abs(beyond), unused), EXACT)
 
 
+def confirm(lacking: int, moved: int, doubt: int, kept: int) -> int:
+    """Return how much of a count of resident memory the kernel does not confirm.
+
+    Parameters
+    ----------
+    lacking
+        By how much more was counted than the process grew, in bytes.
+    moved
+        By how much storage and transfers may have made it grow or shrink meanwhile.
+    doubt
+        By how much the count may be too high: what it saw neither come nor filled.
+    kept
+        What allocators had kept, and may have given again: all of it, at most.
+    """
+    return max(
+        0, min(lacking + moved, doubt), _no_trifle(lacking - moved - doubt - kept)
+    )
+
+
+def _no_trifle(size: int) -> int:
+    return size if size > COUNT_TOLERANCE else 0
+
+
 def _judge_with_unseen_maps(
     counted: int, peak: int, moved: int, mapped: Mapped
 ) -> IsolatedPeak:
@@ -264,6 +289,8 @@ class CloseLook:
         Gives what was moved so far, and what is on its way.
     arenas
         Gives what of the free is room for small objects in arenas, in bytes.
+    kept
+        Gives all that allocators may keep of what was freed, in bytes.
     """
 
     def __init__(
@@ -273,8 +300,10 @@ class CloseLook:
         free: Callable[[], int],
         traffic: Callable[[], Traffic] = Traffic,
         arenas: Callable[[], int] = int,
+        kept: Callable[[], int] = int,
     ) -> None:
         self._arenas = arenas
+        self._kept = kept
         self._traffic = traffic
         self._high_water = high_water
         self._stored = stored
@@ -300,6 +329,7 @@ class CloseLook:
             self._traffic(),
             _files_mapped(),
             self._arenas(),
+            self._kept(),
         )
 
     def end(
@@ -309,6 +339,7 @@ class CloseLook:
         seen: tuple[int, int] | None = None,
         *,
         by_objects: bool = False,
+        doubt: int = 0,
     ) -> tuple[IsolatedPeak, int] | None:
         """Judge a task that has ended and was alone from begin to end.
 
@@ -320,6 +351,8 @@ class CloseLook:
         by_objects
             Whether its small objects were counted one by one: then room for them hides
             nothing.
+        doubt
+            By how much the count may be too high, as far as it knows, in bytes.
 
         Returns
         -------
@@ -330,8 +363,13 @@ class CloseLook:
         if high is None:
             return None
         grown = high - before.rss
+        moved = self._moved(before)
         tally = current()
+        unconfirmed = 0
         if counted is not None and tally is not None and tally.counts_resident:
+            # What allocators had kept may be used again, and the process not grow.
+            lacking = counted - grown
+            unconfirmed = confirm(lacking, moved, doubt, before.kept)
             grown = max(grown, counted)
         free = max(0, before.free - before.arenas) if by_objects else before.free
         found = judge(
@@ -339,11 +377,12 @@ class CloseLook:
             grown,
             free=free,
             hidden=free if tally is not None and tally.counts_resident else 0,
-            moved=self._moved(before),
+            moved=moved,
             arrow=taken_between(before.arrow, uncounted_pool()),
             mapped=self._mapped(before, seen),
             part=part_of(tally),
         )
+        found = found._replace(error=max(found.error, unconfirmed))
         return found, max(0, sys.getallocatedblocks() - before.blocks)
 
     def _moved(self, before: AtBegin) -> int:

@@ -143,6 +143,7 @@ class TallyMeter:
             error = max(error, held)
         else:
             task.net = net
+            task.doubt = self._tally.doubt()
             if task.alone and (grown > held or not self._tally.counts_resident):
                 error = max(error, abs(grown - held))
         self._recorder.write_counters(slot, held, max(peak, held), error)

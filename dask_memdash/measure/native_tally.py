@@ -98,6 +98,10 @@ class NativeTally(Tally):
         """Return what allocators that nobody counts have mapped so far, in bytes."""
         return int(self._native.mapped_by_allocators())
 
+    def doubt(self) -> int:
+        """Return by how much the last peak in this thread may be too high, in bytes."""
+        return self._native.doubt()  # type: ignore[no-any-return]
+
     def state(self) -> State:
         """Return what is hooked now."""
         state: State = self._native.state()

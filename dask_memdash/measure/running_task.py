@@ -35,6 +35,9 @@ class RunningTask:
     #: What its thread had allocated and not freed at its end, in bytes; None where
     #: that was not counted.
     net: int | None = None
+    #: By how much its peak may be too high, as nobody saw that all of what it allocated
+    #: was touched, in bytes.
+    doubt: int = 0
     #: Whether its small objects were counted one by one, so that room in arenas hides
     #: nothing.  Known at its end.
     by_objects: bool = False

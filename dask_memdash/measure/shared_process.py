@@ -123,6 +123,7 @@ class SharedProcess:
                     self.reusable,
                     self.traffic,
                     self.arena_room,
+                    self.kept,
                 )
             self._members = [*self._members, member]
 
@@ -211,6 +212,16 @@ class SharedProcess:
         if tally is not None and tally.counts_resident and LARGE_ARE_MAPPED:
             return unseen  # of blocks that threads without a task take, only small ones
         return unseen + (allocator_free() or 0)
+
+    def kept(self) -> int:
+        """Return all that allocators may keep of what was freed, in bytes.
+
+        A count of resident memory may be of that, and the process not grow.
+        """
+        pool = arrow_pool()
+        by_arrow = 0 if pool is None else max(0, pool.most - pool.held)
+        ours = self.arena_room() + (allocator_free() or 0)
+        return by_arrow + ours + self._kept_by_others()
 
     def _kept_by_others(self) -> int:
         """Return what allocators that nobody counts may keep of what was freed.

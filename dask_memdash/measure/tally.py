@@ -209,6 +209,13 @@ class Tally:
         """
         return 0
 
+    def doubt(self) -> int:
+        """Return by how much the last peak in this thread may be too high, in bytes.
+
+        As far as the count knows: what was allocated, and may never have been touched.
+        """
+        return 0
+
     def arena_free(self) -> int:
         """Return the room for small objects in arenas that are there, in bytes.
 

@@ -229,7 +229,7 @@ def test_a_look_puts_begin_and_end_together(high_water, no_arrow, monkeypatch):
     monkeypatch.setattr(isolated.sys, "getallocatedblocks", lambda: next(blocks))
     look = CloseLook(high_water, lambda: next(stored), lambda: 40)
     before = look.begin(100 * MB)
-    assert before == (100 * MB, 500, 40, 1000, None, None, NO_TRAFFIC, None, 0)
+    assert before == (100 * MB, 500, 40, 1000, None, None, NO_TRAFFIC, None, 0, 0)
     # 200 bytes of storage went, which is no growth of the task's
     assert look.end(before, None) == (IsolatedPeak(80 * MB - 100, 240, "hwm"), 700)
 
@@ -240,10 +240,31 @@ def test_a_count_of_what_is_resident_is_believed_where_the_process_did_not_grow(
     for resident, method in ((False, "hwm"), (True, "exact")):
         tally = SimpleNamespace(counts_resident=resident, files_mapped=int)
         monkeypatch.setattr(isolated, "current", lambda tally=tally: tally)
-        look = CloseLook(high_water, lambda: 0, lambda: 0)
+        look = CloseLook(high_water, lambda: 0, lambda: 0, kept=lambda: 130 * MB)
         found, _ = look.end(look.begin(100 * MB), 200 * MB)
         assert found.method == method
         assert found.peak == (200 * MB if resident else 80 * MB)
+        assert found.error == 0
+
+
+@pytest.mark.parametrize(
+    ("kept", "doubt", "error"),
+    [
+        (0, 0, 120),  # the kernel saw 80 of 200, and nobody knows where the rest was
+        (130, 0, 0),  # it was what allocators had kept
+        (90, 0, 30),
+        (130, 12, 12),  # … of which the count cannot say that it was touched
+        (0, 150, 120),  # no more is in doubt than the kernel lacks
+    ],
+)
+def test_what_the_kernel_does_not_confirm_of_a_count_is_its_error(
+    high_water, no_arrow, monkeypatch, kept, doubt, error
+):
+    tally = SimpleNamespace(counts_resident=True, files_mapped=int)
+    monkeypatch.setattr(isolated, "current", lambda: tally)
+    look = CloseLook(high_water, lambda: 0, lambda: 0, kept=lambda: kept * MB)
+    found, _ = look.end(look.begin(100 * MB), 200 * MB, doubt=doubt * MB)
+    assert (found.peak, found.error) == (200 * MB, error * MB)
 
 
 def test_objects_that_went_are_no_fewer_than_none(high_water, no_arrow, monkeypatch):

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import importlib.util
 import mmap
+import os
 import struct
 import sys
 import threading
@@ -50,6 +51,7 @@ class Slots:
         collects = gc.isenabled()
         gc.disable()
         try:
+            struct.pack_into("<q", self.buffer, index * SLOT + 16, 0)  # the error
             assert self.tally.begin(self.mapping, index * SLOT)
             try:
                 work()
@@ -356,6 +358,122 @@ def test_many_untouched_blocks_do_not_cost_more_than_their_share(slots: Slots) -
     # what looks were left out for may have been touched: that is the error
     assert peak + error < 45
     assert counted < 3 * bare + 0.2
+
+
+def test_pages_that_were_only_read_do_not_count(slots: Slots) -> None:
+    peak, _ = slots.run(lambda: np.zeros(10 * MB).sum())
+    assert peak < 1
+    peak, _ = slots.run(lambda: np.zeros(10 * MB).fill(1))
+    assert peak == pytest.approx(80, rel=0.01)
+
+
+def test_pages_that_a_forked_child_shares_count(slots: Slots) -> None:
+    def work() -> None:
+        block = np.ones(5 * MB)
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.read(read, 1)
+            os._exit(0)
+        after = np.ones(MB)
+        del block, after  # which is when they are looked at
+        os.write(write, b"x")
+        os.waitpid(child, 0)
+        os.close(read)
+        os.close(write)
+
+    peak, _ = slots.run(work)
+    assert peak == pytest.approx(48, rel=0.01)
+
+
+def test_where_the_pagemap_was_closed_by_the_host_pages_that_were_read_count(
+    slots: Slots,
+) -> None:
+    ours = [
+        int(fd.name)
+        for fd in Path("/proc/self/fd").iterdir()
+        if fd.is_symlink() and os.readlink(fd).endswith("/pagemap")
+    ]
+    assert len(ours) == 1, "one pagemap is open"
+    kept = os.dup(ours[0])
+    zero = os.open("/dev/zero", os.O_RDONLY)
+    try:
+        os.dup2(zero, ours[0])
+        assert slots.run(lambda: np.ones(5 * MB))[0] == pytest.approx(40, rel=0.01)
+    finally:
+        os.dup2(kept, ours[0], inheritable=False)
+        os.close(kept)
+        os.close(zero)
+    assert slots.run(lambda: np.zeros(5 * MB).sum())[0] < 1
+
+
+@pytest.fixture
+def kept_heap(libc: Any) -> Iterator[Any]:
+    """A heap with 20 MB free in one piece, whose pages are there."""
+    parts = [libc.malloc(100_000) for _ in range(210)]
+    for part in parts:
+        ctypes.memset(part, 7, 100_000)
+    fence = libc.malloc(100_000)  # so that the heap's end stays where it is
+    for part in parts:
+        libc.free(part)
+    yield libc
+    libc.free(fence)
+
+
+def test_what_an_allocator_had_kept_and_nobody_touches_is_in_doubt(
+    slots: Slots, kept_heap: Any
+) -> None:
+    def work() -> None:
+        block = kept_heap.malloc(10 * MB)
+        ctypes.memset(block, 1, 4 * MB)
+        kept_heap.free(block)
+
+    peak, _ = slots.run(work)
+    error = slots.read()[2]
+    assert error == slots.tally.doubt() / MB
+    assert peak - error <= 4.2
+    assert peak + error >= 4
+
+
+def test_what_an_allocator_had_kept_and_is_filled_is_not_in_doubt(
+    slots: Slots, kept_heap: Any
+) -> None:
+    held = []
+
+    def work() -> None:
+        held.append(kept_heap.malloc(10 * MB))
+        ctypes.memset(held[0], 1, 10 * MB)
+
+    peak, _ = slots.run(work)  # looked at while it is there
+    kept_heap.free(held[0])
+    assert peak == pytest.approx(10, rel=0.02)
+    assert slots.read()[2] == 0
+
+
+def test_doubt_is_of_the_peak_and_not_of_what_came_before(
+    slots: Slots, kept_heap: Any
+) -> None:
+    def work() -> None:
+        kept_heap.free(kept_heap.malloc(10 * MB))
+        np.ones(5 * MB)
+
+    peak, _ = slots.run(work)
+    assert peak == pytest.approx(40, rel=0.01)
+    assert slots.read()[2] == 0
+
+
+def test_a_kept_block_that_is_made_smaller_leaves_its_rest_in_doubt(
+    slots: Slots, kept_heap: Any
+) -> None:
+    def work() -> None:
+        block = kept_heap.malloc(10 * MB)
+        ctypes.memset(block, 1, 2 * MB)
+        block = kept_heap.realloc(block, 2 * MB)
+        kept_heap.free(block)
+
+    peak, _ = slots.run(work)
+    assert peak - slots.read()[2] <= 2.2
+    assert peak + slots.read()[2] >= 2
 
 
 # -- whose ---------------------------------------------------------------------------

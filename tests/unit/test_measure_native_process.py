@@ -702,3 +702,26 @@ def test_arrows_pool_is_no_allocator_of_its_own_where_it_is_counted() -> None:
             assert tally.mapped_by_allocators() == 0
         """
     )
+
+
+def test_smaller_blocks_that_nobody_touched_are_in_doubt() -> None:
+    run(
+        """
+        assert tally.acquire(), tally.refused
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+        libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
+        slots = Slots()
+        for touch, doubt in ((0, 20 * MB), (400_000, 0)):
+            assert slots.begin()
+            blocks = [libc.malloc(400_000) for _ in range(50)]
+            for block in blocks:
+                ctypes.memset(block, 1, touch)
+            for block in blocks:
+                libc.free(block)
+            tally.end()
+            close(slots.read()[1], 20 * MB, 0.02)
+            assert abs(tally.doubt() - doubt) < MB, tally.doubt()
+        """,
+        MALLOC_MMAP_THRESHOLD_="131072",
+    )

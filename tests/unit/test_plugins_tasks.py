@@ -39,6 +39,9 @@ class Process:
         self.close_look = CloseLook(self, lambda: self.stored, lambda: self.free)
         self.tasks = RunningTasks(self.recorder, meter, self, self.shares)
 
+    def doubt(self):
+        return 0
+
     # what the kernel's mark is asked
     def reset(self):
         return self.high is not None

@@ -57,7 +57,7 @@ static void *hook_reallocate(void *status, void *pool, int64_t before, int64_t s
         owned_moves(&moved, old, (size_t)before, (size_t)size, 1);
     }
     else if (me.now.task != NULL) {
-        moved.prefix = before > 0 ? (size_t)before : 0;
+        moved.prefix = moved.before = before > 0 ? (size_t)before : 0;
         count_small(-before);
     }
     void *result = former_reallocate(status, pool, before, size, alignment, block);

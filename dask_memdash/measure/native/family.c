@@ -38,7 +38,9 @@ HIDDEN void *hook_calloc(size_t count, size_t size) {
         return real.calloc(count, size);
     }
     void *block = real.calloc(count, size);
-    came(block);
+    if (block != NULL) {
+        zeroed_block_came(block, real.usable_size(block));
+    }
     return block;
 }
 
@@ -91,7 +93,7 @@ HIDDEN void *hook_realloc(void *old, size_t size) {
         owned_moves(&moved, old, before, size, 0);
     }
     else if (me.now.task != NULL) {
-        moved.prefix = before;
+        moved.prefix = moved.before = before;
         count_small(-(int64_t)before);
     }
     void *block = real.realloc(old, size);

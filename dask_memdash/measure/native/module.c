@@ -35,6 +35,7 @@ static unsigned epoch;    /* one more in every forked child */
 static unsigned installs; /* how often hooks have been put in or out */
 static PyObject *on_arrow; /* called once when libarrow has come; may be NULL */
 static THREAD_LOCAL int64_t most_objects, most_arenas; /* of its last task by objects */
+static THREAD_LOCAL int64_t last_doubt; /* of its last task's peak */
 static int arrow_seen;     /* whether it has been, and was not in vain */
 
 #define NO_ARGUMENTS PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)
@@ -277,7 +278,7 @@ static PyObject *native_end(NO_ARGUMENTS) {
             objects_off(0);
         }
     }
-    task_end(frame->task);
+    last_doubt = task_end(frame->task);
     me.now = frame->outer_task;
     me.pending = 0;
     me.frames = frame->outer;
@@ -301,6 +302,7 @@ static void in_child(void) {
     slots_in_child();
     objects_in_child();
     residency_in_child();
+    reused_in_child();
     got_in_child();
 }
 
@@ -403,6 +405,10 @@ static PyObject *native_objects(NO_ARGUMENTS) {
     return Py_BuildValue("LL", (long long)most_objects, (long long)most_arenas);
 }
 
+static PyObject *native_doubt(NO_ARGUMENTS) {
+    return PyLong_FromLongLong((long long)last_doubt);
+}
+
 static PyObject *native_files_mapped(NO_ARGUMENTS) {
     return PyLong_FromUnsignedLongLong(__atomic_load_n(&files_mapped, __ATOMIC_RELAXED));
 }
@@ -440,6 +446,9 @@ static PyMethodDef METHODS[] = {
      "arenas() -> by how many bytes arenas have grown since they were hooked."},
     {"objects", native_objects, METH_NOARGS,
      "objects() -> (most of small objects, of arenas) in this thread's last task by objects."},
+    {"doubt", native_doubt, METH_NOARGS,
+     "doubt() -> by how much the peak of this thread's last task may be too high, as "
+     "nobody saw that what it counts was touched."},
     {"files_mapped", native_files_mapped, METH_NOARGS,
      "files_mapped() -> bytes of files that were mapped while hooks were in."},
     {"mapped_by_allocators", native_mapped_by_allocators, METH_NOARGS,

@@ -2,6 +2,7 @@
  *
  *   slots.c      tasks, each thread's counts, who owns which block
  *   residency.c  large blocks count what is resident of them
+ *   reused.c     what of a block that came with pages in it nobody touched
  *   got.c        finds and points the loaded objects' slots at the wrappers
  *   family.c     the wrappers of malloc and its relatives
  *   threads.c    a thread that a task starts counts for the task
@@ -63,6 +64,16 @@ typedef struct {
 
 typedef struct block block_t;
 
+/* Words that were in a block when it came, at places all over the pages in it. */
+enum { SAMPLES = 64 };
+
+typedef struct samples {
+    uintptr_t from; /* a page's start */
+    size_t page, pages;
+    uint64_t words[SAMPLES];
+    struct samples *next;
+} samples_t;
+
 /* A task that runs, or did: never freed, since threads may point at it for good. */
 typedef struct task {
     int lock;            /* guards the counters and the generation */
@@ -79,6 +90,8 @@ typedef struct task {
     int64_t filling;   /* as much of that as somebody may be about to touch */
     int64_t looked;    /* time spent on looks at them, in nanoseconds */
     int64_t begun;     /* monotonic, in nanoseconds; 0 until the first look */
+    int64_t doubt;     /* what of its peak, … */
+    int64_t doubt_of;  /* … if it still is this one, may never have been touched */
     struct task *next_free;
 } task_t;
 
@@ -96,6 +109,10 @@ struct block {
     size_t prefix;  /* bytes known to be resident from its start on */
     size_t filling; /* what may be touched by now, and is not counted */
     int still;      /* whole looks since it was last seen to be filled */
+    size_t reused;  /* bytes that it came with, and where not NULL what was in them */
+    samples_t *samples;
+    int64_t peak_before; /* of its task, when it came */
+    unsigned forked;     /* how often this process had forked when it came */
     task_t *owner;
     block_t *next_in_bucket;
     block_t *next_of_task, **to_this_of_task;
@@ -107,6 +124,7 @@ typedef struct {
     ref_t owner;
     size_t counted; /* of it, and still is */
     size_t prefix;  /* as in block_t */
+    size_t before;  /* its size */
 } moved_t;
 
 typedef struct {
@@ -125,7 +143,8 @@ extern HIDDEN const lines_t *lines; /* of large blocks; NULL: nobody wants to kn
 extern HIDDEN const int *watched;   /* how many of them are known */
 
 HIDDEN void count_step(int64_t bytes);
-HIDDEN void owned_came(void *block, size_t size, ref_t owner, size_t prefix);
+HIDDEN void *for_good(size_t size);
+HIDDEN void owned_came(void *block, size_t size, ref_t owner, size_t prefix, size_t kept);
 HIDDEN int owned_gone(void *block, size_t size);
 HIDDEN void owned_moves(moved_t *moved, void *block, size_t before, size_t after,
                         int copies);
@@ -134,7 +153,7 @@ HIDDEN void add_to_task(task_t *task, int64_t bytes);
 HIDDEN void say_filling(task_t *task, int64_t more);
 HIDDEN void count_arena(int64_t bytes);
 HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects);
-HIDDEN void task_end(ref_t ended);
+HIDDEN int64_t task_end(ref_t ended);
 HIDDEN int still_runs(ref_t ref);
 HIDDEN void slots_in_child(void);
 
@@ -162,7 +181,17 @@ static inline void block_came(void *block, size_t size) {
         count_small((int64_t)size);
     }
     else {
-        owned_came(block, size, me.now, size < RESIDENT ? size : 0);
+        owned_came(block, size, me.now, size < RESIDENT ? size : 0, 0);
+    }
+}
+
+/* As much, whose bytes the allocator has set to 0 where they were not. */
+static inline void zeroed_block_came(void *block, size_t size) {
+    if (likely(size < OWNED)) {
+        count_small((int64_t)size);
+    }
+    else {
+        owned_came(block, size, me.now, size < RESIDENT ? size : 0, size);
     }
 }
 
@@ -185,8 +214,18 @@ HIDDEN void block_closes(block_t *block);
 HIDDEN void look_at_block(block_t *block);
 HIDDEN void look_at_task(task_t *task, int last);
 HIDDEN size_t resident_bytes(uintptr_t address, size_t size);
+HIDDEN unsigned times_forked(void);
 HIDDEN int residency_start(void);
 HIDDEN void residency_in_child(void);
+
+/* ---- reused.c: all but the first with table_lock held ---------------------------- */
+
+HIDDEN size_t reused_pages(uintptr_t address, size_t from, size_t size);
+HIDDEN void reused_came(block_t *block, size_t from, size_t bytes);
+HIDDEN void reused_goes(block_t *block, size_t less);
+HIDDEN void reused_let_go(block_t *block);
+HIDDEN int64_t reused_doubt(const task_t *task);
+HIDDEN void reused_in_child(void);
 
 /* ---- family.c ------------------------------------------------------------------ */
 

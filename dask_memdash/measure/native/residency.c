@@ -18,16 +18,20 @@
  * limited to a part of the task's own time; what was left out for that is its error.
  *
  * mincore() says of a page that was only read, and shows the kernel's page of zeros,
- * that it is resident: such a block counts although it takes no memory.
+ * that it is resident.  /proc/self/pagemap tells those apart, as nobody maps them alone;
+ * neither are pages that a forked child shares, so mincore() is asked about blocks that
+ * were there at a fork.  Both are tried on pages of our own first (zeros_start()).
  *
  * All with table_lock held.
  */
 #include "native.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -46,6 +50,12 @@ enum { STILL_WHOLE = 10, STILL_PART = 50 };
 enum { PAGES = 8192, FEW_PAGES = 512 };
 
 static unsigned char vector[PAGES];
+static uint64_t entries[PAGES]; /* of the pagemap */
+static const uint64_t PRESENT = UINT64_C(1) << 63, MAPPED_ALONE = UINT64_C(1) << 56;
+static int pagemap = -1;
+static dev_t pagemap_device;
+static ino_t pagemap_inode;
+static unsigned forked; /* how often this process has forked */
 static block_t *open_blocks;
 static size_t filled_blocks; /* open ones that are being filled, as far as known */
 static pthread_cond_t opened; /* its times are of the monotonic clock */
@@ -71,9 +81,87 @@ static int none_of_eight(const unsigned char *pages) {
     return eight == 0;
 }
 
-/* How many of a block's bytes are resident; moves `prefix` (bytes) on.  `brief`: look no
- * further than the first page that is not. */
-static size_t resident(uintptr_t address, size_t size, size_t *prefix, int brief) {
+/* ---- pages of zeros ------------------------------------------------------------- */
+
+static int read_entries(uintptr_t at, size_t pages) {
+    size_t bytes = pages * sizeof *entries;
+    off_t from = (off_t)(at / page_size() * sizeof *entries);
+    return pread(pagemap, entries, bytes, from) == (ssize_t)bytes;
+}
+
+/* The host may close files that are not its own, and open others in their place. */
+static int pagemap_is_ours(void) {
+    struct stat status;
+    return pagemap >= 0 && fstat(pagemap, &status) == 0 &&
+           status.st_dev == pagemap_device && status.st_ino == pagemap_inode;
+}
+
+/* Take pages that show zeros only for what they are: not there.  0: it cannot be told. */
+static int without_zeros(uintptr_t at, size_t pages) {
+    if (!pagemap_is_ours() || !read_entries(at, pages)) {
+        return 0;
+    }
+    for (size_t i = 0; i < pages; i++) {
+        vector[i] = (entries[i] & PRESENT) != 0 && (entries[i] & MAPPED_ALONE) != 0;
+    }
+    return 1;
+}
+
+static int any_of(size_t pages) {
+    return memchr(vector, 1, pages) != NULL;
+}
+
+/* See which of some pages are touched, into `vector`. */
+static int look_at_pages(uintptr_t at, size_t pages, int shared) {
+    if (mincore((void *)at, pages * page_size(), vector) != 0) {
+        return 0;
+    }
+    for (size_t i = 0; i < pages; i++) {
+        vector[i] &= 1;
+    }
+    if (!shared && any_of(pages) && !without_zeros(at, pages)) {
+        return mincore((void *)at, pages * page_size(), vector) == 0;
+    }
+    return 1;
+}
+
+/* Try it on a page that is written, one that is read and one that is neither. */
+static void zeros_start(void) {
+    size_t page = page_size();
+    struct stat status;
+    char *pages = mmap(NULL, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                       -1, 0);
+    if (pagemap_is_ours() || pages == MAP_FAILED) {
+        return;
+    }
+    pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    pages[0] = 1;
+    volatile char zero = pages[page];
+    int right = pagemap >= 0 && fstat(pagemap, &status) == 0;
+    if (right) {
+        pagemap_device = status.st_dev;
+        pagemap_inode = status.st_ino;
+        right = without_zeros((uintptr_t)pages, 3) && vector[0] == 1 &&
+                vector[1] + vector[2] + zero == 0;
+    }
+    if (!right && pagemap >= 0) {
+        close(pagemap);
+    }
+    pagemap = right ? pagemap : -1;
+    munmap(pages, 3 * page);
+}
+
+static void before_fork(void) { __atomic_add_fetch(&forked, 1, __ATOMIC_RELAXED); }
+
+/* How often this process has forked: what was there then may be shared with a child. */
+HIDDEN unsigned times_forked(void) { return __atomic_load_n(&forked, __ATOMIC_RELAXED); }
+
+/* ---- looks ---------------------------------------------------------------------- */
+
+/* How many of a block's bytes are resident; moves `prefix` (bytes) on.  `shared`: a child
+ * may have its pages, too.  `brief`: look no further than the first page that is not. */
+static size_t resident(uintptr_t address, size_t size, size_t *prefix, int shared,
+                       int brief) {
     int error = errno;
     size_t page = page_size();
     uintptr_t at = (address + *prefix) & ~(page - 1);
@@ -84,7 +172,7 @@ static size_t resident(uintptr_t address, size_t size, size_t *prefix, int brief
     size_t most = brief ? FEW_PAGES : PAGES;
     while (at < end && (unbroken || !brief)) {
         size_t pages = (end - at) / page < most ? (end - at) / page : most;
-        if (mincore((void *)at, pages * page, vector) != 0) {
+        if (!look_at_pages(at, pages, shared)) {
             break; /* part of it is no memory: not a block, then */
         }
         for (size_t i = 0; i < pages; i++) {
@@ -92,12 +180,12 @@ static size_t resident(uintptr_t address, size_t size, size_t *prefix, int brief
                 i += 7; /* most of what is reserved and not touched */
                 continue;
             }
-            if (unbroken && (vector[i] & 1)) {
+            if (unbroken && vector[i] != 0) {
                 known = at + (i + 1) * page;
             }
             else {
                 unbroken = 0;
-                beyond += vector[i] & 1;
+                beyond += vector[i];
             }
         }
         at += pages * page;
@@ -110,7 +198,7 @@ static size_t resident(uintptr_t address, size_t size, size_t *prefix, int brief
 
 HIDDEN size_t resident_bytes(uintptr_t address, size_t size) {
     size_t prefix = 0;
-    return resident(address, size, &prefix, 0);
+    return resident(address, size, &prefix, times_forked() != 0, 0);
 }
 
 /* Set what of a block may be touched by now and is not counted. */
@@ -159,7 +247,8 @@ HIDDEN void block_closes(block_t *block) {
 
 /* Returns whether more or less of it is resident than was known. */
 static int count_resident(block_t *block, int brief) {
-    size_t bytes = resident(block->address, block->size, &block->prefix, brief);
+    size_t bytes = resident(block->address, block->size, &block->prefix,
+                            block->forked != times_forked(), brief);
     if (brief && bytes < block->counted) { /* what lies behind the hole */
         bytes = block->counted;
     }
@@ -317,7 +406,15 @@ HIDDEN int residency_start(void) {
         return 1;
     }
     page_size();
+    pthread_mutex_lock(&table_lock);
+    zeros_start();
+    pthread_mutex_unlock(&table_lock);
     sigfillset(&all);
+    static int at_fork;
+    if (!at_fork && pthread_atfork(before_fork, NULL, NULL) != 0) {
+        return 0;
+    }
+    at_fork = 1;
     if (!make_condition() || pthread_attr_init(&attributes) != 0) {
         return 0;
     }
@@ -331,6 +428,11 @@ HIDDEN int residency_start(void) {
 }
 
 HIDDEN void residency_in_child(void) {
+    if (pagemap_is_ours()) { /* it shows the parent */
+        close(pagemap);
+    }
+    pagemap = -1;
+    forked = 0;
     open_blocks = NULL;
     filled_blocks = 0;
     thread_runs = thread_waits = 0;

@@ -118,7 +118,7 @@ static block_t *unused_blocks;
 static task_t *unused_tasks;
 
 /* Memory that is never given back, for blocks and tasks. */
-static void *for_good(size_t size) {
+HIDDEN void *for_good(size_t size) {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                         -1, 0);
     return memory != MAP_FAILED ? memory : NULL;
@@ -190,14 +190,20 @@ static void drop(block_t **place) {
         block->next_of_task->to_this_of_task = block->to_this_of_task;
     }
     block_closes(block);
+    reused_let_go(block);
     block->owner->untouched -= (int64_t)(block->size - block->counted);
     block->next_in_bucket = unused_blocks;
     unused_blocks = block;
     __atomic_store_n(&owned_blocks, owned_blocks - 1, __ATOMIC_RELAXED);
 }
 
-/* A large block has come.  `prefix`: how many of its bytes are known to be resident. */
-HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix) {
+/* A large block has come.  `prefix`: how many of its bytes are known to be resident;
+ * `kept`: how many were written by whoever had it before, or by the allocator. */
+HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, size_t kept) {
+    size_t reused = 0;
+    if (size >= RESIDENT && kept < size) {
+        reused = reused_pages((uintptr_t)address, kept, size);
+    }
     pthread_mutex_lock(&table_lock);
     task_t *task = owner.task;
     if (task != NULL && task->generation == owner.generation) {
@@ -218,6 +224,8 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix) {
                                .size = size,
                                .counted = counted,
                                .prefix = counted,
+                               .peak_before = task->counters->peak,
+                               .forked = times_forked(),
                                .owner = task,
                                .next_in_bucket = *bucket,
                                .next_of_task = task->blocks,
@@ -227,6 +235,9 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix) {
                 task->blocks->to_this_of_task = &block->next_of_task;
             }
             task->blocks = block;
+            if (reused != 0) {
+                reused_came(block, kept, reused);
+            }
             task->untouched += (int64_t)(size - counted);
             __atomic_store_n(&owned_blocks, owned_blocks + 1, __ATOMIC_RELAXED);
             add_to_task(task, (int64_t)counted);
@@ -272,6 +283,7 @@ HIDDEN int owned_gone(void *address, size_t size) {
             look_at_block(block);
         }
         look_before_peak(task);
+        reused_goes(block, SIZE_MAX);
         add_to_task(task, -(int64_t)block->counted);
         drop(place);
     }
@@ -303,11 +315,13 @@ HIDDEN void owned_moves(moved_t *moved, void *address, size_t before, size_t aft
         if (after < before) {
             look_before_peak(task);
         }
-        *moved = (moved_t){{task, task->generation}, block->counted, block->prefix};
+        reused_goes(block, after < before ? before - after : 0);
+        *moved = (moved_t){{task, task->generation}, block->counted, block->prefix, before};
         drop(place);
     }
     else if (me.now.task != NULL) {
         moved->counted = moved->prefix = counted_of_stranger(address, before);
+        moved->before = before;
     }
     pthread_mutex_unlock(&table_lock);
 }
@@ -330,7 +344,8 @@ HIDDEN void owned_moved(const moved_t *moved, void *address, size_t size, int co
         add_if_it_runs(moved->owner, -(int64_t)moved->counted);
     }
     if (address != NULL && size >= OWNED) {
-        owned_came(address, size, moved->owner, size < RESIDENT ? size : moved->prefix);
+        owned_came(address, size, moved->owner, size < RESIDENT ? size : moved->prefix,
+                   moved->before);
     }
     else if (address != NULL && me.now.task != NULL) {
         count_small((int64_t)size);
@@ -366,6 +381,7 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
         unused_tasks = task->next_free;
         begun.generation = task->generation;
         task->untouched = task->filling = task->looked = task->begun = 0;
+        task->doubt = task->doubt_of = 0;
         lock(task);
         task->by_objects = by_objects;
         task->objects = task->most_objects = task->arenas = task->most_arenas = 0;
@@ -383,8 +399,8 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
     return begun;
 }
 
-/* End the current thread's task. */
-HIDDEN void task_end(ref_t ended) {
+/* End the current thread's task.  Returns by how much its peak may be too high. */
+HIDDEN int64_t task_end(ref_t ended) {
     task_t *task = ended.task;
     if (me.pending != 0) {
         count_step(me.pending);
@@ -394,14 +410,20 @@ HIDDEN void task_end(ref_t ended) {
         look_at_task(task, 1);
     }
     while (task->blocks != NULL) {
+        reused_goes(task->blocks, SIZE_MAX);
         drop(find(task->blocks->address));
     }
+    int64_t doubt = reused_doubt(task);
     lock(task);
+    if (doubt > task->counters->error) {
+        __atomic_store_n(&task->counters->error, doubt, __ATOMIC_RELAXED);
+    }
     task->generation++;
     unlock(task);
     task->next_free = unused_tasks;
     unused_tasks = task;
     pthread_mutex_unlock(&table_lock);
+    return doubt;
 }
 
 /* A forked child has none of its parent's tasks and threads.  What they left may be half

@@ -304,6 +304,7 @@ class RunningTasks:
             counted,
             self._recorder.seen(task.begin),
             by_objects=task.by_objects,
+            doubt=task.doubt,
         )
         if found_at_end is None:
             return
