@@ -85,6 +85,18 @@ def test_an_input_that_did_not_fit_is_its_tasks_need_and_a_restart_asks_for_it(m
     )
 
 
+def test_the_buffer_of_the_input_that_did_not_fit_is_its_tasks_need(model):
+    inputs = TaskInputs(2, 240 * MiB, 2, 240 * MiB)
+    feed(model, added(A, 1), added(B, 2))
+    feed(model, reported(A, 1, rss=400 * MiB, reading={"incoming": 240 * MiB}))
+    known = info("load-1")
+    task = TaskInfo(known.key, known.prefix, known.group, known.priority, inputs=inputs)
+    feed(model, MemoryErrorRaised(T + 5, A, task, RECEIVING, "receiving"))
+    diagnosis = details(model)["diagnosis"]
+    assert diagnosis["cause"] == "task-too-large"
+    assert "on the move" not in json.dumps(diagnosis)
+
+
 def test_inputs_that_no_worker_holds_need_more_memory_first(model):
     inputs = TaskInputs(9, 1800 * MiB, 9, 1800 * MiB)
     text = "MemoryError, for input part-1 of 200 MiB"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dask_memdash.analysis.incidents.case import Case, most_held
 from dask_memdash.analysis.incidents.growth_attribution import give_out, hands_over
+from dask_memdash.analysis.incidents.requests import parse
 from dask_memdash.model.event_parts import TaskInfo
 from dask_memdash.model.incidents import DEATHS, Suspect
 
@@ -281,3 +282,15 @@ def _others_finished_with_as_much(case: Case, top: Suspect) -> bool:
     if usual is None or usual.finished < ENOUGH or usual.max is None:
         return False
     return max(_raw(case, top), case.learnt(top)) <= usual.max
+
+
+def not_received(case: Case) -> int:
+    """Return the bytes of inputs that a task was to receive when one did not fit.
+
+    0 where that is not known, and for what is no such incident.
+    """
+    if case.stage != "receiving" or not case.tasks:
+        return 0
+    request, inputs = parse(case.detail), case.tasks[0].inputs
+    asked = 0 if request is None else request.bytes or 0
+    return max(asked, 0 if inputs is None else inputs.size)

@@ -19,6 +19,7 @@ from dask_memdash.analysis.incidents.need import (
     largest_task,
     need_of,
     never_fits,
+    not_received,
     sent_by,
     too_large_alone,
     uncounted_of,
@@ -173,13 +174,8 @@ def _gathering(case: Case) -> Iterator[Finding]:
 def _not_received(case: Case) -> Iterator[Finding]:
     """Yield a task of which an input did not fit when it came."""
     task, room = case.tasks[0] if case.tasks else None, case.usable
-    request = parse(case.detail)
-    asked = 0 if request is None else request.bytes or 0
-    if task is None or room is None:
-        return
-    inputs = 0 if task.inputs is None else task.inputs.size
-    size = max(asked, inputs)
-    if not size:
+    size = not_received(case)
+    if task is None or room is None or not size:
         return
     many = "" if task.inputs is None else f"{count(task.inputs.count, 'input')} of "
     fits = size <= room

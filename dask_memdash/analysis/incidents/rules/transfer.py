@@ -12,7 +12,7 @@ from dask_memdash.analysis.incidents.growth_attribution import (
     shuffles_in_memory,
     shuffling,
 )
-from dask_memdash.analysis.incidents.need import largest_task
+from dask_memdash.analysis.incidents.need import largest_task, not_received
 from dask_memdash.analysis.incidents.shuffle_advice import through_buffers
 from dask_memdash.model.evidence import largest
 from dask_memdash.text import format_bytes
@@ -21,7 +21,8 @@ from dask_memdash.text import format_bytes
 def transfer(case: Case) -> Iterator[Finding]:
     """Yield buffers of shuffles and transfers."""
     moved = give_out(case).moved
-    size = case.parts.transfer + sum(moved.values())
+    # buffers of the inputs that did not fit are what their task needs
+    size = case.parts.transfer + sum(moved.values()) - not_received(case)
     if size <= 0:
         return
     prefix = next(iter([*largest(moved), *shuffling(case)]), None)
