@@ -9,6 +9,8 @@ VENV_BENCH ?= .venv-bench
 OLDEST := 2025.11.0
 # More arguments for pytest: make test ARGS="tests/unit -k breakdown"
 ARGS ?=
+# Tests start hundreds of processes: each would compile this package anew.
+export PYTHONDONTWRITEBYTECODE :=
 # Tests that run side by side: most of a cluster test is waiting.
 JOBS ?= 3
 SIDE_BY_SIDE := -n $(JOBS) --dist worksteal
@@ -52,9 +54,11 @@ else
 	$(BIN)/python -m pytest $(ARGS)
 endif
 
+# Only the files that have such tests: collecting all of them takes longer than they do.
 test-oldest: $(VENV_OLDEST)/.dev ## the tests marked "hooks", on the oldest supported distributed
 	$(VENV_OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) -o cache_dir=.pytest_cache/oldest \
 	  -m "hooks and not demos and not corpora and not attack" \
+	  $$(grep -rl --include='test_*.py' 'mark\.hooks' tests) \
 	  || $(call once-more,$(VENV_OLDEST)/bin) -o cache_dir=.pytest_cache/oldest
 
 demos: $(VENV)/.dev ## run the tests of every demo: five minutes
