@@ -26,6 +26,7 @@ from dask_memdash.compare.setup import WORK, setup_notes
 from dask_memdash.compare.verdicts import (
     BETTER,
     CANNOT_SAY,
+    FLOOR,
     VERDICTS,
     WORSE,
     Difference,
@@ -198,12 +199,21 @@ def _prefix(
             judged = replace(judged, reason=reason)
         yield _weighed(judged, room)
     if first.duration is not None and second.duration is not None:
-        base = _base(
-            "prefix", second.name, "duration", _ones(first.duration, second.duration)
-        )
-        judged = of_values(base, first.duration, second.duration)
-        share = max(first.duration, second.duration) or 1.0
-        yield _weighed(judged, 4 * share)
+        yield _duration(first, second, first.duration, second.duration)
+
+
+def _duration(
+    first: PrefixFacts, second: PrefixFacts, before: float, after: float
+) -> Difference:
+    """Compare the mean times of two runs' tasks: what all of them lose must matter."""
+    base = _base("prefix", second.name, "duration", _ones(before, after))
+    tasks = min(first.finished, second.finished)
+    base = replace(base, least=FLOOR["seconds"] / max(1, tasks))
+    judged = of_values(base, before, after)
+    if tasks < FEWEST and judged.verdict in (WORSE, BETTER):
+        reason = f"{count(tasks, 'task')} in one run: too few to say"
+        judged = replace(judged, verdict=CANNOT_SAY, reason=reason)
+    return _weighed(judged, 4 * max(before, after) or 1.0)
 
 
 def _alone(

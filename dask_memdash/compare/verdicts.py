@@ -113,6 +113,13 @@ class Difference:
     tests: tuple[Test, ...] = ()
     #: What it was called in the first run, if otherwise.
     was: str | None = None
+    #: Least difference that matters; None for that of its unit.
+    least: float | None = None
+
+    @property
+    def floor(self) -> float:
+        """Least difference that matters."""
+        return FLOOR[self.unit] if self.least is None else self.least
 
     @property
     def change(self) -> float | None:
@@ -137,8 +144,9 @@ class Difference:
         """Whether it is worse by more than a share of the first figure."""
         if self.was is not None or not self.tests or self.unit == "count":
             return self.verdict == WORSE
-        floor = FLOOR[self.unit]
-        return any(t.verdict(share, floor, self.repeats) == WORSE for t in self.tests)
+        return any(
+            t.verdict(share, self.floor, self.repeats) == WORSE for t in self.tests
+        )
 
 
 def written(value: float | None, unit: str) -> str:
@@ -225,7 +233,7 @@ def of_values(base: Difference, a: float, b: float, error: float = 0.0) -> Diffe
 
 def judge(base: Difference, margin: float = MARGIN) -> Difference:
     """Give a difference its verdict, from its tests."""
-    repeats, floor = base.repeats, FLOOR[base.unit]
+    repeats, floor = base.repeats, base.floor
     found = [test.verdict(margin, floor, repeats) for test in base.tests]
     if WORSE in found:
         return replace(base, verdict=WORSE, reason="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -28,12 +29,19 @@ BINS = 48
 AT_END = 500
 
 
+#: Gives the mean time of a prefix's tasks in seconds, None where it is not known.
+Durations = Callable[[str], float | None]
+
+
 class PrefixRows:
     """What changed of the prefixes since the last look."""
 
-    def __init__(self, store: LiveStore, model: ClusterModel) -> None:
+    def __init__(
+        self, store: LiveStore, model: ClusterModel, durations: Durations
+    ) -> None:
         self._store = store
         self._model = model
+        self._durations = durations
         self._round: list[str] = []
         self._round_due = 0.0
         self._due = 0.0
@@ -83,7 +91,8 @@ class PrefixRows:
             state = self._model.prefixes.by_name.get(name)
             if state is not None:
                 self._known[name] = _mark(state)
-                rows.append(prefix_row(self._store.prefix(name), state, now))
+                answer, took = self._store.prefix(name), self._durations(name)
+                rows.append(prefix_row(answer, state, now, took))
 
 
 def _mark(state: PrefixState) -> tuple[Any, ...]:
@@ -93,8 +102,10 @@ def _mark(state: PrefixState) -> tuple[Any, ...]:
     )
 
 
-def prefix_row(answer: Any, state: PrefixState, now: float) -> Row:
-    """Return the row of a prefix."""
+def prefix_row(
+    answer: Any, state: PrefixState, now: float, duration: float | None = None
+) -> Row:
+    """Return the row of a prefix; `duration` is the mean of its tasks, in seconds."""
     storage, execution = answer["storage"], answer["execution"]
     sizes, peak = storage["output_bytes"], execution["peak"]
     bins = state.peaks.bins(BINS)
@@ -118,6 +129,7 @@ def prefix_row(answer: Any, state: PrefixState, now: float) -> Row:
         output_p50=sizes["p50"],
         output_p95=sizes["p95"],
         output_max=sizes["max"],
+        duration=duration,
         peak_bins=[list(bin_) for bin_ in bins] or None,
         answer=answer,
     )

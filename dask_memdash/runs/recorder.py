@@ -19,7 +19,7 @@ from dask_memdash.model.incidents import DEATHS
 from dask_memdash.model.processes import ProcessKey
 from dask_memdash.runs.directory import Manifest
 from dask_memdash.runs.graph_rows import GraphRows
-from dask_memdash.runs.prefix_rows import PrefixRows
+from dask_memdash.runs.prefix_rows import Durations, PrefixRows
 from dask_memdash.runs.rows import row
 from dask_memdash.runs.waiting import Row
 from dask_memdash.runs.worker_rows import WorkerRows
@@ -68,9 +68,17 @@ class Recorder:
         Of the living cluster.
     target
         Takes the rows.
+    durations
+        Gives the mean time of a prefix's tasks in seconds, None where it is not known.
     """
 
-    def __init__(self, store: LiveStore, model: ClusterModel, target: Target) -> None:
+    def __init__(
+        self,
+        store: LiveStore,
+        model: ClusterModel,
+        target: Target,
+        durations: Durations = lambda prefix: None,
+    ) -> None:
         self._store = store
         self._model = model
         self._target = target
@@ -80,7 +88,7 @@ class Recorder:
         self._n_processes = 0
         self._total: Any = None
         self._workers = WorkerRows(store, model, self._process_id)
-        self._prefixes = PrefixRows(store, model)
+        self._prefixes = PrefixRows(store, model, durations)
         self._graphs = GraphRows(store, model)
         # Id → what was last written of it.
         self._incidents: dict[str, Any] = {}

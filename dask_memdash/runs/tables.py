@@ -184,7 +184,12 @@ TABLES: tuple[Table, ...] = (
             _bytes("output_p50", "median size of an output"),
             _bytes("output_p95", "19 of 20 outputs were at most that"),
             _bytes("output_max", "the largest output"),
-            Column("duration", "REAL", "mean time of a task, in seconds, as Dask says"),
+            Column(
+                "duration",
+                "REAL",
+                "mean time that its finished tasks took to run, in seconds, by Dask's "
+                "own count",
+            ),
             Column(
                 "peak_bins",
                 "BLOB",

@@ -34,11 +34,14 @@ class OpenPages:
     ----------
     limit
         Most sessions that it may have.
+    recorded
+        Whether they show a recorded run, where no cluster could be slowed down.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, recorded: bool = False) -> None:
         self._application: Any = None
         self.limit = limit
+        self.recorded = recorded
         self._turns = Turns()
         self._collection: asyncio.TimerHandle | None = None
         #: Whether no page may be made any more.
@@ -143,7 +146,7 @@ def _limited_page(handler: Any, pages: OpenPages) -> type:
                 self.set_header("Content-Security-Policy", NOTICE)
                 self.set_header("Cache-Control", "no-store")
                 self.set_status(503)
-                self.render("light.html", limit=pages.limit)
+                self.render("light.html", limit=pages.limit, recorded=pages.recorded)
 
     return DocHandler
 

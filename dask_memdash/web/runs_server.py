@@ -120,7 +120,7 @@ class ServedRun:
                 (rf"{re.escape(prefix)}/?", Redirect, {"url": f"{prefix}/{PAGE}"}),
             ]
         )
-        self.pages = OpenPages(MOST_PAGES)
+        self.pages = OpenPages(MOST_PAGES, recorded=True)
         page = RecordPage(store, asset_url, boundary, back)
         self.page = BokehTornado(
             {f"/{PAGE}": Application()},

@@ -117,6 +117,16 @@ def test_a_run_whose_scheduler_is_killed_is_whole_up_to_the_last_second(
     [(cause, prefix, task)] = deaths(run)
     assert (cause, prefix) == ("task-too-large", "too_much")
     assert str(task).startswith("too_much-")
+    # Ten tasks of 50 ms, and what a busy machine adds; none finished of the other.
+    times = dict(
+        ask(
+            live["main"],
+            "SELECT prefix, duration FROM prefix_states WHERE rowid IN "
+            "(SELECT max(rowid) FROM prefix_states GROUP BY prefix)",
+        )
+    )
+    assert 0.05 <= times["load"] < 20
+    assert times["too_much"] is None
     # The newest state of the cluster is at most some seconds old.
     [(newest,)] = ask(live["main"], "SELECT max(time) FROM cluster_states")
     assert killed - float(str(newest)) < 5.0

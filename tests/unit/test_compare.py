@@ -235,6 +235,46 @@ def test_graphs_are_compared_by_name(compared):
     assert one(found, "duration").subject == "total"
 
 
+def lasting(seconds, tasks=120):
+    return Run({"load": Tasks(spread(50 * MB, tasks), duration=seconds)})
+
+
+def test_tasks_that_last_twice_as_long_are_told_though_repeats_may_differ_by_that(
+    compared,
+):
+    row = one(compared(lasting(0.5), lasting(1.0)), "duration", area="prefix")
+    assert row.subject == "load"
+    assert row.share == pytest.approx(1.0)
+    assert "lasts 0.50 s, now 1.0 s" in row.text
+    assert row.verdict == CANNOT_SAY
+    assert row.reason == "repeats of one job may differ by 60 %"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tasks", "verdict"),
+    [
+        (0.5, 1.5, 120, WORSE),
+        (2.0, 0.5, 120, BETTER),
+        # What short tasks lose matters where there are many of them.
+        (0.01, 0.04, 12, SAME),
+        (0.01, 0.04, 1200, WORSE),
+    ],
+)
+def test_tasks_that_last_longer_than_noise_explains_are_worse(
+    compared, before, after, tasks, verdict
+):
+    found = compared(lasting(before, tasks), lasting(after, tasks))
+    row = one(found, "duration", area="prefix")
+    assert row.verdict == verdict
+    assert row.worse_by(0.1) == (verdict == WORSE)
+
+
+def test_the_time_of_few_tasks_is_no_verdict(compared):
+    row = one(compared(lasting(1.0, 5), lasting(9.0, 5)), "duration", area="prefix")
+    assert row.verdict == CANNOT_SAY
+    assert row.reason == "5 tasks in one run: too few to say"
+
+
 def test_pauses_are_counts(compared):
     found = compared(Run(), Run(pauses=20))
     assert one(found, "pauses").verdict == WORSE

@@ -11,6 +11,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from dask_memdash.boundary import Boundary
+from dask_memdash.web import runs_server
 from dask_memdash.web.runs_server import RunsServer, serving_one
 
 RUN = "20260801-100000-abcdef"
@@ -57,6 +58,16 @@ def test_the_root_leads_to_the_page_which_says_what_it_shows(run):
     assert RUN in body
     assert 'id="record-at"' in body
     assert body.count("data-mark=") == len(stories.after_incident().failures())
+
+
+def test_where_too_many_pages_are_open_nothing_is_said_of_a_scheduler(run, monkeypatch):
+    monkeypatch.setattr(runs_server, "MOST_PAGES", 0)
+    ((status, body),) = served(one(run), f"/runs/{RUN}/memdash")
+    assert status == 503
+    assert "at most 0 pages of one recorded run" in body
+    assert "at the end of the record" in body
+    assert "scheduler" not in body
+    assert "memdash.page.limit" not in body
 
 
 def test_json_and_tables_are_of_the_instant_in_the_address(run):
