@@ -21,9 +21,8 @@ from typing import Any
 
 import pytest
 
-#: Longest waits: for the record to begin, for the workers' last figures, for its end.
+#: Longest waits: for the record to begin, and for its end.
 BEGIN = 10.0
-LAST = 8.0
 END = 8.0
 LOOK = 0.05
 
@@ -66,8 +65,9 @@ def memdash(
     """Record what the test does on a cluster: ``memdash(client)``.
 
     Without that call the default client is watched; and so are clusters that the test
-    starts itself in this process.  ``memdash.check(peak="300 MB")`` ends the record
-    and checks it; what the marker says is checked when the test has passed.
+    starts itself in this process, or connects a client to.  ``memdash.check(peak="300
+    MB")`` ends the record and checks it, ``await memdash.check(…)`` in an asynchronous
+    test; what the marker says is checked when the test has passed.
     """
     given = request.config.getoption("--memdash-records")
     folder = Path(given).absolute() if given else tmp_path_factory.mktemp("memdash")
@@ -75,8 +75,6 @@ def memdash(
     watch = request.node.stash[_KEY] = Watch(folder, request.node.nodeid)
     yield watch
     watch.stop()
-    if not watch.failed:
-        watch.remove()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -88,6 +86,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     with ExitStack() as during:
         watch.begin(during)
         yield
+    watch.check_what_was_not_awaited()
     for mark in reversed(list(item.iter_markers("memdash"))):
         watch.check(**mark.kwargs)
     return None
@@ -97,7 +96,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Say where the record of a test that failed is."""
+    """Say where the record of a test that failed is; remove it once one has passed."""
     report = yield
     watch = item.stash.get(_KEY, None)
     if watch is not None and report.failed and not watch.failed:
@@ -109,6 +108,9 @@ def pytest_runtest_makereport(
         )
         if text:
             report.sections.append(("Recorded by memdash", text))
+    # Fixtures end after ours: one of them may have failed.
+    if watch is not None and call.when == "teardown" and not watch.failed:
+        watch.remove()
     return report
 
 
@@ -122,6 +124,9 @@ class Watch:
         self._client: Any = None
         self._before = set(_runs(folder))
         self._own: list[Path] = []
+        self._adopted: set[Any] = set()
+        # What `check` was asked for in an asynchronous test.
+        self._later: list[dict[str, Any]] = []
         self._ended = False
 
     def __call__(self, client: Any) -> Any:
@@ -132,18 +137,14 @@ class Watch:
         Watch
             This; of an asynchronous client something to await.
         """
-        from dask_memdash import MemDash
-
-        if self._client is not None:
-            if self._client is client:
-                return self
+        if self._client is not None and self._client is not client:
             raise RuntimeError("memdash records one cluster of a test, and has one")
-        plugin = MemDash(record=str(self._folder), run=self._name, tags=self._tags())
-        registered = client.register_plugin(plugin)
-        self._client = client
+        known, self._client = self._client is client, client
         if client.asynchronous:
-            return registered
-        self._wait_for_record()
+            return self._begin_record(client)
+        if not known:
+            client.register_plugin(self._plugin())
+            self._wait_for_record()
         return self
 
     @property
@@ -151,7 +152,7 @@ class Watch:
         """Directories of the test's records, one for each cluster."""
         return self._mine()
 
-    def check(self, **expected: Any) -> None:
+    def check(self, **expected: Any) -> Any:
         """End the record, and fail where it is not as expected.
 
         Parameters
@@ -163,17 +164,45 @@ class Watch:
         no_deaths
             Whether no worker may die.
 
+        Returns
+        -------
+        None or Awaitable
+            In an asynchronous test something to await; what is not awaited is checked
+            when the test has ended.
+
         Raises
         ------
         AssertionError
             Something is not; its message names task, line and size.
         """
         __tracebackhide__ = True
+        if self._in_its_loop():
+            self._later.append(expected)
+            return self._check_soon(expected)
+        self.stop()
+        self._check(expected)
+        return None
+
+    async def _check_soon(self, expected: dict[str, Any]) -> None:
+        __tracebackhide__ = True
+        self._later = [one for one in self._later if one is not expected]
+        if not self._ended:
+            self._ended = True
+            await self._end()
+        self._check(expected)
+
+    def check_what_was_not_awaited(self) -> None:
+        """Check what an asynchronous test asked for and did not wait for."""
+        __tracebackhide__ = True
+        while self._later:
+            self.check(**self._later.pop())
+
+    def _check(self, expected: dict[str, Any]) -> None:
+        __tracebackhide__ = True
         from dask_memdash.client.expectations import broken
         from dask_memdash.runs.reading import RunReader
         from dask_memdash.store.recorded import RecordedStore
 
-        self.stop()
         if not self.paths:
             pytest.fail(
                 "memdash recorded nothing: give it a client, memdash(client), before "
@@ -207,22 +236,76 @@ class Watch:
         }
         during.enter_context(dask.config.set(settings))
 
+        from dask_memdash.client.last_figures import around_clients
+
+        during.enter_context(around_clients(self._begin_record, self._let_go))
+
     def stop(self) -> None:
         """End the record, with the workers' last figures in it; never raises."""
-        if self._ended:
+        if self._ended or self._in_its_loop():
             return
         self._ended = True
         client = self._client
-        running = client is not None and client.status == "running"
-        if running and not client.asynchronous:
-            with suppress(Exception):  # what is recorded is recorded
-                _wait_for_last_figures(client)
-            with suppress(Exception):
-                client.unregister_scheduler_plugin("memdash")
-        if self._client is None or not running or not client.asynchronous:
-            deadline = time.monotonic() + END
-            while time.monotonic() < deadline and not all(map(_ended, self._mine())):
-                time.sleep(LOOK)
+        with suppress(Exception):  # what is recorded is recorded
+            if self._running() and not client.asynchronous:
+                client.sync(self._end)
+            elif self._running():
+                client.loop.asyncio_loop.run_until_complete(self._end())
+        deadline = time.monotonic() + END
+        while time.monotonic() < deadline and not all(map(_ended, self._mine())):
+            time.sleep(LOOK)
+
+    async def _end(self) -> None:
+        """End the record of the client's cluster, and wait for that."""
+        import asyncio
+
+        await self._end_record(self._client)
+        deadline = time.monotonic() + END
+        while time.monotonic() < deadline and not all(map(_ended, self._mine())):
+            await asyncio.sleep(LOOK)
+
+    def _in_its_loop(self) -> bool:
+        """Whether an asynchronous test goes on, whose loop may not be held up."""
+        return bool(
+            self._running()
+            and self._client.asynchronous
+            and self._client.loop.asyncio_loop.is_running()
+        )
+
+    def _running(self) -> bool:
+        return self._client is not None and self._client.status == "running"
+
+    def _plugin(self) -> Any:
+        from dask_memdash import MemDash
+
+        return MemDash(record=str(self._folder), run=self._name, tags=self._tags())
+
+    async def _begin_record(self, client: Any) -> Watch:
+        """Record a client's cluster unless MemDash is there; wait until that began."""
+        import asyncio
+
+        from dask_memdash.client.last_figures import has_memdash
+
+        if not await client._run_on_scheduler(has_memdash):
+            self._adopted.add(client)
+            await client._register_scheduler_plugin(self._plugin(), "memdash", True)
+            deadline = time.monotonic() + BEGIN
+            while time.monotonic() < deadline and not self._mine():
+                await asyncio.sleep(LOOK)
+        return self
+
+    async def _let_go(self, client: Any) -> None:
+        """End the record of a cluster that outlives this client."""
+        if client in self._adopted:
+            await self._end_record(client)
+
+    async def _end_record(self, client: Any) -> None:
+        from dask_memdash.client.last_figures import has_memdash, last_of_client
+
+        self._adopted.discard(client)
+        await last_of_client(client)
+        if await client._run_on_scheduler(has_memdash):
+            await client.scheduler.unregister_scheduler_plugin(name="memdash")
 
     def remove(self) -> None:
         """Remove the record."""
@@ -277,20 +360,6 @@ def _ended(run: Path) -> bool:
         return read_manifest(run).ended is not None
     except RunError:
         return True
-
-
-def _wait_for_last_figures(client: Any) -> None:
-    """Wait until every worker has told of what it did until now."""
-    from dask_memdash import connect
-
-    told, now = connect(client), time.time()
-    deadline = time.monotonic() + LAST
-    while time.monotonic() < deadline:
-        workers = told.workers()
-        if all(seen.timestamp() > now for seen in workers.last_seen):
-            break
-        time.sleep(LOOK)
-    time.sleep(LOOK)
 
 
 def _default_client() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import entry_points
 
 import pytest
@@ -58,6 +59,66 @@ def test_fails_by_itself(client):
     assert client.submit(load, 10).result() == 2
 """
 
+#: Clusters that are asynchronous, those of distributed's own tests, and fixtures that
+#: fail: "bad" are those that have to.
+ASYNCHRONOUS = """
+import time
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+from distributed.utils_test import gen_cluster
+
+def load(mb):
+    x = np.ones(mb * 125_000)
+    time.sleep(0.1)
+    return float(x[0])
+
+def cluster():
+    return LocalCluster(n_workers=1, threads_per_worker=1, processes=False,
+                        memory_limit="2GB", dashboard_address=":0", asynchronous=True)
+
+@pytest.mark.parametrize("mb", [20, pytest.param(120, id="bad")])
+@pytest.mark.memdash(peak="60 MB")
+@pytest.mark.asyncio
+async def test_a_cluster_that_is_closed_at_once(mb):
+    async with cluster() as running, Client(running, asynchronous=True) as client:
+        assert await client.submit(load, mb) == 1
+
+@pytest.mark.memdash(peak="60 MB")
+@gen_cluster(client=True)
+async def test_of_distributed_bad(c, s, a, b):
+    assert await c.submit(load, 120) == 1
+
+@gen_cluster(client=True)
+async def test_awaited(c, s, a, b, memdash):
+    await memdash(c)
+    assert await c.submit(load, 120) == 1
+    with pytest.raises(pytest.fail.Exception, match="took 11"):
+        await memdash.check(peak="60 MB")
+    assert "memdash" not in s.plugins
+
+@gen_cluster(client=True)
+async def test_not_awaited_bad(c, s, a, b, memdash):
+    await memdash(c)
+    assert await c.submit(load, 120) == 1
+    memdash.check(peak="60 MB")
+
+@pytest.fixture
+def ends_badly():
+    yield
+    raise LookupError("ends badly")
+
+@gen_cluster(client=True)
+async def test_fixture_bad(c, s, a, b, ends_badly, memdash):
+    await memdash(c)
+    assert await c.submit(load, 20) == 1
+    memdash.check(peak="60 MB")
+
+def test_nothing_is_left(tmp_path):
+    starts = Client._start, Client._close
+    assert all(one.__module__ == "distributed.client" for one in starts)
+"""
+
 UNUSED = """
 import sys
 
@@ -96,13 +157,19 @@ def test_what_a_marker_says_is_checked_and_failing_records_are_kept(session, pyt
         assert (run / "run.json").exists()
 
 
-def test_workers_of_xdist_share_a_directory(session, pytester):
+def test_asynchronous_clusters_side_by_side_on_workers_of_xdist(session, pytester):
     records = pytester.path / "kept"
-    done = session(
-        TESTS, "-n", "2", "-k", "small or large", "--memdash-records", str(records)
-    )
-    done.assert_outcomes(passed=1, failed=1)
-    assert len(list(records.iterdir())) == 1
+    mode = ("-o", "asyncio_default_fixture_loop_scope=function")
+    options = ("-n", "2", *mode, "--memdash-records", str(records))
+    done = session(ASYNCHRONOUS, *options)
+    done.assert_outcomes(passed=4, failed=3, errors=1)
+    text = done.stdout.str()
+    assert text.count("A task of 'load'") == 3
+    kept = [json.loads(path.read_text()) for path in records.glob("*/run.json")]
+    assert len(kept) == 4
+    assert all("bad" in run["tags"]["test"] for run in kept)
+    assert {run["tags"]["xdist"] for run in kept} <= {"gw0", "gw1"}
+    assert all(run["ended"] for run in kept)
 
 
 def test_a_session_without_it_loads_nothing(session):
