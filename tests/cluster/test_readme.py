@@ -390,7 +390,20 @@ def verify_opened(names: Any, output: str, session: Any) -> None:
 
 def verify_compared(names: Any, output: str, session: Any) -> None:
     assert "Both are the same run." in output
-    assert len(names["found"].table()) >= 3
+    table = names["found"].table()
+    # What the recorded run did: a task that ended, one that took everything, a death.
+    told = set(zip(table.subject, table.measure, strict=True))
+    assert told >= {
+        *(("block_of", "peak"), ("block_of", "output"), ("block_of", "stored")),
+        *(("hog", "peak"), ("hog", "failures"), ("the cluster", "memory")),
+    }
+    assert {"workers"} < set(table.area)
+    assert (table.a == table.b).all()
+    assert set(table.verdict) <= {"same", "cannot say"}
+    by = table.set_index(["subject", "measure"])
+    assert by.loc[("hog", "failures"), "a"] == 1
+    assert by.loc[("hog", "peak"), "a"] > 80_000_000
+    assert by.loc[("block_of", "output"), "a"] == pytest.approx(8_000_000, rel=0.05)
     assert len(names["worse"]) == 0
 
 
