@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import default_client
 
+from dask_memdash.client.cards import Shown, cards, gather
 from dask_memdash.client.dataframes import frame
 from dask_memdash.client.explanation import Explanation
 from dask_memdash.client.failure_explanation import FailureExplanation
@@ -47,6 +48,9 @@ PATIENT = 120.0
 
 #: Longest that an explanation waits for what it can do without, in seconds.
 SOON = 5.0
+
+#: Longest that one question of a notebook's cards may take, in seconds.
+CARDS_TIMEOUT = 5.0
 
 #: Seconds between two times that a client tells what its process uses, and longest that
 #: telling may take.
@@ -120,6 +124,25 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<MemDash on {self._address}>"
+
+    def _repr_html_(self) -> str:
+        """Show cards of the cluster as it is now; what cannot be asked is told."""
+        if self._client.asynchronous:
+            say = "This client is asynchronous: await its methods, such as cluster()."
+            return cards(Shown(self._address, trouble=say))
+        try:
+            return cards(self._sync(self._gather))
+        except (MemDashError, OSError, RuntimeError) as error:
+            return cards(Shown(self._address, trouble=str(error)))
+
+    async def _gather(self) -> Shown:
+        async def asking(path: str, arguments: Mapping[str, Any]) -> Any:
+            return await self._ask(path, CARDS_TIMEOUT, arguments)
+
+        dashboard = self._client.dashboard_link
+        return await gather(
+            asking, self._address, lambda path: page_link(dashboard, path)
+        )
 
     def cluster(self) -> Any:
         """Return the cluster at a glance, in one row."""

@@ -8,12 +8,12 @@ escapes everything.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 from typing import Any
 
+from dask_memdash.client.notebook import page_piece
+from dask_memdash.client.svg_chart import LIMIT, Chart, Level, Series, geometry
 from dask_memdash.terms import CAUSES, EVIDENCE, KINDS, PARTS, REASONS, label
 from dask_memdash.text import (
     UNKNOWN,
@@ -22,7 +22,6 @@ from dask_memdash.text import (
     format_duration,
     format_parts,
     format_share,
-    inert,
     plain,
     plain_lines,
     short,
@@ -40,6 +39,9 @@ MAX_TEXT = 1_000
 
 #: Characters of an error's own words.
 MAX_SAID = 200
+
+#: Samples from which a worker's memory before an incident is drawn.
+LEAST_POINTS = 3
 
 Cells = list[list[str]]
 
@@ -137,8 +139,9 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         return plain_lines(
-            _template().render(
+            page_piece("explanation.html").render(
                 title=self._title(),
+                chart=_timeline(self._scene),
                 told=self._told(),
                 cause=self._cause_lines(),
                 tables=self._tables(),
@@ -233,6 +236,26 @@ class Explanation:
         if page and self.page:
             lines.append(f"Page: {self.page}")
         return lines
+
+
+def _timeline(incident: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a chart of the worker's memory before an incident; None without any."""
+    timeline, end = incident["timeline"], incident["time"]
+    if len(timeline["time"]) < LEAST_POINTS:
+        return None
+    points = [instant - end for instant in timeline["time"]]
+    limit = incident.get("limit")
+    worker = plain(str(incident["worker"]["name"]), MAX_KEY)
+    colour = PARTS["baseline"].colour
+    return geometry(
+        Chart(
+            title=f"Memory of {worker} before it",
+            across="seconds",
+            series=[Series("its process", colour, points, timeline["process"])],
+            levels=[Level("limit", limit, LIMIT)] if limit else [],
+            span=(points[0], max(0.0, points[-1])),
+        )
+    )
 
 
 def _asked(incident: Mapping[str, Any]) -> list[str]:
@@ -422,13 +445,3 @@ def _aligned(rows: Cells) -> list[str]:
     return [
         "  " + "  ".join(row[i].ljust(widths[i]) for i in used).rstrip() for row in rows
     ]
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader
-
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    make: Callable[..., Environment] = Environment
-    environment = make(loader=loader, autoescape=True, finalize=inert)
-    return environment.get_template("explanation.html")

@@ -9,11 +9,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 from dask_memdash import terms
 from dask_memdash.analysis.incidents.failure_words import cost_in_words
+from dask_memdash.client.notebook import page_piece
 
 #: Characters of a line of prose.
 WIDTH = 96
@@ -75,10 +75,8 @@ class FailureExplanation:
 
     def __str__(self) -> str:
         failure = self.failure
-        when = datetime.fromtimestamp(failure["opened"], UTC)
-        kind = terms.label(terms.KINDS, self.kind)
         parts = [
-            f"Failure {self.id}: {kind}, {when:%Y-%m-%d %H:%M:%S} UTC",
+            self._title(),
             _wrapped(f"{failure['text']} {cost_in_words(failure['cost'])}"),
             _wrapped(str(failure["diagnosis"]["text"])),
         ]
@@ -88,15 +86,34 @@ class FailureExplanation:
         if self.lived:
             lines = [_wrapped(text, "  - ") for text in self.lived]
             parts.append("\n".join(["Would it have lived?", *lines]))
-        named = ", ".join(str(number) for number in failure["incidents"][-MAX_NAMED:])
-        parts.append(_wrapped(f"Incidents: {named}. explain(id) tells of each."))
+        parts.append(_wrapped(self._incidents()))
         parts += [self.page] if self.page else []
         return "\n\n".join(part for part in parts if part)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f'<pre style="white-space:pre-wrap">{escape(str(self))}</pre>'
+        failure = self.failure
+        told = (failure["text"], cost_in_words(failure["cost"]))
+        html: str = page_piece("failure.html").render(
+            title=self._title(),
+            told=[" ".join(filter(None, told)), failure["diagnosis"]["text"]],
+            advice=self.advice,
+            lived=self.lived,
+            incidents=self._incidents(),
+            page=self.page,
+        )
+        return html
+
+    def _title(self) -> str:
+        when = datetime.fromtimestamp(self.failure["opened"], UTC)
+        kind = terms.label(terms.KINDS, self.kind)
+        return f"Failure {self.id}: {kind}, {when:%Y-%m-%d %H:%M:%S} UTC"
+
+    def _incidents(self) -> str:
+        numbers = self.failure["incidents"][-MAX_NAMED:]
+        named = ", ".join(str(number) for number in numbers)
+        return f"Incidents: {named}. explain(id) tells of each."
 
 
 def _wrapped(text: str, start: str = "") -> str:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import dask
 import numpy as np
 from dask.utils import key_split, parse_bytes
 
+from dask_memdash import terms
 from dask_memdash.analysis.order.comparison import Judgement, Snapshot, judge
 from dask_memdash.analysis.order.simulate import Shape
 from dask_memdash.client import size_estimates
+from dask_memdash.client.notebook import page_piece
+from dask_memdash.client.svg_chart import LIMIT, Chart, Level, Series, geometry
 from dask_memdash.errors import MemDashError
 from dask_memdash.model.graph_columns import MAX_PREFIXES, PINNED
 from dask_memdash.model.room import ProcessRoom, Room, joined
-from dask_memdash.text import code, count, format_bytes, inert
-
-#: Size of the drawing in pixels, and its margins.
-WIDTH, HEIGHT, MARGIN = 640, 220, 12
+from dask_memdash.text import code, count, format_bytes
 
 
 class PreviewError(MemDashError, ValueError):
@@ -123,28 +121,32 @@ class OrderPreview:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        points = self.curve["position"]
-        most = max(
-            *(self.curve["ideal"] or [0]), *(self.curve["ideal_threads"] or [0]), 1
-        )
-        lines = [
-            (name, colour, _path(points, self.curve[name], self.tasks, most))
-            for name, colour in (("ideal_threads", "#d98b3a"), ("ideal", "#3a7ad9"))
-        ]
         return str(
-            _template().render(
+            page_piece("order.html").render(
                 verdict=self.verdict,
-                width=WIDTH,
-                height=HEIGHT,
-                lines=lines,
-                labels=(
-                    ("#3a7ad9", "one task at a time"),
-                    ("#d98b3a", f"{count(self.threads, 'task')} at a time"),
-                ),
-                most=format_bytes(most),
-                tasks=f"{self.tasks:,}",
+                chart=geometry(self._chart()),
                 tables=self._tables(),
             )
+        )
+
+    def _chart(self) -> Chart:
+        """Return what the order needs over the run, against what the workers have."""
+        places = self.curve["position"]
+        lines = [("ideal", "one task at a time", terms.PARTS["managed"].colour, "")]
+        if self.threads > 1:
+            several = f"{count(self.threads, 'task')} at a time"
+            colour = terms.PARTS["executing"].colour
+            lines.insert(0, ("ideal_threads", several, colour, "7 3"))
+        room = Level("the workers have", self.capacity or 0, LIMIT)
+        return Chart(
+            title="Storage that this order needs",
+            across="finished tasks",
+            series=[
+                Series(name, colour, places, self.curve[curve], dashes)
+                for curve, name, colour, dashes in lines
+            ],
+            levels=[room] if self.capacity else [],
+            span=(0, max(1, self.tasks)),
         )
 
     def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -382,21 +384,3 @@ def _preview(judgement: Judgement, rows: list[PrefixSizes]) -> OrderPreview:
             "ideal_threads": judgement.ideal_threads.tolist(),
         },
     )
-
-
-def _path(positions: list[int], sizes: list[int], tasks: int, most: int) -> str:
-    """Return the points of a line in the drawing's pixels."""
-    return " ".join(
-        f"{MARGIN + (WIDTH - 2 * MARGIN) * position / max(1, tasks):.1f},"
-        f"{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * size / most:.1f}"
-        for position, size in zip(positions, sizes, strict=True)
-    )
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader
-
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment: Any = Environment(loader=loader, autoescape=True, finalize=inert)
-    return environment.get_template("order.html")

@@ -133,5 +133,6 @@ def test_notebook_shows_the_running_cluster():
     ):
         client.register_plugin(plugin)
         html = plugin._repr_html_()
-    assert "in 0 workers, no incidents" in html
+    assert "<span>0 workers</span>" in html
+    assert "No worker is connected." in html
     assert '/memdash"' in html

@@ -61,6 +61,7 @@ RULES = {
         },
         {"dask", "distributed", "tornado", "numpy", "cloudpickle"},
     ),
+    "plugins.scheduler.notebook": ({"client", "store", "web"}, {"distributed"}),
     "views": (
         {"store", "analysis", "terms", "links", "boundary", "counterfactual"},
         {*DRAWING, "dask", "jinja2", "numpy", "tornado"},

@@ -11,10 +11,8 @@ from bokeh.document import Document
 from fake_parts import HOSTILE
 from stories import MiB
 
-from dask_memdash import terms
 from dask_memdash.model.event_parts import LargestBlock
 from dask_memdash.store.block_shapes import block_shape
-from dask_memdash.views import cluster_card
 from dask_memdash.views.report import render_report
 from dask_memdash.views.snapshot import STORIES, Snapshot
 from dask_memdash.web.export import report, table_as_csv
@@ -153,31 +151,3 @@ def test_csv_holds_all_rows_that_match_in_the_order_asked_for():
 
 def test_table_that_does_not_exist_is_none():
     assert table_as_csv(whole(), "secrets", {}) is None
-
-
-# --- the notebook's card -------------------------------------------------------------
-
-
-def test_card_says_how_much_of_what_and_links_to_the_page():
-    html = cluster_card.card(whole().cluster(), "http://host:8787/memdash")
-    assert "2.87 GiB of 4 GiB in 4 workers, 5 incidents" in html
-    assert 'href="http://host:8787/memdash"' in html
-    assert "executing 0.83 GiB" in html
-
-
-def test_card_without_a_cluster_says_how_to_register():
-    assert "client.register_plugin(MemDash())" in cluster_card.card(None)
-
-
-def test_card_links_nowhere_but_to_the_web():
-    assert "javascript" not in cluster_card.card(None, "javascript:alert(1)")
-
-
-def test_parts_on_the_card_add_up_as_shown_in_the_colours_of_the_glossary():
-    html = cluster_card.card(whole().cluster())
-    colours = re.findall(r"background:(#\w{6})\"></span>", html)
-    breakdown = whole().cluster()["breakdown"]
-    shown = [part.colour for name, part in terms.PARTS.items() if breakdown[name]]
-    assert colours == shown * 2
-    shown = [float(size) for size in re.findall(r"(\d\.\d\d) GiB</span>", html)]
-    assert sum(shown) == pytest.approx(2.87)

@@ -7,18 +7,16 @@ is current; without one it says how to register.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from dask_memdash.links import page_link
+from dask_memdash.client.cards import Shown, cards, gather
 from dask_memdash.store.base import Store
-from dask_memdash.views.cluster_card import card
-
-#: Longest that a notebook waits for the scheduler, in seconds.
-CARD_TIMEOUT = 5.0
+from dask_memdash.web.api import ask
 
 
 def summary(store: Store | None) -> str:
-    """Write a summary of the running cluster as HTML.
+    """Write the running cluster as cards, in HTML.
 
     Parameters
     ----------
@@ -26,32 +24,31 @@ def summary(store: Store | None) -> str:
         The store itself, on the scheduler; None elsewhere.
     """
     if store is not None:
-        return card(store.cluster())
-    return card(*_ask())
-
-
-def _ask() -> tuple[dict[str, Any] | None, str]:
-    """Ask the current client's scheduler; give what it says, and the page's address."""
+        return cards(_shown(store))
     from distributed import Client
+
+    from dask_memdash.client.connection import Connection
 
     try:
         client = Client.current()
     except ValueError:
-        return None, ""
-    if client.asynchronous or client.status != "running":
-        return None, ""
-    scheduler: Any = client.scheduler
+        return cards(Shown())
+    if client.status != "running":
+        return cards(Shown())
+    return Connection(client, tells=False)._repr_html_()
+
+
+def _shown(store: Store) -> Shown:
+    """Ask a store of this process what is on the cards."""
+
+    async def asking(path: str, arguments: Mapping[str, Any]) -> Any:
+        query = {name: str(value) for name, value in arguments.items()}
+        return json.loads(ask(store, path, query)[1]), {}
+
+    coming = gather(asking, "", lambda path: None)
     try:
-        answer = client.sync(
-            scheduler.memdash_query,
-            path="cluster",
-            arguments={},
-            callback_timeout=CARD_TIMEOUT,
-        )
-    except (OSError, AttributeError, TimeoutError):
-        return None, ""
-    if not isinstance(answer, dict) or answer.get("status") != 200:
-        return None, ""
-    return json.loads(answer["body"]), page_link(
-        client.dashboard_link, "/memdash"
-    ) or ""
+        coming.send(None)  # nothing in it waits, and a loop may be running here
+    except StopIteration as finished:
+        shown: Shown = finished.value
+        return shown
+    raise RuntimeError("asking a store does not wait")

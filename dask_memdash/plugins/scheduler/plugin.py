@@ -151,8 +151,10 @@ class MemDash(SchedulerPlugin):
         return shims.by_text(shims.SCHEDULER_SOURCE, {"overrides": self._arguments})
 
     def __repr__(self) -> str:
-        state = "running" if self._installation is not None else "not started"
-        return f"<MemDash: {state}>"
+        # A client's own copy cannot know: what runs is the scheduler's.
+        told = [f"{name}={value!r}" for name, value in self._arguments.items()]
+        running = " on this scheduler" if self._installation is not None else ""
+        return f"<MemDash({', '.join(told)}){running}>"
 
     def _repr_html_(self) -> str | None:
         """Show a small summary of the running cluster in a notebook."""
