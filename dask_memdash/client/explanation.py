@@ -249,7 +249,7 @@ def _timeline(incident: Mapping[str, Any]) -> dict[str, Any] | None:
     colour = PARTS["baseline"].colour
     return geometry(
         Chart(
-            title=f"Memory of {worker} before it",
+            title=f"Memory of {worker} before the incident",
             across="seconds",
             series=[Series("its process", colour, points, timeline["process"])],
             levels=[Level("limit", limit, LIMIT)] if limit else [],

@@ -250,7 +250,7 @@ def test_the_order_is_drawn_with_axes_title_and_legend():
 
 def test_an_explanation_draws_the_workers_memory_before_its_death():
     html = Explanation(incident(4))._repr_html_()
-    assert "Memory of worker-4 before it" in html
+    assert "Memory of worker-4 before the incident" in html
     assert ">seconds</text>" in html
     assert html.count("<polyline") == 1
     assert "limit 1 GiB" in html
