@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import default_client
 
-from dask_memdash.client.cards import Shown, cards, gather
 from dask_memdash.client.dataframes import frame
 from dask_memdash.client.explanation import Explanation
 from dask_memdash.client.failure_explanation import FailureExplanation
@@ -36,6 +35,7 @@ from dask_memdash.plugins.protocol import PROTOCOL
 if TYPE_CHECKING:
     from distributed import Client
 
+    from dask_memdash.client.cards import Shown
     from dask_memdash.counterfactual.answer import Answer
     from dask_memdash.counterfactual.change import Change
 
@@ -127,6 +127,8 @@ class Connection:
 
     def _repr_html_(self) -> str:
         """Show cards of the cluster as it is now; what cannot be asked is told."""
+        from dask_memdash.client.cards import Shown, cards
+
         if self._client.asynchronous:
             say = "This client is asynchronous: await its methods, such as cluster()."
             return cards(Shown(self._address, trouble=say))
@@ -136,6 +138,8 @@ class Connection:
             return cards(Shown(self._address, trouble=str(error)))
 
     async def _gather(self) -> Shown:
+        from dask_memdash.client.cards import gather
+
         async def asking(path: str, arguments: Mapping[str, Any]) -> Any:
             return await self._ask(path, CARDS_TIMEOUT, arguments)
 

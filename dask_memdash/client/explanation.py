@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from dask_memdash.client.notebook import page_piece
-from dask_memdash.client.svg_chart import LIMIT, Chart, Level, Series, geometry
 from dask_memdash.terms import CAUSES, EVIDENCE, KINDS, PARTS, REASONS, label
 from dask_memdash.text import (
     UNKNOWN,
@@ -138,6 +136,8 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        from dask_memdash.client.notebook import page_piece
+
         return plain_lines(
             page_piece("explanation.html").render(
                 title=self._title(),
@@ -240,6 +240,8 @@ class Explanation:
 
 def _timeline(incident: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return a chart of the worker's memory before an incident; None without any."""
+    from dask_memdash.client.svg_chart import LIMIT, Chart, Level, Series, geometry
+
     timeline, end = incident["timeline"], incident["time"]
     if len(timeline["time"]) < LEAST_POINTS:
         return None

@@ -13,7 +13,6 @@ from typing import Any
 
 from dask_memdash import terms
 from dask_memdash.analysis.incidents.failure_words import cost_in_words
-from dask_memdash.client.notebook import page_piece
 
 #: Characters of a line of prose.
 WIDTH = 96
@@ -93,6 +92,8 @@ class FailureExplanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        from dask_memdash.client.notebook import page_piece
+
         failure = self.failure
         told = (failure["text"], cost_in_words(failure["cost"]))
         html: str = page_piece("failure.html").render(

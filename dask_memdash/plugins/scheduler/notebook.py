@@ -12,7 +12,6 @@ from typing import Any
 
 from dask_memdash.client.cards import Shown, cards, gather
 from dask_memdash.store.base import Store
-from dask_memdash.web.api import ask
 
 
 def summary(store: Store | None) -> str:
@@ -40,6 +39,7 @@ def summary(store: Store | None) -> str:
 
 def _shown(store: Store) -> Shown:
     """Ask a store of this process what is on the cards."""
+    from dask_memdash.web.api import ask
 
     async def asking(path: str, arguments: Mapping[str, Any]) -> Any:
         query = {name: str(value) for name, value in arguments.items()}
