@@ -7,7 +7,7 @@ colour of the notebook's own, so that it is at home on a light and on a dark gro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,9 @@ from dask_memdash.text import (
 #: Workers up to which the fullest are looked for, and rows of each list.
 MOST_WORKERS = 200
 ROWS = 3
+
+#: Failures that are looked through at most.
+MOST_FAILURES = 20
 
 #: Path of the chart that can be seen live, beside the page's own.
 LIVE = "individual-memdash-memory-over-time"
@@ -63,15 +66,20 @@ async def gather(ask: Ask, address: str, link: Callable[[Any], str | None]) -> S
     try:
         cluster, beside = await ask("cluster", {})
         prefixes, _ = await ask("prefixes", {"limit": ROWS})
-        failures, _ = await ask("failures", {"limit": 20})
+        failures, _ = await ask("failures", {"limit": MOST_FAILURES})
         workers: list[Row] = []
         if cluster["n_workers"] <= MOST_WORKERS:
             workers, _ = await ask("workers", {})
     except (TimeoutError, MemDashError, LookupError, OSError) as error:
         return Shown(address, trouble=str(error) or type(error).__name__)
-    workers = sorted(workers, key=lambda worker: -_fullness(worker))[:ROWS]
+    workers = fullest(workers)
     page = link(beside.get("path")) or ""
     return Shown(address, "", cluster, workers, prefixes, failures, page)
+
+
+def fullest(workers: Iterable[Row]) -> list[Row]:
+    """Return the workers that are shown."""
+    return sorted(workers, key=lambda worker: -_fullness(worker))[:ROWS]
 
 
 def cards(shown: Shown) -> str:

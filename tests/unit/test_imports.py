@@ -61,7 +61,7 @@ RULES = {
         },
         {"dask", "distributed", "tornado", "numpy", "cloudpickle"},
     ),
-    "plugins.scheduler.notebook": ({"client", "store", "web"}, {"distributed"}),
+    "plugins.scheduler.notebook": ({"client", "store"}, {"distributed"}),
     "views": (
         {"store", "analysis", "terms", "links", "boundary", "counterfactual"},
         {*DRAWING, "dask", "jinja2", "numpy", "tornado"},

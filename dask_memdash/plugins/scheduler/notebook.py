@@ -6,11 +6,17 @@ is current; without one it says how to register.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
-from dask_memdash.client.cards import Shown, cards, gather
+from dask_memdash.client.cards import (
+    MOST_FAILURES,
+    MOST_WORKERS,
+    ROWS,
+    Shown,
+    cards,
+    fullest,
+)
+from dask_memdash.store.all_rows import all_rows
 from dask_memdash.store.base import Store
 
 
@@ -38,17 +44,12 @@ def summary(store: Store | None) -> str:
 
 
 def _shown(store: Store) -> Shown:
-    """Ask a store of this process what is on the cards."""
-    from dask_memdash.web.api import ask
-
-    async def asking(path: str, arguments: Mapping[str, Any]) -> Any:
-        query = {name: str(value) for name, value in arguments.items()}
-        return json.loads(ask(store, path, query)[1]), {}
-
-    coming = gather(asking, "", lambda path: None)
-    try:
-        coming.send(None)  # nothing in it waits, and a loop may be running here
-    except StopIteration as finished:
-        shown: Shown = finished.value
-        return shown
-    raise RuntimeError("asking a store does not wait")
+    """Return what is on the cards of a store of this process."""
+    cluster: Any = store.cluster()
+    few = cluster["n_workers"] <= MOST_WORKERS
+    return Shown(
+        cluster=cluster,
+        workers=fullest(store.workers() if few else []),
+        prefixes=list(all_rows(store, ROWS)),
+        failures=list(store.failures(MOST_FAILURES)),
+    )
