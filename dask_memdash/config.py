@@ -63,6 +63,8 @@ class Settings:
     record_tags: Mapping[str, str] | None = None
     #: Whether the line that allocated a task's largest block is known.
     lines: bool = True
+    #: Whether tasks start only when they fit: ``off``, ``on`` or ``dry-run``.
+    guard: str = "off"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a plain dict, to be sent to workers."""
@@ -240,6 +242,23 @@ def _mode(key: str) -> Callable[[Any], str]:
     return check
 
 
+#: What ``memdash.guard`` may be.
+GUARDS = ("off", "on", "dry-run")
+
+
+def _guard(key: str) -> Callable[[Any], str]:
+    """Check what the guard is to do; YAML reads a bare on and off as true and false."""
+
+    def check(value: Any) -> str:
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        if value not in GUARDS:
+            raise ConfigError(key, value, f"one of {', '.join(GUARDS)}")
+        return str(value)
+
+    return check
+
+
 def _directory(key: str) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         if value is None or (isinstance(value, str) and value):
@@ -296,6 +315,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "sample-interval": _seconds("sample-interval", 0.005, 10),
     "tally": _mode("tally"),
     "lines": _truth("lines"),
+    "guard": _guard("guard"),
     "budget": _fraction("budget"),
     "recorder.directory": _directory("recorder.directory"),
     "recorder.slots": _integer("recorder.slots", 1, 4096, optional=True),

@@ -286,6 +286,12 @@ def read_counters(buffer: memoryview, index: int) -> tuple[int, int, int]:
     return max(now, 0), max(peak, now, 0), max(error, 0)
 
 
+def read_filling(buffer: memoryview, index: int) -> int:
+    """Return the bytes that a slot's task may hold beside its counter by now."""
+    (filling,) = _I64.unpack_from(buffer, slot_offset(index) + _FILLING)
+    return max(int(filling), 0)
+
+
 def _publish(buffer: memoryview, offset: int, payload: bytes) -> None:
     (sequence,) = _U64.unpack_from(buffer, offset)
     sequence &= ~1 & 0xFFFFFFFFFFFFFFFF

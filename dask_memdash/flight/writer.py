@@ -150,6 +150,10 @@ class FlightRecorder:
         """Return a slot's bytes held now, held at most, and their error."""
         return layout.read_counters(self.buffer, index)
 
+    def filling(self, index: int) -> int:
+        """Return the bytes that a slot's task is about to fill, beside its own."""
+        return layout.read_filling(self.buffer, index)
+
     def raw_counters(self, index: int) -> tuple[int, int, int]:
         """Return the counters as they stand: what a task holds now may be negative."""
         return layout.raw_counters(self.buffer, index)

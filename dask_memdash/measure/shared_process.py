@@ -138,6 +138,11 @@ class SharedProcess:
                     held.close()
             self._rss = None
 
+    @property
+    def n_members(self) -> int:
+        """How many workers live in it."""
+        return len(self._members)
+
     def running(self) -> list[RunningTask]:
         """Return the tasks that run and are measured in this process."""
         return [

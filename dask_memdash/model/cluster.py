@@ -193,6 +193,7 @@ class ClusterModel:
         worker.actors = worker.actors if event.actors is None else event.actors
         worker.named = worker.named if event.named is None else event.named
         worker.spill_room, worker.storing = event.spill_room, event.storing
+        worker.guard = event.guard
         self._see_children(worker, event.children, event.time)
         worker.cost, worker.nanny_cost = event.cost, event.nanny_cost
         if worker.first_base is None:

@@ -318,6 +318,40 @@ class Storing:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardWaiting:
+    """Tasks of one prefix that a guard holds."""
+
+    tasks: int
+    #: For how long the first has waited, in seconds, and the most that one needs, in
+    #: bytes.
+    seconds: float
+    need: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guarding:
+    """What the guard of a worker does: it starts tasks when they fit."""
+
+    #: 'on', 'dry-run' (it notes what would have waited), or 'off' where it can do
+    #: nothing.
+    mode: str
+    #: Tasks that were held so far, and how long they waited together, in seconds.
+    held: int = 0
+    seconds: float = 0.0
+    #: Tasks that it started although they did not fit since nothing got on, that ran on
+    #: while the worker was paused, and that went before a held one.
+    opened: int = 0
+    drained: int = 0
+    passed: int = 0
+    #: Decisions that failed, so that Dask's own was taken.
+    failed: int = 0
+    #: Whether fewer inputs are fetched at a time, for want of room.
+    fetch_limited: bool = False
+    #: Prefix → the tasks that wait now: those that have waited longest.
+    waiting: dict[str, GuardWaiting] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SelfCost:
     """What MemDash itself costs at one place; None where not known (yet)."""
 

@@ -21,6 +21,7 @@ from dask_memdash.model.event_parts import (
     Executing,
     Finished,
     GraphRow,
+    Guarding,
     Held,
     NamedMemory,
     SelfCost,
@@ -86,6 +87,8 @@ class WorkerReported:
     children: tuple[ChildRow, ...] = ()
     #: What it does for the cluster's memory of intermediates; None without one.
     storing: Storing | None = None
+    #: What its guard does; None without one.
+    guard: Guarding | None = None
 
 
 @dataclass(frozen=True, slots=True)

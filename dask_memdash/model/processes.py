@@ -30,6 +30,7 @@ from dask_memdash.model.event_parts import (
     ChildRow,
     Executing,
     GraphRow,
+    Guarding,
     Held,
     NamedMemory,
     SelfCost,
@@ -102,6 +103,7 @@ class WorkerState:
     #: memory of intermediates; and what it does for that.
     stored: tuple[int, int] = (0, 0)
     storing: Storing | None = None
+    guard: Guarding | None = None
     #: Share of its outputs that was looked at for `held` as it was about to be removed;
     #: None until then.
     held_share: float | None = None

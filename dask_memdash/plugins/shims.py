@@ -43,6 +43,7 @@ class {name}({base}):
                 "each other; install the same version to measure this {kind}")
         try:
             self.probe = {probe}(Settings.from_dict(self.settings))
+            self.probe.learnt = self.settings.get("learnt")
         except Exception as error:
             return self._say({kind}, f"MemDash cannot be set up ({{error}}); install "
                 "the scheduler's version of dask_memdash there")

@@ -30,6 +30,7 @@ GONE: dict[str, Any] = {
     "stored": 0,
     "stored_pending": 0,
     "storing": None,
+    "guard": None,
     "executing_tasks": [],
     "degraded": [],
 }

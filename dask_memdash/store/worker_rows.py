@@ -21,6 +21,7 @@ from dask_memdash.store.intermediates import storing
 from dask_memdash.store.worker_shapes import (
     Breakdown,
     ExecutingTask,
+    Guard,
     RssParts,
     SelfCost,
     Thresholds,
@@ -66,6 +67,7 @@ def worker_row(
         "stored": worker.stored[0],
         "stored_pending": worker.stored[1],
         "storing": storing(worker.storing),
+        "guard": None if worker.guard is None else cast(Guard, asdict(worker.guard)),
         "executing_tasks": [
             _executing(task, share)
             for task, share in zip(worker.executing, worker.shares, strict=True)
@@ -150,6 +152,7 @@ def departed_row(gone: Departed) -> Worker:
         "stored": 0,
         "stored_pending": 0,
         "storing": None,
+        "guard": None,
         "executing_tasks": [],
         "method": gone.worker.method,
         "degraded": [],

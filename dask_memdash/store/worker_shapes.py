@@ -165,6 +165,39 @@ class TimeToLimit(TypedDict):
     """0 to 1: how steady it is; nothing is told below 0.85."""
 
 
+class GuardWaiting(TypedDict):
+    """Tasks of one prefix that a guard holds."""
+
+    tasks: int
+    seconds: float
+    """For how long the first has waited."""
+    need: int
+    """The most that one of them needs, in bytes."""
+
+
+class Guard(TypedDict):
+    """What the guard of a worker does: it starts tasks when they fit."""
+
+    mode: str
+    """'on', 'dry-run' (it notes what would have waited), or 'off' where it can do
+    nothing: ``degraded`` says why."""
+    held: int
+    seconds: float
+    """Tasks that were held so far, and how long they waited together."""
+    opened: int
+    """Tasks that it started although they did not fit, since nothing got on."""
+    drained: int
+    """Tasks that ran on while the worker was paused."""
+    passed: int
+    """Tasks that went before a held one."""
+    failed: int
+    """Decisions that failed, so that Dask's own was taken."""
+    fetch_limited: bool
+    """Whether fewer inputs are fetched at a time, for want of room."""
+    waiting: dict[str, GuardWaiting]
+    """By prefix: the tasks that wait now, those that have waited longest."""
+
+
 class Worker(TypedDict):
     """One worker."""
 
@@ -202,6 +235,8 @@ class Worker(TypedDict):
     workers' outputs are in neither."""
     storing: Storing | None
     """What it does for that memory; ``None`` where the cluster has none."""
+    guard: Guard | None
+    """What its guard does; ``None`` without one."""
     executing_tasks: list[ExecutingTask]
     method: str
     """How its tasks are measured, as the least exact that run now; 'none' before

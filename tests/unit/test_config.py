@@ -28,6 +28,7 @@ KEYS = {
     "sample-interval": 0.05,
     "tally": "auto",
     "lines": True,
+    "guard": "off",
     "budget": 0.02,
     "recorder.directory": None,
     "recorder.slots": None,
@@ -126,6 +127,9 @@ def test_settings_are_sent_as_plain_data_and_newer_ones_ignored():
         ("tally", True, "auto"),
         ("tally", False, "off"),
         ("lines", False, False),
+        ("guard", True, "on"),
+        ("guard", False, "off"),
+        ("guard", "dry-run", "dry-run"),
         ("recorder.slots", 1, 1),
         ("recorder.slots", 4096, 4096),
         ("history.points", 20, 20),
@@ -172,6 +176,9 @@ WRONG += [
 WRONG += [
     ("record.tags", value, "such as 'branch=main, commit=1a2b', or null")
     for value in ("main", "=x", 5, "")
+]
+WRONG += [
+    ("guard", value, "one of off, on, dry-run") for value in (None, 1, "yes", "", [])
 ]
 WRONG += [("lines", value, "true or false") for value in (None, 1, "yes", "off")]
 WRONG += [

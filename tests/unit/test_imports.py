@@ -50,14 +50,25 @@ RULES = {
     ),
     "runs.parquet": (set(), {"pyarrow"}),
     "plugins": (
-        {"model", "flight", "measure", "system", "boundary", "self_cost", "config"},
+        {
+            *("model", "flight", "measure", "system", "boundary", "self_cost"),
+            *("config", "guard"),
+        },
         {"dask", "distributed", "zict", "psutil", "numpy"},
     ),
+    "guard": (
+        {"model", "measure", "flight", "boundary", "config", "plugins"},
+        {"distributed"},
+    ),
+    **{
+        f"guard.{module}": ({"model"}, set())
+        for module in ("decision", "expectation", "holding", "protocol", "stillness")
+    },
     "plugins.scheduler": (
         {
             *("model", "analysis", "store", "plugins", "boundary", "self_cost"),
             *("config", "links", "web", "views", "terms", "measure", "flight"),
-            *("system", "runs"),
+            *("system", "runs", "guard"),
         },
         {"dask", "distributed", "tornado", "numpy", "cloudpickle"},
     ),

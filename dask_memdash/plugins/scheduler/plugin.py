@@ -143,6 +143,8 @@ class MemDash(SchedulerPlugin):
         self._look_at_own_memory: Callable[[float], Any] | None = None
         self._own_memory: OwnMemory | None = None
         self._recording: Recording | None = None
+        self._learn: Callable[[Event], Any] | None = None
+        self._teach: Callable[[float], Any] | None = None
         self._erred = self.cost.metered(
             boundary.guarded(self._look_at_error, "looking at an error")
         )
@@ -222,8 +224,18 @@ class MemDash(SchedulerPlugin):
         self._recording = boundary.guarded(begin, "beginning a record")(
             scheduler, self._model, self.store, settings, self._handle
         )
+        if settings.guard != "off":
+            self._begin_to_teach(settings)
         self._installation = Installation(scheduler, settings, self)
         await self._installation.install()
+
+    def _begin_to_teach(self, settings: config.Settings) -> None:
+        """Learn for the guard of workers what their tasks take."""
+        from dask_memdash.guard.on_scheduler import GuardTeacher
+
+        teacher = GuardTeacher(self._scheduler, self._model, settings)
+        self._learn = boundary.guarded(teacher.see, "learning for the guard")
+        self._teach = boundary.guarded(teacher.step, "telling guards what is expected")
 
     async def close(self) -> None:
         """Detach when the scheduler closes."""
@@ -432,6 +444,8 @@ class MemDash(SchedulerPlugin):
         silent = None if late else translate.silent_workers(self._scheduler, now)
         self.notifications.look_after(now)
         self._handle(Ticked(now, cost, silent))
+        if self._teach is not None:
+            self._teach(now)
         self.notifications.tell(now)
         if self._recording is not None:
             self._recording.step(now)
@@ -481,6 +495,8 @@ class MemDash(SchedulerPlugin):
     def _handle(self, event: Event) -> None:
         if self._installation is not None:
             self._model.handle(event)
+            if self._learn is not None:
+                self._learn(event)
 
     def _settings(self) -> config.Settings:
         try:

@@ -46,6 +46,8 @@ from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
 if TYPE_CHECKING:
     from distributed.worker import Worker
 
+    from dask_memdash.guard.on_worker import WorkerGuard
+
 #: States of a task in which it is still executing.
 EXECUTING = frozenset({"executing", "long-running", "cancelled", "resumed"})
 
@@ -76,6 +78,8 @@ class WorkerProbe:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        #: What the guard knew when this worker came: by prefix, and by key.
+        self.learnt: dict[str, dict[str, int]] | None = None
         self._up = False
         self.cost = CostMeter()
         self._backoff = Backoff(settings.budget, most=2)
@@ -146,8 +150,30 @@ class WorkerProbe:
             self._storage, self.tasks, process, self._unmanaged, time.time()
         )
         self._figures.write(reading, process.idle_rest())
+        self._guard = boundary.guarded(self._make_guard, "putting the guard in place")(
+            undo
+        )
         undo.callback(self._leave_worker)
         worker.extensions["memdash"] = self
+
+    def _make_guard(self, undo: contextlib.ExitStack) -> WorkerGuard | None:
+        """Let tasks start when they fit, if that was asked for."""
+        settings = self._settings
+        if settings.guard == "off":
+            return None
+        from dask_memdash.guard.on_worker import WorkerGuard
+
+        made = WorkerGuard(
+            self._worker,
+            self.tasks,
+            self._recorder,
+            process,
+            acts=settings.guard == "on",
+            learnt=self.learnt,
+        )
+        undo.callback(made.remove)
+        made.install()
+        return made
 
     def _leave_worker(self) -> None:
         """Answer no more heartbeats, and note it where the worker closes anyway."""
@@ -196,6 +222,7 @@ class WorkerProbe:
             "limits": to_dict(self._limits.report()) if self._limits else None,
             "children": told_children(self._recorder),
             "storing": storing(self._worker),
+            "guard": self._guard.figures() if self._guard else None,
             **unmanaged,
         }
 
@@ -400,6 +427,7 @@ class WorkerProbe:
     def _all_notices(self) -> list[str]:
         return [
             *self._notices,
+            *(self._guard.notices() if self._guard is not None else ()),
             *(self._tally.check() if self._tally is not None else ()),
             *notices.of_now(
                 over_budget=self._settings.budget if self._backoff.level else None,

@@ -89,6 +89,8 @@ class RunningTasks:
         self.because: dict[str, str] = {}
         #: What counted tasks have left behind beside their outputs, in bytes, so far.
         self.left_behind = 0
+        #: What hears of each task that has finished: its prefix, and peak if known.
+        self.heard: Callable[[str, int | None], None] | None = None
         #: How far measuring holds back: 1 no close looks, 2 hardly any readings either.
         self.held_back = 0
         self._finished: list[FinishedTask] = []
@@ -325,9 +327,10 @@ class RunningTasks:
             self._recorder.release(task.slot)
         brief = self._durations.was_brief(task.prefix)
         first = task.prefix not in self._met
-        self._finished.append(
-            finished(task, counters, output, brief=brief, first=first)
-        )
+        done = finished(task, counters, output, brief=brief, first=first)
+        self._finished.append(done)
+        if self.heard is not None:
+            self.heard(done.prefix, done.peak)
         self._met.add(task.prefix)
         if task.net is not None:
             self.left_behind += task.net - (output or 0)

@@ -136,7 +136,7 @@ class WorkerStorage:
         data = self._data
         if isinstance(data, dict):
             return True
-        sizes = _spilled_sizes(data)
+        sizes = spilled_sizes(data)
         if sizes is None:
             return False
         total = tuple(getattr(data, "spilled_total", ()))
@@ -146,7 +146,7 @@ class WorkerStorage:
 
     def has_spilled_inputs(self, key: Any) -> bool:
         """Say whether a task has inputs that must be read back before it begins."""
-        sizes = _spilled_sizes(self._data)
+        sizes = spilled_sizes(self._data)
         if not sizes:  # the usual case
             return False
         task = self._worker.state.tasks.get(key)
@@ -164,7 +164,7 @@ class WorkerStorage:
         if isinstance(data, dict):
             return 0
         cache = getattr(getattr(data, "slow", None), "cache", None)
-        sizes = _spilled_sizes(data)
+        sizes = spilled_sizes(data)
         if cache is None or sizes is None or len(cache) > most:
             return None
         try:
@@ -218,7 +218,7 @@ def _on_disk(buffer: Mapping[str, Any]) -> bool:
     return buffer.get("memory_limit") is not None
 
 
-def _spilled_sizes(data: object) -> Mapping[Any, tuple[int, int]] | None:
+def spilled_sizes(data: object) -> Mapping[Any, tuple[int, int]] | None:
     """Return ``{key: (bytes in memory, bytes on disk)}`` of Dask's own spill buffer.
 
     None for a ``data`` of another kind, which cannot say.

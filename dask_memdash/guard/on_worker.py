@@ -1,0 +1,460 @@
+"""The guard of one worker: looks, asks :mod:`~dask_memdash.guard.decision`, and acts.
+
+It is off, and says so, where the worker has no memory limit or no pause threshold, and
+where several workers share a process, whose memory none of them can answer for.
+
+*Wake*: tasks are held while others run, and nothing in distributed asks again when
+memory falls.  So it looks every tenth of a second, and every fiftieth while something
+is held; an event is sent only if a task would start then.
+
+*Fetch*: inputs are memory too.  What may be on its way at a time
+(``transfer_incoming_bytes_limit``) is lowered to the room there is; Dask fetches one
+input whatever its size while nothing else is on its way.
+
+Runs on the worker's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from distributed.core import Status
+
+from dask_memdash.boundary import boundary
+from dask_memdash.config import terminate_fraction
+from dask_memdash.guard.decision import (
+    DRAINS,
+    LOOKED_AT,
+    LOOKED_AT_PAUSED,
+    PROGRESS,
+    STANDS_STILL,
+    Candidate,
+    Decision,
+    Running,
+    Snapshot,
+    decide,
+)
+from dask_memdash.guard.expectation import Expectations
+from dask_memdash.guard.gate import (
+    FAILED,
+    MemDashWake,
+    base_of,
+    ready_tasks,
+    stand_in,
+)
+from dask_memdash.guard.holding import Holding
+from dask_memdash.guard.protocol import EXPECT
+from dask_memdash.guard.stillness import Doing, Stillness
+from dask_memdash.plugins.keys import key_text, prefix_of
+from dask_memdash.plugins.worker.worker_storage import spilled_sizes
+from dask_memdash.text import KEY_KEPT
+
+if TYPE_CHECKING:
+    from distributed.worker import Worker
+    from distributed.worker_state_machine import TaskState, WorkerState
+
+    from dask_memdash.flight.writer import FlightRecorder
+    from dask_memdash.measure.running_task import RunningTask
+    from dask_memdash.measure.shared_process import SharedProcess
+    from dask_memdash.plugins.worker.tasks import RunningTasks
+
+#: Seconds between two looks: at rest, and while tasks are held.
+AT_REST = 0.1
+WHILE_HELD = 0.02
+
+#: Seconds for which a reading of the RSS serves.
+RECENT = 0.005
+
+#: Seconds without progress after which one more task starts: where a task may wait for
+#: others, since a client lives in this worker, and elsewhere.
+PATIENCE = 2.0
+PATIENCE_ALONE = 10.0
+
+#: Times that a held task is passed by others that fit, and what share of the limit
+#: those may need together: what they leave behind, it has not.
+PASSES = 64
+PASSED_BY = 0.1
+
+#: Seconds for which a task waits for a worker that is spilling.
+SPILLING = 2.0
+
+#: What is said where it can do nothing.
+NO_LIMIT = (
+    "the guard is off here: this worker has no memory limit or no pause threshold. Set "
+    "both (memory_limit, distributed.worker.memory.pause)"
+)
+SHARED = (
+    "the guard is off here: several workers share this process. Start each in a "
+    "process of its own (processes=True)"
+)
+
+
+class WorkerGuard:
+    """Lets tasks of one worker start when they fit.
+
+    Parameters
+    ----------
+    tasks
+        Those that run, as they are measured.
+    recorder
+        What they hold, and are filling.
+    process
+        What the worker lives in.
+    acts
+        Whether it acts; otherwise it only notes what it would do.
+    learnt
+        What the scheduler knew when this worker came: ``{"prefixes", "keys"}``.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        tasks: RunningTasks,
+        recorder: FlightRecorder,
+        process: SharedProcess,
+        *,
+        acts: bool,
+        learnt: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        self._worker = worker
+        self._tasks = tasks
+        self._recorder = recorder
+        self._process = process
+        self._acts = acts
+        self.expectations = Expectations()
+        if learnt:
+            self._take(**learnt)
+        self.holding = Holding()
+        self._stillness = Stillness()
+        self._look_now = boundary.guarded(
+            self._look, "the guard's look at the worker", self.failed
+        )
+        # Whether the worker is paused, and has stood still for so long that it would
+        # for ever; until it is not paused any more.
+        self._stands_still = False
+        self._stopped = False
+        self._timer: Any = None
+        # limit, pause threshold and end in bytes; None: the guard is off.
+        self._lines: tuple[int, int, int] | None = None
+        self._why_off = ""
+        self._fetch_limit: float | None = None
+        self._spills_since: float | None = None
+
+    # -- coming and going ------------------------------------------------------
+
+    def install(self) -> None:
+        """Take the place of what starts tasks."""
+        worker, state = self._worker, self._worker.state
+        self._read_lines()
+        if base_of(state) is None:
+            state.__class__ = stand_in(type(state), self)
+        worker.stream_handlers[EXPECT] = boundary.guarded(
+            self._take, "taking in what the guard is to expect"
+        )
+        self._tasks.heard = self.expectations.learn
+        self._again()
+
+    def remove(self) -> None:
+        """Leave the worker as it was; what was held starts."""
+        worker, state = self._worker, self._worker.state
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tasks.heard = None
+        worker.stream_handlers[EXPECT] = _ignore
+        self._restore_fetch()
+        base = base_of(state)
+        try:
+            if worker.status == Status.running:
+                self._wake()
+        finally:
+            if base is not None:
+                state.__class__ = base
+
+    # -- asked by the gate -----------------------------------------------------
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to decide by."""
+        return self._lines is not None and not self._stopped
+
+    @property
+    def acts(self) -> bool:
+        """Whether what is decided is done."""
+        return self._acts
+
+    def next_task(self, state: WorkerState) -> TaskState | None:
+        """Return which ready task starts now; None: none."""
+        return self._next(state, paused=False)
+
+    def next_drained(self, state: WorkerState) -> TaskState | None:
+        """Return which ready task runs on although the worker is paused; None: none."""
+        if not self._paused_for_memory():
+            return None
+        return self._next(state, paused=True)
+
+    def may_fetch_paused(self, state: WorkerState) -> bool:
+        """Whether inputs are fetched, one at a time, although the worker is paused."""
+        return self._stands_still and not state.executing
+
+    def failed(self) -> object:
+        """Take note that a decision has raised: Dask's own is taken."""
+        self.holding.failed += 1
+        return FAILED
+
+    # -- said in heartbeats ----------------------------------------------------
+
+    def figures(self) -> dict[str, Any]:
+        """Return what it holds, and has done so far."""
+        mode = "off" if self._lines is None else "on" if self._acts else "dry-run"
+        lowered = self._fetch_limit is not None
+        return self.holding.figures(time.monotonic(), mode, fetch_limited=lowered)
+
+    def notices(self) -> list[str]:
+        """Say why it can do nothing here, if so."""
+        return [self._why_off] if self._why_off else []
+
+    # -- deciding --------------------------------------------------------------
+
+    def _next(self, state: WorkerState, *, paused: bool) -> TaskState | None:
+        if not (state.ready or state.constrained):
+            return None
+        decision, looked_at = self._decide(state, paused=paused)
+        if not looked_at:  # what is ready waits for a resource
+            return None
+        now = time.monotonic()
+        chosen = None if decision.start is None else looked_at[decision.start]
+        if chosen is None or (decision.start and not paused):
+            first = looked_at[0]
+            self.holding.hold(first.key, self._prefix(first), decision, now)
+        if chosen is not None:
+            self.holding.start(chosen.key, decision.reason, now)
+            if decision.start and not paused:
+                self.holding.passed(looked_at[0].key, decision.need)
+            if decision.reason in (PROGRESS, DRAINS):
+                self._stillness.begin_anew(now)
+        return chosen
+
+    def _decide(
+        self, state: WorkerState, *, paused: bool
+    ) -> tuple[Decision, list[TaskState]]:
+        looked_at: list[TaskState] = []
+        sizes = spilled_sizes(getattr(self._worker.data, "inner", self._worker.data))
+
+        def candidates() -> Iterator[Candidate]:
+            most = LOOKED_AT_PAUSED if paused else LOOKED_AT
+            for task in ready_tasks(state, most):
+                looked_at.append(task)
+                yield self._candidate(task, sizes)
+
+        return decide(self._snapshot(state, paused=paused), candidates()), looked_at
+
+    def _snapshot(self, state: WorkerState, *, paused: bool) -> Snapshot:
+        assert self._lines is not None
+        limit, pause, end = self._lines
+        rss = self._process.recent_rss(RECENT) or 0
+        now = time.monotonic()
+        return Snapshot(
+            process=rss,
+            limit=limit,
+            pause=pause,
+            end=end,
+            running=tuple(self._running(state)),
+            executing=len(state.executing),
+            still=self._stillness.lasts(now),
+            patience=PATIENCE if paused else self._patience(),
+            paused=paused,
+            spilling=self._is_spilling(rss, now),
+            may_pass=self._may_pass(state, limit),
+            may_free=state.nthreads > 1,
+        )
+
+    def _running(self, state: WorkerState) -> Iterator[Running]:
+        now = time.time()
+        begun = set()
+        for task, ended in self._known():
+            begun.add(task.key)
+            held, peak, filling = self._held(task)
+            expected = self.expectations.of(task.prefix, task.text[:KEY_KEPT])
+            seconds = max(0.0, now - task.begin)
+            yield Running(task.prefix, held, peak, expected, seconds, ended, filling)
+        for task_state in (*state.executing, *state.long_running):
+            if task_state.key not in begun:  # its thread has not begun it yet
+                prefix = self._prefix(task_state)
+                expected = self.expectations.of(prefix, _text(task_state.key))
+                yield Running(prefix, 0, 0, expected, 0.0)
+
+    def _known(self) -> Iterable[tuple[RunningTask, bool]]:
+        tasks = self._tasks
+        for place, ended in (
+            (tasks.pending, True),
+            (tasks.by_thread, False),
+            (tasks.elsewhere, False),
+        ):
+            for task in list(place.values()):
+                yield task, ended
+
+    def _held(self, task: RunningTask) -> tuple[int, int, int]:
+        """Return what a task holds, its peak, and what it is filling, in bytes."""
+        if task.slot is None or not task.measured:
+            return 0, 0, 0
+        held, peak, _ = self._recorder.counters(task.slot)
+        return held, peak, self._recorder.filling(task.slot)
+
+    def _candidate(
+        self, task: TaskState, sizes: Mapping[Any, tuple[int, int]] | None
+    ) -> Candidate:
+        prefix = self._prefix(task)
+        inputs = read_back = frees = 0
+        for other in task.dependencies:
+            size = other.nbytes or 0
+            inputs += size
+            if sizes and other.key in sizes:
+                read_back += size
+            else:
+                frees += size // max(1, len(other.dependents))
+        expected = self.expectations.of(prefix, _text(task.key))
+        tried = self.expectations.has_ended(prefix)
+        return Candidate(prefix, expected, inputs, read_back, frees, tried)
+
+    def _prefix(self, task: TaskState) -> str:
+        return prefix_of(task.key)
+
+    def _may_pass(self, state: WorkerState, limit: int) -> bool:
+        """Whether a task may go before one that is held.
+
+        Never where it could take the thread that the held one needs: not the last that
+        is free, and not where tasks may wait for each other.
+        """
+        return (
+            len(state.executing) + 1 < state.nthreads
+            and getattr(self._worker, "_client", None) is None
+            and self.holding.may_be_passed(times=PASSES, size=int(PASSED_BY * limit))
+        )
+
+    def _patience(self) -> float:
+        client = getattr(self._worker, "_client", None)
+        return PATIENCE_ALONE if client is None else PATIENCE
+
+    # -- looking ---------------------------------------------------------------
+
+    def _again(self) -> None:
+        delay = WHILE_HELD if self.holding.oldest is not None else AT_REST
+        self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        if not self._stopped:
+            self._look_now()
+            self._again()
+
+    def _look(self) -> None:
+        """See what has changed, and ask again if a task would start now."""
+        state, now = self._worker.state, time.monotonic()
+        self._read_lines()
+        self.holding.keep(lambda task: _is_ready(state, task), now, dry=not self._acts)
+        if not self.active or not self._acts:
+            return
+        waiting = bool(state.ready or state.constrained)
+        paused = not state.running
+        if waiting or (paused and state.data_needed):
+            doing = {
+                task.key: Doing(task.thread, *self._held(task)[:2])
+                for task, ended in self._known()
+                if not ended
+            }
+            self._stillness.look(now, state.executed_count, doing)
+        fetches = self._set_fetch(state)
+        if paused and state.data_needed and not state.in_flight_workers:
+            still = self._stillness.lasts(now) >= STANDS_STILL
+            self._stands_still |= still and self._paused_for_memory()
+            fetches |= self.may_fetch_paused(state)
+        elif not paused:
+            self._stands_still = False
+        starts = False
+        free = len(state.executing) < state.nthreads
+        if waiting and free and (not paused or self._paused_for_memory()):
+            decision, _ = self._decide(state, paused=paused)
+            starts = decision.start is not None
+        if starts or fetches:
+            self._wake()
+
+    def _wake(self) -> None:
+        stimulus = f"memdash-guard-{time.time()}"
+        self._worker.handle_stimulus(MemDashWake(stimulus_id=stimulus))
+
+    def _set_fetch(self, state: WorkerState) -> bool:
+        """Set what may be on its way; say whether that is more than before."""
+        snapshot = self._snapshot(state, paused=False)
+        room = snapshot.pause - snapshot.process - snapshot.growth
+        before = state.transfer_incoming_bytes_limit
+        usual = before if self._fetch_limit is None else self._fetch_limit
+        if room >= usual:
+            if self._fetch_limit is None:
+                return False
+            self._restore_fetch()
+        else:
+            self._fetch_limit = usual
+            # at least one byte: at none, nothing at all would be fetched
+            state.transfer_incoming_bytes_limit = max(1, room)
+        more = state.transfer_incoming_bytes_limit > before
+        return more and bool(state.data_needed) and state.running
+
+    def _restore_fetch(self) -> None:
+        if self._fetch_limit is not None:
+            self._worker.state.transfer_incoming_bytes_limit = self._fetch_limit
+            self._fetch_limit = None
+
+    def _is_spilling(self, rss: int, now: float) -> bool:
+        """Whether Dask is spilling, and has been for no more than a moment."""
+        manager = self._worker.memory_manager
+        fraction, limit = manager.memory_spill_fraction, manager.memory_limit
+        over = bool(fraction and limit and rss > fraction * limit)
+        if not over or not getattr(self._worker.data, "fast", None):
+            self._spills_since = None
+            return False
+        if self._spills_since is None:
+            self._spills_since = now
+        return now - self._spills_since < SPILLING
+
+    def _paused_for_memory(self) -> bool:
+        """Whether Dask has paused the worker, and not somebody by hand."""
+        if self._worker.status != Status.paused or self._lines is None:
+            return False
+        return (self._process.recent_rss(RECENT) or 0) > self._lines[1]
+
+    def _read_lines(self) -> None:
+        """Read where the worker is paused, and where it ends."""
+        manager = self._worker.memory_manager
+        limit, pause = manager.memory_limit, manager.memory_pause_fraction
+        self._why_off, self._lines = "", None
+        if not (limit and pause):
+            self._why_off = NO_LIMIT
+        elif self._process.n_members > 1:
+            self._why_off = SHARED
+        else:
+            ends = terminate_fraction() if self._worker.nanny else None
+            self._lines = limit, int(limit * pause), int(limit * (ends or 1))
+
+    def _take(
+        self,
+        prefixes: Mapping[str, int] | None = None,
+        keys: Mapping[str, int] | None = None,
+        **_: Any,
+    ) -> None:
+        self.expectations.take(prefixes or {}, keys or {})
+
+
+def _ignore(**_: Any) -> None:
+    """Stay behind where the guard was: an unknown operation would end the stream."""
+
+
+def _text(key: Any) -> str:
+    return key_text(key)[:KEY_KEPT]
+
+
+def _is_ready(state: WorkerState, key: Any) -> bool:
+    task = state.tasks.get(key)
+    return task is not None and task.state in ("ready", "constrained")

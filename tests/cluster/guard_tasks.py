@@ -1,0 +1,47 @@
+"""Tasks for the guard's tests; imported by workers."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from distributed import Event, Lock, get_client, worker_client
+
+
+def large(i: int, size: int = 220_000_000, seconds: float = 0.2) -> float:
+    """Take much memory for a moment."""
+    held = np.ones(size // 8)
+    time.sleep(seconds)
+    return float(held[i])
+
+
+def waits_for_another(size: int) -> float:
+    """Wait for a task without seceding, while holding much."""
+    held = np.ones(size // 8)
+    other = get_client().submit(large, 1, size, 0.0, pure=False)
+    return float(held[0] + other.result())
+
+
+def waits_in_worker_client(size: int) -> float:
+    held = np.ones(size // 8)
+    with worker_client() as client:
+        other = client.submit(large, 1, size, 0.0, pure=False)
+        return float(held[0] + other.result())
+
+
+def waits_for_event(name: str, size: int) -> bool:
+    held = np.ones(size // 8)
+    return bool(Event(name).wait(timeout=60)) and bool(held[0])
+
+
+def sets_event(name: str, size: int) -> bool:
+    held = np.ones(size // 8)
+    Event(name).set()
+    return bool(held[0])
+
+
+def takes_lock(name: str, size: int) -> float:
+    held = np.ones(size // 8)
+    with Lock(name):
+        time.sleep(0.05)
+        return float(held[0])

@@ -1,0 +1,172 @@
+"""The guard on real clusters: workers live, nothing waits for ever, nothing is left."""
+
+from __future__ import annotations
+
+import dask
+import guard_tasks
+import pytest
+from clusters import Session, wait_for
+from distributed import KilledWorker, wait
+from distributed.worker_state_machine import WorkerState
+
+from dask_memdash import MemDash
+
+pytestmark = pytest.mark.cluster
+
+MB = 1_000_000
+
+
+def guarded(start, mode=True, **options) -> Session:
+    options = {
+        "n_workers": 1,
+        "threads_per_worker": 4,
+        "memory_limit": "600 MB",
+        **options,
+    }
+    session = start(register=False, **options)
+    session.client.register_plugin(MemDash(guard=mode))
+    session.wait_until_read()
+    return session
+
+
+def figures(session):
+    return [worker["guard"] for worker in session.api("workers")]
+
+
+def on_worker(dask_worker):
+    """Say what the guard changes on a worker."""
+    state = dask_worker.state
+    return (
+        type(state) is WorkerState,
+        state.transfer_incoming_bytes_limit,
+        any(name.startswith("dask_memdash.guard") for name in sys_modules()),
+    )
+
+
+def sys_modules():
+    import sys
+
+    return list(sys.modules)
+
+
+def test_large_tasks_end_and_no_worker_dies(start):
+    """Without it they end in ``KilledWorker``: see below."""
+    session = guarded(start, n_workers=2)
+    found = session.client.map(guard_tasks.large, range(12), pure=False)
+    assert session.client.gather(found) == [1.0] * 12
+    assert session.api("incidents") == []
+
+    def told():
+        known = figures(session)
+        return sum(one["held"] for one in known) and known
+
+    known = wait_for(told, "what the guards did")
+    assert {one["mode"] for one in known} == {"on"}
+    assert [one["failed"] for one in known] == [0, 0]
+    assert not any(worker["degraded"] for worker in session.api("workers"))
+
+
+@pytest.mark.corpora
+def test_the_same_tasks_without_it(start):
+    session = guarded(start, mode=False, n_workers=2)
+    found = session.client.map(guard_tasks.large, range(12), pure=False)
+    with pytest.raises(KilledWorker):
+        session.client.gather(found)
+
+
+def test_tasks_that_wait_for_others_get_them(start):
+    """What they wait for does not fit beside them; nothing here secedes by itself.
+
+    It fits into the worker, whose nanny does not terminate it.
+    """
+    with dask.config.set({"distributed.worker.memory.terminate": False}):
+        session = guarded(start, memory_limit="480 MB")
+    client, tasks = session.client, guard_tasks
+    # so that it is known what the others take
+    client.submit(tasks.large, 0, 250 * MB, 0.0).result(timeout=60)
+    client.submit(tasks.sets_event, "first", 250 * MB).result(timeout=60)
+    found = [
+        client.submit(tasks.waits_for_event, "e", 150 * MB, pure=False),
+        client.submit(tasks.sets_event, "e", 100 * MB, pure=False),
+    ]
+    assert all(client.gather(found))
+    wait_for(lambda: figures(session)[0]["opened"], "its opening the gate to be told")
+    assert client.submit(tasks.waits_for_another, 100 * MB).result(timeout=60)
+    assert client.submit(tasks.waits_in_worker_client, 100 * MB).result(timeout=60)
+    locks = client.map(tasks.takes_lock, ["l"] * 4, [100 * MB] * 4, pure=False)
+    assert all(client.gather(locks))
+    assert session.api("incidents") == []
+
+
+@pytest.mark.hooks
+def test_nothing_of_it_is_there_before_it_is_asked_for_or_after_it_is_removed(start):
+    session = start(threads_per_worker=2)
+    client = session.client
+    before = client.run(on_worker)
+    assert {(own, loaded) for own, _, loaded in before.values()} == {(True, False)}
+    client.unregister_scheduler_plugin("memdash")
+    wait_for(
+        lambda: "memdash" not in session.cluster.scheduler.worker_plugins,
+        "MemDash to go",
+    )
+    client.register_plugin(MemDash(guard="on"))
+    session.wait_until_read()
+    during = client.run(on_worker)
+    assert {own for own, _, _ in during.values()} == {False}
+    assert client.submit(sum, (1, 2)).result() == 3
+    client.unregister_scheduler_plugin("memdash")
+    wait_for(
+        lambda: {own for own, _, _ in client.run(on_worker).values()} == {True},
+        "the guard to go",
+    )
+    after = client.run(on_worker)
+    assert [limit for _, limit, _ in after.values()] == [
+        limit for _, limit, _ in before.values()
+    ]
+    assert client.submit(sum, (1, 3)).result() == 4
+
+
+def test_what_is_held_starts_when_the_guard_is_removed(start):
+    session = guarded(start, threads_per_worker=2, memory_limit="900 MB")
+    client = session.client
+    client.submit(guard_tasks.large, 0, 400 * MB, 0.0).result(timeout=30)
+    found = [
+        client.submit(guard_tasks.large, i, 100 * MB, 5.0, pure=False) for i in (1, 2)
+    ]
+    wait_for(lambda: figures(session)[0]["waiting"], "one to be held")
+    client.unregister_scheduler_plugin("memdash")
+    wait_for(
+        lambda: set(client.run(executing).values()) == {2}, "both to run side by side"
+    )
+    client.cancel(found)
+
+
+def executing(dask_worker):
+    return len(dask_worker.state.executing)
+
+
+def test_a_dry_run_notes_what_would_have_waited_and_holds_nothing(start):
+    session = guarded(start, "dry-run", memory_limit="1 GB", threads_per_worker=2)
+    client = session.client
+    client.submit(guard_tasks.large, 0, 400 * MB, 0.0).result(timeout=30)
+    found = client.map(
+        lambda i: guard_tasks.large(i, 150 * MB, 2.0), range(4), pure=False
+    )
+    wait_for(lambda: set(client.run(executing).values()) == {2}, "two to run")
+    wait(found)
+    known = wait_for(
+        lambda: [one for one in figures(session) if one["held"]], "what it noted"
+    )
+    assert known[0]["mode"] == "dry-run"
+    assert known[0]["seconds"] == 0
+
+
+def test_it_is_off_and_says_so_where_there_is_no_limit(start):
+    session = start(register=False, n_workers=1, memory_limit=0)
+    session.client.register_plugin(MemDash(guard=True))
+    said = wait_for(
+        lambda: [w["degraded"] for w in session.api("workers") if w["degraded"]],
+        "what is degraded",
+    )
+    assert any("the guard is off here" in text for text in said[0])
+    assert session.client.submit(sum, (1, 2)).result() == 3

@@ -1,0 +1,360 @@
+"""A worker's real state machine in a world of its own, with or without the guard.
+
+Time is virtual.  Tasks take memory while they run and leave outputs behind; some wait
+for another task as ``get_client().gather`` does, secede, need a resource, are actors,
+or ran elsewhere, so that their output has to be fetched.  A small scheduler sends what
+can be computed, frees what nobody needs any more, steals and cancels.  The worker is
+paused and goes on as Dask's memory monitor has it; nothing is spilled and nobody dies.
+
+What comes of it is ``done`` or ``stuck``: no event is left but ticks, and for two
+minutes of these nothing has come of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import distributed.worker_state_machine as machine
+from distributed.core import Status
+
+from dask_memdash.guard import on_worker
+
+MB = 1_000_000
+OWN, OTHER = "tcp://own:1", "tcp://other:1"
+TICK = 0.1
+STUCK_AFTER = 120.0
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task; others are named by their position in the plan."""
+
+    deps: tuple[int, ...] = ()
+    prefix: str = "task"
+    #: In MB.
+    peak: int = 0
+    output: int = 0
+    seconds: float = 0.1
+    #: A task that it waits for while it runs, and whether it secedes before.
+    waits_for: int | None = None
+    secedes: bool = False
+    resource: bool = False
+    actor: bool = False
+    #: Whether it runs on another worker.
+    elsewhere: bool = False
+    measured: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that happens; sizes in MB."""
+
+    tasks: tuple[TaskPlan, ...]
+    nthreads: int = 2
+    limit: int = 1000
+    idle: int = 100
+    #: Instants at which a ready task is stolen, or cancelled if nobody needs it.
+    steals: tuple[float, ...] = ()
+    cancels: tuple[float, ...] = ()
+    #: Whether what nobody needs is kept, as a client does.
+    keeps: bool = False
+    #: What the guard is told beforehand, in MB.
+    learnt: dict[str, int] = field(default_factory=dict)
+
+
+class World:
+    """One run of a plan."""
+
+    def __init__(self, plan: Plan, monkeypatch: Any, *, guarded: bool) -> None:
+        self.plan = plan
+        self.now = 1000.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self.done: set[int] = set()
+        self.cancelled: set[int] = set()
+        self.sent: set[int] = set()
+        self._waiting: dict[int, int] = {}
+        self.running: dict[int, SimpleNamespace] = {}
+        self.most_running = 0
+        self.most = 0
+        self.moved = self.now
+        resources = {"GPU": 1.0}
+        self.state = machine.WorkerState(
+            nthreads=plan.nthreads,
+            address=OWN,
+            validate=True,
+            resources=resources,
+            transfer_incoming_bytes_limit=100 * MB,
+        )
+        self.worker = SimpleNamespace(
+            state=self.state,
+            status=Status.running,
+            data=self.state.data,
+            nanny="tcp://nanny:1",
+            stream_handlers={},
+            memory_manager=SimpleNamespace(
+                memory_limit=plan.limit * MB,
+                memory_pause_fraction=0.8,
+                memory_spill_fraction=False,
+            ),
+            handle_stimulus=self.handle,
+            _client=None,
+        )
+        self.tasks = SimpleNamespace(by_thread={}, pending={}, elsewhere={}, heard=None)
+        self.guard: on_worker.WorkerGuard | None = None
+        if guarded:
+            self._install(monkeypatch)
+
+    def _install(self, monkeypatch: Any) -> None:
+        clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
+        monkeypatch.setattr(on_worker, "time", clock)
+        monkeypatch.setattr(on_worker.WorkerGuard, "_again", lambda guard: None)
+        process = SimpleNamespace(n_members=1, recent_rss=lambda age: self.rss())
+        recorder = SimpleNamespace(
+            counters=lambda number: (self.running[number].held,) * 2 + (0,),
+            filling=lambda number: 0,
+        )
+        learnt = {name: size * MB for name, size in self.plan.learnt.items()}
+        self.guard = on_worker.WorkerGuard(
+            self.worker,
+            self.tasks,
+            recorder,
+            process,
+            acts=True,
+            learnt={"prefixes": learnt, "keys": {}},
+        )
+        self.guard._stillness._cpu_of = self._cpu
+        self.guard.install()
+
+    # -- what happens ----------------------------------------------------------
+
+    def run(self) -> str:
+        """Run the plan, and say what came of it."""
+        self.at(0.0, self.send_ready)
+        for when in self.plan.steals:
+            self.at(when, self.steal)
+        for when in self.plan.cancels:
+            self.at(when, self.cancel)
+        wanted = len(self.plan.tasks)
+        next_tick = self.now
+        while len(self.done | self.cancelled) < wanted:
+            if self._events and self._events[0][0] <= next_tick:
+                self.now, _, happen = heapq.heappop(self._events)
+                self.moved = self.now
+                happen()
+            elif not self._events and self.now - self.moved > STUCK_AFTER:
+                return "stuck"
+            else:
+                self.now, next_tick = next_tick, next_tick + TICK
+                self.tick()
+            self.most = max(self.most, self.rss())
+            self.most_running = max(self.most_running, len(self.running))
+        self.state.validate_state()
+        return "done"
+
+    def at(self, delay: float, happen: Callable[[], None]) -> None:
+        """Let something happen in so many seconds."""
+        heapq.heappush(self._events, (self.now + delay, next(self._order), happen))
+
+    def rss(self) -> int:
+        stored = sum(self.state.tasks[key].nbytes or 0 for key in self.state.data)
+        held = sum(
+            task.held
+            for task in self.running.values()
+            if task.key not in self.state.data
+        )
+        return self.plan.idle * MB + stored + held
+
+    def tick(self) -> None:
+        """Do what goes by the clock: Dask's memory monitor, and the guard's look."""
+        over = self.rss() > 0.8 * self.plan.limit * MB
+        if over and self.worker.status == Status.running:
+            self.worker.status = Status.paused
+            self.handle(machine.PauseEvent(stimulus_id="pause"))
+        elif not over and self.worker.status == Status.paused:
+            self.worker.status = Status.running
+            self.handle(machine.UnpauseEvent(stimulus_id="unpause"))
+        if self.guard is not None:
+            self.guard._look_now()
+
+    def handle(self, *events: machine.StateMachineEvent) -> None:
+        """Stand in for ``Worker.handle_stimulus``."""
+        for instruction in self.state.handle_stimulus(*events):
+            if isinstance(instruction, machine.Execute):
+                self.at(0.001, lambda key=instruction.key: self.begin(key))
+            elif isinstance(instruction, machine.GatherDep):
+                self.at(0.05, lambda fetch=instruction: self.fetched(fetch))
+            elif isinstance(instruction, machine.StealResponseMsg):
+                if instruction.state in ("ready", "constrained", "waiting"):
+                    number = int(instruction.key.rpartition("-")[2])
+                    self.at(1.0, lambda number=number: self.finished(number))
+            elif isinstance(instruction, machine.TaskErredMsg):
+                raise AssertionError(instruction)
+
+    # -- tasks -----------------------------------------------------------------
+
+    def key(self, number: int) -> str:
+        return f"{self.plan.tasks[number].prefix}-{number}"
+
+    def begin(self, key: str) -> None:
+        number = int(key.rpartition("-")[2])
+        plan = self.plan.tasks[number]
+        task = SimpleNamespace(
+            key=key,
+            text=key,
+            prefix=plan.prefix,
+            slot=number,
+            begin=self.now,
+            thread=number + 1,
+            measured=plan.measured,
+            held=plan.peak * MB,
+        )
+        self.running[number] = task
+        self.tasks.by_thread[number + 1] = task
+        if plan.waits_for is None:
+            self.at(plan.seconds, lambda: self.end(number))
+            return
+        self.worker._client = object()
+        if plan.secedes:
+            event = machine.SecedeEvent(
+                key=key, compute_duration=0.1, stimulus_id="secede"
+            )
+            self.handle(event)
+        if plan.waits_for in self.done | self.cancelled:
+            self.at(0.01, lambda: self.end(number))
+        else:
+            self._waiting[number] = plan.waits_for
+
+    def end(self, number: int) -> None:
+        plan, task = self.plan.tasks[number], self.running[number]
+        output = plan.output * MB
+        peak, task.held = task.held, output
+        self.tasks.pending[task.key] = self.tasks.by_thread.pop(number + 1)
+        self.handle(
+            machine.ExecuteSuccessEvent(
+                key=task.key,
+                run_id=self.state.tasks[task.key].run_id,
+                value=None,
+                start=task.begin,
+                stop=self.now,
+                nbytes=output,
+                type=int,
+                stimulus_id="end",
+            )
+        )
+        del self.running[number], self.tasks.pending[task.key]
+        if self.tasks.heard is not None:
+            self.tasks.heard(plan.prefix, peak if plan.measured else None)
+        self.finished(number)
+
+    def finished(self, number: int) -> None:
+        """Hear that a task has ended, wherever it ran."""
+        self.done.add(number)
+        for waiter, other in list(self._waiting.items()):
+            if other == number:
+                del self._waiting[waiter]
+                self.at(0.01, lambda waiter=waiter: self.end(waiter))
+        self.free()
+        self.send_ready()
+
+    def fetched(self, fetch: machine.GatherDep) -> None:
+        self.handle(
+            machine.GatherDepSuccessEvent(
+                worker=fetch.worker,
+                total_nbytes=fetch.total_nbytes,
+                data=dict.fromkeys(fetch.to_gather, 0),
+                stimulus_id="fetched",
+            )
+        )
+
+    def _cpu(self, threads: Any) -> dict[int, float]:
+        return {
+            number: self.now - task.begin
+            for number, task in self.running.items()
+            if self.plan.tasks[number].waits_for is None
+        }
+
+    # -- the scheduler ---------------------------------------------------------
+
+    def send_ready(self) -> None:
+        """Send what can be computed; what belongs elsewhere is computed there."""
+        for number, plan in enumerate(self.plan.tasks):
+            gone = number in self.sent or number in self.cancelled
+            if gone or not set(plan.deps) <= self.done:
+                continue
+            self.sent.add(number)
+            if plan.elsewhere:
+                self.at(plan.seconds, lambda number=number: self.finished(number))
+                continue
+            holders = {self.key(dep): [self._holder(dep)] for dep in plan.deps}
+            sizes = {
+                self.key(dep): self.plan.tasks[dep].output * MB for dep in plan.deps
+            }
+            self.handle(
+                machine.ComputeTaskEvent.dummy(
+                    self.key(number),
+                    who_has=holders,
+                    nbytes=sizes,
+                    priority=(number,),
+                    resource_restrictions={"GPU": 1.0} if plan.resource else None,
+                    actor=plan.actor,
+                    stimulus_id="compute",
+                )
+            )
+
+    def _holder(self, number: int) -> str:
+        task = self.state.tasks.get(self.key(number))
+        here = task is not None and task.state == "memory"
+        return OWN if here and task.key in self.state.data else OTHER
+
+    def _needed(self, number: int) -> bool:
+        return any(
+            number in plan.deps or plan.waits_for == number
+            for other, plan in enumerate(self.plan.tasks)
+            if other not in self.done and other not in self.cancelled
+        )
+
+    def free(self) -> None:
+        """Free what no task needs any more."""
+        keys = [
+            self.key(number)
+            for number in self.done
+            if not self._needed(number)
+            and self.key(number) in self.state.tasks
+            and not (self.plan.keeps and not self._has_dependents(number))
+        ]
+        if keys:
+            self.handle(machine.FreeKeysEvent(keys=keys, stimulus_id="free"))
+
+    def _has_dependents(self, number: int) -> bool:
+        return any(number in plan.deps for plan in self.plan.tasks)
+
+    def _ready(self) -> list[machine.TaskState]:
+        ready = [*self.state.ready, *self.state.constrained]
+        return sorted(ready, key=lambda task: task.priority or ())
+
+    def _is_actor(self, key: str) -> bool:
+        return self.plan.tasks[int(key.rpartition("-")[2])].actor
+
+    def steal(self) -> None:
+        """Steal the task that would start last."""
+        ready = [task for task in self._ready() if not self._is_actor(task.key)]
+        if ready:
+            event = machine.StealRequestEvent(key=ready[-1].key, stimulus_id="steal")
+            self.handle(event)
+
+    def cancel(self) -> None:
+        """Cancel the first ready task that nobody needs."""
+        for task in self._ready():
+            number = int(task.key.rpartition("-")[2])
+            if not self._needed(number):
+                self.cancelled.add(number)
+                self.handle(
+                    machine.FreeKeysEvent(keys=[task.key], stimulus_id="cancel")
+                )
+                return

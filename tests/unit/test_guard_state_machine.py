@@ -1,0 +1,229 @@
+"""Whatever runs to its end without the guard runs to its end with it.
+
+The real state machine of a worker is driven through plans that hypothesis makes: see
+`guard_world`.
+"""
+
+from dataclasses import replace
+
+import pytest
+from distributed.worker_state_machine import WorkerState
+from guard_world import MB, Plan, TaskPlan, World
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+from dask_memdash.boundary import boundary
+from dask_memdash.guard import on_worker
+
+QUICK = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+THOROUGH = settings(
+    max_examples=5_000,
+    deadline=None,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@st.composite
+def plans(draw):
+    """Plans of up to 16 tasks; a task waits for one that does not need it."""
+    n = draw(st.integers(1, 16))
+    tasks = []
+    for number in range(n):
+        earlier = st.integers(0, number - 1)
+        deps = draw(st.lists(earlier, max_size=3, unique=True)) if number else []
+        waits = number + 1 < n and draw(st.sampled_from([False] * 5 + [True]))
+        peak = draw(st.sampled_from([0, 5, 50, 150, 300, 700, 1500]))
+        tasks.append(
+            TaskPlan(
+                deps=tuple(deps),
+                prefix=draw(st.sampled_from(["load", "join", "total"])),
+                peak=peak,
+                output=draw(st.sampled_from([0, peak // 10, peak // 2, peak])),
+                seconds=draw(st.sampled_from([0.01, 0.3, 1.0, 5.0])),
+                waits_for=draw(st.integers(number + 1, n - 1)) if waits else None,
+                secedes=draw(st.booleans()),
+                resource=draw(st.sampled_from([False] * 4 + [True])),
+                actor=draw(st.sampled_from([False] * 7 + [True])),
+                elsewhere=not waits and draw(st.sampled_from([False] * 4 + [True])),
+                measured=draw(st.sampled_from([True] * 4 + [False])),
+            )
+        )
+    instants = st.lists(st.floats(0, 10), max_size=3).map(tuple)
+    learnt = st.dictionaries(
+        st.sampled_from(["load", "join", "total"]), st.sampled_from([0, 100, 600, 5000])
+    )
+    return Plan(
+        tasks=tuple(tasks),
+        nthreads=draw(st.integers(1, 4)),
+        limit=draw(st.sampled_from([400, 1000, 3000, 20_000])),
+        steals=draw(instants),
+        cancels=draw(instants),
+        keeps=draw(st.booleans()),
+        learnt=draw(learnt),
+    )
+
+
+def holds(plan):
+    """Run a plan without the guard, and if it ends, with it."""
+    note(repr(plan))
+    with pytest.MonkeyPatch.context() as patch:
+        if World(plan, patch, guarded=False).run() != "done":
+            return
+        world = World(plan, patch, guarded=True)
+        assert world.run() == "done"
+        assert boundary.texts() == ()
+        world.guard.remove()
+        assert type(world.state) is WorkerState
+        assert world.state.transfer_incoming_bytes_limit == 100 * MB
+        world.state.validate_state()
+
+
+@given(plans())
+@QUICK
+def test_what_ends_without_the_guard_ends_with_it(plan):
+    holds(plan)
+
+
+@pytest.mark.corpora
+@pytest.mark.timeout(3000)
+@given(plans())
+@THOROUGH
+def test_what_ends_without_the_guard_ends_with_it_in_very_many_worlds(plan):
+    holds(plan)
+
+
+@given(plans(), st.randoms(use_true_random=False))
+@settings(QUICK, max_examples=30)
+def test_what_fails_in_it_is_decided_as_dask_would(plan, random):
+    """Decisions that raise are counted and logged, and never reach the host."""
+    with pytest.MonkeyPatch.context() as patch:
+        if World(plan, patch, guarded=False).run() != "done":
+            return
+        right = on_worker.decide
+
+        def wrong(*args):
+            if random.random() < 0.5:
+                raise ValueError("made to fail")
+            return right(*args)
+
+        patch.setattr(on_worker, "decide", wrong)
+        try:
+            assert World(plan, patch, guarded=True).run() == "done"
+        finally:
+            boundary.clear()
+
+
+# -- worlds in which it is known what happens ----------------------------------
+
+
+def world(monkeypatch, *tasks, guarded=True, **more):
+    made = World(Plan(tasks=tasks, **more), monkeypatch, guarded=guarded)
+    return made, made.run()
+
+
+BIG = [TaskPlan(peak=300, prefix="load", seconds=1.0) for _ in range(8)]
+
+
+def test_large_tasks_run_side_by_side_only_as_far_as_they_fit(monkeypatch):
+    free, _ = world(monkeypatch, *BIG, nthreads=4, guarded=False)
+    assert (free.most_running, free.most) == (4, 1300 * MB)
+    made, ended = world(monkeypatch, *BIG, nthreads=4)
+    assert (ended, made.most_running, made.most) == ("done", 2, 700 * MB)
+
+
+def test_what_was_learnt_elsewhere_holds_from_the_first_task_on(monkeypatch):
+    made, ended = world(monkeypatch, *BIG, nthreads=4, learnt={"load": 500})
+    # 100 idle, 500 and 500 do not fit below 800
+    assert (ended, made.most_running) == ("done", 1)
+
+
+def test_a_worker_without_pressure_is_left_alone(monkeypatch):
+    small = [TaskPlan(peak=5, prefix="load", seconds=1.0) for _ in range(8)]
+    free, _ = world(monkeypatch, *small, nthreads=4, guarded=False)
+    made, _ = world(monkeypatch, *small, nthreads=4, learnt={"load": 5})
+    assert made.now == pytest.approx(free.now, abs=0.01)
+    assert made.guard.figures()["held"] == 0
+
+
+def test_a_task_that_waits_for_another_gets_it(monkeypatch):
+    """As ``get_client().gather`` does in a task that has not seceded."""
+    waits = TaskPlan(peak=500, prefix="outer", waits_for=1)
+    learnt = {"outer": 500, "task": 500}
+    made, ended = world(monkeypatch, waits, TaskPlan(peak=500), learnt=learnt)
+    assert ended == "done"
+    assert made.guard.figures()["opened"] == 1
+    assert 1002 < made.now < 1003
+
+
+def test_a_seceded_task_lets_others_start_at_once(monkeypatch):
+    waits = TaskPlan(peak=500, prefix="outer", waits_for=1, secedes=True)
+    made, ended = world(monkeypatch, waits, TaskPlan(peak=500), learnt={"task": 500})
+    assert ended == "done"
+    assert made.now < 1001
+    assert made.guard.figures()["opened"] == 0
+
+
+def ahead(n, output, **more):
+    """Producers, and consumers of lower priority than all of them."""
+    produce = TaskPlan(
+        peak=output, output=output, prefix="load", seconds=0.3, measured=False
+    )
+    consume = [TaskPlan(deps=(i,), peak=5, prefix="total", **more) for i in range(n)]
+    return [produce] * n + consume
+
+
+def test_producers_ahead_go_on_where_dask_stands_still_for_ever(monkeypatch):
+    """Too much is stored, and nothing is spilled."""
+    plan = [
+        replace(one, measured=True) if one.output else one for one in ahead(12, 100)
+    ]
+    free, ended = world(monkeypatch, *plan, nthreads=4, guarded=False)
+    assert (ended, free.state.running) == ("stuck", False)
+    made, ended = world(monkeypatch, *plan, nthreads=4)
+    assert ended == "done"
+    assert made.most <= 820 * MB
+    assert made.now < 1006
+
+
+def test_a_paused_worker_runs_on_what_frees_memory(monkeypatch):
+    """It is paused since nobody knows what its tasks take."""
+    learnt = {"load": 0, "total": 5}
+    made, ended = world(monkeypatch, *ahead(20, 50), nthreads=1, learnt=learnt)
+    assert ended == "done"
+    assert made.guard.figures()["drained"] >= 1
+    assert made.now < 1015
+
+
+def test_a_paused_worker_runs_on_in_the_end_even_if_nothing_fits(monkeypatch):
+    learnt = {"load": 0, "total": 500}
+    made, ended = world(monkeypatch, *ahead(12, 100), nthreads=4, learnt=learnt)
+    assert ended == "done"
+    assert made.now > 1030
+
+
+def test_light_tasks_pass_a_heavy_one_and_it_is_not_forgotten(monkeypatch):
+    light = [TaskPlan(peak=30, prefix="light", seconds=0.5) for _ in range(20)]
+    heavy = [TaskPlan(peak=500, prefix="heavy", seconds=2.0) for _ in range(3)]
+    learnt = {"heavy": 500, "light": 30}
+    made, ended = world(monkeypatch, *heavy, *light, nthreads=4, learnt=learnt)
+    assert ended == "done"
+    assert made.most <= 800 * MB
+    # 6 s of heavy ones, one by one
+    assert made.now < 1007.5
+
+
+def test_removing_the_guard_starts_what_it_held(monkeypatch):
+    made = World(
+        Plan(tasks=tuple(BIG[:2]), learnt={"load": 700}), monkeypatch, guarded=True
+    )
+    made.send_ready()
+    assert len(made.state.executing) == 1
+    made.guard.remove()
+    assert len(made.state.executing) == 2
+    assert type(made.state) is WorkerState
