@@ -210,7 +210,7 @@ def need_of(candidate: Candidate, running: Iterable[Running]) -> int | None:
 def _drain(now: Snapshot, candidates: Iterable[Candidate]) -> Decision:
     """Choose what runs on a paused worker: what frees most, else what is smallest."""
     room = int(DRAINED * now.end) - now.process - now.growth
-    if now.executing:
+    if now.executing and now.still < now.patience:
         return Decision(None, PAUSED, 0, room)
     best: Decision | None = None
     rank: tuple[int, int] | None = None

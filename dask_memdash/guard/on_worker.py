@@ -1,7 +1,7 @@
 """The guard of one worker: looks, asks :mod:`~dask_memdash.guard.decision`, and acts.
 
-It is off, and says so, where the worker has no memory limit or no pause threshold, and
-where several workers share a process, whose memory none of them can answer for.
+It is off, and says so, where there is no limit or no pause threshold, and where several
+workers share a process, whose memory none of them can answer for.
 
 *Wake*: tasks are held while others run, and nothing in distributed asks again when
 memory falls.  So it looks every tenth of a second, and every fiftieth while something
@@ -265,7 +265,7 @@ class WorkerGuard:
             running=tuple(self._running(state)),
             executing=len(state.executing),
             still=self._stillness.lasts(now),
-            patience=PATIENCE if paused else self._patience(),
+            patience=self._patience() if state.executing else PATIENCE,
             paused=paused,
             spilling=self._is_spilling(rss, now),
             may_pass=self._may_pass(state, limit),

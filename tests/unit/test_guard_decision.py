@@ -173,6 +173,8 @@ def test_a_paused_worker_runs_what_frees_most_and_fits():
 def test_a_paused_worker_runs_one_at_a_time():
     busy = replace(PAUSED_NOW, executing=1)
     assert decide(busy, [task(1, frees=60)]).reason == PAUSED
+    waits = replace(busy, still=2.0)
+    assert decide(waits, [task(1, frees=60)]).reason == DRAINS
 
 
 def test_a_paused_worker_starts_what_frees_nothing_only_when_all_is_still():

@@ -125,7 +125,7 @@ async def test_workers_have_the_shape_of_the_contract(served):
         *("last_seen", "stale_for", "time_to_limit"),
         *("limit", "thresholds", "breakdown", "rss", "children"),
         *("shares_process_with", "stored", "stored_pending", "storing"),
-        *("transfer",),
+        *("transfer", "guard"),
         *("executing_tasks", "method", "degraded", "self_cost"),
     }
     assert set(worker["self_cost"]) == {"worker", "nanny"}
