@@ -66,8 +66,8 @@ demos: $(VENV)/.dev ## run the tests of every demo: five minutes
 
 corpora: $(VENV)/.dev browser ## run every way to die, and the page for a while
 	$(BIN)/python benchmarks simulated_deaths controls
+	GUARD_WORLDS=5000 $(BIN)/python -m pytest tests/unit/test_guard_state_machine.py
 	$(BIN)/python -m pytest -m "corpora or not demos" tests/cluster/test_zoo.py \
-	  tests/unit/test_guard_state_machine.py \
 	  tests/cluster/test_shared_storage_damage.py \
 	  tests/cluster/test_shared_storage_faults.py \
 	  tests/cluster/test_shared_storage_machine.py \

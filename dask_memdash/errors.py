@@ -22,6 +22,10 @@ class ConfigError(MemDashError):
         super().__init__(f"memdash.{key} is {value!r}; it must be {expected}")
 
 
+class TaskTooLarge(MemoryError, MemDashError):  # noqa: N818  # as Dask's KilledWorker
+    """A task that no worker has room for; the text says what it needs, and where."""
+
+
 class RecorderError(MemDashError):
     """A flight recorder that cannot be created, or a file that is not one."""
 

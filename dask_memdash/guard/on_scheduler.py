@@ -11,14 +11,14 @@ Runs on the scheduler's event loop.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dask_memdash
 from dask_memdash.config import Settings
 from dask_memdash.guard.expectation import MAX_PREFIXES, Learning
 from dask_memdash.guard.protocol import EXPECT
-from dask_memdash.model.events import DeathReported, Event, WorkerReported
+from dask_memdash.guard.too_large import TooLarge
+from dask_memdash.model.events import DeathReported, Event, WorkerAdded, WorkerReported
 from dask_memdash.model.quantiles import QuantileSketch
 from dask_memdash.plugins import shims
 from dask_memdash.plugins.protocol import PROTOCOL
@@ -47,6 +47,11 @@ class GuardTeacher:
         self._touched: set[str] = set()
         self._told_at = -math.inf
         self._at_once = False
+        self._too_large = TooLarge()
+        self._refused: dict[str, str] = {}
+        limits = [w.info.limit for w in model.processes.workers.values()]
+        # The largest limit of any worker so far; None where one has none.
+        self._limit = None if None in limits else max(filter(None, limits), default=0)
 
     def see(self, event: Event) -> None:
         """Take in what the model has just taken in."""
@@ -60,6 +65,12 @@ class GuardTeacher:
                     self._learning.died(task.prefix, task.key, held)
                     self._touched.add(task.prefix)
                     self._at_once = True
+            key = self._too_large.died(event, self._limit or None)
+            if key is not None:
+                self._refused[key] = self._too_large.refused[key]
+            self.step(event.time)  # before the next worker is there
+        elif isinstance(event, WorkerAdded) and self._limit is not None:
+            self._limit = event.limit and max(self._limit, event.limit)
 
     def step(self, now: float) -> None:
         """Tell workers what has changed; `now` in seconds of any clock."""
@@ -72,12 +83,13 @@ class GuardTeacher:
             (name, known[name].peaks if name in known else NOTHING) for name in touched
         )
         prefixes, keys = self._learning.changes(peaks)
-        if prefixes or keys:
-            self._tell(prefixes, keys)
+        if prefixes or keys or self._refused:
+            self._tell({"prefixes": prefixes, "keys": keys, "refused": self._refused})
+            self._refused = {}
 
-    def _tell(self, prefixes: Mapping[str, int], keys: Mapping[str, int]) -> None:
+    def _tell(self, learnt: dict[str, Any]) -> None:
         scheduler = self._scheduler
-        message = {"op": EXPECT, "prefixes": dict(prefixes), "keys": dict(keys)}
+        message = {"op": EXPECT, **learnt}
         for worker in self._model.processes.workers.values():
             stream: Any = scheduler.stream_comms.get(worker.info.address)
             if worker.guard is not None and stream is not None:
@@ -89,5 +101,6 @@ class GuardTeacher:
         """Return what a worker that comes is sent, with all that is known."""
         prefixes, keys = self._learning.all()
         settings = self._settings.to_dict()
-        settings["learnt"] = {"prefixes": prefixes, "keys": keys}
+        refused = dict(self._too_large.refused)
+        settings["learnt"] = {"prefixes": prefixes, "keys": keys, "refused": refused}
         return shims.worker_plugin(settings, dask_memdash.__version__, PROTOCOL)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dask._task_spec import Task
 from distributed.core import Status
 
 from dask_memdash.boundary import boundary
@@ -48,6 +49,7 @@ from dask_memdash.guard.gate import (
 from dask_memdash.guard.holding import Holding
 from dask_memdash.guard.protocol import EXPECT
 from dask_memdash.guard.stillness import Doing, Stillness
+from dask_memdash.guard.too_large import refuse
 from dask_memdash.plugins.keys import key_text, prefix_of
 from dask_memdash.plugins.worker.worker_storage import spilled_sizes
 from dask_memdash.text import KEY_KEPT
@@ -106,7 +108,8 @@ class WorkerGuard:
     acts
         Whether it acts; otherwise it only notes what it would do.
     learnt
-        What the scheduler knew when this worker came: ``{"prefixes", "keys"}``.
+        What the scheduler knew when this worker came: ``{"prefixes", "keys",
+        "refused"}``.
     """
 
     def __init__(
@@ -117,7 +120,7 @@ class WorkerGuard:
         process: SharedProcess,
         *,
         acts: bool,
-        learnt: Mapping[str, Mapping[str, int]] | None = None,
+        learnt: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._worker = worker
         self._tasks = tasks
@@ -125,6 +128,8 @@ class WorkerGuard:
         self._process = process
         self._acts = acts
         self.expectations = Expectations()
+        # Key → why it is not run any more: no worker has room for it.
+        self._refused: dict[str, str] = {}
         if learnt:
             self._take(**learnt)
         self.holding = Holding()
@@ -234,9 +239,17 @@ class WorkerGuard:
             self.holding.start(chosen.key, decision.reason, now)
             if decision.start and not paused:
                 self.holding.passed(looked_at[0].key, decision.need)
+            if self._refused and self._acts:
+                self._refuse(chosen)
             if decision.reason in (PROGRESS, DRAINS):
                 self._stillness.begin_anew(now)
         return chosen
+
+    def _refuse(self, task: TaskState) -> None:
+        """Let a task that no worker has room for raise that, rather than run."""
+        text = self._refused.pop(_text(task.key), None)
+        if text is not None and task.run_spec is not None:
+            task.run_spec = Task(task.key, refuse, text)
 
     def _decide(
         self, state: WorkerState, *, paused: bool
@@ -442,9 +455,11 @@ class WorkerGuard:
         self,
         prefixes: Mapping[str, int] | None = None,
         keys: Mapping[str, int] | None = None,
+        refused: Mapping[str, str] | None = None,
         **_: Any,
     ) -> None:
         self.expectations.take(prefixes or {}, keys or {})
+        self._refused.update(refused or {})
 
 
 def _ignore(**_: Any) -> None:

@@ -10,6 +10,7 @@ from distributed import KilledWorker, wait
 from distributed.worker_state_machine import WorkerState
 
 from dask_memdash import MemDash
+from dask_memdash.errors import TaskTooLarge
 
 pytestmark = pytest.mark.cluster
 
@@ -174,3 +175,14 @@ def test_it_is_off_and_says_so_where_there_is_no_limit(start):
     )
     assert figures(session)[0]["mode"] == "off"
     assert session.client.submit(sum, (1, 2)).result() == 3
+
+
+def test_a_task_that_no_worker_has_room_for_fails_with_its_figures(start):
+    session = guarded(start, threads_per_worker=1, memory_limit="400 MB")
+    found = session.client.submit(guard_tasks.large, 1, 1500 * MB)
+    with pytest.raises(TaskTooLarge, match=r"needs at least 1\.4 GiB.* than 381 MiB"):
+        found.result(timeout=60)
+    kinds = [one["kind"] for one in session.api("incidents")]
+    # a worker that is back before the death is reported may be the second one
+    assert kinds.count("terminated") in (1, 2)
+    assert "killed-worker" not in kinds

@@ -58,11 +58,18 @@ RULES = {
     ),
     "guard": (
         {"model", "measure", "flight", "boundary", "config", "plugins"},
-        {"distributed"},
+        {"dask", "distributed"},
     ),
     **{
         f"guard.{module}": ({"model"}, set())
-        for module in ("decision", "expectation", "holding", "protocol", "stillness")
+        for module in (
+            "decision",
+            "expectation",
+            "holding",
+            "protocol",
+            "stillness",
+            "too_large",
+        )
     },
     "plugins.scheduler": (
         {

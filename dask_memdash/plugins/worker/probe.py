@@ -79,7 +79,7 @@ class WorkerProbe:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         #: What the guard knew when this worker came: by prefix, and by key.
-        self.learnt: dict[str, dict[str, int]] | None = None
+        self.learnt: dict[str, dict[str, Any]] | None = None
         self._up = False
         self.cost = CostMeter()
         self._backoff = Backoff(settings.budget, most=2)
