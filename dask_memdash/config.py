@@ -61,6 +61,8 @@ class Settings:
     #: Name of the run, and tags of it.
     record_run: str | None = None
     record_tags: Mapping[str, str] | None = None
+    #: Address of a server of runs that serves what is recorded, ``None`` for none.
+    record_server: str | None = None
     #: Whether the line that allocated a task's largest block is known.
     lines: bool = True
     #: Whether tasks start only when they fit: ``off``, ``on`` or ``dry-run``.
@@ -281,6 +283,17 @@ def _text(key: str, expected: str, *also: type) -> Callable[[Any], Any]:
     return check
 
 
+def _web_address(key: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if value is None:
+            return None
+        if isinstance(value, str) and value.startswith(("http://", "https://")):
+            return value
+        raise ConfigError(key, value, "an address such as http://host:8800, or null")
+
+    return check
+
+
 def _size(key: str, least: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         try:
@@ -333,4 +346,5 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "record.queue": _integer("record.queue", 1000, 10_000_000),
     "record.run": _text("record.run", "a short text, or null"),
     "record.tags": _tags("record.tags"),
+    "record.server": _web_address("record.server"),
 }

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tornado import web
 from tornado.ioloop import IOLoop
@@ -33,6 +33,9 @@ from dask_memdash.web import api, export, listing
 from dask_memdash.web.open_pages import OpenPages
 from dask_memdash.web.readonly import NOTICE, ReadOnly, Redirect, StaticFiles
 from dask_memdash.web.turns import Turns
+
+if TYPE_CHECKING:
+    from dask_memdash.web.earlier_runs import EarlierRuns
 
 #: Where the page is, beneath the dashboard's prefix; also its name in the navigation.
 PAGE = "memdash"
@@ -114,8 +117,9 @@ def mount(
     mounted._closing += [asyncio.ensure_future(coroutine) for coroutine in closing]
     setattr(router, _MARK, mounted)
     mounted._undo.append(lambda: delattr(router, _MARK))
+    earlier = _earlier_runs(scheduler, settings, boundary)
     try:
-        files = files_application(prefix, mounted.notice, store, boundary)
+        files = files_application(prefix, mounted.notice, store, boundary, earlier)
         # First, for Jupyter's and the dashboard's applications leave little over.
         router.applications.insert(0, files)
         mounted._undo.append(lambda: _remove(router.applications, files))
@@ -128,6 +132,20 @@ def mount(
             coroutine.close()
         raise
     return mounted
+
+
+def _earlier_runs(
+    scheduler: Any, settings: Settings, boundary: Boundary
+) -> EarlierRuns | None:
+    """Return the runs beside the one that is recorded; None where none is.
+
+    Nothing of :mod:`dask_memdash.runs` is loaded then.
+    """
+    if settings.record_to is None:
+        return None
+    from dask_memdash.web.earlier_runs import EarlierRuns
+
+    return EarlierRuns(settings, boundary, str(scheduler.id))
 
 
 def _import_page() -> None:
@@ -205,7 +223,11 @@ class NoticeHandler(ReadOnly):
 
 
 def files_application(
-    prefix: str, notice: str | None, store: Store, boundary: Boundary
+    prefix: str,
+    notice: str | None,
+    store: Store,
+    boundary: Boundary,
+    earlier: EarlierRuns | None = None,
 ) -> web.Application:
     """Make the application that serves all but the page, or the notice in its place."""
     base = re.escape(f"{prefix}/{PAGE}")
@@ -228,6 +250,8 @@ def files_application(
         (rf"{base}/static/(.*)", StaticFiles, {"path": str(static_dir())}),
         (rf"{base}/", Redirect, {"url": f"../{PAGE}"}),
     ]
+    if earlier is not None:
+        handlers.append((rf"{base}/{earlier.path}", earlier.handler, {"runs": earlier}))
     if notice is not None:
         handlers.append((base, NoticeHandler, {"notice": notice}))
     return web.Application(handlers)
@@ -257,6 +281,10 @@ def _serve_page(
     shown: dict[str, making.Page] = {
         f"/{PAGE}": Page(shared, refresh, variables["pages"], asset_url, boundary)
     }
+    if settings.record_to is not None:
+        from dask_memdash.web.earlier_runs import LinkedPage
+
+        shown[f"/{PAGE}"] = LinkedPage(shown[f"/{PAGE}"])
     for path, chart in CHARTS.items():
         shown[f"/{path}"] = IndividualPage(chart, shared, refresh, asset_url, boundary)
     pages = OpenPages(settings.page_limit)

@@ -46,6 +46,7 @@ KEYS = {
     "record.queue": 50_000,
     "record.run": None,
     "record.tags": None,
+    "record.server": None,
 }
 
 TYPES = {

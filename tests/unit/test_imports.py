@@ -110,6 +110,7 @@ RULES = {
         {"click"},
     ),
     "cli.runs_tables": ({"cli", "runs"}, set()),
+    "web.earlier_runs": ({"runs", "views", "boundary", "config"}, {"tornado"}),
     "web.runs_list": ({"runs", "views", "boundary"}, {"tornado"}),
     "web.diff_page": ({"compare", "runs", "store", "views"}, {"tornado"}),
     "web.runs_server": (
