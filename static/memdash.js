@@ -55,12 +55,46 @@
     tell();
   }
 
-  /** Go where the address points: what is chosen stands at the top of its tab. */
+  /** Pages on which details are a drawer over their list; see memdash.css. */
+  const DRAWER = "(max-width: 1199.9px)";
+
+  /** The address that was shown before this one. */
+  let left = window.location.hash.slice(1);
+
+  /** Go where the address points. Details stand beside their list, which stays where it is;
+   * where a tab has none, what is chosen stands at its top. */
   function go_to_address() {
+    const [tab, chosen, from] = [state.tab, state.chosen, left];
+    left = window.location.hash.slice(1);
     follow_address();
-    if (state.chosen !== "") {
+    const panel = document.querySelector(`[data-tab="${state.tab}"]`);
+    const details = panel.querySelector(".md-details");
+    if (state.tab !== tab) {
       window.scrollTo(0, 0);
-      document.querySelector(`[data-tab="${state.tab}"]`).focus({preventScroll: true});
+    }
+    if (state.chosen !== "") {
+      if (details) {
+        details.scrollTop = 0;
+      } else {
+        window.scrollTo(0, 0);
+      }
+      (details ?? panel).focus({preventScroll: true});
+    } else if (chosen !== "" && state.tab === tab) {
+      const opener = [...panel.querySelectorAll("[data-table] a[href]")].find((link) => link.hash === `#${from}`);
+      (opener ?? panel).focus({preventScroll: true});
+    }
+  }
+
+  /** Have texts change in place, once there is one. */
+  function keep_texts() {
+    for (const doc of window.Bokeh.documents) {
+      for (const one of doc.all_models) {
+        const view = one.type === "panel.models.markup.HTML" && window.Bokeh.index.find_one_by_id(one.id);
+        if (view) {
+          window.memdash_morph.adopt(view);
+          return;
+        }
+      }
     }
   }
 
@@ -407,8 +441,12 @@
     connect_menus();
     connect_links();
     connect_charts();
+    keep_texts();
     watch(model("memdash-facts"), write_facts);
     follow_address();
+    if (window.matchMedia(DRAWER).matches) {
+      document.querySelector(".md-pair:not([hidden]) > .md-details:not([hidden])")?.focus({preventScroll: true});
+    }
     keep_connected();
     window.matchMedia(window.memdash.NARROW).addEventListener("change", fit_charts);
     window.addEventListener("hashchange", go_to_address);

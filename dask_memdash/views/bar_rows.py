@@ -11,12 +11,14 @@ from typing import Any
 
 from bokeh.models import (
     ColumnDataSource,
+    CustomJS,
     CustomJSTickFormatter,
     FixedTicker,
     GlyphRenderer,
     HBar,
     LinearAxis,
     Range1d,
+    TapTool,
 )
 
 from dask_memdash.terms import Term
@@ -43,6 +45,7 @@ class RowChart:
     """
 
     def __init__(self, name: str, source: ColumnDataSource) -> None:
+        self._source = source
         self._x = Range1d(0, 2**30)
         self._y = Range1d(0.5, -0.5)
         plot = theme.chart(name, ROW + FOOT, x_range=self._x, y_range=self._y)
@@ -81,6 +84,10 @@ class RowChart:
             self.figure.height = rows * ROW + FOOT
         self._x.end = theme.nice_ceiling(widest * 1.02)
 
+    def lead(self) -> None:
+        """Have a click on a row open what it is about: its ``link`` in the source."""
+        lead(self.figure, self._source)
+
     def bars(
         self, source: ColumnDataSource, part: Term, **options: Any
     ) -> GlyphRenderer:
@@ -101,3 +108,24 @@ class RowChart:
             **options,
         )
         return self.figure.add_glyph(source, bar)
+
+
+def lead(figure: Any, source: ColumnDataSource) -> None:
+    """Have a click on what a chart draws of a source open its column ``link``.
+
+    Nothing looks chosen afterwards: another part of the page shows what is.
+    """
+    drawn = [
+        one for one in figure.renderers if getattr(one, "data_source", None) is source
+    ]
+    for one in drawn:
+        one.nonselection_glyph = one.selection_glyph = None
+    figure.add_tools(
+        TapTool(
+            renderers=drawn,
+            callback=CustomJS(
+                args={"source": source},
+                code="memdash.go(source.data.link, source.selected)",
+            ),
+        )
+    )

@@ -11,7 +11,9 @@ from dask_memdash import terms
 from dask_memdash.store.base import Store
 from dask_memdash.text import UNKNOWN
 from dask_memdash.views import theme
+from dask_memdash.views.bar_rows import lead
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
+from dask_memdash.views.tabular import address
 from dask_memdash.views.time_chart import EDGE, TimeChart
 
 #: Incidents marked at most, the newest.
@@ -40,6 +42,7 @@ def marks(incidents: list[dict[str, Any]], since: float) -> dict[str, list[Any]]
         "what": [terms.label(terms.KINDS, i["kind"]) for i in shown],
         "worker": [_name(incident) for incident in shown],
         "text": [incident["diagnosis"]["text"] for incident in shown],
+        "link": [address("incident", incident["id"]) for incident in shown],
     }
 
 
@@ -112,6 +115,8 @@ class HistoryView(View):
                 attachment="below",
             ),
         )
+        if self.context.live:
+            lead(plot, self.marks)
 
     def draw(self) -> None:
         """Add what is new, and move the axes with it."""

@@ -137,8 +137,18 @@ class IncidentsView(View):
             asked=chosen,
             cost_text=cost,
             lived=self.lived.lines(failure),
+            addresses=self._addresses(failure),
             most=MOST,
         )
+
+    def _addresses(self, failure: dict[str, Any] | None) -> dict[str, str]:
+        """Return where the workers of a failure listened, by name."""
+        found: dict[str, str] = {}
+        for incident_id in (failure or {}).get("incidents", [])[-MOST:]:
+            with suppress(UnknownIncidentError):
+                worker = self.store.incident(incident_id)["worker"] or {}
+                found[str(worker.get("name"))] = str(worker.get("address") or "")
+        return found
 
     def _opened(self, chosen: str) -> dict[str, Any] | None:
         if not chosen:

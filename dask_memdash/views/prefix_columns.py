@@ -40,8 +40,8 @@ TASKS = Table(
         ColumnSet(
             "Summary",
             (
-                *("bytes", "managed", "spilled", "executing"),
-                *("running", "worst", "fit"),
+                *("bytes", "managed", "executing", "worst"),
+                *("fit", "running", "spilled"),
             ),
         ),
         ColumnSet(

@@ -29,7 +29,7 @@ from dask_memdash.text import (
 from dask_memdash.views import theme
 from dask_memdash.views.bar_rows import RowChart
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
-from dask_memdash.views.tabular import state_of, states_of
+from dask_memdash.views.tabular import address, state_of, states_of
 
 #: Rows at most, the rest's not counted, and with a map of all workers above them.
 MOST = 40
@@ -226,6 +226,7 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
         "kept": [_kept(row) for row in shown],
         "note": [row.note for row in shown],
         "end": [],
+        "link": [_link(row) for row in shown],
     }
     for part in terms.PARTS.values():
         for column in ("from", "to", "size"):
@@ -247,6 +248,12 @@ def columns(shown: list[Row]) -> dict[str, list[Any]]:
                 text if row.process is not None else UNKNOWN
             )
     return data
+
+
+def _link(row: Row) -> str:
+    """Return the address of a row's worker; the row of the rest leads to all."""
+    alone = row.thresholds or len(row.workers) == 1
+    return address("worker", row.workers[0]["address"]) if alone else "workers"
 
 
 def _kept(row: Row) -> str:
@@ -382,6 +389,8 @@ class WorkersView(View):
                 line_width=2,
             ),
         )
+        if self.context.live:
+            self.chart.lead()
         plot.add_tools(
             HoverTool(
                 renderers=[thresholds],

@@ -125,8 +125,8 @@ WORKERS = Table(
         ColumnSet(
             "Summary",
             (
-                *("status", "minute", "usage", "process"),
-                *("managed", "executing", "full_in"),
+                *("status", "minute", "usage", "executing"),
+                *("process", "managed", "full_in"),
             ),
         ),
         ColumnSet(

@@ -13,12 +13,13 @@ from functools import lru_cache
 from typing import Any
 
 import panel as pn
-from bokeh.models import ColumnDataSource, CustomJS, HoverTool, Range1d, Rect, TapTool
+from bokeh.models import ColumnDataSource, HoverTool, Range1d, Rect
 
 from dask_memdash.store.base import Store
 from dask_memdash.store.worker_shapes import Worker
 from dask_memdash.text import count, format_bytes
 from dask_memdash.views import theme
+from dask_memdash.views.bar_rows import lead
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.tabular import address, states_of
 from dask_memdash.views.worker_bars import MOST, fullness, label, least_limit, processes
@@ -151,8 +152,6 @@ class WorkerMapView(View):
                 hatch_scale=8,
             ),
         )
-        # What is chosen opens another tab: nothing here is to look chosen.
-        drawn.nonselection_glyph = drawn.selection_glyph = None
         plot.add_tools(
             HoverTool(
                 renderers=[drawn],
@@ -167,15 +166,7 @@ class WorkerMapView(View):
             )
         )
         if self.context.live:
-            plot.add_tools(
-                TapTool(
-                    renderers=[drawn],
-                    callback=CustomJS(
-                        args={"source": self.source},
-                        code="memdash.go(source.data.link, source.selected)",
-                    ),
-                )
-            )
+            lead(plot, self.source)
         return plot
 
     def draw(self) -> None:

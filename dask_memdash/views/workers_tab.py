@@ -17,6 +17,7 @@ from dask_memdash.store.base import Store
 from dask_memdash.store.worker_shapes import PastTask, Worker
 from dask_memdash.text import format_bytes, format_clock
 from dask_memdash.views import theme
+from dask_memdash.views.bar_rows import lead
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import WORKERS, worker_label
@@ -65,6 +66,7 @@ def lanes(ran: Sequence[PastTask], until: float) -> dict[str, list[Any]]:
         "key": [task["key"] for task in shown],
         "prefix": [task["prefix"] for task in shown],
         "peak": [format_bytes(task["peak"]) for task in shown],
+        "link": [address("prefix", task["prefix"]) for task in shown],
         "state": [
             "running" if task["running"] else f"seen until {format_clock(task['seen'])}"
             for task in shown
@@ -154,6 +156,8 @@ class WorkerView(View):
                 attachment="above",
             )
         )
+        if self.context.live:
+            lead(plot, self.lanes)
         return plot
 
     def draw(self) -> None:

@@ -333,7 +333,7 @@ def test_story_tells_findings_advice_what_is_usual_and_what_it_cost():
     assert "95 %: 190 MiB" in story
     assert 'href="#incident-1"' in story
     assert "Largest block" not in story
-    assert "needed by later tasks (sum)" in more
+    assert 'needed by later tasks (<a href="#prefix-sum">sum</a>)' in more
     assert "held by a client" in more
     assert "1 min 15 s of work" in more
     assert "back after 3.2 s" in more
