@@ -7,6 +7,9 @@
   /** What an address begins with when it names one thing → the tab that shows it. */
   const KINDS = {worker: "workers", prefix: "tasks", other: "tasks", incident: "incidents", failure: "incidents", graph: "order", limit: "limits"};
 
+  /** Other names of tabs, as people may write them. */
+  const ALIASES = {failures: "incidents", prefixes: "tasks"};
+
   /** Find a model of the page by its name, once the page is there. */
   function model(name) {
     for (const doc of window.Bokeh?.documents ?? []) {
@@ -48,7 +51,8 @@
         state.chosen = `failure-${state.chosen}`;  // it shares its tab with incidents
       }
     } else {
-      state.tab = tabs.includes(hash) ? hash : "overview";
+      const tab = ALIASES[hash] ?? hash;
+      state.tab = tabs.includes(tab) ? tab : "overview";
       state.chosen = "";
     }
     show_tab();

@@ -29,12 +29,13 @@
     if (button === undefined) {
       return;
     }
+    const label = button.textContent;
     const done = await copy(button.dataset.copy);
     button.focus();
     button.textContent = done ? "Copied" : "Select it";
     document.getElementById("said").textContent = done ? "Copied." : "The browser does not allow it: select the line instead.";
     window.setTimeout(() => {
-      button.textContent = "Copy";
+      button.textContent = label;
       document.getElementById("said").textContent = "";
     }, SAID);
   }

@@ -17,7 +17,7 @@ TABS = {
     "overview": "Overview",
     "workers": "Workers",
     "tasks": "Tasks",
-    "incidents": "Incidents",
+    "incidents": "Failures",
     "order": "Order",
     "limits": "Limits",
 }

@@ -1,23 +1,24 @@
-"""The Incidents tab: failures, and their incidents, each of which opens to its story.
+"""The Failures tab: failures, and their incidents, each of which opens to its story.
 
 The address of the page says what is open (``#failure-1``, ``#incident-3``) and can be
-shared.  Text is written by templates, which escape; the worker's last minute is a
-Bokeh chart.
+shared.  Text is written by templates, which escape; the worker's last seconds are two
+Bokeh charts (:mod:`dask_memdash.views.last_seconds`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import panel as pn
-from bokeh.models import ColumnDataSource, HoverTool, Line, Range1d, Span, VArea
 
 from dask_memdash.analysis.incidents.failure_words import cost_in_words
 from dask_memdash.errors import UnknownFailureError, UnknownIncidentError
 from dask_memdash.store.base import Store
-from dask_memdash.views import theme
-from dask_memdash.views.base import Context, Text, View, tooltip
+from dask_memdash.views.base import Context, Text, View
+from dask_memdash.views.issue_text import failure_text, incident_text
+from dask_memdash.views.last_seconds import LastSeconds, tints
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import FAILURES, INCIDENTS
 from dask_memdash.views.tabular import address
@@ -28,6 +29,9 @@ FAILURE = "failure-"
 
 #: Rows of each table of a story at most.
 MOST = 50
+
+#: Incidents that the story of a failure tells at most, the newest.
+TOLD = 10
 
 
 class IncidentsView(View):
@@ -49,66 +53,19 @@ class IncidentsView(View):
         self.failure = Text("failure_story.html", context.stylesheet)
         self.story = Text("incident_story.html", context.stylesheet)
         self.more = Text("incident_more.html", context.stylesheet)
-        self.source = ColumnDataSource({"time": [], "process": []})
-        self.x_range = Range1d(-60, 0)
-        self.y_range = Range1d(0, 1)
-        self.limit = Span(
-            dimension="width",
-            location=0,
-            line_color=theme.ALARM,
-            line_dash="dashed",
-            visible=False,
-        )
-        self.figure = self._chart()
+        self.failure_more = Text("failure_more.html", context.stylesheet)
+        self.chart = LastSeconds(live=context.live)
+        self.figure = self.chart.figure
         self.root = pn.Column(
             self.failure.pane,
+            self.failure_more.pane,
             self.story.pane,
             pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", margin=0),
+            pn.pane.Bokeh(self.chart.strips, sizing_mode="stretch_width", margin=0),
             self.more.pane,
             sizing_mode="stretch_width",
             margin=0,
         )
-
-    def _chart(self) -> Any:
-        plot = theme.chart(
-            "last-minute", 170, x_range=self.x_range, y_range=self.y_range
-        )
-        plot.xgrid.visible = False
-        plot.yaxis.ticker = theme.bytes_ticker()
-        plot.yaxis.formatter = theme.bytes_formatter()
-        plot.ygrid.ticker = plot.yaxis[0].ticker
-        theme.name_axis(plot.xaxis[0], "seconds before the incident")
-        plot.add_glyph(
-            self.source,
-            VArea(
-                x="time",
-                y1=0,
-                y2="process",
-                fill_color=theme.NEUTRAL,
-                fill_alpha=0.25,
-            ),
-        )
-        line = plot.add_glyph(
-            self.source,
-            Line(x="time", y="process", line_color=theme.NEUTRAL, line_width=2),
-        )
-        death = Span(
-            dimension="height", location=0, line_color=theme.ALARM, line_width=3
-        )
-        plot.add_layout(self.limit)
-        plot.add_layout(death)
-        plot.add_tools(
-            HoverTool(
-                renderers=[line],
-                mode="vline",
-                tooltips=tooltip(
-                    [("process", "@{process}{bytes}"), ("at", "@{time}{0.0} s")]
-                ),
-                formatters={"@{process}": theme.bytes_hover()},
-            )
-        )
-        plot.visible = False
-        return plot
 
     def draw(self) -> None:
         """Bring the table up to date, and the story of the open incident."""
@@ -119,9 +76,16 @@ class IncidentsView(View):
         query = self.shown.table(INCIDENTS.name)
         self.table.draw(self.store, query, address("incident", chosen), self.once)
         incident = self._opened(chosen)
-        self.story.write(incident=incident, asked=chosen, most=MOST)
+        suspects = incident["suspects"] if incident else []
+        self.story.write(
+            incident=incident,
+            asked=chosen,
+            most=MOST,
+            tints=tints(suspects),
+            copied=incident_text(incident) if incident else "",
+        )
         self.more.write(incident=incident, most=MOST)
-        self._draw_timeline(incident)
+        self.chart.draw(incident, self._thresholds(incident) if incident else {})
 
     def _draw_failures(self, chosen: str) -> None:
         query = self.shown.table(FAILURES.name)
@@ -132,22 +96,26 @@ class IncidentsView(View):
             with suppress(UnknownFailureError):
                 failure = self.store.failure(chosen)
         cost = "" if failure is None else cost_in_words(failure["cost"])
+        told = self._told(failure)
         self.failure.write(
             failure=failure,
             asked=chosen,
             cost_text=cost,
             lived=self.lived.lines(failure),
-            addresses=self._addresses(failure),
+            addresses=_addresses(told),
+            copied=failure_text(failure, told) if failure else "",
             most=MOST,
         )
+        self.failure_more.write(
+            failure=failure, incidents=[(one, _largest(one)) for one in told]
+        )
 
-    def _addresses(self, failure: dict[str, Any] | None) -> dict[str, str]:
-        """Return where the workers of a failure listened, by name."""
-        found: dict[str, str] = {}
-        for incident_id in (failure or {}).get("incidents", [])[-MOST:]:
+    def _told(self, failure: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        """Return the newest incidents of a failure in full, oldest first."""
+        found = []
+        for incident_id in (failure or {}).get("incidents", [])[-TOLD:]:
             with suppress(UnknownIncidentError):
-                worker = self.store.incident(incident_id)["worker"] or {}
-                found[str(worker.get("name"))] = str(worker.get("address") or "")
+                found.append(self.store.incident(incident_id))
         return found
 
     def _opened(self, chosen: str) -> dict[str, Any] | None:
@@ -158,17 +126,23 @@ class IncidentsView(View):
         except UnknownIncidentError:
             return None
 
-    def _draw_timeline(self, incident: dict[str, Any] | None) -> None:
-        timeline = (incident or {}).get("timeline") or {}
-        times, process = timeline.get("time") or [], timeline.get("process") or []
-        self.figure.visible = bool(len(times) > 1 and incident)
-        if not self.figure.visible or incident is None:
-            return
-        relative = [instant - incident["time"] for instant in times]
-        if self.source.data != {"time": relative, "process": process}:
-            self.source.data = {"time": relative, "process": process}
-        limit = incident["limit"]
-        self.limit.update(location=limit or 0, visible=limit is not None)
-        self.x_range.update(start=min(relative[0], -1.0), end=0.5)
-        top = max(*process, limit or 0)
-        self.y_range.update(start=0, end=theme.nice_ceiling(top * 1.05))
+    def _thresholds(self, incident: Mapping[str, Any] | None) -> dict[str, int | None]:
+        """Return the thresholds of an incident's worker, as far as still known."""
+        worker = (incident or {}).get("worker") or {}
+        for known in (*self.store.departed(), *self.store.workers()):
+            if known["address"] == worker.get("address"):
+                return dict[str, Any](known["thresholds"])
+        spill = (incident or {}).get("spill") or {}
+        return {"target": spill.get("target"), "spill": spill.get("threshold")}
+
+
+def _addresses(incidents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return where the workers of incidents listened, by name."""
+    workers = [incident.get("worker") or {} for incident in incidents]
+    return {str(w.get("name")): str(w.get("address") or "") for w in workers}
+
+
+def _largest(incident: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the running task that had most; None where none ran."""
+    suspects = incident.get("suspects") or []
+    return max(suspects, key=lambda s: s["bytes"] or 0, default=None)

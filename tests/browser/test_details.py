@@ -115,4 +115,4 @@ def test_every_name_in_a_story_is_a_link(look, show):
         assert link.get_attribute("href").startswith(address)
     opened.get_by_role("link", name="failure 2").click()
     opened.get_by_role("heading", name="Failure 2").wait_for()
-    assert opened.get_by_role("link", name="worker-1").get_attribute("href")
+    assert opened.get_by_role("link", name="worker-1").first.get_attribute("href")

@@ -1,4 +1,4 @@
-"""Failures on the Incidents tab, in a real browser."""
+"""The Failures tab, in a real browser."""
 
 import os
 
@@ -29,3 +29,41 @@ def test_failures_are_rows_and_each_opens(show, look, number, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if folder := os.environ.get("MEMDASH_SHOTS"):
         page.screenshot(path=f"{folder}/{number}-{width}-{scheme}.png", full_page=True)
+
+
+def test_failure_leads_to_its_incidents_and_is_copied_as_text(show, look):
+    page = look(show(fake_store.failing(2)) + "#failure-2")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    story = page.locator(".md-details")
+    story.get_by_role("button", name="Copy as text").press("Enter")
+    story.get_by_text("Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("Failure 2: task given up (KilledWorker)")
+    assert "To change: Make chunks smaller" in copied
+    assert "Running: ('rechunk-split-abc', 37), 200 MiB (estimated)" in copied
+    story.get_by_role("link", name="terminated by its nanny").first.click()
+    story.get_by_role("heading", name="Incident 3").wait_for()
+    story.get_by_role("heading", name="The worker's last seconds").wait_for()
+    chart = page.locator("[data-chart=last-minute] canvas").first
+    chart.wait_for()
+
+
+@pytest.mark.parametrize("width", [380, 1400])
+def test_last_seconds_show_whose_the_memory_was_and_lead_there(show, look, width):
+    page = look(show(fake_store.failing(1)) + "#incident-1", width)
+    page.locator("[data-chart=last-minute] canvas").first.wait_for()
+    drawn = page.evaluate(
+        """() => { const [doc] = Bokeh.documents;
+          const chart = doc.get_model_by_name("memdash-chart-last-minute");
+          const lanes = doc.get_model_by_name("memdash-chart-last-tasks");
+          return [chart.visible, lanes.visible, chart.x_range.end > 0]; }"""
+    )
+    assert drawn == [True, True, True]
+    figure = page.locator("[data-chart=last-minute] .md-chart").first
+    figure.scroll_into_view_if_needed()
+    box = figure.bounding_box()
+    assert box["x"] + box["width"] <= width
+    # the stack at the right: managed below, the task above it
+    page.mouse.click(box["x"] + box["width"] - 8, box["y"] + box["height"] * 0.25)
+    story = page.locator("[data-tab=tasks] .md-details")
+    story.get_by_role("heading", name="rechunk-split").wait_for()

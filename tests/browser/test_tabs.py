@@ -41,6 +41,7 @@ def many_workers(number):
         ("#worker-tcp%3A%2F%2F10.0.0.2%3A4000", "workers", "1002 on 10.0.0.2"),
         ("#prefix-sum", "tasks", "Sizes of its outputs"),
         ("#incident-2", "incidents", "Incident 2: killed by the kernel"),
+        ("#failures", "incidents", "Every single event"),
         ("#graph-graph-7", "order", "graph-7"),
         ("#limits", "limits", "No limits to check yet"),
         ("#nonsense", "overview", "outputs kept in memory"),
@@ -53,7 +54,8 @@ def test_every_tab_and_thing_has_an_address(look, show, address, tab, said):
     page = look(show(store) + address)
     shown(page, tab).get_by_text(said).first.wait_for()
     current = sections(page).locator("[aria-current=page]")
-    assert current.inner_text().casefold().startswith(tab)
+    title = {"incidents": "failures"}.get(tab, tab)
+    assert current.inner_text().casefold().startswith(title)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_going_back_leads_through_the_tabs(look, show):
 
 def test_banner_of_a_degraded_memdash_stands_above_every_tab(look, show):
     page = look(show(fake_store.degraded()))
-    for tab in ("Overview", "Workers", "Tasks", "Incidents", "Order", "Limits"):
+    for tab in ("Overview", "Workers", "Tasks", "Failures", "Order", "Limits"):
         sections(page).get_by_text(tab).click()
         page.get_by_text("MemDash sees less than it should.").wait_for()
 
