@@ -367,6 +367,8 @@ window.memdash_tables = (() => {
 
     draw_cell(cell, column, value, link, more, open) {
       const element = cell.firstChild;
+      const unknown = value === null || value === undefined || value === "";
+      set_attribute(cell, "data-unknown", unknown ? "" : null);
       if (column.kind === "curve") {
         draw_curve(element, value);
         return;

@@ -40,8 +40,8 @@ TASKS = Table(
         ColumnSet(
             "Summary",
             (
-                *("bytes", "managed", "executing", "worst"),
-                *("fit", "running", "spilled"),
+                *("bytes", "executing", "worst", "fit"),
+                *("running", "managed", "spilled"),
             ),
         ),
         ColumnSet(
