@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from dask_memdash.boundary import boundary
 from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.failure_parts import Failure
 from dask_memdash.model.incidents import DEATHS
 from dask_memdash.model.processes import ProcessKey
 from dask_memdash.runs.directory import Manifest
@@ -94,10 +95,10 @@ class Recorder:
         self._incidents: dict[str, Any] = {}
         self._failures: dict[str, Any] = {}
         self._notices: dict[tuple[str, str], float] = {}
-        # All names from the start: the writer copies it while it changes.
-        self._summary = target.manifest.summary
-        self._summary.update(dict.fromkeys(SUMMARY))
+        # All names from the start: the writer copies the manifest's while it changes.
+        self._summary: dict[str, int | None] = dict.fromkeys(SUMMARY)
         self._summary.update(n_workers=0, failures=0, deaths=0, incidents=0)
+        target.manifest.summary.update(self._summary)
         parts: list[Callable[[float, list[Row]], None]] = [
             *(self._history, self._workers.step, self._look_at_incidents),
             *(self._look_at_failures, self._prefixes.step, self._cluster),
@@ -117,6 +118,8 @@ class Recorder:
         for part in self._parts:
             part(now, rows)
         self._target.put(rows)
+        # After the rows, so that a list of runs tells nothing that the run does not.
+        self._target.manifest.summary.update(self._summary)
 
     def finish(self, now: float) -> None:
         """Record what there is at the end, within bounds."""
@@ -232,14 +235,18 @@ class Recorder:
         if len(self._incidents) > 4 * LOOKED_AT:
             self._incidents = dict(islice(self._incidents.items(), LOOKED_AT, None))
 
+    def _mark_of(self, failure: Failure, now: float) -> tuple[Any, ...]:
+        """Return what changes with what is said of a failure."""
+        mark = (failure.closed, failure.count, len(failure.workers), failure.alive)
+        if failure.closed is not None and failure.closed < now - AGAIN[-1]:
+            return mark
+        members = map(self._model.incidents.get, failure.members)
+        return (*mark, sum(one.revision for one in members if one is not None))
+
     def _look_at_failures(self, now: float, rows: list[Row]) -> None:
         due = _due(
             (
-                (
-                    one.id,
-                    one.opened,
-                    (one.closed, one.count, len(one.workers), one.alive),
-                )
+                (one.id, one.opened, self._mark_of(one, now))
                 for one in islice(self._model.failures, LOOKED_AT)
             ),
             self._failures,

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,6 +133,7 @@ class Writer:
         self._retry = 0.0
         self._written = 0.0
         self._told: tuple[int | None, ...] = ()
+        self._summary: dict[str, int | None] = {}
         self._thread = threading.Thread(
             target=self._run, name="MemDash records", daemon=True
         )
@@ -212,6 +214,7 @@ class Writer:
 
     def _take(self, now: float) -> None:
         """Take what is in the queue, and sort it by segment."""
+        self._summary = dict(self.manifest.summary)  # before the rows that it tells of
         rows, around = self._waiting.take()
         history, main = [], self._pending["main"]
         for table, values in rows:
@@ -288,8 +291,7 @@ class Writer:
         if closed:
             self._write_and_let_go(now)
         else:
-            told = self._told != self._worst()
-            each = MANIFEST_SOON if told else MANIFEST_EACH
+            each = MANIFEST_SOON if self._told != self._worst() else MANIFEST_EACH
             if not 0 <= now - self._written < each:
                 self._write_manifest(now)
 
@@ -338,15 +340,14 @@ class Writer:
         self._left_out.look(self.lost, self._clock())
         manifest.left_out = self._left_out.texts()
         worst = self._worst()
-        write_manifest(self.home, manifest)
+        write_manifest(self.home, replace(manifest, summary=self._summary))
         self._written, self._told = now, worst
         if self.destination is not None:
             self.destination.changed()
 
     def _worst(self) -> tuple[int | None, ...]:
         """Return what a list of runs may not be late to tell."""
-        summary = self.manifest.summary
-        return summary.get("failures"), summary.get("deaths")
+        return self._summary.get("failures"), self._summary.get("deaths")
 
     def _failed(self, error: Exception, now: float) -> None:
         self._failures += 1

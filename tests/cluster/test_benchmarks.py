@@ -65,6 +65,15 @@ def test_intermediates_says_what_is_computed_again() -> None:
     assert int(killed[2]) + int(killed[3]) == 12
 
 
+def test_diff_compares_two_simulated_days() -> None:
+    rows = {row[0]: row[1] for row in tables_of("diff", "--only", "day")}
+    # Of 40 prefixes peak, output and stored, and figures of workers and the cluster.
+    assert int(rows["figures compared"]) >= 120
+    assert float(rows["time of a diff"].removesuffix(" s")) > 0
+    # The two days are alike but for chance.
+    assert "worse" not in rows["said"]
+
+
 def test_a_benchmark_that_does_not_exist_is_refused_by_name() -> None:
     answer = subprocess.run(
         [sys.executable, str(BENCHMARKS), "owerhead"],

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 import pytest
+import stories
 from disks import small_disk
 
 from dask_memdash.runs import segment as segments
@@ -14,9 +15,11 @@ from dask_memdash.runs import writer as writers
 from dask_memdash.runs.directory import Manifest, live_segments, read_manifest
 from dask_memdash.runs.left_out import LeftOut
 from dask_memdash.runs.reading import RunReader
+from dask_memdash.runs.recorder import Recorder
 from dask_memdash.runs.rows import row
 from dask_memdash.runs.waiting import Waiting
 from dask_memdash.runs.writer import Writer
+from dask_memdash.store.live import LiveStore
 from dask_memdash.text import format_instant
 
 
@@ -352,6 +355,58 @@ def test_a_clock_that_steps_loses_nothing(writer, clock, tmp_path, step):
             path = tmp_path / "run" / one.name
             found += rows_of(path, "SELECT process_bytes FROM breakdown")
     assert (2,) in found
+
+
+def test_a_list_of_runs_tells_of_no_death_that_the_record_does_not_hold(tmp_path):
+    manifest = Manifest("20260101-000000-abcdef", 1.0, summary={"deaths": 0})
+    recording = Writer(manifest, lambda: (tmp_path, None), limit=10**9)
+    recording.home = tmp_path
+    recording._take(2.0)
+    manifest.summary["deaths"] = 1  # its rows come with the next look
+    recording._write_manifest(2.0)
+    assert read_manifest(tmp_path).summary == {"deaths": 0}
+    recording._take(3.0)
+    recording._write_manifest(3.0)
+    assert read_manifest(tmp_path).summary == {"deaths": 1}
+
+
+class Taking:
+    """Takes rows and does nothing."""
+
+    def __init__(self):
+        self.manifest = Manifest("20260101-000000-abcdef", 1.0)
+        self.rows = []
+
+    def put(self, rows):
+        self.rows = rows
+
+    def keep_detail(self, moment):
+        pass
+
+
+def test_a_failure_is_written_again_once_more_is_known_of_an_incident_of_its():
+    models = []
+    stories.listeners.append(lambda model, event: models.append(model))
+    try:
+        live = stories.after_incident()
+    finally:
+        stories.listeners.pop()
+    model, target = models[-1], Taking()
+    recorder = Recorder(LiveStore(model), model, target)
+
+    def written():
+        recorder._due = 0.0
+        recorder.step(stories.NOW)
+        rows = [values for table, values in target.rows if table == "failures"]
+        return {values[0]: values[5] for values in rows}
+
+    assert written() == {
+        one["id"]: one["diagnosis"]["cause"] for one in live.failures()
+    }
+    assert written() == {}
+    failure = next(iter(model.failures))
+    model.incidents.get(next(iter(failure.members))).back = stories.NOW
+    assert list(written()) == [failure.id]
 
 
 def test_hostile_texts_are_written_as_they_can_be(writer, tmp_path):
