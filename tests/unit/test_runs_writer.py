@@ -388,7 +388,7 @@ def test_a_failure_is_written_again_once_more_is_known_of_an_incident_of_its():
     models = []
     stories.listeners.append(lambda model, event: models.append(model))
     try:
-        live = stories.after_incident()
+        live = stories.after_incident.__wrapped__()
     finally:
         stories.listeners.pop()
     model, target = models[-1], Taking()
