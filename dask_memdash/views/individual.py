@@ -1,51 +1,43 @@
-"""Charts that stand alone on a page: for JupyterLab's Dask extension, and to embed.
+"""Panes that stand alone on a page: for JupyterLab's Dask extension, and to embed.
 
-Each is a view of the page without what is around it, filling its window.
+What is in them is :mod:`dask_memdash.views.pane`'s; each fills its window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from bokeh.document import Document
-from panel.io.state import set_curdoc
 
 from dask_memdash.boundary import Boundary
 from dask_memdash.store.base import Store
 from dask_memdash.views.base import Context, View, environment, while_watched
-from dask_memdash.views.cluster_history import HistoryView
-from dask_memdash.views.order_tab import OrderView
-from dask_memdash.views.prefix_bars import PrefixesView
-from dask_memdash.views.worker_bars import WorkersView
+from dask_memdash.views.layout import hand_out, together
+from dask_memdash.views.pane import (
+    history_pane,
+    order_pane,
+    prefixes_pane,
+    workers_pane,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart that has a page of its own."""
+    """A pane that has a page of its own."""
 
     title: str
     make: Callable[[Store, Context], View]
-    figure: Callable[[Any], Any]
-    #: Whether its height follows the window; charts with rows have a height of theirs.
-    stretches: bool
 
 
-#: Path beneath the dashboard's prefix → the chart there.
+#: Path beneath the dashboard's prefix → the pane there.
 CHARTS = {
     "individual-memdash-memory-over-time": Chart(
-        "MemDash: memory over time", HistoryView, lambda view: view.figure, True
+        "MemDash: memory over time", history_pane
     ),
-    "individual-memdash-workers": Chart(
-        "MemDash: workers", WorkersView, lambda view: view.chart.figure, False
-    ),
-    "individual-memdash-task-prefixes": Chart(
-        "MemDash: task prefixes", PrefixesView, lambda view: view.chart.figure, False
-    ),
-    "individual-memdash-order": Chart(
-        "MemDash: order", OrderView, lambda view: view.figure, True
-    ),
+    "individual-memdash-workers": Chart("MemDash: workers", workers_pane),
+    "individual-memdash-task-prefixes": Chart("MemDash: task prefixes", prefixes_pane),
+    "individual-memdash-order": Chart("MemDash: order", order_pane),
 }
 
 
@@ -93,20 +85,16 @@ class IndividualPage:
         yield from ()
 
     def _fill(self, doc: Document) -> None:
-        context = Context("")
+        context = Context(self._assets("memdash.css"))
 
         def update() -> None:
             context.axis.keep_up(self._store)
             view.update()
 
-        with set_curdoc(doc):
+        with together(doc):
             view = self._chart.make(self._store, context)
-            figure = self._chart.figure(view)
             update()
-        figure.sizing_mode = (
-            "stretch_both" if self._chart.stretches else "stretch_width"
-        )
-        doc.add_root(figure)
+            doc.add_root(hand_out(view.root, doc))
         doc.roots[-1].name = "chart"
         doc.add_periodic_callback(
             self._boundary.guarded(

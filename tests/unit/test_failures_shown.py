@@ -286,7 +286,10 @@ def test_an_answer_that_is_none_is_one_clear_line(status, body, says):
     assert "Traceback" not in answer.output
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "http://127.0.0.1:9"])
-def test_an_address_that_cannot_be_asked_is_an_error(address):
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:9", "http://127.0.0.1:9", "ftp://127.0.0.1"]
+)
+def test_an_address_that_cannot_be_asked_is_an_error(address, monkeypatch):
+    monkeypatch.setattr("dask_memdash.cli.sources.TIMEOUT", 0.5)
     with pytest.raises(MemDashError):
         command.ask(address)
