@@ -66,11 +66,11 @@ def summarise(blocks: list[np.ndarray]) -> float:
 
 
 def fit_model(block: np.ndarray) -> None:
-    """Take memory, 16 MB at a time, until the worker is ended."""
+    """Take memory, 36 MB at a time, until the worker is ended."""
     taken = [block]
     while True:
-        taken.append(np.ones(2_000_000))
-        time.sleep(0.08)
+        taken.append(np.ones(4_500_000))
+        time.sleep(0.15)
 
 
 def work(client: Client, stored: list[Any], turn: int) -> list[Any]:
@@ -156,7 +156,7 @@ def main() -> None:
     """Read the command line, and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--height", type=int, default=1030, help="in CSS pixels")
+    parser.add_argument("--height", type=int, default=1440, help="in CSS pixels")
     options = parser.parse_args()
     with cluster() as client:
         photograph(client, options.folder, options.height)

@@ -5,6 +5,7 @@ Diagnoses are worked out when somebody asks, and kept until their evidence chang
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -30,8 +31,9 @@ from dask_memdash.model.stall import Stall
 from dask_memdash.store.block_shapes import block_shape
 from dask_memdash.store.children import children_of_tasks
 
-#: Diagnoses kept.
+#: Diagnoses kept, and those of several incidents together.
 KEPT = 2_000
+JOINED = 100
 
 
 class Judged(NamedTuple):
@@ -53,6 +55,10 @@ class IncidentReader:
         self._order = order
         # Incident → (what was made of it, and of which evidence).
         self._made: OrderedDict[str, tuple[object, Judged]] = OrderedDict()
+        # Several incidents → (what was made of each, and of all of them together).
+        self._joined: OrderedDict[
+            tuple[str, ...], tuple[tuple[Judged, ...], Diagnosis]
+        ] = OrderedDict()
 
     def diagnosis(self, incident: Incident) -> Diagnosis:
         """Return why an incident happened, as far as is known now."""
@@ -202,7 +208,15 @@ class IncidentReader:
         """
         if incidents and all(incident.stall is not None for incident in incidents):
             return self.diagnosis(incidents[-1])
-        return _together([self._read(incident).case for incident in incidents])
+        readings = tuple([self._read(incident) for incident in incidents])
+        ids = tuple([incident.id for incident in incidents])
+        known = self._joined.get(ids)
+        if known is None or not all(map(operator.is_, known[0], readings)):
+            known = (readings, _together([reading.case for reading in readings]))
+            self._joined[ids] = known
+            while len(self._joined) > JOINED:
+                self._joined.popitem(last=False)
+        return known[1]
 
     def _task(self, task: TaskInfo) -> dict[str, Any]:
         place = self._model.graphs.position(task.group, task.priority)

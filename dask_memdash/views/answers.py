@@ -69,7 +69,9 @@ class Fact:
 
 
 def worker_called(worker: Worker) -> str:
-    """Name a worker in a sentence."""
+    """Name a worker in a sentence; nobody knows whose a shared process's memory is."""
+    if worker["shares_process_with"]:
+        return f"the process of {worker['shares_process_with'] + 1:,} workers"
     name = worker["name"]
     return f"worker {name}" if name.isdigit() else shorten(name, NAME)
 

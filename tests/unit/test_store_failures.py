@@ -6,6 +6,7 @@ from builders import A, B, MiB, added, died, executing, info, killed, removed, r
 from dask_memdash.analysis.incidents import failure_words
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.events import Ticked
+from dask_memdash.store import incidents
 from dask_memdash.store.live import LiveStore
 
 T = 1_760_000_000.0
@@ -162,3 +163,27 @@ def test_a_log_line_says_how_sure_the_cause_is():
 def test_a_link_that_does_not_fit_into_a_log_line_is_left_out():
     line = failure_words.opening(told(), "http://" + "x" * 200)
     assert line.endswith("(`hog`).")
+
+
+def test_an_open_failure_is_judged_again_only_when_its_evidence_grows(
+    store_of, model, monkeypatch
+):
+    judged = []
+
+    def together(cases):
+        judged.append(len(cases))
+        return real(cases)
+
+    real = incidents._together
+    monkeypatch.setattr(incidents, "_together", together)
+    store = store_of(*hog_dies(A, 1, 10, 1))
+    for _ in range(3):
+        (failure,) = store.failures()
+        assert failure["responsible"]["prefix"] == "hog"
+    assert judged == [1]
+    for event in hog_dies(B, 2, 20, 1):
+        model.handle(event)
+    for _ in range(3):
+        (failure,) = store.failures()
+        assert failure["deaths"] == 2
+    assert judged == [1, 2]

@@ -89,6 +89,11 @@ def test_in_peace_it_says_how_it_stands_and_names_earlier_failures():
     assert "no failure in the last minutes, 1 earlier one" in said
 
 
+def test_no_worker_of_a_shared_process_is_named_for_all_of_them():
+    (headroom, *_) = facts(fake_store.shared_process())
+    assert "on the process of 3 workers, the fullest" in headroom.text
+
+
 @pytest.mark.parametrize(
     ("seconds", "mood", "figure"),
     [
