@@ -15,7 +15,7 @@ from dask_memdash import terms
 from dask_memdash.store.base import Store
 from dask_memdash.store.cluster_shapes import Cluster
 from dask_memdash.store.holders import Holder, Holders, holders
-from dask_memdash.store.prefix_shapes import PrefixExecution
+from dask_memdash.store.prefix_shapes import PrefixExecution, PrefixStorage
 from dask_memdash.text import (
     count,
     format_bytes,
@@ -28,8 +28,8 @@ from dask_memdash.views.prefix_bars import settle
 from dask_memdash.views.summary import families, groups
 from dask_memdash.views.tabular import address
 
-#: Characters of a prefix.
-NAME = 44
+#: Characters of a prefix, and of one that waits for another's outputs.
+NAME, WAITER = 44, 22
 
 #: What a row is called that is no prefix's, and what it is.
 NO_TASK = {
@@ -55,6 +55,8 @@ class Row:
     stored: str
     spilled: str
     executing: str
+    #: Who wants what is stored.
+    wanted: str
     #: What the tasks that run are, and what one of them needs.
     tasks: str
     needs: tuple[str, str, str] | None
@@ -91,6 +93,7 @@ def rows(known: Holders, cluster: Cluster) -> list[Row]:
             stored=managed.get(id(holder)) or moved[holder.kind],
             spilled=on_disk[str(i)] if holder.spilled else "",
             executing=running.get(id(holder), ""),
+            wanted="" if holder.prefix is None else wanted(holder.prefix["storage"]),
             tasks=_tasks(holder),
             needs=None if holder.prefix is None else needs(holder.prefix["execution"]),
             bars=_bars(holder, scale),
@@ -127,6 +130,17 @@ def needs(execution: PrefixExecution) -> tuple[str, str, str] | None:
     beside = f" ± {format_bytes(error)}" if error else ""
     why = "95 of 100 of its finished tasks stayed below."
     return "one task:", f"{format_bytes(usual)}{beside}", why
+
+
+def wanted(storage: PrefixStorage) -> str:
+    """Say who wants most of what is stored; empty where nobody is known to."""
+    pinned, waiters = storage["pinned"] or 0, storage["awaited_by"]
+    if pinned and pinned >= (storage["awaited"] or 0):
+        return "kept by a client"
+    if not waiters:
+        return ""
+    more = f" and {len(waiters) - 1} more" if len(waiters) > 1 else ""
+    return f"needed by {shorten(waiters[0]['prefix'], WAITER)}{more}"
 
 
 def _label(holder: Holder) -> str:

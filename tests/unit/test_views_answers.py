@@ -10,7 +10,7 @@ from stories import NOW, MiB
 from dask_memdash.store.holders import MOST, holders
 from dask_memdash.views.answers import AnswersView, facts
 from dask_memdash.views.base import Context
-from dask_memdash.views.holders import HoldersView, needs, rows
+from dask_memdash.views.holders import HoldersView, needs, rows, wanted
 from dask_memdash.views.summary import SummaryView, families
 
 CSS = "memdash.css"
@@ -170,6 +170,22 @@ def test_a_prefix_that_killed_is_marked_and_says_what_it_needs_at_least():
     said = plain(text_of(HoldersView, store, "table"))
     assert "rechunk-split ✕ 6 deaths one task: at least 380 MiB" in said
     assert said.index("rechunk-split") < said.index("random_sample"), "it comes first"
+
+
+@pytest.mark.parametrize(
+    ("pinned", "awaited", "waiters", "said"),
+    [
+        (0, 0, [], ""),
+        (5, 3, ["sum"], "kept by a client"),
+        (1, 3, ["sum"], "needed by sum"),
+        (0, 3, ["sum", "mean", "std"], "needed by sum and 2 more"),
+    ],
+)
+def test_a_row_says_who_wants_what_it_stores(pinned, awaited, waiters, said):
+    storage = prefix("a", 9)["storage"]
+    storage |= {"pinned": pinned, "awaited": awaited}
+    storage["awaited_by"] = [{"prefix": name, "bytes": 1} for name in waiters]
+    assert wanted(storage) == said
 
 
 def test_what_deaths_taught_stands_until_a_task_was_seen_to_need_more():
