@@ -504,6 +504,8 @@ def test_view_reads_nothing_while_the_version_stands(make):
 def questions(n_pages):
     """Count what a store is asked while this many pages are drawn twice."""
     store = fake_store.after_incident()
+    store.cluster()  # what it is made of is made now: a view that takes long rests
+    store.asked.clear()
     shared = SharedStore(store)
     pages = [
         OpenPage(Document(), shared, CSS, Boundary().guarded) for _ in range(n_pages)
