@@ -236,6 +236,11 @@ def _load() -> tuple[NativeTally | None, str]:
         )
     except ImportError as error:
         return None, f"the native tally cannot be loaded: {error}"
+    if not hasattr(native, "doubt"):
+        return None, (
+            "the native tally was built from other sources than these: install "
+            "dask_memdash again"
+        )
     return NativeTally(native), ""
 
 

@@ -3,24 +3,33 @@
 Covers ``concurrent.futures.ThreadPoolExecutor``: its `submit` is wrapped for as long as
 the native tally is in, and so is all that goes through it: `map`, asyncio's
 `run_in_executor` and `to_thread`, also from an event loop in a thread of its own that
-the task has given a coroutine (Zarr's).  Whose a job is: ``native/pool_jobs.c``.
+the task has given a coroutine (Zarr's).  And ``multiprocessing.pool.ThreadPool``
+(joblib's threads) with each of its ways to take jobs.  Whose a job is:
+``native/pool_jobs.c``.
 
-Dask's own pools are left out: what they do is a task of its own, or a transfer.
+Dask's own pools are left out: what they do is a task of its own, or a transfer.  Of a
+thread that takes work from a queue of the user's own nobody knows whom it works for:
+see :mod:`dask_memdash.measure.high_marks`.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.thread import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 #: What the names of threads of pools begin with that Dask keeps for itself.
 DASKS = ("Dask-", "DaskThreadPoolExecutor")
 
+#: The methods of `ThreadPool` that take a function first; all others call one of them.
+TAKES = ("apply_async", "_map_async", "imap", "imap_unordered")
+
 
 class PoolJobs:
-    """The wrapper of `submit`, put in and taken out with the tally's hooks.
+    """The wrappers, put in and taken out with the tally's hooks.
 
     Parameters
     ----------
@@ -30,28 +39,39 @@ class PoolJobs:
 
     def __init__(self, native: Any) -> None:
         self._native = native
-        # What was there before, and ours; None while ours is not in.
-        self._former: Any = None
-        self._submit: Any = None
+        # (class, name) → what the class had itself before (None: nothing), and ours.
+        self._put: dict[tuple[type, str], tuple[Any, Any]] = {}
 
     def put_in(self) -> None:
-        """Wrap `submit`, unless it still is: whoever has wrapped ours calls it."""
-        if self._submit is None:
-            self._former = ThreadPoolExecutor.submit
-            self._submit = _wrapper(self._former, self._native)
-            ThreadPoolExecutor.submit = self._submit  # type: ignore[method-assign]
+        """Wrap them, unless they still are: whoever has wrapped ours calls it."""
+        self._wrap(ThreadPoolExecutor, "submit", _submit)
+        for name in TAKES:
+            if hasattr(ThreadPool, name):
+                self._wrap(ThreadPool, name, _take)
 
     def take_out(self) -> None:
         """Undo that.
 
-        Whoever has wrapped ours keeps it: with the tally out it passes everything on.
+        Whoever has wrapped one of ours keeps it: with the tally out it passes
+        everything on.
         """
-        if self._submit is not None and ThreadPoolExecutor.submit is self._submit:
-            ThreadPoolExecutor.submit = self._former  # type: ignore[method-assign]
-            self._former = self._submit = None
+        for (owner, name), (former, ours) in list(self._put.items()):
+            if vars(owner).get(name) is not ours:
+                continue
+            if former is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, former)
+            del self._put[owner, name]
+
+    def _wrap(self, owner: type, name: str, wrapper: Callable[[Any, Any], Any]) -> None:
+        if (owner, name) not in self._put:
+            ours = wrapper(getattr(owner, name), self._native)
+            self._put[owner, name] = vars(owner).get(name), ours
+            setattr(owner, name, ours)
 
 
-def _wrapper(former: Any, native: Any) -> Any:
+def _submit(former: Any, native: Any) -> Any:
     carry, apart = native.carry, native.apart
 
     @functools.wraps(former)
@@ -68,6 +88,20 @@ def _wrapper(former: Any, native: Any) -> Any:
         return former(self, job, *args, **kwargs)  # type: ignore[no-any-return]
 
     return submit
+
+
+def _take(former: Any, native: Any) -> Any:
+    carry = native.carry
+
+    @functools.wraps(former)
+    def take(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > 1:  # the pool and the function
+            args = (args[0], carry(args[1]), *args[2:])
+        elif "func" in kwargs:
+            kwargs["func"] = carry(kwargs["func"])
+        return former(*args, **kwargs)
+
+    return take
 
 
 def _of_dask(pool: ThreadPoolExecutor) -> bool:

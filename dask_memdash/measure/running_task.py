@@ -38,6 +38,9 @@ class RunningTask:
     #: By how much its peak may be too high, as nobody saw that all of what it allocated
     #: was touched, in bytes.
     doubt: int = 0
+    #: What the process had at most while it ran with others that no count explains, in
+    #: bytes: any of them may have had it.
+    beyond: int = 0
     #: Whether its small objects were counted one by one, so that room in arenas hides
     #: nothing.  Known at its end.
     by_objects: bool = False

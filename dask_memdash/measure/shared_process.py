@@ -194,6 +194,17 @@ class SharedProcess:
         """Whether the kernel has a high-water mark that can be set back."""
         return self._high_water is not None and self._high_water.available
 
+    def high_mark(self) -> int | None:
+        """Read the mark in bytes and set it back; None where that cannot be."""
+        mark = self._high_water
+        high = None if mark is None else mark.read()
+        return high if mark is not None and mark.reset() else None
+
+    def files_mapped(self) -> int:
+        """Return the bytes of files mapped so far; 0 where nobody counts them."""
+        tally = current()
+        return (tally.files_mapped() if tally is not None else 0) or 0
+
     @property
     def close_look(self) -> CloseLook:
         """How tasks that run alone are looked at; there is one once anybody joined."""
@@ -223,10 +234,17 @@ class SharedProcess:
 
         A count of resident memory may be of that, and the process not grow.
         """
+        free = allocator_free() or 0
+        return self.kept_unseen() + free + self._kept_by_others()
+
+    def kept_unseen(self) -> int:
+        """Return what Arrow's pool and arenas keep of what was freed, in bytes.
+
+        What the C library has free is known from the last idle instant on.
+        """
         pool = arrow_pool()
         by_arrow = 0 if pool is None else max(0, pool.most - pool.held)
-        ours = self.arena_room() + (allocator_free() or 0)
-        return by_arrow + ours + self._kept_by_others()
+        return by_arrow + self.arena_room()
 
     def _kept_by_others(self) -> int:
         """Return what allocators that nobody counts may keep of what was freed.

@@ -93,3 +93,19 @@ def test_no_line_leaves_a_worker_where_lines_are_off(start):
     assert task["largest_block"] is None
     Event("done").set()
     running.result(timeout=60)
+
+
+def test_workers_of_one_process_count_without_lines_where_those_are_off(start):
+    with dask.config.set({"memdash.lines": False}):
+        session = start(processes=False, n_workers=2, memory_limit="2 GB")
+        running = session.client.submit(hold, "done", key="hold-1")
+
+        def told():
+            tasks = [t for w in session.api("workers") for t in w["executing_tasks"]]
+            return next((t for t in tasks if t["bytes"] > 30 * MB), None)
+
+        task = wait_for(told, "what the running task holds")
+        assert task["key"] == "hold-1"
+        assert task["largest_block"] is None
+        Event("done").set()
+        assert running.result(timeout=60) == 40 * MB

@@ -5,11 +5,14 @@ What tasks hold here is known, so that the figures can be compared with the trut
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
+import queue
 import signal
 import threading
 import time
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import numpy as np
@@ -186,3 +189,78 @@ def test_counts_are_right_at_a_sigkill(start):
     death = session.api(f"incidents/{incident['id']}")
     (suspect,) = [s for s in death["suspects"] if s["key"] == "hold-1"]
     assert suspect["bytes"] == pytest.approx(160 * MB, rel=0.01)
+
+
+def serve() -> None:
+    """Start a thread that allocates whatever anybody asks for by a queue."""
+    import builtins
+
+    builtins.asked = asked = queue.SimpleQueue()  # type: ignore[attr-defined]
+
+    def run() -> None:
+        while True:
+            size, done = asked.get()
+            np.ones(size // 8)  # gone before anybody looks
+            done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def asks(megabytes: int) -> None:
+    import builtins
+
+    done = threading.Event()
+    time.sleep(0.1)
+    builtins.asked.put((megabytes * MB, done))  # type: ignore[attr-defined]
+    assert done.wait(20)
+    time.sleep(0.1)
+
+
+def holds(megabytes: int) -> int:
+    block = np.ones(megabytes * MB // 8)
+    time.sleep(0.5)
+    return len(block)
+
+
+async def waits(megabytes: int) -> None:
+    block = np.ones(megabytes * MB // 8)
+    await asyncio.sleep(0.2)
+    del block
+
+
+def by_thread_pool(megabytes: int) -> None:
+    import builtins
+
+    builtins.pool.map(grab, [megabytes])  # type: ignore[attr-defined]
+
+
+def make_pool() -> None:
+    import builtins
+
+    builtins.pool = ThreadPool(1)  # type: ignore[attr-defined]
+    builtins.pool.apply(int)  # type: ignore[attr-defined]
+
+
+def test_what_threads_of_before_do_for_tasks_is_counted_or_in_the_error(start):
+    session = with_tally(start, "native", threads_per_worker=2)
+    client = session.client
+    client.run(serve)
+    client.run(make_pool)
+    client.gather([client.submit(holds, 1, key="w-1"), client.submit(asks, 1, key="v")])
+    for i in range(2):
+        client.submit(by_thread_pool, 80, key=f"pooled-{i}").result()
+    for name, function in (("asking", asks), ("async", waits)):
+        for i in range(2):
+            with_company = client.submit(holds, 8, key=f"beside_{name}-{i}")
+            client.submit(function, 80, key=f"{name}-{i}").result()
+            with_company.result()
+    pooled = finished(session, "pooled", 2)
+    assert pooled["peak"]["p50"] == pytest.approx(80 * MB, rel=0.02)
+    for name, truth in (("asking", 80), ("beside_asking", 8), ("beside_async", 8)):
+        execution = finished(session, name, 2)
+        peak, error = execution["peak"]["p50"] or 0, execution["error"]
+        assert execution["method"] == "counted", name
+        assert peak - error <= truth * MB * 1.02
+        assert peak + error >= truth * MB * 0.98
+    rows = {row["prefix"]: row["execution"] for row in session.api("prefixes")}
+    assert rows["async"]["method"] == "unmeasured"

@@ -725,3 +725,51 @@ def test_smaller_blocks_that_nobody_touched_are_in_doubt() -> None:
         """,
         MALLOC_MMAP_THRESHOLD_="131072",
     )
+
+
+@pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")
+@pytest.mark.parametrize("which", ["GetCpuThreadPoolEv", "2io8internal15GetIO"])
+def test_where_arrow_can_be_seen_in_part_only_it_is_not_counted_and_that_is_said(
+    which: str,
+) -> None:
+    run(
+        f"""
+        which = {which!r}
+        import pyarrow as pa
+        library = ctypes.CDLL(face._path_of("libarrow.so"))
+        name = ("_ZN5arrow8internal16GetCpuThreadPoolEv" if "Cpu" in which else
+                "_ZN5arrow2io8internal15GetIOThreadPoolEv")
+        getter = getattr(library, name)
+        getter.restype = ctypes.c_void_p
+        pool = ctypes.cast(getter(), ctypes.POINTER(ctypes.c_void_p))
+        # another one's table of functions, as if somebody else had changed it
+        before = pool[0]
+        copy = (ctypes.c_void_p * 40).from_buffer_copy(
+            ctypes.string_at(before - 16, 40 * 8))
+        pool[0] = ctypes.addressof(copy) + 16
+        assert tally.acquire(), tally.refused
+        assert not tally.state()["arrow"]
+        assert not tally.counts_arrow
+        said = [text for text in tally.check() if "memory of pyarrow" in text]
+        assert len(said) == 1 and "pools of threads" in said[0], said
+        slots = Slots()
+        assert slots.begin()
+        held = pa.allocate_buffer(20 * MB)
+        ctypes.memset(held.address, 1, 20 * MB)
+        del held
+        tally.end()
+        assert slots.read()[1] < MB, slots.read()
+        assert counts(slots) == 0
+        pool[0] = before
+        assert [t for t in tally.check() if "pyarrow" in t] == []
+        assert tally.state()["arrow"] and tally.counts_arrow
+        assert slots.begin()
+        held = pa.allocate_buffer(20 * MB)
+        ctypes.memset(held.address, 1, 20 * MB)
+        del held
+        tally.end()
+        close(slots.read()[1], 20 * MB)
+        tally.release()
+        assert pool[0] == before
+        """
+    )

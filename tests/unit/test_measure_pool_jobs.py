@@ -274,3 +274,71 @@ tally.release()
 assert ThreadPoolExecutor.submit is original
 """
     )
+
+
+#: As BEFORE, with the other kind of pool.
+THREAD_POOL = (
+    BEFORE
+    + """
+from multiprocessing.pool import ThreadPool
+other = ThreadPool(2)
+other.map(lambda _: both.wait(20), range(2), chunksize=1)
+"""
+)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "other.apply(fill)",
+        "other.apply_async(fill).get(20)",
+        "other.apply_async(func=fill).get(20)",
+        "other.map(fill, [10 * MB])",
+        "other.starmap(fill, [(10 * MB,)])",
+        "list(other.imap(fill, [10 * MB]))",
+        "list(other.imap(fill, [10 * MB] * 2, chunksize=2))",
+        "list(other.imap_unordered(fill, [10 * MB]))",
+    ],
+)
+def test_job_counts_for_the_task_whichever_way_a_thread_pool_takes_it(way: str) -> None:
+    run(
+        THREAD_POOL
+        + f"""
+slots.begin()
+{way}
+tally.end()
+now, peak = slots.read()
+close(peak, 10 * MB, 0.02)
+assert abs(now) < 0.1 * MB
+{way}  # nobody's
+assert slots.read() == (now, peak)
+other.terminate()
+"""
+    )
+
+
+def test_thread_pools_are_as_they_were_once_the_tally_is_out() -> None:
+    run(
+        THREAD_POOL
+        + """
+from multiprocessing.pool import Pool
+names = ("apply_async", "_map_async", "imap", "imap_unordered")
+assert all(name in vars(ThreadPool) for name in names)
+assert not any(getattr(Pool, name) is getattr(ThreadPool, name) for name in names)
+tally.release()
+assert all(getattr(Pool, name) is getattr(ThreadPool, name) for name in names)
+assert other.apply(fill) == 10 * MB
+assert tally.acquire()
+slots.begin()
+other.apply(fill)
+tally.end()
+close(slots.read()[1], 10 * MB, 0.02)
+try:
+    other.apply_async()
+except TypeError:
+    pass
+else:
+    raise AssertionError("it takes a function")
+other.terminate()
+"""
+    )

@@ -11,7 +11,7 @@ from dask_memdash.flight import format as layout
 from dask_memdash.flight.reader import RecorderReader
 from dask_memdash.flight.writer import FlightRecorder
 from dask_memdash.measure import isolated
-from dask_memdash.measure.isolated import CloseLook
+from dask_memdash.measure.isolated import CloseLook, Traffic
 from dask_memdash.measure.meter import RssMeter, TallyMeter
 from dask_memdash.measure.regression import PrefixRegression
 from dask_memdash.plugins.keys import key_text, prefix_of
@@ -29,18 +29,35 @@ class Process:
         #: What the kernel's mark says; None where it cannot be set back.
         self.high = None
         self.beyond_now = None
-        self.arrow_now = self.room_now = self.stored = self.free = 0
+        #: … and with company.
+        self.marked = None
+        self.arrow_now = self.room_now = self.storage = self.free = 0
         self.ages = []
         self.recorder = FlightRecorder(slots, "tcp://a:1", private=True)
         self.shares = PrefixRegression()
         meter = RssMeter(self.recorder, self.in_execution, self.shares.of)
         if counted:
             meter = TallyMeter(self, self.recorder, meter)
-        self.close_look = CloseLook(self, lambda: self.stored, lambda: self.free)
+        self.close_look = CloseLook(self, self.stored, lambda: self.free)
         self.tasks = RunningTasks(self.recorder, meter, self, self.shares)
 
     def doubt(self):
         return 0
+
+    def high_mark(self):
+        return self.marked
+
+    def kept_unseen(self):
+        return 0
+
+    def stored(self):
+        return self.storage
+
+    def files_mapped(self):
+        return 0
+
+    def traffic(self):
+        return Traffic()
 
     # what the kernel's mark is asked
     def reset(self):

@@ -188,7 +188,11 @@ static const char *attach(void *library) {
     swap_set(&swapped);
     uintptr_t code = (uintptr_t)former_allocate;
     dl_iterate_phdr(around, &code);
-    return jobs_attach(library);
+    const char *reason = jobs_attach(library);
+    if (reason != NULL) { /* all or nothing: half a count is taken for a whole one */
+        swap_undo(&swapped);
+    }
+    return reason;
 }
 
 /* Count what comes from the default pool of the libarrow at a path, which is loaded, and

@@ -86,6 +86,14 @@ static void *hook_spawn(void *status, void *pool, hints_t hints, void **job, voi
     return result;
 }
 
+HIDDEN int jobs_attached(void) { return swap_is_set(&pools[0]); }
+
+HIDDEN void jobs_detach(void) {
+    for (int i = 0; i < 2; i++) {
+        swap_undo(&pools[i]);
+    }
+}
+
 HIDDEN const char *jobs_attach(void *library) {
     static const char *const getters[] = {"_ZN5arrow8internal16GetCpuThreadPoolEv",
                                           "_ZN5arrow2io8internal15GetIOThreadPoolEv"};
@@ -103,6 +111,8 @@ HIDDEN const char *jobs_attach(void *library) {
         void *(*pool)(void) = (void *(*)(void))(uintptr_t)dlsym(library, getters[i]);
         if (pool == NULL || !swap_prepare(&pools[i], pool(), n) ||
             pools[i].former != functions) {
+            pools[i].former = NULL; /* it may be as it was another time */
+            jobs_detach();
             return "its pools of threads are not as they were when this was written";
         }
         former_spawn = (spawn_t)(uintptr_t)functions[spawn];
@@ -110,14 +120,6 @@ HIDDEN const char *jobs_attach(void *library) {
         swap_set(&pools[i]);
     }
     return NULL;
-}
-
-HIDDEN int jobs_attached(void) { return swap_is_set(&pools[0]); }
-
-HIDDEN void jobs_detach(void) {
-    for (int i = 0; i < 2; i++) {
-        swap_undo(&pools[i]);
-    }
 }
 
 #else

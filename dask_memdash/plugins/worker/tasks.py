@@ -24,6 +24,7 @@ from dask_memdash.measure.brief_tasks import (
     PrefixDurations,
 )
 from dask_memdash.measure.finished import FinishedTask, finished, summary
+from dask_memdash.measure.high_marks import HighMarks
 from dask_memdash.measure.largest_block import as_block
 from dask_memdash.measure.meter import Meter
 from dask_memdash.measure.methods import EXACT, UNMEASURED
@@ -70,6 +71,9 @@ class RunningTasks:
         self._process = process
         counted = meter.method == EXACT
         self._uncounted = Uncounted(process, shares, counted=counted)
+        # What nobody counts, of tasks that are counted.
+        marks = HighMarks(process, recorder.counters) if counted else None
+        self._high_marks = marks
         self._durations = PrefixDurations(BRIEF if counted else BRIEF_UNCOUNTED)
         self._rss_serves = RECENT if counted else 0.0
         #: Running in a thread of their own, by thread.
@@ -130,6 +134,8 @@ class RunningTasks:
                 and not self._durations.is_brief(task.prefix)
             ):
                 task.at_begin = process.close_look.begin(process.read_rss())
+            if self._high_marks is not None and not self.held_back:
+                self._high_marks.begin(task)
             meter.begin(task, slot)
 
     def end(self, ident: int, *, stored: Callable[[Any], bool]) -> None:
@@ -150,7 +156,10 @@ class RunningTasks:
                     self._uncounted.observe(rss, running)
                 self._meter.end(task, slot, rss, running)
                 self._durations.note(task.prefix, time.time() - task.begin)
-                self._look_closely(task, slot)
+                if task.alone:
+                    self._look_closely(task, slot)
+                else:
+                    self._look_beyond(task, slot, running)
             pending = stored(task.key)
             if pending:
                 if slot is not None:
@@ -318,6 +327,18 @@ class RunningTasks:
             rss = self._process.read_rss() or before.rss
             held = min(max(held, rss - before.rss), found.peak)
         self._recorder.write_counters(slot, held, found.peak, found.error)
+
+    def _look_beyond(
+        self, task: RunningTask, slot: int, running: list[RunningTask]
+    ) -> None:
+        """Hear what the process had at most while a task had company."""
+        marks = self._high_marks
+        if marks is None or self.held_back:
+            return
+        marks.end(task, running, brief=self._durations.is_brief(task.prefix))
+        held, peak, error = self._recorder.counters(slot)
+        if task.beyond > error:
+            self._recorder.write_counters(slot, held, peak, task.beyond)
 
     def _finish(self, task: RunningTask, output: int | None) -> None:
         counters = None
