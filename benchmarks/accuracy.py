@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -136,14 +137,19 @@ class Listener:
         return found
 
 
-def truths(sizes: list[int], chosen: list[Kind]) -> Truths:
-    """Find out how much each kind holds in truth."""
+def truths(sizes: list[int], chosen: list[Kind], kept: Path | None) -> Truths:
+    """Find out how much each kind holds in truth, or read it from a file."""
     found = {}
+    told = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
     for kind in chosen:
-        if kind.resident is None:
-            progress(f"asking fresh processes what {kind.name} takes")
         for size in sizes:
-            known = kinds.truth(kind, size)
+            before = told.get(f"{kind.name} {size}")
+            if kind.resident is None and before is None:
+                progress(f"asking fresh processes what {kind.name} takes")
+            known = Truth(*before) if before else kinds.truth(kind, size)
+            if known is not None and kept is not None:
+                told[f"{kind.name} {size}"] = known
+                kept.write_text(json.dumps(told))
             if known is None:
                 progress(f"{kind.name}: nobody can tell its truth here; it is left out")
             else:
@@ -215,7 +221,7 @@ def measure(threads: int, tally: str, known: Truths, options: Any) -> list[list[
     for cases in groups:
         if cases[0].kind.fresh:
             progress(f"{say}: {cases[0].kind.name}")
-            tasks = min(options.tasks, FRESH)
+            tasks = max(min(options.tasks, FRESH), threads)
             todo = [(case, i) for i in range(tasks) for case in cases]
             while todo:
                 with bench(threads, tally, options) as on:
@@ -240,7 +246,8 @@ def measure(threads: int, tally: str, known: Truths, options: Any) -> list[list[
                 key=f"pinned-{kind.name}",
             )
             pinned.exception()
-            todo = [(case, i) for i in range(options.tasks) for case in cases]
+            tasks = max(options.tasks, threads)  # each thread has one at least
+            todo = [(case, i) for i in range(tasks) for case in cases]
             run(on, cases, todo, options.hold)
         if path.exists():
             take_in(path, [case for cases in groups for case in cases])
@@ -317,6 +324,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", help="(default 1 2 4)")
     parser.add_argument("--kinds", nargs="+", choices=[k.name for k in kinds.every()])
     parser.add_argument("--tally", nargs="+", choices=MODES, help="(default auto off)")
+    parser.add_argument("--truths", type=Path, help="file to keep truths in")
     parser.add_argument("--memory-limit", default="2 GB", help="of the worker")
     options = parser.parse_args()
     options.tasks = options.tasks or common.sized(options, 12, 4, 2)
@@ -329,7 +337,7 @@ def main() -> None:
     for kind in [kind for kind in chosen if kind.missing]:
         print(f"{kind.name} is left out: {kind.needs} is not installed.\n")
         chosen.remove(kind)
-    known = truths(options.sizes, chosen)
+    known = truths(options.sizes, chosen, options.truths)
     common.header(
         "memory", "threads", "tally", "method", "tasks",
         "truth, MB", "said, MB", "its error, MB",
