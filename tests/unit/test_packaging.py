@@ -226,7 +226,8 @@ def imports(path: Path) -> set[str]:
 def test_every_library_that_is_imported_is_declared() -> None:
     optional = PROJECT["project"]["optional-dependencies"]
     required = [*PROJECT["project"]["dependencies"]]
-    required += [*optional["redis"], *optional["xarray"], *optional["parquet"]]
+    for extra in ("redis", "xarray", "parquet", "storage", "terminal"):
+        required += optional[extra]
     declared = {re.split(r"[^\w-]", requirement)[0].lower() for requirement in required}
     # these come with dask, distributed and bokeh, which cannot be imported without them
     declared |= {"cloudpickle", "fsspec", "jinja2", "msgpack", "psutil", "yaml"}
