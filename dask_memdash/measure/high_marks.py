@@ -19,6 +19,10 @@ from typing import Protocol
 from dask_memdash.measure.isolated import COPIES, COUNT_TOLERANCE, Traffic
 from dask_memdash.measure.running_task import RunningTask
 
+#: Of what may explain a part, as much is doubted as one part in so many of what nothing
+#: explains: otherwise all that an allocator kept would be, for a trifle beside it.
+PERHAPS_PART = 4
+
 
 class MarkedProcess(Protocol):
     """The process, as its marks need to see it; sizes in bytes."""
@@ -102,9 +106,12 @@ class HighMarks:
                 self._ended += 0 if task.slot is None else self._counters(task.slot)[1]
                 return
             beyond, perhaps = self._beyond(running)
-        if beyond - perhaps > COUNT_TOLERANCE:
+        least = beyond - perhaps
+        if least > COUNT_TOLERANCE:
+            # Where little is left, what may explain the rest most likely does.
+            doubt = least + min(perhaps, least // PERHAPS_PART)
             for one in running:
-                one.beyond = max(one.beyond, beyond)
+                one.beyond = max(one.beyond, doubt)
 
     def _beyond(self, running: Sequence[RunningTask]) -> tuple[int, int]:
         """Return what the process had at most and no count explains, in bytes.

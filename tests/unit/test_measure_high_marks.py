@@ -98,14 +98,18 @@ def test_what_tasks_left_behind_explains(marks, process):
     assert look(marks, process, 190 * MB) == (35, 35)
 
 
-def test_what_allocators_keep_may_explain_all_but_not_a_part(marks, process):
+def test_what_allocators_keep_may_explain_all_and_else_is_in_doubt_in_part(
+    marks, process
+):
     process.kept = 59 * MB
     assert look(marks, process, 190 * MB) == (0, 0)
-    process.kept = 25 * MB
+    process.kept = 20 * MB  # and 40 that nothing explains
+    assert look(marks, process, 190 * MB) == (50, 50)
+    process.kept = 4 * MB
     assert look(marks, process, 190 * MB) == (60, 60)
 
 
-@pytest.mark.parametrize(("high", "beyond"), [(143, 0), (190, 90)])
+@pytest.mark.parametrize(("high", "beyond"), [(143, 0), (192, 60)])
 def test_what_moved_or_was_mapped_or_stored_meanwhile_may_explain_all(
     marks, process, high, beyond
 ):
@@ -115,7 +119,7 @@ def test_what_moved_or_was_mapped_or_stored_meanwhile_may_explain_all(
     process.high = high * MB
     process.moved, process.files, process.storage = Traffic(10 * MB, 1 * MB), 5 * MB, 0
     marks.end(first, [first], brief=False)  # 22 moved, 5 mapped and 7 stored
-    assert first.beyond == (beyond - 10 if beyond else 0) * MB  # less its own peak
+    assert first.beyond == beyond * MB  # 92, 10 of them its own: 48 and a quarter
 
 
 def test_without_a_baseline_or_a_mark_nothing_is_said(marks, process):
