@@ -81,8 +81,8 @@ def large(client: Client) -> Any:
 
 def ahead(client: Client) -> Any:
     """Run producers of higher priority than what consumes their outputs."""
-    made = client.map(make, range(30), [40 * MB] * 30, priority=10, pure=False)
-    return client.map(total, made, [0.05] * 30, pure=False)
+    made = client.map(make, range(60), [40 * MB] * 60, priority=10, pure=False)
+    return client.map(total, made, [0.05] * 60, pure=False)
 
 
 def rechunk(side: int) -> Callable[[Client], Any]:
