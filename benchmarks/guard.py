@@ -33,6 +33,8 @@ PATIENCE = 120.0
 NO_SPILLING = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
+    # producers are not held back, as before queuing
+    "distributed.scheduler.worker-saturation": float("inf"),
 }
 
 

@@ -218,6 +218,8 @@ def _drain(now: Snapshot, candidates: Iterable[Candidate]) -> Decision:
         if index >= LOOKED_AT_PAUSED:
             break
         need = need_of(candidate, now.running)
+        if candidate.expected is None and candidate.frees and now.still >= now.patience:
+            need = candidate.read_back  # one shows what the others take
         if need is None or (need > room and now.still < STANDS_STILL):
             continue
         if candidate.frees or now.still >= now.patience:

@@ -184,6 +184,12 @@ def test_a_paused_worker_starts_what_frees_nothing_only_when_all_is_still():
     assert (found.start, found.reason) == (1, DRAINS)
 
 
+def test_a_paused_worker_tries_what_frees_memory_and_is_unknown_when_all_is_still():
+    tasks = [task(prefix="total", inputs=90, frees=90)]
+    assert decide(PAUSED_NOW, tasks).start is None
+    assert decide(replace(PAUSED_NOW, still=2.0), tasks).reason == DRAINS
+
+
 def test_a_paused_worker_starts_nothing_that_ends_it():
     still = replace(PAUSED_NOW, still=29.0)
     assert decide(still, [task(63, frees=900)]).start is None
