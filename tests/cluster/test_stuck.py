@@ -55,6 +55,8 @@ def wait_stuck(session, timeout=60):
 
 
 def keep(i):
+    # Dask looks at a worker's memory ten times a second: it must pause it in time
+    time.sleep(0.05)
     return np.full(16 * MB, i % 251, dtype="u1")
 
 
