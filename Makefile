@@ -12,7 +12,7 @@ ARGS ?=
 # Tests start hundreds of processes: each would compile this package anew.
 export PYTHONDONTWRITEBYTECODE :=
 # Tests that run side by side: most of a cluster test is waiting.
-JOBS ?= 3
+JOBS ?= 4
 SIDE_BY_SIDE := -n $(JOBS) --dist worksteal
 # A real cluster beside two others may be too slow for a test's patience: what has failed
 # runs once more, alone, and has to pass there.

@@ -15,6 +15,7 @@ import time
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 from clusters import Session, wait_for
@@ -172,7 +173,9 @@ def spoil_the_trial() -> None:
 
 def test_environment_of_a_worker_forbids_it_there(start, monkeypatch):
     monkeypatch.setenv("DASK_MEMDASH__TALLY", "off")
-    session = with_tally(start, "native")
+    # a server that forks workers has read its environment already
+    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}):
+        session = with_tally(start, "native")
     assert session.api("workers")[0]["method"] == "hwm"
 
 

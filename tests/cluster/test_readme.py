@@ -338,6 +338,12 @@ def verify_registered(names: Any, output: str, session: Any) -> None:
     assert worker["breakdown"]["process"] > 10_000_000
 
 
+def verify_guarded(names: Any, output: str, session: Any) -> None:
+    session.wait_until_read()
+    (worker,) = session.api("workers")
+    assert worker["guard"]["mode"] == "on"
+
+
 def verify_order(names: Any, output: str, session: Any) -> None:
     need = names["need"]
     assert need.verdict in str(need)
@@ -410,6 +416,7 @@ def verify_compared(names: Any, output: str, session: Any) -> None:
 #: First line of a Python block → what must be true when it has run.
 EXPECTED: dict[str, Callable[[Any, str, Any], None]] = {
     "from dask_memdash import MemDash": verify_registered,
+    "client.register_plugin(MemDash(guard=True))": verify_guarded,
     'need = dask_memdash.order(collection, sizes={"load": "100 MB"})': verify_order,
     "import dask_memdash": verify_explained,
     "memdash = dask_memdash.connect(client)": verify_connection,

@@ -356,7 +356,8 @@ def test_many_untouched_blocks_do_not_cost_more_than_their_share(slots: Slots) -
     counted = time.perf_counter() - begun
     _, peak, error = slots.read()
     # what looks were left out for may have been touched: that is the error
-    assert peak + error < 45
+    assert peak - error < 1
+    assert peak + error < 85
     assert counted < 3 * bare + 0.2
 
 
