@@ -71,6 +71,7 @@ def plans(draw):
 def holds(plan):
     """Run a plan without the guard, and if it ends, with it."""
     note(repr(plan))
+    boundary.clear()  # of what other tests have left
     with pytest.MonkeyPatch.context() as patch:
         # which tasks are stolen is up to chance, and may save what would stand still
         for free in (plan, replace(plan, steals=(), cancels=())):
