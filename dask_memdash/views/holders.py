@@ -24,9 +24,11 @@ from dask_memdash.text import (
     shorten,
 )
 from dask_memdash.views.base import Context, Text, View
-from dask_memdash.views.prefix_bars import settle
 from dask_memdash.views.summary import families, groups
 from dask_memdash.views.tabular import address
+
+#: A row moves up only past one that is smaller by this factor, or rows would dance.
+CALM = 1.25
 
 #: Characters of a prefix, and of one that waits for another's outputs.
 NAME, WAITER = 44, 22
@@ -180,6 +182,28 @@ def _bars(holder: Holder, scale: int) -> dict[str, float]:
         "uncounted" if holder.kind == "not counted" else "executing": holder.executing,
     }
     return {name: round(100 * size / scale, 2) for name, size in sizes.items() if size}
+
+
+def settle(before: Sequence[str], weights: dict[str, int]) -> list[str]:
+    """Order names by weight, largest first, moving as few as a reader can bear.
+
+    Parameters
+    ----------
+    before
+        The order so far.
+    weights
+        Bytes of each name that is to be shown, largest first.
+    """
+    order = [name for name in before if name in weights]
+    order += [name for name in weights if name not in set(order)]
+    for end in range(1, len(order)):
+        name = order[end]
+        at = end
+        while at and weights[name] > CALM * weights[order[at - 1]]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = name
+    return order
 
 
 class HoldersView(View):

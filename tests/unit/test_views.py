@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 from inspect import isfunction
 from itertools import pairwise
-from math import isnan
 from types import SimpleNamespace
 
 import fake_parts
@@ -32,7 +31,6 @@ from dask_memdash.views import (
     browser_state,
     cluster_history,
     layout,
-    prefix_bars,
     theme,
     time_chart,
     worker_bars,
@@ -41,13 +39,12 @@ from dask_memdash.views.answers import AnswersView
 from dask_memdash.views.base import Context, while_watched
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
-from dask_memdash.views.holders import HoldersView
+from dask_memdash.views.holders import HoldersView, settle
 from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.individual import CHARTS, IndividualPage
 from dask_memdash.views.layout import OpenPage, Page
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
-from dask_memdash.views.prefix_bars import PrefixesView
 from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.summary import NoticesView, SummaryView, together
 from dask_memdash.views.tasks_tab import PrefixView
@@ -182,32 +179,7 @@ def test_worker_without_a_reading_is_unknown_not_zero():
     assert data["size_managed"] == [UNKNOWN]
 
 
-# --- prefixes ------------------------------------------------------------------------
-
-
-def test_prefix_stores_above_and_executes_beneath():
-    data = prefix_bars.columns(fake_store.busy().all_prefixes[:2], None)
-    assert data["to_managed"] == [768 * MiB, 400 * MiB]
-    assert data["from_spilled"] == [768 * MiB, 400 * MiB]
-    assert data["to_spilled"] == [1168 * MiB, 400 * MiB]
-    assert data["to_executing"] == [0, 0]
-    assert data["p95"] == pytest.approx([140 * MiB, 140 * MiB], rel=0.01)
-    (last,) = prefix_bars.columns(fake_store.busy().all_prefixes[2:3], None)[
-        "to_executing"
-    ]
-    assert last == 360 * MiB, "four tasks of `sum`, each of 90 MiB"
-
-
-def test_smaller_prefixes_are_summed_in_the_last_row():
-    store = fake_store.busy()
-    store.all_prefixes = [
-        fake_parts.prefix(f"p{i}", (20 - i) * MiB, MiB) for i in range(20)
-    ]
-    shown = store.all_prefixes[:12]
-    data = prefix_bars.columns(shown, prefix_bars.smaller(shown, store.prefix_totals()))
-    assert data["label"][-1] == "8 smaller"
-    assert data["to_managed"][-1] == sum(range(1, 9)) * MiB
-    assert isnan(data["p95"][-1]), "BokehJS draws None at 0"
+# --- who holds it --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -221,7 +193,7 @@ def test_smaller_prefixes_are_summed_in_the_last_row():
     ],
 )
 def test_rows_change_places_only_when_it_matters(weights, expected):
-    assert prefix_bars.settle(["a", "b"], weights) == expected
+    assert settle(["a", "b"], weights) == expected
 
 
 # --- history -------------------------------------------------------------------------
@@ -486,7 +458,7 @@ def test_empty_states_say_what_to_do(boundary):
             OrderView,
             PrefixView,
         ),
-        *(PrefixesView, SummaryView, WorkerView, WorkersView),
+        *(SummaryView, WorkerView, WorkersView),
     ],
 )
 def test_view_reads_nothing_while_the_version_stands(make):

@@ -13,7 +13,7 @@ from test_views_report import body
 
 from dask_memdash.analysis.storing import judge
 from dask_memdash.text import format_latency, format_stored
-from dask_memdash.views import intermediates, prefix_bars, worker_bars
+from dask_memdash.views import intermediates, worker_bars
 from dask_memdash.views.base import Context
 from dask_memdash.views.browser_state import TableQuery
 from dask_memdash.views.intermediates import IntermediatesView
@@ -155,12 +155,6 @@ def test_tooltips_say_how_much_of_the_storage_is_stored_too():
     assert (
         workers["kept"][0] == "30 MiB of its outputs are stored too, 2 MiB are to be."
     )
-    prefixes = prefix_bars.columns(store.prefixes(), None)
-    kept = dict(zip(prefixes["name"], prefixes["kept"], strict=True))
-    assert kept["sum"] == "90 MiB of its outputs are stored too, 4 MiB are to be."
-    assert kept["random_sample"] == ""
-    without = prefix_bars.columns(stories.busy().prefixes(), None)
-    assert set(without["kept"]) == {""}
 
 
 def test_the_chosen_worker_and_prefix_say_it_too():
