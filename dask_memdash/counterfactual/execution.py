@@ -56,7 +56,7 @@ def _largest(task: TaskSizes) -> int:
 def _unknown(known: Sequence[TaskSizes], evidence: Evidence) -> str:
     """Say why nothing bounds what tasks take."""
     for task in known:
-        if task.prefix in evidence.elsewhere:
+        if task.prefix in evidence.elsewhere and task.finished:
             return (
                 f"tasks of {code(task.prefix)} that finished may be those of another "
                 "computation, of other sizes"

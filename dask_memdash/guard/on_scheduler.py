@@ -14,6 +14,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import dask_memdash
+from dask_memdash.boundary import guard_entry_points
 from dask_memdash.config import Settings
 from dask_memdash.guard.expectation import MAX_PREFIXES, Learning
 from dask_memdash.guard.protocol import EXPECT
@@ -34,6 +35,7 @@ TOLD_EVERY = 1.0
 NOTHING = QuantileSketch()
 
 
+@guard_entry_points
 class GuardTeacher:
     """Learns from a model's events, and tells the workers of a scheduler."""
 
@@ -95,9 +97,9 @@ class GuardTeacher:
             if worker.guard is not None and stream is not None:
                 stream.send(message)
         if shims.TOPIC in scheduler.worker_plugins:
-            scheduler.worker_plugins[shims.TOPIC] = self.plugin()
+            scheduler.worker_plugins[shims.TOPIC] = self._plugin()
 
-    def plugin(self) -> bytes:
+    def _plugin(self) -> bytes:
         """Return what a worker that comes is sent, with all that is known."""
         prefixes, keys = self._learning.all()
         settings = self._settings.to_dict()

@@ -28,7 +28,6 @@ from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import SelfCost
 from dask_memdash.model.events import (
     Event,
-    MemoryErrorRaised,
     Noticed,
     StorageHeld,
     Ticked,
@@ -53,6 +52,7 @@ from dask_memdash.plugins.scheduler.refusals import Refusals
 from dask_memdash.plugins.scheduler.removal import RemovalWatch
 from dask_memdash.plugins.scheduler.shared_storage import IntermediatesWatch, kept_by
 from dask_memdash.plugins.scheduler.storage_scan import StorageScan, look_at
+from dask_memdash.plugins.scheduler.teaching import teacher
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
 from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
 from dask_memdash.store.live import LiveStore
@@ -60,6 +60,8 @@ from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, WorkerState
+
+    from dask_memdash.guard.on_scheduler import GuardTeacher
 
 logger = logging.getLogger("dask_memdash")
 
@@ -138,13 +140,11 @@ class MemDash(SchedulerPlugin):
         self._weighed_at = 0.0
         self._weight = 0
         self._watch: GraphWatch | None = None
-        self._look_at_progress: Callable[[float], Any] | None = None
-        self._look_at_receiving: Callable[[float], Any] | None = None
-        self._look_at_own_memory: Callable[[float], Any] | None = None
+        # What looks around at each tick, at an instant in seconds; none raises.
+        self._looks: list[Callable[[float], Any]] = []
         self._own_memory: OwnMemory | None = None
         self._recording: Recording | None = None
-        self._learn: Callable[[Event], Any] | None = None
-        self._teach: Callable[[float], Any] | None = None
+        self._teacher: GuardTeacher | None = None
         self._erred = self.cost.metered(
             boundary.guarded(self._look_at_error, "looking at an error")
         )
@@ -192,20 +192,18 @@ class MemDash(SchedulerPlugin):
         progress = ProgressWatch(
             scheduler, self._model, self._handle, settings.stuck_after
         )
-        self._look_at_progress = boundary.guarded(
-            progress.step, "looking whether tasks move"
-        )
         self._receiving = ReceivingWatch(scheduler, self._handle, settings.stuck_after)
-        self._look_at_receiving = boundary.guarded(
-            self._receiving.step, "looking whether inputs come"
-        )
+        self._looks = [
+            boundary.guarded(progress.step, "looking whether tasks move"),
+            boundary.guarded(self._receiving.step, "looking whether inputs come"),
+        ]
         self._own_memory = boundary.guarded(OwnMemory, "the scheduler's own memory")(
             scheduler, self._handle
         )
         if self._own_memory is not None:
-            self._look_at_own_memory = boundary.guarded(
-                self._own_memory.step, "looking at the scheduler's own memory"
-            )
+            look = self._own_memory.step
+            where = "looking at the scheduler's own memory"
+            self._looks.append(boundary.guarded(look, where))
         self.notifications = Notifications(
             scheduler, self._model, self.store, self._handle
         )
@@ -224,18 +222,11 @@ class MemDash(SchedulerPlugin):
         self._recording = boundary.guarded(begin, "beginning a record")(
             scheduler, self._model, self.store, settings, self._handle
         )
-        if settings.guard != "off":
-            self._begin_to_teach(settings)
+        self._teacher = boundary.guarded(teacher, "starting the guard")(
+            scheduler, self._model, settings
+        )
         self._installation = Installation(scheduler, settings, self)
         await self._installation.install()
-
-    def _begin_to_teach(self, settings: config.Settings) -> None:
-        """Learn for the guard of workers what their tasks take."""
-        from dask_memdash.guard.on_scheduler import GuardTeacher
-
-        teacher = GuardTeacher(self._scheduler, self._model, settings)
-        self._learn = boundary.guarded(teacher.see, "learning for the guard")
-        self._teach = boundary.guarded(teacher.step, "telling guards what is expected")
 
     async def close(self) -> None:
         """Detach when the scheduler closes."""
@@ -324,8 +315,7 @@ class MemDash(SchedulerPlugin):
             if trouble is not None:
                 self._look_at_storage(trouble.address)
                 self._handle(trouble)
-                if isinstance(trouble, MemoryErrorRaised):
-                    self._not_received(trouble)
+                self._receiving.heard(trouble)
         elif action in ("lacks", "missing"):
             degraded = self.inbound.degraded(message)
             if degraded is None:
@@ -335,11 +325,6 @@ class MemDash(SchedulerPlugin):
                 self.notice(where, text)
             else:
                 self._notices.warn(text)
-
-    def _not_received(self, event: MemoryErrorRaised) -> None:
-        """Remember a task whose input did not fit, which may wait for ever."""
-        if event.stage == "receiving":
-            self._receiving.note(event.address, event.task.key)
 
     def _look_at_storage(self, address: str) -> None:
         """Look at why a worker's outputs are held, for what is about to be told.
@@ -424,12 +409,8 @@ class MemDash(SchedulerPlugin):
         self._notices.update(now, self.inbound.texts())
         if self._watch is not None:
             self._watch.step(now)
-        if self._look_at_progress is not None:
-            self._look_at_progress(now)
-        if self._look_at_receiving is not None:
-            self._look_at_receiving(now)
-        if self._look_at_own_memory is not None:
-            self._look_at_own_memory(now)
+        for look in self._looks:
+            look(now)
         told = self._look_at_intermediates(now)
         if told is not None:
             self._handle(told)
@@ -444,8 +425,8 @@ class MemDash(SchedulerPlugin):
         silent = None if late else translate.silent_workers(self._scheduler, now)
         self.notifications.look_after(now)
         self._handle(Ticked(now, cost, silent))
-        if self._teach is not None:
-            self._teach(now)
+        if self._teacher is not None:
+            self._teacher.step(now)
         self.notifications.tell(now)
         if self._recording is not None:
             self._recording.step(now)
@@ -463,7 +444,8 @@ class MemDash(SchedulerPlugin):
         return worker is not None and not worker.restarting
 
     def _close_watch(self) -> None:
-        own, self._own_memory, self._look_at_own_memory = self._own_memory, None, None
+        self._looks = []
+        own, self._own_memory = self._own_memory, None
         if own is not None:
             own.close()
         watch, self._watch = self._watch, None
@@ -495,8 +477,8 @@ class MemDash(SchedulerPlugin):
     def _handle(self, event: Event) -> None:
         if self._installation is not None:
             self._model.handle(event)
-            if self._learn is not None:
-                self._learn(event)
+            if self._teacher is not None:
+                self._teacher.see(event)
 
     def _settings(self) -> config.Settings:
         try:

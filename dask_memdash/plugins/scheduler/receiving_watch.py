@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 from distributed.core import Status
 
 from dask_memdash.model.event_parts import WaitingTasks
-from dask_memdash.model.events import ClusterMoving, ClusterStuck, Event
+from dask_memdash.model.events import (
+    ClusterMoving,
+    ClusterStuck,
+    Event,
+    MemoryErrorRaised,
+)
 from dask_memdash.plugins.scheduler.translate import task_of
 
 if TYPE_CHECKING:
@@ -57,6 +62,11 @@ class ReceivingWatch:
         # Transitions, and since when there were no more.
         self._still: tuple[int, float] | None = None
         self._told: float | None = None
+
+    def heard(self, event: Event) -> None:
+        """Remember a task whose input did not fit, which may wait for ever."""
+        if isinstance(event, MemoryErrorRaised) and event.stage == "receiving":
+            self.note(event.address, event.task.key)
 
     def note(self, address: str, key: str) -> None:
         """Remember a task for which a worker could not receive an input."""
