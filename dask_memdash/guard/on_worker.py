@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dask._task_spec import Task
@@ -34,7 +34,6 @@ from dask_memdash.guard.decision import (
     STANDS_STILL,
     Candidate,
     Decision,
-    Running,
     Snapshot,
     decide,
 )
@@ -48,18 +47,17 @@ from dask_memdash.guard.gate import (
 )
 from dask_memdash.guard.holding import Holding
 from dask_memdash.guard.protocol import EXPECT
+from dask_memdash.guard.reading import Reading, text_of
 from dask_memdash.guard.stillness import Doing, Stillness
 from dask_memdash.guard.too_large import refuse
-from dask_memdash.plugins.keys import key_text, prefix_of
+from dask_memdash.plugins.keys import prefix_of
 from dask_memdash.plugins.worker.worker_storage import spilled_sizes
-from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
     from distributed.worker_state_machine import TaskState, WorkerState
 
     from dask_memdash.flight.writer import FlightRecorder
-    from dask_memdash.measure.running_task import RunningTask
     from dask_memdash.measure.shared_process import SharedProcess
     from dask_memdash.plugins.worker.tasks import RunningTasks
 
@@ -79,9 +77,6 @@ PATIENCE_ALONE = 10.0
 #: those may need together: what they leave behind, it has not.
 PASSES = 64
 PASSED_BY = 0.1
-
-#: Seconds for which a task waits for a worker that is spilling.
-SPILLING = 2.0
 
 #: What is said where it can do nothing.
 NO_LIMIT = (
@@ -124,10 +119,10 @@ class WorkerGuard:
     ) -> None:
         self._worker = worker
         self._tasks = tasks
-        self._recorder = recorder
         self._process = process
         self._acts = acts
         self.expectations = Expectations()
+        self._reading = Reading(worker, tasks, recorder, self.expectations)
         # Key → why it is not run any more: no worker has room for it.
         self._refused: dict[str, str] = {}
         if learnt:
@@ -146,7 +141,6 @@ class WorkerGuard:
         self._lines: tuple[int, int, int] | None = None
         self._why_off = ""
         self._fetch_limit: float | None = None
-        self._spills_since: float | None = None
 
     # -- coming and going ------------------------------------------------------
 
@@ -234,7 +228,7 @@ class WorkerGuard:
         chosen = None if decision.start is None else looked_at[decision.start]
         if chosen is None or (decision.start and not paused):
             first = looked_at[0]
-            self.holding.hold(first.key, self._prefix(first), decision, now)
+            self.holding.hold(first.key, prefix_of(first.key), decision, now)
         if chosen is not None:
             self.holding.start(chosen.key, decision.reason, now)
             if decision.start and not paused:
@@ -247,7 +241,7 @@ class WorkerGuard:
 
     def _refuse(self, task: TaskState) -> None:
         """Let a task that no worker has room for raise that, rather than run."""
-        text = self._refused.pop(_text(task.key), None)
+        text = self._refused.pop(text_of(task.key), None)
         if text is not None and task.run_spec is not None:
             task.run_spec = Task(task.key, refuse, text)
 
@@ -261,7 +255,7 @@ class WorkerGuard:
             most = LOOKED_AT_PAUSED if paused else LOOKED_AT
             for task in ready_tasks(state, most):
                 looked_at.append(task)
-                yield self._candidate(task, sizes)
+                yield self._reading.candidate(task, sizes)
 
         return decide(self._snapshot(state, paused=paused), candidates()), looked_at
 
@@ -275,66 +269,15 @@ class WorkerGuard:
             limit=limit,
             pause=pause,
             end=end,
-            running=tuple(self._running(state)),
+            running=tuple(self._reading.running(state)),
             executing=len(state.executing),
             still=self._stillness.lasts(now),
             patience=self._patience() if state.executing else PATIENCE,
             paused=paused,
-            spilling=self._is_spilling(rss, now),
+            spilling=self._reading.is_spilling(rss, now),
             may_pass=self._may_pass(state, limit),
             may_free=state.nthreads > 1,
         )
-
-    def _running(self, state: WorkerState) -> Iterator[Running]:
-        now = time.time()
-        begun = set()
-        for task, ended in self._known():
-            begun.add(task.key)
-            held, peak, filling = self._held(task)
-            expected = self.expectations.of(task.prefix, task.text[:KEY_KEPT])
-            seconds = max(0.0, now - task.begin)
-            yield Running(task.prefix, held, peak, expected, seconds, ended, filling)
-        for task_state in (*state.executing, *state.long_running):
-            if task_state.key not in begun:  # its thread has not begun it yet
-                prefix = self._prefix(task_state)
-                expected = self.expectations.of(prefix, _text(task_state.key))
-                yield Running(prefix, 0, 0, expected, 0.0)
-
-    def _known(self) -> Iterable[tuple[RunningTask, bool]]:
-        tasks = self._tasks
-        for place, ended in (
-            (tasks.pending, True),
-            (tasks.by_thread, False),
-            (tasks.elsewhere, False),
-        ):
-            for task in list(place.values()):
-                yield task, ended
-
-    def _held(self, task: RunningTask) -> tuple[int, int, int]:
-        """Return what a task holds, its peak, and what it is filling, in bytes."""
-        if task.slot is None or not task.measured:
-            return 0, 0, 0
-        held, peak, _ = self._recorder.counters(task.slot)
-        return held, peak, self._recorder.filling(task.slot)
-
-    def _candidate(
-        self, task: TaskState, sizes: Mapping[Any, tuple[int, int]] | None
-    ) -> Candidate:
-        prefix = self._prefix(task)
-        inputs = read_back = frees = 0
-        for other in task.dependencies:
-            size = other.nbytes or 0
-            inputs += size
-            if sizes and other.key in sizes:
-                read_back += size
-            else:
-                frees += size // max(1, len(other.dependents))
-        expected = self.expectations.of(prefix, _text(task.key))
-        tried = self.expectations.has_ended(prefix)
-        return Candidate(prefix, expected, inputs, read_back, frees, tried)
-
-    def _prefix(self, task: TaskState) -> str:
-        return prefix_of(task.key)
 
     def _may_pass(self, state: WorkerState, limit: int) -> bool:
         """Whether a task may go before one that is held.
@@ -374,8 +317,8 @@ class WorkerGuard:
         paused = not state.running
         if waiting or (paused and state.data_needed):
             doing = {
-                task.key: Doing(task.thread, *self._held(task)[:2])
-                for task, ended in self._known()
+                task.key: Doing(task.thread, *self._reading.held(task)[:2])
+                for task, ended in self._reading.known()
                 if not ended
             }
             self._stillness.look(now, state.executed_count, doing)
@@ -420,18 +363,6 @@ class WorkerGuard:
             self._worker.state.transfer_incoming_bytes_limit = self._fetch_limit
             self._fetch_limit = None
 
-    def _is_spilling(self, rss: int, now: float) -> bool:
-        """Whether Dask is spilling, and has been for no more than a moment."""
-        manager = self._worker.memory_manager
-        fraction, limit = manager.memory_spill_fraction, manager.memory_limit
-        over = bool(fraction and limit and rss > fraction * limit)
-        if not over or not getattr(self._worker.data, "fast", None):
-            self._spills_since = None
-            return False
-        if self._spills_since is None:
-            self._spills_since = now
-        return now - self._spills_since < SPILLING
-
     def _paused_for_memory(self) -> bool:
         """Whether Dask has paused the worker, and not somebody by hand."""
         if self._worker.status != Status.paused or self._lines is None:
@@ -464,10 +395,6 @@ class WorkerGuard:
 
 def _ignore(**_: Any) -> None:
     """Stay behind where the guard was: an unknown operation would end the stream."""
-
-
-def _text(key: Any) -> str:
-    return key_text(key)[:KEY_KEPT]
 
 
 def _is_ready(state: WorkerState, key: Any) -> bool:

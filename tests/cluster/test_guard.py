@@ -11,6 +11,7 @@ from distributed.worker_state_machine import WorkerState
 
 from dask_memdash import MemDash
 from dask_memdash.errors import TaskTooLarge
+from dask_memdash.guard.on_scheduler import GuardTeacher
 
 pytestmark = pytest.mark.cluster
 
@@ -186,3 +187,16 @@ def test_a_task_that_no_worker_has_room_for_fails_with_its_figures(start):
     # a worker that is back before the death is reported may be the second one
     assert kinds.count("terminated") in (1, 2)
     assert "killed-worker" not in kinds
+
+
+def test_a_guard_that_cannot_start_leaves_the_page_as_it_is(start, monkeypatch):
+    def fail(self, *_):
+        raise RuntimeError("no guard today")
+
+    monkeypatch.setattr(GuardTeacher, "__init__", fail)
+    session = start(register=False, n_workers=1)
+    session.client.register_plugin(MemDash(guard=True))
+    wait_for(lambda: session.api("workers")[0]["breakdown"]["process"], "a reading")
+    told = " ".join(n["text"] for n in session.api("cluster")["degraded"])
+    assert "starting the guard" in told
+    assert "no guard today" in told

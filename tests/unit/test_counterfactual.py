@@ -267,6 +267,13 @@ def test_sizes_of_another_computations_tasks_bound_nothing():
     assert "`load` that finished may be those of another computation" in found.because
 
 
+def test_tasks_that_finished_are_not_spoken_of_where_none_did():
+    cut = replace(FINISHED.tasks[0], finished=0, most=None, at_least=2**30)
+    found = ask(replace(FINISHED, tasks=(cut,), elsewhere=(cut.prefix,)), threads=1)
+    assert found.verdict == "unknown"
+    assert "that finished" not in found.because
+
+
 def test_one_worker_more_is_not_judged_where_workers_came_and_went():
     three = replace(LIVED, workers=3, at_once=2)
     assert "came and went" in ask(three, workers=1).because

@@ -1,0 +1,112 @@
+"""What the guard of a worker reads there: what runs, what is ready, whether it spills.
+
+Reads and changes nothing; what follows from it is
+:mod:`~dask_memdash.guard.decision`'s.  Runs on the worker's event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dask_memdash.guard.decision import Candidate, Running
+from dask_memdash.guard.expectation import Expectations
+from dask_memdash.plugins.keys import key_text, prefix_of
+from dask_memdash.text import KEY_KEPT
+
+if TYPE_CHECKING:
+    from distributed.worker import Worker
+    from distributed.worker_state_machine import TaskState, WorkerState
+
+    from dask_memdash.flight.writer import FlightRecorder
+    from dask_memdash.measure.running_task import RunningTask
+    from dask_memdash.plugins.worker.tasks import RunningTasks
+
+#: Seconds for which a task waits for a worker that is spilling.
+SPILLING = 2.0
+
+
+class Reading:
+    """Reads one worker for its guard; parameters as the guard's."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        tasks: RunningTasks,
+        recorder: FlightRecorder,
+        expectations: Expectations,
+    ) -> None:
+        self._worker = worker
+        self._tasks = tasks
+        self._recorder = recorder
+        self._expectations = expectations
+        self._since: float | None = None
+
+    def running(self, state: WorkerState) -> Iterator[Running]:
+        """Iterate over what runs, and what is expected of it."""
+        now = time.time()
+        begun = set()
+        for task, ended in self.known():
+            begun.add(task.key)
+            held, peak, filling = self.held(task)
+            expected = self._expectations.of(task.prefix, task.text[:KEY_KEPT])
+            seconds = max(0.0, now - task.begin)
+            yield Running(task.prefix, held, peak, expected, seconds, ended, filling)
+        for task_state in (*state.executing, *state.long_running):
+            if task_state.key not in begun:  # its thread has not begun it yet
+                prefix = prefix_of(task_state.key)
+                expected = self._expectations.of(prefix, text_of(task_state.key))
+                yield Running(prefix, 0, 0, expected, 0.0)
+
+    def known(self) -> Iterable[tuple[RunningTask, bool]]:
+        """Iterate over the tasks that are measured, and whether each has ended."""
+        tasks = self._tasks
+        for place, ended in (
+            (tasks.pending, True),
+            (tasks.by_thread, False),
+            (tasks.elsewhere, False),
+        ):
+            for task in list(place.values()):
+                yield task, ended
+
+    def held(self, task: RunningTask) -> tuple[int, int, int]:
+        """Return what a task holds, its peak, and what it is filling, in bytes."""
+        if task.slot is None or not task.measured:
+            return 0, 0, 0
+        held, peak, _ = self._recorder.counters(task.slot)
+        return held, peak, self._recorder.filling(task.slot)
+
+    def candidate(
+        self, task: TaskState, sizes: Mapping[Any, tuple[int, int]] | None
+    ) -> Candidate:
+        """Return what a ready task needs, and would free."""
+        prefix = prefix_of(task.key)
+        inputs = read_back = frees = 0
+        for other in task.dependencies:
+            size = other.nbytes or 0
+            inputs += size
+            if sizes and other.key in sizes:
+                read_back += size
+            else:
+                frees += size // max(1, len(other.dependents))
+        expected = self._expectations.of(prefix, text_of(task.key))
+        tried = self._expectations.has_ended(prefix)
+        return Candidate(prefix, expected, inputs, read_back, frees, tried)
+
+    def is_spilling(self, rss: int, now: float) -> bool:
+        """Whether Dask is spilling, and has been for no more than a moment."""
+        manager = self._worker.memory_manager
+        fraction, limit = manager.memory_spill_fraction, manager.memory_limit
+        over = bool(fraction and limit and rss > fraction * limit)
+        if not over or not getattr(self._worker.data, "fast", None):
+            self._since = None
+            return False
+        if self._since is None:
+            self._since = now
+        return now - self._since < SPILLING
+
+
+def text_of(key: Any) -> str:
+    """Return a key as the guard knows it."""
+    return key_text(key)[:KEY_KEPT]
