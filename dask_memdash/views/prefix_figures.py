@@ -113,9 +113,11 @@ def fits(row: Prefix) -> int | None:
 
 
 def of_threads(row: Prefix) -> str:
-    """Say of how many threads."""
+    """Say of how many threads; what died needs more than is known."""
+    if fits(row) is None:
+        return ""
     threads = dict[str, Any](row).get("threads")
-    return "" if fits(row) is None else f"of {threads}"
+    return f"of {threads}, or fewer" if at_a_death(row) else f"of {threads}"
 
 
 def totals(store: Store) -> dict[str, Any]:

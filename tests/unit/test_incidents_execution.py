@@ -151,16 +151,16 @@ def test_the_prefix_that_held_most_together_is_responsible():
             3,
             4,
             "Run 2 tasks at a time on each worker: `--nthreads 2`. One `load` needs "
-            "390 MiB, so 3 need 1.14 GiB and a worker has room for 800 MiB; 2 will "
-            "take 780 MiB.",
+            "390 MiB, so 3 need 1.14 GiB and a worker has room for 800 MiB once it "
+            "has run some tasks; 2 will take 780 MiB.",
         ),
         (
             500,
             2,
             2,
             "Run 1 task at a time on each worker: `--nthreads 1`. One `load` needs "
-            "500 MiB, so 2 need 0.98 GiB and a worker has room for 800 MiB; 1 will "
-            "take 500 MiB.",
+            "500 MiB, so 2 need 0.98 GiB and a worker has room for 800 MiB once it "
+            "has run some tasks; 1 will take 500 MiB.",
         ),
     ],
 )

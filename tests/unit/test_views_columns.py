@@ -16,7 +16,7 @@ from dask_memdash.views.browser_state import TableQuery
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import TABLES
 from dask_memdash.views.tabular import select, to_csv
-from dask_memdash.views.threads_that_fit import WorkerRoom, fitting, room
+from dask_memdash.views.threads_that_fit import WorkerRoom, fitting, room, with_room
 
 GiB = 1024 * MiB
 
@@ -199,3 +199,12 @@ def test_drawings_are_in_no_file():
     head = next(csv.reader(to_csv(table, store.workers()).splitlines()))
     assert "Last minute" not in head
     assert len(head) == len(table.columns) - 1
+
+
+def test_threads_that_fit_beside_a_death_are_said_to_be_at_most_so_many():
+    store = stories.busy()
+    (row,) = with_room(store, store.prefixes(1))
+    peak = {**row["execution"]["peak"], "at_least": 10**12}
+    died = {**row, "execution": {**row["execution"], "peak": peak}}
+    assert prefix_figures.of_threads(died) == f"of {row['threads']}, or fewer"
+    assert prefix_figures.of_threads(row) == f"of {row['threads']}"

@@ -222,7 +222,9 @@ def on_many_tasks(case: Case, prefix: str, running: list[Suspect]) -> Iterator[s
     need = max(planned(case, task) for task in running)
     if case.room is None or case.limit is None or not need:
         return
-    at_least = "" if _has_been_seen(case, prefix, need) else "at least "
+    seen = _has_been_seen(case, prefix, need)
+    at_least = "" if seen else "at least "
+    more = "" if seen else ", and may take more: none of that size has finished"
     room, ran = case.room, len(running)
     # As many as ran did not fit.  Of those that held less than they need, fewer do.
     wanted = need * HEADROOM if at_least else need
@@ -232,8 +234,8 @@ def on_many_tasks(case: Case, prefix: str, running: list[Suspect]) -> Iterator[s
             f"Run {count(fit, 'task')} at a time on each worker: `--nthreads {fit}`. "
             f"One {code(prefix)} needs {at_least}{format_bytes(need)}, so {ran} need "
             f"{at_least}{format_bytes(ran * need)} and a worker has room for "
-            f"{format_bytes(room)}; {fit} will take {at_least}"
-            f"{format_bytes(fit * need)}."
+            f"{format_bytes(room)} once it has run some tasks; {fit} will take "
+            f"{at_least}{format_bytes(fit * need)}{more}."
         )
     share = FILLED * room / max(2, ran) / need
     first = running[0]
