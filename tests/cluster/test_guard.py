@@ -11,7 +11,6 @@ from distributed.worker_state_machine import WorkerState
 
 from dask_memdash import MemDash
 from dask_memdash.errors import TaskTooLarge
-from dask_memdash.guard.on_scheduler import GuardTeacher
 
 pytestmark = pytest.mark.cluster
 
@@ -190,6 +189,9 @@ def test_a_task_that_no_worker_has_room_for_fails_with_its_figures(start):
 
 
 def test_a_guard_that_cannot_start_leaves_the_page_as_it_is(start, monkeypatch):
+    # not above: workers import this module too, and have no guard before they are asked
+    from dask_memdash.guard.on_scheduler import GuardTeacher
+
     def fail(self, *_):
         raise RuntimeError("no guard today")
 
