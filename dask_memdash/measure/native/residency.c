@@ -127,11 +127,14 @@ static int look_at_pages(uintptr_t at, size_t pages, int shared) {
 
 /* Try it on a page that is written, one that is read and one that is neither. */
 static void zeros_start(void) {
+    if (pagemap_is_ours()) {
+        return;
+    }
     size_t page = page_size();
     struct stat status;
     char *pages = mmap(NULL, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                        -1, 0);
-    if (pagemap_is_ours() || pages == MAP_FAILED) {
+    if (pages == MAP_FAILED) {
         return;
     }
     pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
