@@ -90,6 +90,12 @@ def objects() -> tuple[int, int]:
 def doubt() -> int:
     """Return by how much the last peak in this thread may be too high, in bytes."""
 
+def short_by() -> int:
+    """Return by how much it may be too low, in bytes: looks were left out or late."""
+
+def leave_looks_out(yes: bool) -> None:
+    """For tests: leave looks out as where they cost too much."""
+
 def files_mapped() -> int:
     """Return the bytes of files that were mapped while hooks were in."""
 

@@ -207,6 +207,23 @@ def confirm(lacking: int, moved: int, doubt: int, kept: int) -> int:
     )
 
 
+def not_looked_at(short_by: int, beyond: int, moved: int, kept: int) -> int:
+    """Return by how much a count may be too low, in bytes, as the kernel confirms it.
+
+    Parameters
+    ----------
+    short_by
+        As far as the count knows: what was not looked at in time.
+    beyond
+        By how much more the process grew than was counted, in bytes.
+    moved
+        By how much storage and transfers may have made it grow or shrink meanwhile.
+    kept
+        What allocators had kept, and may have given again: the process did not grow.
+    """
+    return min(short_by, _no_trifle(beyond + moved + kept))
+
+
 def _no_trifle(size: int) -> int:
     return size if size > COUNT_TOLERANCE else 0
 
@@ -340,6 +357,7 @@ class CloseLook:
         *,
         by_objects: bool = False,
         doubt: int = 0,
+        short_by: int = 0,
     ) -> tuple[IsolatedPeak, int] | None:
         """Judge a task that has ended and was alone from begin to end.
 
@@ -353,6 +371,8 @@ class CloseLook:
             nothing.
         doubt
             By how much the count may be too high, as far as it knows, in bytes.
+        short_by
+            By how much it may be too low, likewise.
 
         Returns
         -------
@@ -369,7 +389,10 @@ class CloseLook:
         if counted is not None and tally is not None and tally.counts_resident:
             # What allocators had kept may be used again, and the process not grow.
             lacking = counted - grown
-            unconfirmed = confirm(lacking, moved, doubt, before.kept)
+            unconfirmed = max(
+                confirm(lacking, moved, doubt, before.kept),
+                not_looked_at(short_by, -lacking, moved, before.kept),
+            )
             grown = max(grown, counted)
         free = max(0, before.free - before.arenas) if by_objects else before.free
         found = judge(

@@ -143,7 +143,9 @@ class TallyMeter:
             error = max(error, held)
         else:
             task.net = net
-            task.doubt = self._tally.doubt()
+            if task.at_begin is not None:
+                task.doubt = self._tally.doubt()
+                task.short_by = self._tally.short_by()
             if task.alone and (grown > held or not self._tally.counts_resident):
                 error = max(error, abs(grown - held))
         self._recorder.write_counters(slot, held, max(peak, held), error)

@@ -102,6 +102,10 @@ class NativeTally(Tally):
         """Return by how much the last peak in this thread may be too high, in bytes."""
         return self._native.doubt()  # type: ignore[no-any-return]
 
+    def short_by(self) -> int:
+        """Return by how much the last peak in this thread may be too low, in bytes."""
+        return self._native.short_by()  # type: ignore[no-any-return]
+
     def state(self) -> State:
         """Return what is hooked now."""
         state: State = self._native.state()
@@ -236,7 +240,7 @@ def _load() -> tuple[NativeTally | None, str]:
         )
     except ImportError as error:
         return None, f"the native tally cannot be loaded: {error}"
-    if not hasattr(native, "doubt"):
+    if not hasattr(native, "short_by"):
         return None, (
             "the native tally was built from other sources than these: install "
             "dask_memdash again"

@@ -38,6 +38,8 @@ class RunningTask:
     #: By how much its peak may be too high, as nobody saw that all of what it allocated
     #: was touched, in bytes.
     doubt: int = 0
+    #: By how much it may be too low, as looks at large blocks were left out, in bytes.
+    short_by: int = 0
     #: What the process had at most while it ran with others that no count explains, in
     #: bytes: any of them may have had it.
     beyond: int = 0

@@ -216,6 +216,13 @@ class Tally:
         """
         return 0
 
+    def short_by(self) -> int:
+        """Return by how much the last peak in this thread may be too low, in bytes.
+
+        As far as the count knows: what may have been touched, and was not looked at.
+        """
+        return 0
+
     def arena_free(self) -> int:
         """Return the room for small objects in arenas that are there, in bytes.
 

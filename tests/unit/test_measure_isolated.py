@@ -267,6 +267,27 @@ def test_what_the_kernel_does_not_confirm_of_a_count_is_its_error(
     assert (found.peak, found.error) == (200 * MB, error * MB)
 
 
+@pytest.mark.parametrize(
+    ("counted", "kept", "short_by", "error"),
+    [
+        (80, 0, 30, 0),  # the process did not grow by more: nothing was missed
+        (80, 30, 20, 20),  # … unless it is where something had been kept
+        (80, 10, 20, 10),
+        (120, 30, 20, 0),  # it grew by 40 less, which is more than had been kept
+    ],
+)
+def test_what_was_not_looked_at_is_its_error_as_far_as_it_can_have_been_there(
+    high_water, no_arrow, monkeypatch, counted, kept, short_by, error
+):
+    tally = SimpleNamespace(counts_resident=True, files_mapped=int)
+    monkeypatch.setattr(isolated, "current", lambda: tally)
+    look = CloseLook(high_water, lambda: 0, lambda: 0, kept=lambda: kept * MB)
+    before = look.begin(100 * MB)
+    found, _ = look.end(before, counted * MB, short_by=short_by * MB)
+    confirmed = max(0, counted - 80 - kept)  # what test above is about
+    assert (found.peak, found.error) == (counted * MB, max(error, confirmed) * MB)
+
+
 def test_objects_that_went_are_no_fewer_than_none(high_water, no_arrow, monkeypatch):
     blocks = iter([1000, 400])
     monkeypatch.setattr(isolated.sys, "getallocatedblocks", lambda: next(blocks))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from full_heap import full_heap
 
 from dask_memdash.measure import native_tally as face
 from dask_memdash.measure.native_tally import NativeTally
@@ -36,6 +37,13 @@ def tally() -> Iterator[NativeTally]:
     assert tally.acquire(), tally.refused
     yield tally
     tally.release()
+
+
+@pytest.fixture(autouse=True)
+def new_pages() -> Iterator[None]:
+    """Large blocks come from the kernel, not from what other tests have freed."""
+    with full_heap():
+        yield
 
 
 class Slots:
@@ -363,7 +371,7 @@ def test_many_untouched_blocks_do_not_cost_more_than_their_share(slots: Slots) -
 
 def test_pages_that_were_only_read_do_not_count(slots: Slots) -> None:
     peak, _ = slots.run(lambda: np.zeros(10 * MB).sum())
-    assert peak - slots.read()[2] < 1, "or left out for its cost, which is said"
+    assert peak < 1
     peak, _ = slots.run(lambda: np.zeros(10 * MB).fill(1))
     assert peak == pytest.approx(80, rel=0.01)
 
@@ -405,8 +413,7 @@ def test_where_the_pagemap_was_closed_by_the_host_pages_that_were_read_count(
         os.dup2(kept, ours[0], inheritable=False)
         os.close(kept)
         os.close(zero)
-    peak, _ = slots.run(lambda: np.zeros(5 * MB).sum())
-    assert peak - slots.read()[2] < 1, "or left out for its cost, which is said"
+    assert slots.run(lambda: np.zeros(5 * MB).sum())[0] < 1
 
 
 @pytest.fixture

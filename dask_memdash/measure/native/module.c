@@ -35,7 +35,7 @@ static unsigned epoch;    /* one more in every forked child */
 static unsigned installs; /* how often hooks have been put in or out */
 static PyObject *on_arrow; /* called once when libarrow has come; may be NULL */
 static THREAD_LOCAL int64_t most_objects, most_arenas; /* of its last task by objects */
-static THREAD_LOCAL int64_t last_doubt; /* of its last task's peak */
+static THREAD_LOCAL int64_t last_doubt, last_short; /* of its last task's peak */
 static int arrow_seen;     /* whether it has been, and was not in vain */
 
 #define NO_ARGUMENTS PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)
@@ -278,7 +278,7 @@ static PyObject *native_end(NO_ARGUMENTS) {
             objects_off(0);
         }
     }
-    last_doubt = task_end(frame->task);
+    last_doubt = task_end(frame->task, &last_short);
     me.now = frame->outer_task;
     me.pending = 0;
     me.frames = frame->outer;
@@ -409,6 +409,21 @@ static PyObject *native_doubt(NO_ARGUMENTS) {
     return PyLong_FromLongLong((long long)last_doubt);
 }
 
+static PyObject *native_short_by(NO_ARGUMENTS) {
+    return PyLong_FromLongLong((long long)last_short);
+}
+
+static PyObject *native_leave_looks_out(PyObject *Py_UNUSED(module), PyObject *yes) {
+    int out = PyObject_IsTrue(yes);
+    if (out < 0) {
+        return NULL;
+    }
+    pthread_mutex_lock(&table_lock);
+    looks_left_out = out;
+    pthread_mutex_unlock(&table_lock);
+    Py_RETURN_NONE;
+}
+
 static PyObject *native_files_mapped(NO_ARGUMENTS) {
     return PyLong_FromUnsignedLongLong(__atomic_load_n(&files_mapped, __ATOMIC_RELAXED));
 }
@@ -449,6 +464,10 @@ static PyMethodDef METHODS[] = {
     {"doubt", native_doubt, METH_NOARGS,
      "doubt() -> by how much the peak of this thread's last task may be too high, as "
      "nobody saw that what it counts was touched."},
+    {"short_by", native_short_by, METH_NOARGS,
+     "short_by() -> by how much it may be too low, as looks were left out or came late."},
+    {"leave_looks_out", native_leave_looks_out, METH_O,
+     "leave_looks_out(yes) -> for tests: leave looks out as where they cost too much."},
     {"files_mapped", native_files_mapped, METH_NOARGS,
      "files_mapped() -> bytes of files that were mapped while hooks were in."},
     {"mapped_by_allocators", native_mapped_by_allocators, METH_NOARGS,

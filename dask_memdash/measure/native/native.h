@@ -49,6 +49,9 @@
 /* Blocks from so many bytes on count what is resident of them. */
 #define RESIDENT ((size_t)1 << 20)
 
+/* What goes uncounted of so many bytes is not worth a look. */
+#define TRIFLE ((int64_t)256 << 10)
+
 /* Small blocks are added up in the thread, and to the task in steps of so many bytes. */
 #define STEP 4096
 
@@ -84,6 +87,7 @@ typedef struct task {
     /* guarded by the lock: of small objects, and the most that it was … */
     int64_t objects, most_objects;
     int64_t arenas, most_arenas; /* … and what arenas say of the same */
+    int64_t most; /* of its net, since what is open of it was settled (residency.c) */
     /* guarded by table_lock */
     block_t *blocks;   /* that it owns */
     int64_t untouched; /* reserved by them, and not counted */
@@ -92,6 +96,8 @@ typedef struct task {
     int64_t begun;     /* monotonic, in nanoseconds; 0 until the first look */
     int64_t doubt;     /* what of its peak, … */
     int64_t doubt_of;  /* … if it still is this one, may never have been touched */
+    int64_t at_most;   /* its peak is no more than that, or what was counted; … */
+    int64_t said;      /* … and what its error has of that */
     struct task *next_free;
 } task_t;
 
@@ -150,10 +156,13 @@ HIDDEN void owned_moves(moved_t *moved, void *block, size_t before, size_t after
                         int copies);
 HIDDEN void owned_moved(const moved_t *moved, void *block, size_t size, int copied);
 HIDDEN void add_to_task(task_t *task, int64_t bytes);
+HIDDEN void take_off_task(task_t *task, int64_t bytes);
+HIDDEN void found_in_task(task_t *task, int64_t more);
+HIDDEN void settle(task_t *task, int64_t unseen);
 HIDDEN void say_filling(task_t *task, int64_t more);
 HIDDEN void count_arena(int64_t bytes);
 HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects);
-HIDDEN int64_t task_end(ref_t ended);
+HIDDEN int64_t task_end(ref_t ended, int64_t *short_by);
 HIDDEN int still_runs(ref_t ref);
 HIDDEN void slots_in_child(void);
 
@@ -217,6 +226,7 @@ HIDDEN size_t resident_bytes(uintptr_t address, size_t size);
 HIDDEN unsigned times_forked(void);
 HIDDEN int residency_start(void);
 HIDDEN void residency_in_child(void);
+extern HIDDEN int looks_left_out;
 
 /* ---- reused.c: all but the first with table_lock held ---------------------------- */
 

@@ -14,8 +14,13 @@
  * that whole looks found unchanged for a while is reserved, and taken to be left so.
  *
  * Time: what is resident from the start on is not looked at again, so that filling a
- * block costs one look per page over its life.  Looks at what is never touched are
- * limited to a part of the task's own time; what was left out for that is its error.
+ * block costs one look per page over its life, 1 to 3 % of what filling it takes.  Looks
+ * that find nothing are limited to a part of the task's own time, the processor's.
+ *
+ * What a look finds has come at some time since the look before, and may have been there
+ * beside small blocks that have gone meanwhile: the most that the task held since, and
+ * what is found, or what could have been had it been looked for, is how high its peak
+ * may be (settle() in slots.c).
  *
  * mincore() says of a page that was only read, and shows the kernel's page of zeros,
  * that it is resident.  /proc/self/pagemap tells those apart, as nobody maps them alone;
@@ -61,11 +66,18 @@ static size_t filled_blocks; /* open ones that are being filled, as far as known
 static pthread_cond_t opened; /* its times are of the monotonic clock */
 static int thread_runs, thread_waits; /* the latter: for a block that opens */
 
-static int64_t now_ns(void) {
+HIDDEN int looks_left_out; /* for tests: none but the last at a task's end */
+
+static int64_t read_clock(clockid_t clock) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
+
+static int64_t now_ns(void) { return read_clock(CLOCK_MONOTONIC); }
+
+/* Of the processor, in this thread: being sent off it is not the look's doing. */
+static int64_t used_ns(void) { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 static size_t page_size(void) {
     static size_t size;
@@ -260,7 +272,11 @@ static int count_resident(block_t *block, int brief) {
     block->owner->untouched -= more;
     if (more != 0) {
         block->still = 0;
-        add_to_task(block->owner, more);
+        found_in_task(block->owner, more);
+    }
+    int64_t here = (int64_t)(block->size - bytes), all = block->owner->untouched;
+    if (all == 0 || (!brief && all == here)) { /* no other block is open */
+        settle(block->owner, 0);
     }
     if (bytes == block->size) {
         block_closes(block);
@@ -273,40 +289,44 @@ static int count_resident(block_t *block, int brief) {
 
 /* Whether the task has time left for another look.  If not, its peak may be higher by
  * all that might have been touched meanwhile, which is then its error. */
-static int affordable(task_t *task, int64_t now) {
+static int affordable(task_t *task) {
+    int64_t now = now_ns();
     if (task->begun == 0) {
         task->begun = now;
     }
-    if (task->looked <= FREE_NS + (now - task->begun) / TASK_SHARE) {
+    if (task->looked <= FREE_NS + (now - task->begun) / TASK_SHARE && !looks_left_out) {
         return 1;
     }
-    counters_t *counters = task->counters;
-    int64_t doubt = counters->net + task->untouched - counters->peak;
-    if (doubt > counters->error) {
-        __atomic_store_n(&counters->error, doubt, __ATOMIC_RELAXED);
-    }
+    settle(task, task->untouched);
     return 0;
 }
 
-HIDDEN void look_at_block(block_t *block) {
+/* Look at one block; what finds nothing is charged to its task. */
+static void look_and_charge(block_t *block) {
     task_t *task = block->owner;
-    int64_t before = now_ns();
-    if (affordable(task, before)) {
-        count_resident(block, 0);
-        task->looked += now_ns() - before;
+    size_t counted = block->counted, left = block->size - block->prefix;
+    int64_t before = used_ns();
+    count_resident(block, 0);
+    size_t found = block->counted > counted ? block->counted - counted : 0;
+    double fruitless = found < left ? 1 - (double)found / (double)left : 0;
+    task->looked += (int64_t)(fruitless * (double)(used_ns() - before));
+}
+
+HIDDEN void look_at_block(block_t *block) {
+    if (affordable(block->owner)) {
+        look_and_charge(block);
     }
 }
 
 /* Look at all of a task's blocks that are open; `last`: whatever the time it takes. */
 HIDDEN void look_at_task(task_t *task, int last) {
-    int64_t before = now_ns();
-    if (last || affordable(task, before)) {
+    if (last || affordable(task)) {
         for (block_t *block = task->blocks; block != NULL; block = block->next_of_task) {
             if (block->counted < block->size) {
-                count_resident(block, 0);
+                look_and_charge(block);
             }
         }
-        task->looked += now_ns() - before;
+        settle(task, 0);
     }
 }
 
@@ -314,7 +334,7 @@ HIDDEN void look_at_task(task_t *task, int last) {
 
 /* One round: look at open blocks, those looked at longest ago first. */
 static int64_t look_round(void) {
-    int64_t begun = now_ns(), taken = 0;
+    int64_t begun = used_ns(), taken = looks_left_out ? ROUND_NS : 0;
     block_t *last = NULL;
     while (open_blocks != NULL && open_blocks != last && taken < ROUND_NS) {
         block_t *block = open_blocks, *end = block;
@@ -334,20 +354,20 @@ static int64_t look_round(void) {
             }
             last = last != NULL ? last : block;
         }
-        taken = now_ns() - begun;
+        taken = used_ns() - begun;
     }
     return taken;
 }
 
 /* Between two rounds: see how far blocks have come that are being filled. */
 static int64_t look_briefly(void) {
-    int64_t begun = now_ns(), taken = 0;
+    int64_t begun = used_ns(), taken = looks_left_out ? BRIEF_NS : 0;
     for (block_t *block = open_blocks, *next; block != NULL && taken < BRIEF_NS;
          block = next) {
         next = block->next_open; /* a block that is whole leaves the list */
         if (block->filling != 0) {
             count_resident(block, 1);
-            taken = now_ns() - begun;
+            taken = used_ns() - begun;
         }
     }
     return taken;

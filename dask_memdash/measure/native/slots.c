@@ -51,6 +51,7 @@ static void add_locked(task_t *task, int64_t bytes) {
     counters_t *counters = task->counters;
     int64_t net = counters->net + bytes;
     __atomic_store_n(&counters->net, net, __ATOMIC_RELAXED);
+    task->most = net > task->most ? net : task->most;
     if (net > counters->peak) {
         __atomic_store_n(&counters->peak, net, __ATOMIC_RELAXED);
     }
@@ -65,6 +66,43 @@ static void move(int64_t *now, int64_t *most, int64_t bytes) {
 HIDDEN void add_to_task(task_t *task, int64_t bytes) {
     lock(task);
     add_locked(task, bytes);
+    unlock(task);
+}
+
+/* A block of it goes that was looked at before, with all that was open beside it: what
+ * is found from now on was not there together with the block. */
+HIDDEN void take_off_task(task_t *task, int64_t bytes) {
+    lock(task);
+    add_locked(task, -bytes);
+    task->most -= bytes;
+    unlock(task);
+}
+
+/* A look has found more in a block, or less.  It may have been there when the task held
+ * most since the look before. */
+HIDDEN void found_in_task(task_t *task, int64_t more) {
+    lock(task);
+    task->most += more > 0 ? more : 0;
+    add_locked(task, more);
+    unlock(task);
+}
+
+/* All that a task has open was looked at, or may hold so many bytes more than was seen:
+ * its peak so far is known, or how high it can have been.  The latter less the former is
+ * its error, unless others have written a larger one. */
+HIDDEN void settle(task_t *task, int64_t unseen) {
+    counters_t *counters = task->counters;
+    lock(task);
+    if (task->most + unseen > task->at_most) {
+        task->at_most = task->most + unseen;
+    }
+    task->most = counters->net;
+    int64_t doubt = task->at_most - counters->peak, error = counters->error;
+    doubt = doubt > 0 ? doubt : 0;
+    if (doubt > error || (doubt < error && error == task->said)) {
+        __atomic_store_n(&counters->error, doubt, __ATOMIC_RELAXED);
+        task->said = doubt;
+    }
     unlock(task);
 }
 
@@ -197,6 +235,16 @@ static void drop(block_t **place) {
     __atomic_store_n(&owned_blocks, owned_blocks - 1, __ATOMIC_RELAXED);
 }
 
+/* What a task has held since may be the most that it will have held. */
+static void look_before_peak(task_t *task) {
+    if (task->untouched != 0 && task->most + task->untouched > task->counters->peak) {
+        look_at_task(task, 0);
+    }
+    else {
+        settle(task, 0);
+    }
+}
+
 /* A large block has come.  `prefix`: how many of its bytes are known to be resident;
  * `kept`: how many were written by whoever had it before, or by the allocator. */
 HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, size_t kept) {
@@ -210,11 +258,14 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, s
         /* Whoever freed the block that was here before did so unseen. */
         block_t **stale = find((uintptr_t)address);
         if (stale != NULL) {
-            add_to_task((*stale)->owner, -(int64_t)(*stale)->counted);
+            take_off_task((*stale)->owner, (int64_t)(*stale)->counted);
             drop(stale);
         }
         block_t *block = new_block();
         size_t counted = prefix < size ? prefix : size;
+        if (counted < size && task->most > task->counters->net + TRIFLE) {
+            look_before_peak(task); /* what went since has had none of it beside */
+        }
         if (block == NULL) { /* out of memory: as if it were small */
             add_to_task(task, (int64_t)size);
         }
@@ -252,13 +303,6 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, s
     pthread_mutex_unlock(&table_lock);
 }
 
-/* What a task holds now may be the most that it will have held. */
-static void look_before_peak(task_t *task) {
-    if (task->counters->net + task->untouched > task->counters->peak) {
-        look_at_task(task, 0);
-    }
-}
-
 /* A block that nobody owns: it was there before the task that runs in this thread. */
 static size_t counted_of_stranger(void *address, size_t size) {
     task_t *mine = me.now.task;
@@ -284,7 +328,7 @@ HIDDEN int owned_gone(void *address, size_t size) {
         }
         look_before_peak(task);
         reused_goes(block, SIZE_MAX);
-        add_to_task(task, -(int64_t)block->counted);
+        take_off_task(task, (int64_t)block->counted);
         drop(place);
     }
     else if (me.now.task != NULL) {
@@ -381,7 +425,7 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
         unused_tasks = task->next_free;
         begun.generation = task->generation;
         task->untouched = task->filling = task->looked = task->begun = 0;
-        task->doubt = task->doubt_of = 0;
+        task->doubt = task->doubt_of = task->most = task->at_most = task->said = 0;
         lock(task);
         task->by_objects = by_objects;
         task->objects = task->most_objects = task->arenas = task->most_arenas = 0;
@@ -399,8 +443,9 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
     return begun;
 }
 
-/* End the current thread's task.  Returns by how much its peak may be too high. */
-HIDDEN int64_t task_end(ref_t ended) {
+/* End the current thread's task.  Returns by how much its peak may be too high, and by
+ * how much too low. */
+HIDDEN int64_t task_end(ref_t ended, int64_t *short_by) {
     task_t *task = ended.task;
     if (me.pending != 0) {
         count_step(me.pending);
@@ -415,6 +460,8 @@ HIDDEN int64_t task_end(ref_t ended) {
     }
     int64_t doubt = reused_doubt(task);
     lock(task);
+    *short_by = task->at_most - task->counters->peak;
+    *short_by = *short_by > 0 ? *short_by : 0;
     if (doubt > task->counters->error) {
         __atomic_store_n(&task->counters->error, doubt, __ATOMIC_RELAXED);
     }

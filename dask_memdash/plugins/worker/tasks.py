@@ -316,6 +316,7 @@ class RunningTasks:
             self._recorder.seen(task.begin),
             by_objects=task.by_objects,
             doubt=task.doubt,
+            short_by=task.short_by,
         )
         if found_at_end is None:
             return
