@@ -128,6 +128,11 @@ class Snapshot:
         """What running tasks are expected to take beyond what they hold."""
         return sum(task.growth for task in self.running)
 
+    @property
+    def room(self) -> int:
+        """What there is up to the pause threshold; may be negative."""
+        return self.pause - self.process - self.growth
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:

@@ -48,22 +48,25 @@ class Holding:
         """The key that has been held longest; None where none is."""
         return next(iter(self._held), None)
 
-    def hold(self, key: Any, prefix: str, decision: Decision, now: float) -> None:
-        """Take note that a task waits, since when and for what."""
+    def hold(self, key: Any, prefix: str, decision: Decision, now: float) -> bool:
+        """Take note that a task waits, since when and for what; say if that is news."""
         held = self._held.get(key)
         if held is None:
             self._held[key] = Held(prefix, now, decision.need, decision.reason)
             self.count += 1
-        else:
-            held.need, held.reason = decision.need, decision.reason
+            return True
+        held.need, held.reason = decision.need, decision.reason
+        return False
 
-    def start(self, key: Any, reason: str, now: float) -> None:
-        """Take note that a task starts."""
+    def start(self, key: Any, reason: str, now: float) -> float | None:
+        """Take note that a task starts; return for how long it was held, if it was."""
         held = self._held.pop(key, None)
-        if held is not None:
-            self.seconds += now - held.since
         self.opened += reason == PROGRESS
         self.drained += reason == DRAINS
+        if held is None:
+            return None
+        self.seconds += now - held.since
+        return now - held.since
 
     def passed(self, key: Any, need: int) -> None:
         """Take note that another task, which needs so much, went before this one."""

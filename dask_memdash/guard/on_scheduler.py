@@ -11,6 +11,7 @@ Runs on the scheduler's event loop.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import dask_memdash
@@ -19,6 +20,7 @@ from dask_memdash.config import Settings
 from dask_memdash.guard.expectation import MAX_PREFIXES, Learning
 from dask_memdash.guard.protocol import EXPECT
 from dask_memdash.guard.too_large import TooLarge
+from dask_memdash.model.event_parts import GuardAction
 from dask_memdash.model.events import DeathReported, Event, WorkerAdded, WorkerReported
 from dask_memdash.model.quantiles import QuantileSketch
 from dask_memdash.plugins import shims
@@ -51,6 +53,9 @@ class GuardTeacher:
         self._at_once = False
         self._too_large = TooLarge()
         self._refused: dict[str, str] = {}
+        #: What is called for each thing that a guard has done, with its worker's
+        #: address, in the order in which workers tell of it.
+        self.heard: Callable[[str, GuardAction], None] | None = None
         limits = [w.info.limit for w in model.processes.workers.values()]
         # The largest limit of any worker so far; None where one has none.
         self._limit = None if None in limits else max(filter(None, limits), default=0)
@@ -60,6 +65,9 @@ class GuardTeacher:
         if isinstance(event, WorkerReported):
             if len(self._touched) < MAX_PREFIXES:
                 self._touched.update(event.finished)
+            if self.heard is not None:
+                for action in event.guard_actions:
+                    self.heard(event.address, action)
         elif isinstance(event, DeathReported) and not (event.asked or event.closing):
             for task in event.executing:
                 held = max(task.peak or 0, task.bytes or 0)

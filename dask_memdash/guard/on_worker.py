@@ -1,15 +1,8 @@
 """The guard of one worker: looks, asks :mod:`~dask_memdash.guard.decision`, and acts.
 
-It is off, and says so, where there is no limit or no pause threshold, and where several
-workers share a process, whose memory none of them can answer for.
-
 *Wake*: tasks are held while others run, and nothing in distributed asks again when
 memory falls.  So it looks every tenth of a second, and every fiftieth while something
 is held; an event is sent only if a task would start then.
-
-*Fetch*: inputs are memory too.  What may be on its way at a time
-(``transfer_incoming_bytes_limit``) is lowered to the room there is; Dask fetches one
-input whatever its size while nothing else is on its way.
 
 Runs on the worker's event loop.
 """
@@ -25,7 +18,15 @@ from dask._task_spec import Task
 from distributed.core import Status
 
 from dask_memdash.boundary import boundary
-from dask_memdash.config import terminate_fraction
+from dask_memdash.guard.actions import (
+    DRAINED,
+    OPENED,
+    PASSED,
+    REFUSED,
+    WAITED,
+    WOULD_WAIT,
+    Actions,
+)
 from dask_memdash.guard.decision import (
     DRAINS,
     LOOKED_AT,
@@ -38,6 +39,7 @@ from dask_memdash.guard.decision import (
     decide,
 )
 from dask_memdash.guard.expectation import Expectations
+from dask_memdash.guard.fetching import FetchLimit
 from dask_memdash.guard.gate import (
     FAILED,
     MemDashWake,
@@ -49,7 +51,9 @@ from dask_memdash.guard.holding import Holding
 from dask_memdash.guard.protocol import EXPECT
 from dask_memdash.guard.reading import Reading, text_of
 from dask_memdash.guard.stillness import Doing, Stillness
+from dask_memdash.guard.thresholds import Thresholds, read_thresholds
 from dask_memdash.guard.too_large import refuse
+from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.keys import prefix_of
 from dask_memdash.plugins.worker.worker_storage import spilled_sizes
 
@@ -78,15 +82,8 @@ PATIENCE_ALONE = 10.0
 PASSES = 64
 PASSED_BY = 0.1
 
-#: What is said where it can do nothing.
-NO_LIMIT = (
-    "the guard is off here: this worker has no memory limit or no pause threshold. Set "
-    "both (memory_limit, distributed.worker.memory.pause)"
-)
-SHARED = (
-    "the guard is off here: several workers share this process. Start each in a "
-    "process of its own (processes=True)"
-)
+#: What is noted of a task that starts for one of these reasons.
+STARTED = {PROGRESS: OPENED, DRAINS: DRAINED}
 
 
 class WorkerGuard:
@@ -137,17 +134,17 @@ class WorkerGuard:
         self._stands_still = False
         self._stopped = False
         self._timer: Any = None
-        # limit, pause threshold and end in bytes; None: the guard is off.
-        self._lines: tuple[int, int, int] | None = None
-        self._why_off = ""
-        self._fetch_limit: float | None = None
+        # Where the worker is paused and ends, or why the guard is off.
+        self._lines: Thresholds | str = ""
+        self._fetch_limit = FetchLimit(worker.state)
+        self._actions = Actions()
 
     # -- coming and going ------------------------------------------------------
 
     def install(self) -> None:
         """Take the place of what starts tasks."""
         worker, state = self._worker, self._worker.state
-        self._read_lines()
+        self._lines = read_thresholds(worker, self._process)
         if base_of(state) is None:
             state.__class__ = stand_in(type(state), self)
         worker.stream_handlers[EXPECT] = boundary.guarded(
@@ -164,7 +161,7 @@ class WorkerGuard:
             self._timer.cancel()
         self._tasks.heard = None
         worker.stream_handlers[EXPECT] = _ignore
-        self._restore_fetch()
+        self._fetch_limit.restore()
         base = base_of(state)
         try:
             if worker.status == Status.running:
@@ -178,7 +175,7 @@ class WorkerGuard:
     @property
     def active(self) -> bool:
         """Whether there is anything to decide by."""
-        return self._lines is not None and not self._stopped
+        return not isinstance(self._lines, str) and not self._stopped
 
     @property
     def acts(self) -> bool:
@@ -208,13 +205,18 @@ class WorkerGuard:
 
     def figures(self) -> dict[str, Any]:
         """Return what it holds, and has done so far."""
-        mode = "off" if self._lines is None else "on" if self._acts else "dry-run"
-        lowered = self._fetch_limit is not None
+        off = isinstance(self._lines, str)
+        mode = "off" if off else "on" if self._acts else "dry-run"
+        lowered = self._fetch_limit.lowered
         return self.holding.figures(time.monotonic(), mode, fetch_limited=lowered)
+
+    def heartbeat(self) -> dict[str, Any]:
+        """Return what is sent of it."""
+        return {"guard": self.figures(), "guard_actions": to_dict(self._actions.take())}
 
     def notices(self) -> list[str]:
         """Say why it can do nothing here, if so."""
-        return [self._why_off] if self._why_off else []
+        return [self._lines] if isinstance(self._lines, str) else []
 
     # -- deciding --------------------------------------------------------------
 
@@ -228,22 +230,42 @@ class WorkerGuard:
         chosen = None if decision.start is None else looked_at[decision.start]
         if chosen is None or (decision.start and not paused):
             first = looked_at[0]
-            self.holding.hold(first.key, prefix_of(first.key), decision, now)
+            prefix = prefix_of(first.key)
+            if self.holding.hold(first.key, prefix, decision, now) and not self._acts:
+                self._note(WOULD_WAIT, first, decision)
         if chosen is not None:
-            self.holding.start(chosen.key, decision.reason, now)
-            if decision.start and not paused:
+            waited = self.holding.start(chosen.key, decision.reason, now)
+            passes = bool(decision.start) and not paused
+            if passes:
                 self.holding.passed(looked_at[0].key, decision.need)
-            if self._refused and self._acts:
-                self._refuse(chosen)
+            kind = STARTED.get(decision.reason) or (PASSED if passes else WAITED)
+            if self._acts and (kind != WAITED or waited):
+                self._note(kind, chosen, decision, waited or 0.0)
+            if self._refused and self._acts and self._refuse(chosen):
+                self._note(REFUSED, chosen, decision)
             if decision.reason in (PROGRESS, DRAINS):
                 self._stillness.begin_anew(now)
         return chosen
 
-    def _refuse(self, task: TaskState) -> None:
+    def _refuse(self, task: TaskState) -> bool:
         """Let a task that no worker has room for raise that, rather than run."""
         text = self._refused.pop(text_of(task.key), None)
-        if text is not None and task.run_spec is not None:
-            task.run_spec = Task(task.key, refuse, text)
+        if text is None or task.run_spec is None:
+            return False
+        task.run_spec = Task(task.key, refuse, text)
+        return True
+
+    def _note(
+        self, kind: str, task: TaskState, decision: Decision, seconds: float = 0.0
+    ) -> None:
+        self._actions.note(
+            kind,
+            task.key,
+            now=time.time(),
+            need=decision.need,
+            room=decision.room,
+            seconds=seconds,
+        )
 
     def _decide(
         self, state: WorkerState, *, paused: bool
@@ -260,7 +282,7 @@ class WorkerGuard:
         return decide(self._snapshot(state, paused=paused), candidates()), looked_at
 
     def _snapshot(self, state: WorkerState, *, paused: bool) -> Snapshot:
-        assert self._lines is not None
+        assert not isinstance(self._lines, str)
         limit, pause, end = self._lines
         rss = self._process.recent_rss(RECENT) or 0
         now = time.monotonic()
@@ -309,7 +331,7 @@ class WorkerGuard:
     def _look(self) -> None:
         """See what has changed, and ask again if a task would start now."""
         state, now = self._worker.state, time.monotonic()
-        self._read_lines()
+        self._lines = read_thresholds(self._worker, self._process)
         self.holding.keep(lambda task: _is_ready(state, task), now, dry=not self._acts)
         if not self.active or not self._acts:
             return
@@ -344,43 +366,14 @@ class WorkerGuard:
     def _set_fetch(self, state: WorkerState) -> bool:
         """Set what may be on its way; say whether that is more than before."""
         snapshot = self._snapshot(state, paused=False)
-        room = snapshot.pause - snapshot.process - snapshot.growth
-        before = state.transfer_incoming_bytes_limit
-        usual = before if self._fetch_limit is None else self._fetch_limit
-        if room >= usual:
-            if self._fetch_limit is None:
-                return False
-            self._restore_fetch()
-        else:
-            self._fetch_limit = usual
-            # at least one byte: at none, nothing at all would be fetched
-            state.transfer_incoming_bytes_limit = max(1, room)
-        more = state.transfer_incoming_bytes_limit > before
-        return more and bool(state.data_needed) and state.running
-
-    def _restore_fetch(self) -> None:
-        if self._fetch_limit is not None:
-            self._worker.state.transfer_incoming_bytes_limit = self._fetch_limit
-            self._fetch_limit = None
+        return self._fetch_limit.set(snapshot.room)
 
     def _paused_for_memory(self) -> bool:
         """Whether Dask has paused the worker, and not somebody by hand."""
-        if self._worker.status != Status.paused or self._lines is None:
+        lines = self._lines
+        if self._worker.status != Status.paused or isinstance(lines, str):
             return False
-        return (self._process.recent_rss(RECENT) or 0) > self._lines[1]
-
-    def _read_lines(self) -> None:
-        """Read where the worker is paused, and where it ends."""
-        manager = self._worker.memory_manager
-        limit, pause = manager.memory_limit, manager.memory_pause_fraction
-        self._why_off, self._lines = "", None
-        if not (limit and pause):
-            self._why_off = NO_LIMIT
-        elif self._process.n_members > 1:
-            self._why_off = SHARED
-        else:
-            ends = terminate_fraction() if self._worker.nanny else None
-            self._lines = limit, int(limit * pause), int(limit * (ends or 1))
+        return (self._process.recent_rss(RECENT) or 0) > lines.pause
 
     def _take(
         self,

@@ -352,6 +352,24 @@ class Guarding:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardAction:
+    """One thing that a guard did to a task; in a dry run, would have done."""
+
+    #: Unix time, in seconds.
+    time: float
+    #: 'waited', 'opened', 'drained', 'passed', 'refused' or 'would-wait': see
+    #: :mod:`dask_memdash.guard.actions`.
+    kind: str
+    key: str
+    prefix: str
+    #: What the task needs and what there was for it, in bytes; room may be negative.
+    need: int = 0
+    room: int = 0
+    #: For how long it had waited.
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class SelfCost:
     """What MemDash itself costs at one place; None where not known (yet)."""
 

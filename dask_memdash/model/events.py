@@ -21,6 +21,7 @@ from dask_memdash.model.event_parts import (
     Executing,
     Finished,
     GraphRow,
+    GuardAction,
     Guarding,
     Held,
     NamedMemory,
@@ -89,6 +90,8 @@ class WorkerReported:
     storing: Storing | None = None
     #: What its guard does; None without one.
     guard: Guarding | None = None
+    #: What that has done since the last report, the oldest first.
+    guard_actions: tuple[GuardAction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

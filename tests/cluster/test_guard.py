@@ -53,6 +53,9 @@ def sys_modules():
 def test_large_tasks_end_and_no_worker_dies(start):
     """Without it they end in ``KilledWorker``: see below."""
     session = guarded(start, n_workers=2)
+    heard = []
+    plugin = session.cluster.scheduler.plugins["memdash"]
+    plugin._teacher.heard = lambda address, action: heard.append((address, action))
     found = session.client.map(guard_tasks.large, range(12), pure=False)
     assert session.client.gather(found) == [1.0] * 12
     assert session.api("incidents") == []
@@ -65,6 +68,10 @@ def test_large_tasks_end_and_no_worker_dies(start):
     assert {one["mode"] for one in known} == {"on"}
     assert [one["failed"] for one in known] == [0, 0]
     assert not any(worker["degraded"] for worker in session.api("workers"))
+    workers = set(session.cluster.scheduler.workers)
+    waited = [one for where, one in heard if one.kind == "waited" and where in workers]
+    assert waited
+    assert all(one.prefix == "large" and one.seconds > 0 for one in waited)
 
 
 @pytest.mark.corpora

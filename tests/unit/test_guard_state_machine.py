@@ -146,6 +146,23 @@ def test_a_worker_without_pressure_is_left_alone(monkeypatch):
     assert made.guard.figures()["held"] == 0
 
 
+def actions(made):
+    """Return what the guard did, as it is told: kind, key and seconds of waiting."""
+    told = made.guard.heartbeat()["guard_actions"]
+    return [(one["kind"], one["key"], round(one["seconds"], 1)) for one in told]
+
+
+def test_each_thing_that_it_does_is_told_once(monkeypatch):
+    made, _ = world(monkeypatch, *BIG[:4], nthreads=4, learnt={"load": 300})
+    # the fourth was never the next
+    assert actions(made) == [("waited", "load-2", 1.0)]
+    assert actions(made) == []
+    waits = TaskPlan(peak=500, prefix="outer", waits_for=1)
+    learnt = {"outer": 500, "task": 500}
+    made, _ = world(monkeypatch, waits, TaskPlan(peak=500), learnt=learnt)
+    assert actions(made) == [("opened", "task-1", 2.1)]
+
+
 def test_a_task_that_waits_for_another_gets_it(monkeypatch):
     """As ``get_client().gather`` does in a task that has not seceded."""
     waits = TaskPlan(peak=500, prefix="outer", waits_for=1)
@@ -221,6 +238,7 @@ def test_what_no_worker_has_room_for_is_given_another_task_to_run(monkeypatch):
     made = World(plan, monkeypatch, guarded=True)
     made.guard._take(refused={"task-0": "task-0 needs 9 GB"})
     made.send_ready()
+    assert actions(made) == [("refused", "task-0", 0.0)]
     task = made.state.tasks["task-0"]
     with pytest.raises(TaskTooLarge, match="task-0 needs 9 GB"):
         task.run_spec()

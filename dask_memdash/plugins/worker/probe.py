@@ -222,7 +222,7 @@ class WorkerProbe:
             "limits": to_dict(self._limits.report()) if self._limits else None,
             "children": told_children(self._recorder),
             "storing": storing(self._worker),
-            "guard": self._guard.figures() if self._guard else None,
+            **(self._guard.heartbeat() if self._guard else {}),
             **unmanaged,
         }
 
