@@ -144,10 +144,15 @@ def _flat(tree: object, path: str = "") -> dict[str, Any]:
     return flat
 
 
+def _in_file() -> dict[str, Any]:
+    text = Path(__file__).with_name("memdash.yaml").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
 @cache
 def _defaults() -> dict[str, Any]:
-    text = Path(__file__).with_name("memdash.yaml").read_text(encoding="utf-8")
-    return _flat(yaml.safe_load(text)["memdash"])
+    return _flat(_in_file()["memdash"])
 
 
 def _seconds(key: str, least: float, most: float) -> Callable[[Any], float]:
@@ -348,3 +353,14 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "record.tags": _tags("record.tags"),
     "record.server": _web_address("record.server"),
 }
+
+
+def register_defaults() -> None:
+    """Tell Dask's configuration the defaults, so that ``dask config get`` shows them.
+
+    Whatever is configured goes before them, now and after ``dask.config.refresh()``.
+    """
+    dask.config.update_defaults(_in_file())
+
+
+register_defaults()

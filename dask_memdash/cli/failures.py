@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dask_memdash.cli.sources import Dashboard, open_source
+from dask_memdash.cli.sources import open_dashboard
 from dask_memdash.cli.table_text import table, written
 from dask_memdash.cli.top_columns import failure_columns
 from dask_memdash.errors import MemDashError
@@ -27,9 +27,7 @@ def ask(address: str) -> list[dict[str, Any]]:
     MemDashError
         It is no such address, or does not answer as MemDash does.
     """
-    scheme = address.partition("://")[0] if "://" in address else "http"
-    known = scheme in ("tcp", "tls", "ws", "wss", "ucx")
-    source = open_source(address) if known else Dashboard(address)
+    source = open_dashboard(address)
     try:
         found = source.ask("failures")
     finally:

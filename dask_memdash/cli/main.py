@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import click
 
+# its import puts the defaults into Dask's configuration: `dask config get memdash`
+from dask_memdash import config as config
 from dask_memdash.cli.demo import demo
 from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages, size_or_none
 from dask_memdash.cli.runs import runs
@@ -161,6 +163,33 @@ def failures(address: str, as_json: bool) -> None:
             click.echo(json.dumps(found, indent=2))
         else:
             click.echo(plain_lines(command.as_text(found)))
+
+
+@main.command(short_help="Say what a report of a problem needs to say.")
+@click.argument("address", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def info(address: str | None, as_json: bool) -> None:
+    """Say what a report of a problem needs to say, to be pasted into it.
+
+    Versions, this machine and its limits, what would count the memory of tasks here and
+    why not better, settings that differ from the defaults. With ADDRESS, of a scheduler's
+    dashboard or (tcp://, tls://) of a scheduler, also how its workers are measured and
+    what is degraded there.
+
+    Names of users and hosts, addresses, home directories and credentials are left out.
+
+    \b
+    Examples:
+      dask memdash info
+      dask memdash info http://localhost:8787
+    """
+    with clear_messages():
+        from dask_memdash.cli import info as command
+        from dask_memdash.text import plain_lines
+
+        found = command.gather(address)
+        write = command.as_json if as_json else command.as_text
+        click.echo(plain_lines(write(found)))
 
 
 main.add_command(top)

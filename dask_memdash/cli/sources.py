@@ -27,6 +27,9 @@ MAX_ANSWER = 64 * 2**20
 #: Seconds to say good-bye to a scheduler.
 GOODBYE = 2.0
 
+#: Schemes of schedulers' addresses.
+COMMS = ("tcp", "tls", "ws", "wss", "ucx")
+
 #: Where a scheduler is looked for if nobody says.
 DEFAULT = "tcp://127.0.0.1:8786"
 
@@ -75,6 +78,20 @@ def open_source(address: str) -> Source:
     if address.startswith(("http://", "https://")):
         return Dashboard(address)
     return Scheduler(address)
+
+
+def open_dashboard(address: str) -> Source:
+    """Connect to a dashboard, or to a scheduler if the address has one of Dask's schemes.
+
+    Raises
+    ------
+    MemDashError
+        It is no such address.
+    SchedulerGoneError
+        It cannot be reached.
+    """
+    scheme = address.partition("://")[0] if "://" in address else "http"
+    return open_source(address) if scheme in COMMS else Dashboard(address)
 
 
 def hush() -> None:

@@ -1,6 +1,9 @@
 """Settings: defaults, the schema beside them, and values that cannot be used."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -304,3 +307,23 @@ def test_whoever_runs_a_worker_can_forbid_the_tally_there(asked, here, allowed):
 def test_whoever_runs_a_worker_can_forbid_lines_there(asked, here, allowed):
     with dask.config.set({"memdash.lines": here}):
         assert lines_allowed(asked) is allowed
+
+
+def test_dask_knows_the_defaults_and_what_is_configured_goes_before_them() -> None:
+    """In a fresh process: `dask config get memdash`, and again after a refresh."""
+    code = (
+        "import dask, dask_memdash.config;"
+        "print(dask.config.get('memdash.history.points'), end=' ');"
+        "dask.config.refresh();"
+        "print(dask.config.get('memdash.history.points'),"
+        "dask.config.get('memdash.page.refresh'))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "DASK_MEMDASH__PAGE__REFRESH": "2s"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert told.stdout.split() == ["600", "600", "2s"]

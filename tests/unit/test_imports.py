@@ -109,6 +109,7 @@ RULES = {
         {"cli", "compare", "runs", "store", "web", "boundary"},
         {"click"},
     ),
+    "cli.info": ({"cli", "measure", "config"}, set()),
     "cli.runs_tables": ({"cli", "runs"}, set()),
     "web.earlier_runs": ({"runs", "views", "boundary", "config"}, {"tornado"}),
     "web.runs_list": ({"runs", "views", "boundary"}, {"tornado"}),
