@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import click
 
-# its import puts the defaults into Dask's configuration: `dask config get memdash`
-from dask_memdash import config as config
+import dask_memdash.config
 from dask_memdash.cli.demo import demo
 from dask_memdash.cli.options import NOT_EXPLAINED, clear_messages, size_or_none
 from dask_memdash.cli.runs import runs
 from dask_memdash.cli.runs_what_if import what_if
 from dask_memdash.cli.storage import storage
 from dask_memdash.cli.terminal import top, watch
+
+# For `dask config get memdash`, which imports this module and nothing else of ours.
+dask_memdash.config.register_defaults()
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
 
@@ -172,9 +174,9 @@ def info(address: str | None, as_json: bool) -> None:
     """Say what a report of a problem needs to say, to be pasted into it.
 
     Versions, this machine and its limits, what would count the memory of tasks here and
-    why not better, settings that differ from the defaults. With ADDRESS, of a scheduler's
-    dashboard or (tcp://, tls://) of a scheduler, also how its workers are measured and
-    what is degraded there.
+    why not better, settings that differ from the defaults. With ADDRESS, of a
+    scheduler's dashboard or (tcp://, tls://) of a scheduler, also how its workers are
+    measured and what is degraded there.
 
     Names of users and hosts, addresses, home directories and credentials are left out.
 

@@ -81,7 +81,7 @@ def open_source(address: str) -> Source:
 
 
 def open_dashboard(address: str) -> Source:
-    """Connect to a dashboard, or to a scheduler if the address has one of Dask's schemes.
+    """Connect to a dashboard, or to a scheduler if the scheme is one of Dask's.
 
     Raises
     ------
