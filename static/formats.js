@@ -155,5 +155,37 @@ window.memdash = (() => {
     return column === "label" && letters.length > SHORT ? `${letters.slice(0, SHORT - 1).join("").replace(/[….]+$/, "")}…` : close;
   }
 
-  return {NARROW, bytes, parts, part, tick, clock, duration, share, factor, label};
+  /** The label beside a worker's strip, or beside the density of the rest. */
+  function strip_label(strips, rest, tick) {
+    const names = strips.data.short;
+    if (tick < names.length && Number.isInteger(tick)) {
+      return names[tick] ?? "";
+    }
+    const beneath = tick - names.length;
+    if (!rest.data.rest.length || beneath < 0) {
+      return "";
+    }
+    if (beneath < 1) {
+      return "full";
+    }
+    return beneath < 3 ? `${rest.data.rest[0].toLocaleString("en")} more` : "empty";
+  }
+
+  /** What a cell of a strip says: 0 is nothing known, 1 is empty, 101 is the limit. */
+  function strip_share(source, vars, value) {
+    if (!(value > 0)) {
+      return UNKNOWN;
+    }
+    const of = source.data.of[vars.image_index?.index ?? vars.index];
+    const many = value > 100 ? "100 % or more" : `${value - 1} %`;
+    return `${many} (about ${bytes((value - 1) / 100 * of)})`;
+  }
+
+  /** How full the workers are that a row of the density counts; its top row is full. */
+  function strip_level(vars) {
+    const level = 9 - (vars.image_index?.j ?? 0);
+    return level === 9 ? "90 % of their limit or more" : `${10 * level} to ${10 * level + 10} % of their limit`;
+  }
+
+  return {NARROW, bytes, parts, part, tick, clock, duration, share, factor, label, strip_label, strip_share, strip_level};
 })();

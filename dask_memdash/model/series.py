@@ -85,6 +85,24 @@ class Series:
         first = bisect_left(self._time, since)
         return list(zip(self._time[first:], self._columns[0][first:], strict=True))
 
+    @property
+    def last(self) -> tuple[float, int] | None:
+        """Time and first column of the newest point, None without one."""
+        return (self._time[-1], self._columns[0][-1]) if self._time else None
+
+    def since(
+        self, instant: float, *names: str
+    ) -> tuple[array[float], list[array[int]]]:
+        """Return time and the named columns of the points from an instant on."""
+        first = bisect_left(self._time, instant)
+        columns = [self._columns[self.names.index(name)] for name in names]
+        return self._time[first:], [column[first:] for column in columns]
+
+    def before(self, instant: float) -> float | None:
+        """Return the time of the last point before an instant, None without one."""
+        index = bisect_left(self._time, instant) - 1
+        return self._time[index] if index >= 0 else None
+
     def newest(self) -> list[int]:
         """Return the values of the newest point; there must be one."""
         return [column[-1] for column in self._columns]

@@ -15,6 +15,7 @@ from dask_memdash.store.cluster_shapes import Cluster, History
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.order_shapes import Graph, OrderPoint
 from dask_memdash.store.prefix_shapes import Prefix, PrefixDetails, PrefixTotals
+from dask_memdash.store.strip_shapes import Strips
 from dask_memdash.store.worker_shapes import PastTask, Worker
 
 
@@ -123,3 +124,6 @@ class Store(Protocol):
         ------
         UnknownWorkerError
         """
+
+    def strips(self, start: float, end: float) -> Strips:
+        """Return how full all workers were over a stretch of time, in few rows."""

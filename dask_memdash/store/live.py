@@ -30,6 +30,7 @@ from dask_memdash.store.incidents import IncidentReader
 from dask_memdash.store.intermediates import intermediates
 from dask_memdash.store.limit_audits import Audits
 from dask_memdash.store.limit_shapes import LimitAudit
+from dask_memdash.store.live_strips import tracks_of
 from dask_memdash.store.natural_order import natural
 from dask_memdash.store.order_shapes import Graph, OrderPoint
 from dask_memdash.store.prefix_rows import prefix_row
@@ -39,6 +40,8 @@ from dask_memdash.store.prefix_shapes import (
     PrefixTotals,
 )
 from dask_memdash.store.scheduler_memory import scheduler_memory
+from dask_memdash.store.strip_shapes import Strips
+from dask_memdash.store.strips import StripBook, width_for
 from dask_memdash.store.worker_rows import (
     breakdown_row,
     cost_row,
@@ -78,6 +81,7 @@ class LiveStore:
         # Address → what a worker was made of, and what was made.
         self._kept: dict[str, tuple[tuple[Any, ...], Worker]] = {}
         self._limit_audits = Audits(model)
+        self._strip_book = StripBook()
 
     @property
     def version(self) -> int:
@@ -249,6 +253,11 @@ class LiveStore:
                 raise UnknownWorkerError(worker)
         beside = {"pauses": pauses.bands(since), "n_pauses": pauses.count}
         return cast(History, {**series.columns(since, points), **beside})
+
+    def strips(self, start: float, end: float) -> Strips:
+        """Return how full all workers were over a stretch of time, in few rows."""
+        tracks = tracks_of(self._model, start - width_for(start, end))
+        return self._strip_book.answer(tracks, start, end, self._model.time)
 
     # -- making ----------------------------------------------------------------
 

@@ -39,6 +39,8 @@ from dask_memdash.store.recorded_cuts import (
     departed_row,
 )
 from dask_memdash.store.recorded_history import history
+from dask_memdash.store.recorded_strips import strips
+from dask_memdash.store.strip_shapes import Strips
 from dask_memdash.store.worker_shapes import PastTask, Worker
 
 #: Tasks that a worker was seen to run: the newest that are given, as of a live one.
@@ -330,6 +332,11 @@ class RecordedStore:
         _ = self.version
         known = None if worker is None else self._worker(worker)
         return history(self.reader, self.instant, known, since, points)
+
+    def strips(self, start: float, end: float) -> Strips:
+        """Return how full all workers were over a stretch of time, in few rows."""
+        _ = self.version
+        return strips(self.reader, self.catalogue, start, min(end, self.instant))
 
     # -- making ----------------------------------------------------------------
 

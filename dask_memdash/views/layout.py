@@ -52,6 +52,7 @@ from dask_memdash.views.table_columns import TABLES
 from dask_memdash.views.tasks_tab import OthersView, PrefixView
 from dask_memdash.views.worker_bars import MOST, WorkersView
 from dask_memdash.views.worker_map import WorkerMapView
+from dask_memdash.views.worker_strips import WorkerStripsView
 from dask_memdash.views.workers_tab import WorkerView
 
 
@@ -74,6 +75,7 @@ SECTIONS = {
     "answers": Section("overview", AnswersView),
     "summary": Section("overview", SummaryView),
     "history": Section("overview", HistoryView),
+    "strips": Section("overview", WorkerStripsView),
     "holders": Section("overview", HoldersView),
     "map": Section("overview", WorkerMapView),
     "workers": Section("overview", WorkersView),

@@ -62,6 +62,7 @@ class SharedStore:
     order_point = _shared(Store.order_point)
     limits = _shared(Store.limits)
     history = _shared(Store.history)
+    strips = _shared(Store.strips)
 
     def __init__(self, store: Store, interval: float = 0.0) -> None:
         self.store = store

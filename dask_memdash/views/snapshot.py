@@ -21,6 +21,7 @@ from dask_memdash.store.cluster_shapes import Cluster, History
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.order_shapes import Graph, OrderPoint
 from dask_memdash.store.prefix_shapes import Prefix, PrefixDetails, PrefixTotals
+from dask_memdash.store.strip_shapes import Strips
 from dask_memdash.store.worker_shapes import PastTask, Worker
 
 #: Rows of each table that are taken at most.
@@ -65,6 +66,8 @@ class Snapshot:
         self._graphs: list[Graph] = _or_none(lambda: store.order(GRAPHS))
         self._limits: list[LimitAudit] = _or_none(lambda: store.limits(ROWS))
         self._history = store.history(None, None, POINTS)
+        times = self._history["time"] or [self._cluster["time"]]
+        self._strips = store.strips(times[0], max(times[-1], self._cluster["time"]))
 
     def cluster(self) -> Cluster:
         """Return the cluster at a glance."""
@@ -146,6 +149,10 @@ class Snapshot:
         if worker is not None:
             raise UnknownWorkerError(worker)
         return self._history
+
+    def strips(self, start: float, end: float) -> Strips:
+        """Return how full all workers were over all of the history."""
+        return self._strips
 
 
 def _or_none(ask: Any) -> list[Any]:

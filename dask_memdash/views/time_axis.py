@@ -12,12 +12,15 @@ from typing import Any
 from bokeh.events import RangesUpdate
 from bokeh.models import (
     BoxZoomTool,
+    CrosshairTool,
     CustomJSTickFormatter,
     DatetimeTicker,
     Range1d,
+    Span,
 )
 
 from dask_memdash.store.base import Store
+from dask_memdash.views import theme
 
 #: Points of a history that are asked for at once.
 POINTS = 300
@@ -50,6 +53,13 @@ class TimeAxis:
         self.zooms = 0
         #: Grows when time itself was moved: nothing drawn before holds any more.
         self.epoch = 0
+        #: The line at the pointer, in all charts at once.
+        self.cursor = Span(
+            dimension="height",
+            line_color=theme.NEUTRAL,
+            line_alpha=0.6,
+            level="overlay",
+        )
 
     @property
     def start(self) -> float:
@@ -100,6 +110,7 @@ class TimeAxis:
         plot.min_border_left = LEFT
         plot.xaxis.formatter = CustomJSTickFormatter(code="return memdash.clock(tick)")
         plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=8, num_minor_ticks=0)
+        plot.add_tools(CrosshairTool(overlay=self.cursor))
         if self._can_zoom:
             zoom = BoxZoomTool(dimensions="width")
             plot.add_tools(zoom)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from bokeh.models import (
     ColumnDataSource,
-    CrosshairTool,
     HoverTool,
     Line,
     Quad,
@@ -162,9 +161,6 @@ class TimeChart:
         drawn = [*reversed(list(terms.PARTS.values())), terms.BESIDE["spilled"]]
         sizes = theme.bytes_hover()
         plot.add_tools(
-            CrosshairTool(
-                dimensions="height", line_color=theme.NEUTRAL, line_alpha=0.5
-            ),
             HoverTool(
                 renderers=[outline],
                 mode="vline",

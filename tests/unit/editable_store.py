@@ -27,6 +27,8 @@ from dask_memdash.store.prefix_shapes import (
     PrefixTotals,
     SizeBin,
 )
+from dask_memdash.store.strip_shapes import Strips
+from dask_memdash.store.strips import StripBook, Track
 from dask_memdash.store.worker_shapes import Breakdown, PastTask, Worker
 
 
@@ -215,3 +217,24 @@ class FakeStore:
             result[name] = [point[name] for point in kept]  # type: ignore[literal-required]
         answer: History = result
         return answer
+
+    def strips(self, start: float, end: float) -> Strips:
+        """Return strips of workers that were always as full as they are."""
+        self.asked.append("strips")
+        processes = {(w["host"], w["pid"]): w for w in self.all_workers}
+        tracks = [
+            Track(
+                key=key,
+                name=worker["name"],
+                address=worker["address"],
+                limit=worker["limit"],
+                cursor=0,
+                read=lambda since, worker=worker: (
+                    [NOW - max(0, len(self.points) - 1)],
+                    [worker["breakdown"]["process"] or 0],
+                    [worker["breakdown"]["spilled"] or 0],
+                ),
+            )
+            for key, worker in processes.items()
+        ]
+        return StripBook().answer(tracks, start, end, NOW)

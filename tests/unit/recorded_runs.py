@@ -90,7 +90,11 @@ def write_store(segment: Segment, store: Any, time: float) -> None:
             "workers", number, worker["address"], worker["name"], process, added, left
         )
         segment.put(
-            "worker_states", time=left or time, worker=number, answer=pack(worker)
+            "worker_states",
+            time=left or time,
+            worker=number,
+            limit_bytes=worker["limit"],
+            answer=pack(worker),
         )
         if new:
             write_history(segment, process, past)

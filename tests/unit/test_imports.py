@@ -33,7 +33,10 @@ RULES = {
     "store": ({"model", "analysis", "boundary", "terms"}, {"numpy"}),
     **{
         f"store.{module}": ({"runs", "model", "analysis"}, set())
-        for module in ("recorded", "recorded_catalogue", "recorded_history")
+        for module in (
+            *("recorded", "recorded_catalogue", "recorded_history"),
+            "recorded_strips",
+        )
     },
     "intermediates": (
         {"boundary"},
