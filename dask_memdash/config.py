@@ -67,6 +67,8 @@ class Settings:
     lines: bool = True
     #: Whether tasks start only when they fit: ``off``, ``on`` or ``dry-run``.
     guard: str = "off"
+    #: Whether Dask's pages of Prometheus metrics have MemDash's figures too.
+    metrics: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a plain dict, to be sent to workers."""
@@ -334,6 +336,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "tally": _mode("tally"),
     "lines": _truth("lines"),
     "guard": _guard("guard"),
+    "metrics": _truth("metrics"),
     "budget": _fraction("budget"),
     "recorder.directory": _directory("recorder.directory"),
     "recorder.slots": _integer("recorder.slots", 1, 4096, optional=True),

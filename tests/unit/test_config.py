@@ -32,6 +32,7 @@ KEYS = {
     "tally": "auto",
     "lines": True,
     "guard": "off",
+    "metrics": True,
     "budget": 0.02,
     "recorder.directory": None,
     "recorder.slots": None,

@@ -55,10 +55,12 @@ RULES = {
     "plugins": (
         {
             *("model", "flight", "measure", "system", "boundary", "self_cost"),
-            *("config", "guard"),
+            *("config", "guard", "metrics"),
         },
         {"dask", "distributed", "zict", "psutil", "numpy"},
     ),
+    "metrics": ({"model", "store", "boundary", "terms"}, set()),
+    "metrics.registry": ({"boundary"}, {"distributed", "prometheus_client"}),
     "guard": (
         {"model", "measure", "flight", "boundary", "config", "plugins"},
         {"dask", "distributed"},
@@ -78,7 +80,7 @@ RULES = {
         {
             *("model", "analysis", "store", "plugins", "boundary", "self_cost"),
             *("config", "links", "web", "views", "terms", "measure", "flight"),
-            *("system", "runs", "guard"),
+            *("system", "runs", "guard", "metrics"),
         },
         {"dask", "distributed", "tornado", "numpy", "cloudpickle"},
     ),

@@ -18,6 +18,9 @@ from tornado.ioloop import PeriodicCallback
 import dask_memdash
 from dask_memdash.boundary import boundary
 from dask_memdash.config import Settings
+from dask_memdash.metrics.registry import serve
+from dask_memdash.metrics.scheduler import SchedulerFigures
+from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.plugins import shims
 from dask_memdash.plugins.protocol import PROTOCOL, REPORT_OPERATION
 from dask_memdash.web.api import ask
@@ -82,15 +85,21 @@ class Installation:
     """MemDash on one scheduler, from :meth:`install` to :meth:`remove`."""
 
     def __init__(
-        self, scheduler: Scheduler, settings: Settings, plugin: MemDash
+        self,
+        scheduler: Scheduler,
+        settings: Settings,
+        plugin: MemDash,
+        model: ClusterModel,
     ) -> None:
         self._scheduler = scheduler
         self._settings = settings
         self._plugin = plugin
+        self._model = model
         self._mounted: Mounted | None = None
         self._ticker: PeriodicCallback | None = None
         self._nannies: asyncio.Task[None] | None = None
         self._answer: Callable[..., Any] | None = None
+        self._withdraw: Callable[[], None] | None = None
         # Table of handlers, name → the host's handler and ours in its place.
         self._events: list[tuple[dict[str, Any], str, Any, Any]] = []
 
@@ -113,6 +122,7 @@ class Installation:
         self._plugin.refusals.attach()
         self._ticker = PeriodicCallback(self._plugin.tick, TICK * 1000)
         self._ticker.start()
+        self._withdraw = boundary.guarded(self._serve_metrics, "serving metrics")()
         await boundary.guarded(self._open_page, "opening the page")()
         self._nannies = asyncio.create_task(
             boundary.guarded(self._install_nannies, "setting nannies up")()
@@ -126,6 +136,9 @@ class Installation:
             self._ticker = None
         if self._nannies is not None:
             self._nannies.cancel()
+        withdraw, self._withdraw = self._withdraw, None
+        if withdraw is not None:
+            boundary.guarded(withdraw, "withdrawing metrics")()
         mounted, self._mounted = self._mounted, None
         if mounted is not None:
             await boundary.guarded(mounted.unmount, "closing the page")()
@@ -185,6 +198,15 @@ class Installation:
             self._plugin.notice("scheduler", self._mounted.notice)
         if self._mounted.path:
             logger.info("MemDash is at %s on the dashboard", self._mounted.path)
+
+    def _serve_metrics(self) -> Callable[[], None] | None:
+        """Show the cluster's figures on Dask's page of Prometheus metrics."""
+        if not self._settings.metrics:
+            return None
+        figures = SchedulerFigures(self._model)
+        count = boundary.guarded(figures.counters.told, "counting failures")
+        self._plugin.notifications.listeners.append(count)
+        return serve("scheduler", self._scheduler, figures.families)
 
     async def _install_workers(self) -> None:
         plugin = shims.worker_plugin(

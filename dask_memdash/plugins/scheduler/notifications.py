@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distributed.comm.addressing import get_address_host
@@ -86,6 +86,8 @@ class Notifications:
         self._handle = handle
         #: Path of the page on the scheduler's server; None without one.
         self.path: str | None = None
+        #: Who else hears of failures: what is told, the failure as the JSON API has it.
+        self.listeners: list[Callable[[str, Mapping[str, Any]], None]] = []
         self._wrapped: Callable[..., Any] | None = None
         self._noted: bytes | None = None
         self._note: tuple[str, str] = ("", "")
@@ -239,6 +241,8 @@ class Notifications:
         }
         self._scheduler.log_event(TOPIC, event)
         logger.warning("%s", plain(line(told, page)))
+        for listener in self.listeners:
+            listener(action, told)
 
 
 def _dashboard(scheduler: Scheduler) -> str | None:

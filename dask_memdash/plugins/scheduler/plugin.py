@@ -225,7 +225,7 @@ class MemDash(SchedulerPlugin):
         self._teacher = boundary.guarded(teacher, "starting the guard")(
             scheduler, self._model, settings
         )
-        self._installation = Installation(scheduler, settings, self)
+        self._installation = Installation(scheduler, settings, self, self._model)
         await self._installation.install()
 
     async def close(self) -> None:

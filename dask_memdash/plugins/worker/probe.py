@@ -29,6 +29,7 @@ from dask_memdash.plugins.worker import notices
 from dask_memdash.plugins.worker.active_threads import ActiveThreads, runs_elsewhere
 from dask_memdash.plugins.worker.known_unmanaged import KnownUnmanaged
 from dask_memdash.plugins.worker.limit_facts import LimitReporter
+from dask_memdash.plugins.worker.metrics import serve_metrics
 from dask_memdash.plugins.worker.own_sampler import own_sampler
 from dask_memdash.plugins.worker.reading import read_thresholds, read_worker
 from dask_memdash.plugins.worker.recorder_figures import (
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from distributed.worker import Worker
 
     from dask_memdash.guard.on_worker import WorkerGuard
+    from dask_memdash.model.breakdown import Reading
 
 #: States of a task in which it is still executing.
 EXECUTING = frozenset({"executing", "long-running", "cancelled", "resumed"})
@@ -80,6 +82,8 @@ class WorkerProbe:
         self._settings = settings
         #: What the guard knew when this worker came: by prefix, and by key.
         self.learnt: dict[str, dict[str, Any]] | None = None
+        #: What its last heartbeat told: the reading, and what MemDash costs.
+        self.told: tuple[Reading | None, SelfCost] = (None, SelfCost())
         self._up = False
         self.cost = CostMeter()
         self._backoff = Backoff(settings.budget, most=2)
@@ -146,13 +150,16 @@ class WorkerProbe:
         undo.callback(own_sampler.remove, self._recorder)
         if not self._has_nanny:
             own_sampler.add(self._recorder, self._settings.sample_interval)
-        reading = read_worker(
-            self._storage, self.tasks, process, self._unmanaged, time.time()
-        )
+        reading = self._read(time.time())
         self._figures.write(reading, process.idle_rest())
         self._guard = boundary.guarded(self._make_guard, "putting the guard in place")(
             undo
         )
+        if self._settings.metrics:
+            serving = boundary.guarded(serve_metrics, "serving metrics")
+            withdraw = serving(self, worker)
+            if withdraw is not None:
+                undo.callback(withdraw)
         undo.callback(self._leave_worker)
         worker.extensions["memdash"] = self
 
@@ -199,10 +206,10 @@ class WorkerProbe:
         now = time.time()
         executing = self.tasks.executing(now)
         unmanaged = self._unmanaged.heartbeat()
-        reading = read_worker(
-            self._storage, self.tasks, process, self._unmanaged, now, spills=spills
-        )
+        reading = self._read(now, spills=spills)
         self._figures.write(reading, process.idle_rest())
+        cost = self._own_cost(now)
+        self.told = reading, cost
         thresholds = read_thresholds(self._worker, has_nanny=self._has_nanny)
         method = best_method(
             self._tally, self._worker.state.nthreads, high_water=process.high_water
@@ -216,7 +223,7 @@ class WorkerProbe:
             "finished": to_dict(self.tasks.take_finished()),
             "thresholds": to_dict(thresholds),
             "method": method,
-            "cost": to_dict(self._own_cost(now)),
+            "cost": to_dict(cost),
             "notices": self._all_notices(),
             "nanny_cost": to_dict(self._nanny_cost()),
             "limits": to_dict(self._limits.report()) if self._limits else None,
@@ -225,6 +232,15 @@ class WorkerProbe:
             **(self._guard.heartbeat() if self._guard else {}),
             **unmanaged,
         }
+
+    def read(self) -> Reading:
+        """Read the worker as it is now, on its event loop."""
+        return self._read(time.time(), spills=self._storage.look_at_spilled())
+
+    def _read(self, now: float, *, spills: bool = True) -> Reading:
+        return read_worker(
+            self._storage, self.tasks, process, self._unmanaged, now, spills=spills
+        )
 
     # -- what other workers of this process see --------------------------------
 

@@ -107,6 +107,11 @@ class RunningTasks:
         """Whether any task is running or pending."""
         return bool(self.by_thread or self.pending or self.elsewhere)
 
+    @property
+    def count(self) -> int:
+        """How many tasks are running or pending."""
+        return len(self.by_thread) + len(self.pending) + len(self.elsewhere)
+
     # -- in the task's thread --------------------------------------------------
 
     def begin(self, ident: int, key: Any) -> None:
