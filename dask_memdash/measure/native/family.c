@@ -9,7 +9,7 @@
  * says it weighs, when it comes and when it goes, so that counts cannot drift.
  *
  * They run in any thread at any time: no Python, no allocation, no lock but those of
- * slots.c.  errno is as the real function left it.
+ * counters.c and slots.c.  errno is as the real function left it.
  */
 #define _GNU_SOURCE
 #include "native.h"

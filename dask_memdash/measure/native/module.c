@@ -414,13 +414,7 @@ static PyObject *native_short_by(NO_ARGUMENTS) {
 }
 
 static PyObject *native_leave_looks_out(PyObject *Py_UNUSED(module), PyObject *yes) {
-    int out = PyObject_IsTrue(yes);
-    if (out < 0) {
-        return NULL;
-    }
-    pthread_mutex_lock(&table_lock);
-    looks_left_out = out;
-    pthread_mutex_unlock(&table_lock);
+    __atomic_store_n(&looks_left_out, yes == Py_True, __ATOMIC_RELAXED);
     Py_RETURN_NONE;
 }
 
@@ -490,7 +484,7 @@ static PyModuleDef_Slot SLOTS[] = {
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
 #ifdef Py_mod_gil
-    {Py_mod_gil, Py_MOD_GIL_NOT_USED}, /* threads meet in slots.c's locks only */
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED}, /* threads meet in counters.c's and slots.c's locks only */
 #endif
     {0, NULL}};
 

@@ -1,6 +1,7 @@
 /* The native tally: what its parts share.
  *
- *   slots.c      tasks, each thread's counts, who owns which block
+ *   counters.c   a task's counters, each thread's counts
+ *   slots.c      tasks, who owns which block
  *   residency.c  large blocks count what is resident of them
  *   reused.c     what of a block that came with pages in it nobody touched
  *   got.c        finds and points the loaded objects' slots at the wrappers
@@ -55,7 +56,7 @@
 /* Small blocks are added up in the thread, and to the task in steps of so many bytes. */
 #define STEP 4096
 
-/* ---- slots.c ------------------------------------------------------------------- */
+/* ---- counters.c and slots.c ------------------------------------------------------ */
 
 /* What another process reads; see flight/format.py. */
 typedef struct {
@@ -67,13 +68,14 @@ typedef struct {
 
 typedef struct block block_t;
 
-/* Words that were in a block when it came, at places all over the pages in it. */
+/* Words that a block was marked with when it came, at places all over its pages. */
 enum { SAMPLES = 64 };
 
 typedef struct samples {
     uintptr_t from; /* a page's start */
     size_t page, pages;
     uint64_t words[SAMPLES];
+    size_t unsure; /* bytes of them that may be written or not */
     struct samples *next;
 } samples_t;
 
@@ -115,8 +117,9 @@ struct block {
     size_t prefix;  /* bytes known to be resident from its start on */
     size_t filling; /* what may be touched by now, and is not counted */
     int still;      /* whole looks since it was last seen to be filled */
-    size_t reused;  /* bytes that it came with, and where not NULL what was in them */
+    size_t reused;  /* bytes that it came with, and where not NULL their marks */
     samples_t *samples;
+    size_t doubt; /* what of its count may never have been touched, beside that */
     int64_t peak_before; /* of its task, when it came */
     unsigned forked;     /* how often this process had forked when it came */
     task_t *owner;
@@ -131,6 +134,8 @@ typedef struct {
     size_t counted; /* of it, and still is */
     size_t prefix;  /* as in block_t */
     size_t before;  /* its size */
+    void *from;     /* where it was … */
+    size_t unwritten; /* … and what of it was, though resident */
 } moved_t;
 
 typedef struct {
@@ -155,6 +160,10 @@ HIDDEN int owned_gone(void *block, size_t size);
 HIDDEN void owned_moves(moved_t *moved, void *block, size_t before, size_t after,
                         int copies);
 HIDDEN void owned_moved(const moved_t *moved, void *block, size_t size, int copied);
+HIDDEN void task_lock(task_t *task);
+HIDDEN void task_unlock(task_t *task);
+HIDDEN void add_to_mine(int64_t bytes);
+HIDDEN void add_if_it_runs(ref_t owner, int64_t bytes);
 HIDDEN void add_to_task(task_t *task, int64_t bytes);
 HIDDEN void take_off_task(task_t *task, int64_t bytes);
 HIDDEN void found_in_task(task_t *task, int64_t more);
@@ -232,6 +241,7 @@ extern HIDDEN int looks_left_out;
 
 HIDDEN size_t reused_pages(uintptr_t address, size_t from, size_t size);
 HIDDEN void reused_came(block_t *block, size_t from, size_t bytes);
+HIDDEN size_t reused_unwritten(block_t *block);
 HIDDEN void reused_goes(block_t *block, size_t less);
 HIDDEN void reused_let_go(block_t *block);
 HIDDEN int64_t reused_doubt(const task_t *task);

@@ -20,7 +20,7 @@
  * What a look finds has come at some time since the look before, and may have been there
  * beside small blocks that have gone meanwhile: the most that the task held since, and
  * what is found, or what could have been had it been looked for, is how high its peak
- * may be (settle() in slots.c).
+ * may be (settle() in counters.c).
  *
  * mincore() says of a page that was only read, and shows the kernel's page of zeros,
  * that it is resident.  /proc/self/pagemap tells those apart, as nobody maps them alone;
@@ -264,6 +264,10 @@ HIDDEN void block_closes(block_t *block) {
 static int count_resident(block_t *block, int brief) {
     size_t bytes = resident(block->address, block->size, &block->prefix,
                             block->forked != times_forked(), brief);
+    if (block->samples != NULL) {
+        size_t unwritten = reused_unwritten(block);
+        bytes = bytes > unwritten ? bytes - unwritten : 0;
+    }
     if (brief && bytes < block->counted) { /* what lies behind the hole */
         bytes = block->counted;
     }

@@ -2,16 +2,19 @@
  *
  * What is resident of a block tells what was touched of it only if it came without
  * pages, straight from the kernel.  glibc takes large blocks from its heap where there
- * is room, and Arrow's pool uses its own again.  Of such a block all that is resident
- * counts, and what nobody has written to is in doubt: it would have cost nothing.
+ * is room, and Arrow's pool uses its own again.  Of such a block counts what is resident
+ * and was written to: the rest costs nothing.
  *
- * Whether it was written to is seen by words at SAMPLES places: read when the block
- * comes and again when it goes, or its task ends.  A word that is the same stands for
- * its share of the pages.  (Whoever writes what was there before leaves doubt, never the
- * other way round.)  Nothing is ever written into a block.
+ * Whether it was written to is seen by words at SAMPLES places: marked when the block
+ * comes, before its owner has it, and read when it goes, or its task ends.  A mark that
+ * is still there stands for its share of the pages; between a mark that is there and its
+ * neighbour that is not, as much is in doubt.  What a new block has in it is
+ * nobody's (the C library's M_PERTURB fills all of it); what was kept of a block that
+ * grew, or was set to 0, is left alone.
  *
- * So, too, of blocks of OWNED bytes and more that count in full as they are too many to
- * be looked at all the time: when one goes, it is seen what was never touched of it.
+ * In doubt, too, is what was unwritten of a block that grew where it was; and what was
+ * never touched of blocks of OWNED bytes and more that count in full, as they are too
+ * many to be looked at all the time.
  *
  * Doubt is about the peak: it is summed over the blocks that were there at the time of
  * the task's highest count, and becomes the error of the peak at the task's end.
@@ -69,7 +72,14 @@ HIDDEN size_t reused_pages(uintptr_t address, size_t from, size_t size) {
     return bytes >= LEAST ? bytes : 0;
 }
 
-/* Remember what is in a block that came with pages; without memory all is in doubt. */
+/* A word that nobody else will write there. */
+static uint64_t mark_of(uintptr_t place) {
+    static uint64_t marks;
+    uint64_t mixed = (place ^ ++marks << 48) * UINT64_C(0x9E3779B97F4A7C15);
+    return mixed ^ mixed >> 31;
+}
+
+/* Mark a block that came with pages; without memory for that all of it is in doubt. */
 HIDDEN void reused_came(block_t *block, size_t from, size_t bytes) {
     samples_t *samples = unused_samples;
     block->reused = bytes;
@@ -87,9 +97,14 @@ HIDDEN void reused_came(block_t *block, size_t from, size_t bytes) {
         samples->page = (size_t)sysconf(_SC_PAGESIZE);
         samples->from = (block->address + from + samples->page - 1) & ~(samples->page - 1);
         samples->pages = bytes / samples->page;
+        samples->unsure = 0;
         for (size_t i = 0; i < SAMPLES; i++) {
-            samples->words[i] = *(const uint64_t *)place_of(i, samples);
+            uintptr_t place = place_of(i, samples);
+            *(uint64_t *)place = samples->words[i] = mark_of(place);
         }
+    }
+    else {
+        block->doubt = bytes;
     }
     block->samples = samples;
 }
@@ -97,30 +112,40 @@ HIDDEN void reused_came(block_t *block, size_t from, size_t bytes) {
 /* How many bytes that came with a block nobody has written to.  Read by the kernel: a
  * part of it may be protected, and is no reason to die. */
 static size_t unwritten(const block_t *block) {
-    const samples_t *samples = block->samples;
+    samples_t *samples = block->samples;
     struct iovec here[SAMPLES], there[SAMPLES];
     uint64_t words[SAMPLES];
     int error = errno;
-    if (samples == NULL) {
-        return block->reused;
-    }
     for (size_t i = 0; i < SAMPLES; i++) {
         here[i] = (struct iovec){&words[i], sizeof words[i]};
         there[i] = (struct iovec){(void *)place_of(i, samples), sizeof words[i]};
     }
     ssize_t read = process_vm_readv(getpid(), here, SAMPLES, there, SAMPLES, 0);
     errno = error;
-    size_t same = 0, known = read > 0 ? (size_t)read / sizeof *words : 0;
-    for (size_t i = 0; i < SAMPLES; i++) {
-        same += i >= known || words[i] == samples->words[i];
+    size_t marked = 0, changes = 0, known = read > 0 ? (size_t)read / sizeof *words : 0;
+    for (size_t i = 0, before = 0; i < SAMPLES; i++) {
+        size_t now = i < known && words[i] == samples->words[i];
+        changes += i != 0 && now != before;
+        marked += before = now;
     }
-    return block->reused / SAMPLES * same;
+    samples->unsure = block->reused / SAMPLES * changes;
+    return block->reused / SAMPLES * marked;
+}
+
+/* How many bytes of a block are resident and cost nothing, as nobody has written them. */
+HIDDEN size_t reused_unwritten(block_t *block) {
+    size_t bytes = block->samples != NULL ? unwritten(block) : 0;
+    if (block->samples != NULL && bytes == 0) {
+        reused_let_go(block); /* all of it was */
+    }
+    return bytes;
 }
 
 /* What of a block may never have been touched, though it counts. */
 static size_t doubted(const block_t *block) {
-    if (block->reused != 0) {
-        return unwritten(block);
+    size_t unsure = block->samples != NULL ? block->samples->unsure : 0;
+    if (block->doubt + unsure != 0) {
+        return block->doubt + unsure;
     }
     if (block->size < RESIDENT && block->counted == block->size) {
         return block->size - resident_bytes(block->address, block->size);

@@ -1,13 +1,4 @@
-/* Tasks, each thread's counts, and who owns which block.
- *
- * A task's counters are in shared memory, so that another process reads them without
- * the GIL and still has them after a SIGKILL.  Several threads may add to them (threads
- * that the task started, whoever frees its blocks, looks at what is resident), so a
- * lock of the task guards them, and its generation says whether it is still the task
- * that somebody means.
- *
- * Small blocks are added up in the thread and given to the task in steps of STEP bytes:
- * the hot path writes thread-local memory only.
+/* Tasks, and who owns which block.
  *
  * Blocks of at least OWNED bytes stand in a table, by address, as long as their task
  * runs.  Whoever frees one takes it off that task.  What is not in the table was there
@@ -20,11 +11,9 @@
  */
 #include "native.h"
 
-#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 
-HIDDEN THREAD_LOCAL thread_t me;
 HIDDEN size_t owned_blocks;
 HIDDEN unsigned forks;
 HIDDEN pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -32,121 +21,6 @@ HIDDEN pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static const int NONE_WATCHED;
 HIDDEN const lines_t *lines;
 HIDDEN const int *watched = &NONE_WATCHED;
-
-/* ---- a task's counters ---------------------------------------------------------- */
-
-static void lock(task_t *task) {
-    for (int tries = 0; __atomic_exchange_n(&task->lock, 1, __ATOMIC_ACQUIRE); tries++) {
-        if (tries > 100) { /* whoever has it was sent off the processor */
-            sched_yield();
-        }
-    }
-}
-
-static void unlock(task_t *task) { __atomic_store_n(&task->lock, 0, __ATOMIC_RELEASE); }
-
-/* With the task's lock held.  The stores are atomic so that a reader in another process
- * never sees half a number. */
-static void add_locked(task_t *task, int64_t bytes) {
-    counters_t *counters = task->counters;
-    int64_t net = counters->net + bytes;
-    __atomic_store_n(&counters->net, net, __ATOMIC_RELAXED);
-    task->most = net > task->most ? net : task->most;
-    if (net > counters->peak) {
-        __atomic_store_n(&counters->peak, net, __ATOMIC_RELAXED);
-    }
-}
-
-static void move(int64_t *now, int64_t *most, int64_t bytes) {
-    *now += bytes;
-    *most = *now > *most ? *now : *most;
-}
-
-/* For a task that is known to run: with table_lock held. */
-HIDDEN void add_to_task(task_t *task, int64_t bytes) {
-    lock(task);
-    add_locked(task, bytes);
-    unlock(task);
-}
-
-/* A block of it goes that was looked at before, with all that was open beside it: what
- * is found from now on was not there together with the block. */
-HIDDEN void take_off_task(task_t *task, int64_t bytes) {
-    lock(task);
-    add_locked(task, -bytes);
-    task->most -= bytes;
-    unlock(task);
-}
-
-/* A look has found more in a block, or less.  It may have been there when the task held
- * most since the look before. */
-HIDDEN void found_in_task(task_t *task, int64_t more) {
-    lock(task);
-    task->most += more > 0 ? more : 0;
-    add_locked(task, more);
-    unlock(task);
-}
-
-/* All that a task has open was looked at, or may hold so many bytes more than was seen:
- * its peak so far is known, or how high it can have been.  The latter less the former is
- * its error, unless others have written a larger one. */
-HIDDEN void settle(task_t *task, int64_t unseen) {
-    counters_t *counters = task->counters;
-    lock(task);
-    if (task->most + unseen > task->at_most) {
-        task->at_most = task->most + unseen;
-    }
-    task->most = counters->net;
-    int64_t doubt = task->at_most - counters->peak, error = counters->error;
-    doubt = doubt > 0 ? doubt : 0;
-    if (doubt > error || (doubt < error && error == task->said)) {
-        __atomic_store_n(&counters->error, doubt, __ATOMIC_RELAXED);
-        task->said = doubt;
-    }
-    unlock(task);
-}
-
-/* For a task that is known to run: with table_lock held. */
-HIDDEN void say_filling(task_t *task, int64_t more) {
-    task->filling += more;
-    __atomic_store_n(&task->counters->filling, task->filling, __ATOMIC_RELAXED);
-}
-
-/* Add to the current thread's task, if it still runs; else this thread, which was
- * started by it, counts no longer. */
-static void add_to_mine(int64_t bytes) {
-    task_t *task = me.now.task;
-    lock(task);
-    int runs = task->generation == me.now.generation;
-    if (runs) {
-        add_locked(task, bytes);
-        if (task->by_objects) {
-            move(&task->objects, &task->most_objects, me.objects);
-        }
-    }
-    unlock(task);
-    me.objects = 0;
-    if (!runs) {
-        me.now.task = NULL;
-    }
-}
-
-/* An arena has come or goes, in a thread whose task counts small objects instead. */
-HIDDEN void count_arena(int64_t bytes) {
-    task_t *task = me.now.task;
-    lock(task);
-    if (task->generation == me.now.generation) {
-        move(&task->arenas, &task->most_arenas, bytes);
-    }
-    unlock(task);
-}
-
-HIDDEN void count_step(int64_t bytes) {
-    me.pending = 0;
-    if (me.now.task != NULL) {
-        add_to_mine(bytes);
-    }
-}
 
 /* ---- the table of owned blocks -------------------------------------------------- */
 
@@ -359,8 +233,10 @@ HIDDEN void owned_moves(moved_t *moved, void *address, size_t before, size_t aft
         if (after < before) {
             look_before_peak(task);
         }
+        size_t unwritten = copies ? 0 : reused_unwritten(block) + block->doubt;
         reused_goes(block, after < before ? before - after : 0);
-        *moved = (moved_t){{task, task->generation}, block->counted, block->prefix, before};
+        *moved = (moved_t){{task, task->generation}, block->counted, block->prefix, before,
+                           address, unwritten};
         drop(place);
     }
     else if (me.now.task != NULL) {
@@ -370,12 +246,14 @@ HIDDEN void owned_moves(moved_t *moved, void *address, size_t before, size_t aft
     pthread_mutex_unlock(&table_lock);
 }
 
-static void add_if_it_runs(ref_t owner, int64_t bytes) {
-    lock(owner.task);
-    if (owner.task->generation == owner.generation) {
-        add_locked(owner.task, bytes);
+/* A block that grew where it was counts from now on with what nobody had written of it. */
+static void doubt_block(void *address, size_t bytes) {
+    pthread_mutex_lock(&table_lock);
+    block_t **place = find((uintptr_t)address);
+    if (place != NULL) {
+        (*place)->doubt += bytes < (*place)->counted ? bytes : (*place)->counted;
     }
-    unlock(owner.task);
+    pthread_mutex_unlock(&table_lock);
 }
 
 /* It has moved, to where it was or elsewhere; NULL: it is gone.  `copied`: what is in it
@@ -390,6 +268,9 @@ HIDDEN void owned_moved(const moved_t *moved, void *address, size_t size, int co
     if (address != NULL && size >= OWNED) {
         owned_came(address, size, moved->owner, size < RESIDENT ? size : moved->prefix,
                    moved->before);
+        if (unlikely(moved->unwritten != 0) && address == moved->from) {
+            doubt_block(address, moved->unwritten);
+        }
     }
     else if (address != NULL && me.now.task != NULL) {
         count_small((int64_t)size);
@@ -397,13 +278,6 @@ HIDDEN void owned_moved(const moved_t *moved, void *address, size_t size, int co
     if (copied) {
         add_if_it_runs(moved->owner, -(int64_t)moved->counted);
     }
-}
-
-HIDDEN int still_runs(ref_t ref) {
-    lock(ref.task);
-    int runs = ref.task->generation == ref.generation;
-    unlock(ref.task);
-    return runs;
 }
 
 /* ---- begin and end -------------------------------------------------------------- */
@@ -426,7 +300,7 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
         begun.generation = task->generation;
         task->untouched = task->filling = task->looked = task->begun = 0;
         task->doubt = task->doubt_of = task->most = task->at_most = task->said = 0;
-        lock(task);
+        task_lock(task);
         task->by_objects = by_objects;
         task->objects = task->most_objects = task->arenas = task->most_arenas = 0;
         task->counters = counters;
@@ -437,7 +311,7 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
         __atomic_store_n(&counters->net, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&counters->peak, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&counters->filling, 0, __ATOMIC_RELAXED);
-        unlock(task);
+        task_unlock(task);
     }
     pthread_mutex_unlock(&table_lock);
     return begun;
@@ -459,14 +333,14 @@ HIDDEN int64_t task_end(ref_t ended, int64_t *short_by) {
         drop(find(task->blocks->address));
     }
     int64_t doubt = reused_doubt(task);
-    lock(task);
+    task_lock(task);
     *short_by = task->at_most - task->counters->peak;
     *short_by = *short_by > 0 ? *short_by : 0;
     if (doubt > task->counters->error) {
         __atomic_store_n(&task->counters->error, doubt, __ATOMIC_RELAXED);
     }
     task->generation++;
-    unlock(task);
+    task_unlock(task);
     task->next_free = unused_tasks;
     unused_tasks = task;
     pthread_mutex_unlock(&table_lock);
