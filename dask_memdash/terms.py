@@ -595,7 +595,22 @@ STORING_STATES = _table(
 
 #: Verdicts on a graph's order.
 ORDER_VERDICTS = _table(
-    Term("fits", "fits", "The storage that its order needs fits into the workers."),
+    Term(
+        "fits",
+        "fits",
+        "Its storage fits into the workers, each task does, and so do the tasks that "
+        "run at once on one of them.",
+    ),
+    Term(
+        "storage-fits",
+        "storage fits",
+        "Its storage fits into the workers; what its tasks use was not measured.",
+    ),
+    Term(
+        "too-many-at-once",
+        "too many at once",
+        "Storage and each task fit; the tasks that run at once on a worker do not.",
+    ),
     Term(
         "runs-ahead",
         "runs ahead",

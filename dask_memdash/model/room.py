@@ -37,6 +37,10 @@ class Room:
     unspilling: int = 0
     #: Why `storage` and `task` are None; empty where they are not.
     unknown: str = NO_WORKERS
+    #: What the process that has least for each of its threads has for tasks, and its
+    #: threads; None and 0 where not known.
+    least: int | None = None
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class ProcessRoom:
     spills: bool | None
     #: What it takes when idle; None before its first quiet moment.
     idle: int | None
+    #: Tasks that it runs at once; 0 where not known.
+    threads: int = 0
 
     @property
     def for_task(self) -> int | None:
@@ -83,6 +89,7 @@ def process_room(process: ProcessState) -> ProcessRoom:
         if read
         else None,
         idle=min(idle, default=None),
+        threads=sum(member.info.nthreads for member in members),
     )
 
 
@@ -106,19 +113,26 @@ def joined(parts: Iterable[ProcessRoom]) -> Room:
     if idle is None or all(room.spills is None for room in rooms):
         return _unknown(made, YOUNG)
     known = [idle if room.idle is None else room.idle for room in rooms]
+    tasks = [
+        max(0, (room.for_task or 0) - own)
+        for room, own in zip(rooms, known, strict=True)
+    ]
+    least, threads = min(
+        ((left, room.threads) for left, room in zip(tasks, rooms, strict=True)),
+        key=lambda one: one[0] / max(1, one[1]),
+    )
     return Room(
         processes=made.processes,
         storage=sum(
             max(0, (room.for_storage or 0) - own)
             for room, own in zip(rooms, known, strict=True)
         ),
-        task=max(
-            max(0, (room.for_task or 0) - own)
-            for room, own in zip(rooms, known, strict=True)
-        ),
+        task=max(tasks),
         guessed=made.guessed,
         unspilling=made.unspilling,
         unknown="",
+        least=least if threads else None,
+        threads=threads,
     )
 
 

@@ -25,13 +25,15 @@ from dask_memdash.analysis.order.comparison import (
     take_snapshot,
 )
 from dask_memdash.analysis.order.points import facts, look
-from dask_memdash.analysis.order.verdict import Verdict, verdict, why_rootish
+from dask_memdash.analysis.order.roots import why_rootish
+from dask_memdash.analysis.order.verdict import Verdict, verdict
 from dask_memdash.errors import UnknownGraphError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.evidence import OrderFacts
 from dask_memdash.model.order_log import GraphRecord
 from dask_memdash.store.order_shapes import (
     Graph,
+    GraphAtOnce,
     GraphNeed,
     OrderIncident,
     OrderPoint,
@@ -52,6 +54,9 @@ MAX_KEPT = 1_000_000
 #: Incidents looked at for each graph, and incidents whose facts are kept.
 MAX_INCIDENTS = 200
 MAX_FACTS = 2_000
+
+#: Kinds of deaths that are surely about memory.
+FOR_MEMORY = frozenset({"terminated", "oom-killed"})
 
 #: How long a graph may take to be copied from the scheduler, in seconds.
 LATE = 60.0
@@ -214,19 +219,21 @@ class Orders:
 
     def _refresh(self, record: GraphRecord, *, at_once: bool) -> bool:
         """Judge a graph if it is due; True where that was done here and now."""
-        basis = (record.version, record.finished, record.threads, record.room)
+        deaths = self._deaths(record)
+        basis = (record.version, record.finished, record.threads, record.room, deaths)
         made = self._made.get(record.id)
         if record.tasks is None or (made is not None and made.basis == basis):
             return False
         now = time.monotonic()
         ended = record.finished and made is not None and not made.graph["finished"]
-        wait = 0.0 if made is None or ended else max(PAUSE, PAUSE_FACTOR * made.cost)
+        news = made is None or ended or made.basis[-1] != deaths
+        wait = max(PAUSE, PAUSE_FACTOR * made.cost) if made and not news else 0.0
         if made is not None and now - made.at < wait:
             return False
         if not at_once and self._job is not None:
             return False
         usual = _usual(self._model, record)
-        snapshot = take_snapshot(record, usual)
+        snapshot = take_snapshot(record, usual, deaths)
         if snapshot is None:
             return False
         if at_once:
@@ -301,6 +308,16 @@ class Orders:
                 return {"kind": "stuck", "text": f"{text} {more}"}
         return None
 
+    def _deaths(self, record: GraphRecord) -> tuple[str, ...]:
+        """Return the incidents in which a worker died for memory under this graph."""
+        return tuple(
+            incident.id
+            for incident in islice(self._model.incidents, MAX_INCIDENTS)
+            if incident.kind in FOR_MEMORY
+            and _position(record, incident.time) is not None
+            and any(task.prefix in record.prefixes for task in incident.suspects)
+        )
+
     def _incidents(self, record: GraphRecord) -> Iterator[OrderIncident]:
         for incident in islice(self._model.incidents, MAX_INCIDENTS):
             position = _position(record, incident.time)
@@ -330,11 +347,15 @@ def _usual(model: ClusterModel, record: GraphRecord) -> dict[str, Usual]:
     for name in record.prefixes:
         known = model.prefixes.by_name.get(name)
         size = known.outputs.quantile(0.5) if known is not None else None
-        if known is not None and size is not None:
+        if known is None or (size is None and known.at_least is None):
+            continue
+        spread = 0
+        if size is not None:
             high = known.outputs.quantile(0.95) or size
             low = known.outputs.quantile(0.05) or 0
             spread = max(high - size, size - low)
-            found[name] = Usual(size, spread, known.peaks.quantile(0.95))
+        peak = known.peaks.quantile(0.95)
+        found[name] = Usual(size, spread, peak, known.at_least)
     return found
 
 
@@ -356,6 +377,7 @@ def _empty(record: GraphRecord) -> Graph:
         "run_ahead_position": None,
         "capacity": None,
         "need": None,
+        "at_once": None,
         "verdict": {"kind": made.kind, "text": made.text},
         "run_ahead_by": [],
         "uncertainty": None,
@@ -374,7 +396,28 @@ def _need(judgement: Judgement) -> GraphNeed | None:
     if need is None:
         return None
     has = judgement.snapshot.room.task
-    return {"prefix": need.prefix, "bytes": need.bytes, "has": has}
+    return {
+        "prefix": need.prefix,
+        "bytes": need.bytes,
+        "has": has,
+        "at_least": need.at_least,
+    }
+
+
+def _at_once(judgement: Judgement) -> GraphAtOnce | None:
+    together = judgement.at_once
+    if together is None:
+        return None
+    return {
+        "tasks": together.tasks,
+        "has": together.has,
+        "surely": together.surely,
+        "at_most": together.at_most,
+        "prefix": together.prefix,
+        "each": together.each,
+        "at_least": together.at_least,
+        "fit": together.fit,
+    }
 
 
 def _graph(record: GraphRecord, judgement: Judgement) -> Graph:
@@ -393,6 +436,7 @@ def _graph(record: GraphRecord, judgement: Judgement) -> Graph:
         "run_ahead_position": judgement.run_ahead_position,
         "capacity": snapshot.capacity,
         "need": _need(judgement),
+        "at_once": _at_once(judgement),
         "verdict": {"kind": judged.kind, "text": judged.text},
         "run_ahead_by": [
             {"prefix": name, "bytes": size} for name, size in judgement.run_ahead_by

@@ -12,9 +12,11 @@ class OrderVerdict(TypedDict):
     """Whether a graph's order fits the cluster, in one sentence."""
 
     kind: str
-    """'fits', 'runs-ahead', 'cannot-fit', 'stuck' or 'unknown'."""
+    """'fits' (storage, one task, and the tasks that run at once), 'storage-fits' (of
+    tasks at once nothing is known), 'too-many-at-once', 'runs-ahead', 'cannot-fit',
+    'stuck' or 'unknown'."""
     text: str
-    """One sentence with numbers, and what to change."""
+    """What was judged, with numbers, and what to change."""
 
 
 class OrderCurve(TypedDict):
@@ -74,6 +76,32 @@ class GraphNeed(TypedDict):
     has: int | None
     """What the roomiest worker has for one task when it is empty: its terminate
     threshold (its limit without one) less what it takes when idle."""
+    at_least: bool
+    """Whether it may need more: its peak was not measured, or its worker died."""
+
+
+class GraphAtOnce(TypedDict):
+    """What tasks of a graph that run at once on one worker need together, in bytes.
+
+    Of those that have not run yet, on the worker that has least for each thread.
+    """
+
+    tasks: int
+    """How many run at once there."""
+    has: int
+    """What there is for them: as for one task."""
+    surely: int
+    """What they need at least, all of them at their peaks and without their inputs."""
+    at_most: int | None
+    """What they need at most; ``None`` where a peak among them is not known."""
+    prefix: str
+    """Of which prefix most of those are that `surely` rests on."""
+    each: int
+    """What one of these needs beside its inputs."""
+    at_least: bool
+    """Whether `each` is only what one had when its worker died, or its output."""
+    fit: int
+    """How many of these fit together."""
 
 
 class Graph(TypedDict):
@@ -100,6 +128,8 @@ class Graph(TypedDict):
     where it cannot spill, less what it takes when idle; ``None`` where not known."""
     need: GraphNeed | None
     """Of the task that needs most at once; ``None`` where that is not known."""
+    at_once: GraphAtOnce | None
+    """Of the tasks that run together on one worker; ``None`` where not known."""
     verdict: OrderVerdict
     run_ahead_by: list[PrefixBytes]
     """What `run_ahead` consists of, largest first."""

@@ -260,7 +260,22 @@ def graph(number: int, **values: Any) -> Graph:
         "run_ahead": 2400 * MiB,
         "run_ahead_position": 501,
         "capacity": 4096 * MiB,
-        "need": {"prefix": "rechunk-merge", "bytes": 420 * MiB, "has": 900 * MiB},
+        "need": {
+            "prefix": "rechunk-merge",
+            "bytes": 420 * MiB,
+            "has": 900 * MiB,
+            "at_least": False,
+        },
+        "at_once": {
+            "tasks": 4,
+            "has": 900 * MiB,
+            "surely": 600 * MiB,
+            "at_most": 1680 * MiB,
+            "prefix": "random_sample",
+            "each": 150 * MiB,
+            "at_least": False,
+            "fit": 4,
+        },
         "verdict": {
             "kind": "runs-ahead",
             "text": "The cluster stored 3.03 GiB where the order needs 0.68 "

@@ -1,5 +1,7 @@
 """What empty workers have room for."""
 
+from dataclasses import replace
+
 from builders import A, B, MiB, added, reported
 
 from dask_memdash.model.cluster import ClusterModel
@@ -71,5 +73,17 @@ def test_workers_of_one_process_share_its_room():
             )
         )
     assert room_of(model.processes) == Room(
-        processes=1, storage=310 * MiB, task=310 * MiB, unknown=""
+        processes=1,
+        storage=310 * MiB,
+        task=310 * MiB,
+        unknown="",
+        least=310 * MiB,
+        threads=4,  # two each
     )
+
+
+def test_the_worker_with_least_for_each_thread_bounds_what_runs_at_once():
+    four = replace(SPILLING, threads=4)
+    two = replace(SPILLING, limit=300 * MiB, terminate=285 * MiB, threads=2)
+    room = joined([four, two])
+    assert (room.task, room.least, room.threads) == (320 * MiB, 320 * MiB, 4)

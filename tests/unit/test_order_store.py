@@ -7,7 +7,7 @@ import typing
 import fake_parts
 import fake_store
 import pytest
-from builders import MiB, added, removed, reported
+from builders import MiB, added, died, executing, removed, reported
 from order_graphs import CHAINS, T, arrived, moves
 
 from dask_memdash.errors import UnknownGraphError
@@ -76,7 +76,13 @@ def test_a_graph_that_ran_is_shown_with_all_its_fields(model):
     assert graph["actual_peak"] == 25 * MiB
     assert (graph["run_ahead"], graph["run_ahead_by"]) == (0, [])
     assert graph["capacity"] == 340 * MiB
-    assert graph["need"] == {"prefix": "cut", "bytes": 23 * MiB, "has": 320 * MiB}
+    assert graph["need"] == {
+        "prefix": "cut",
+        "bytes": 23 * MiB,
+        "has": 320 * MiB,
+        "at_least": True,  # no peak was measured
+    }
+    assert graph["at_once"] is None  # nothing is left to run
     assert graph["curve"] == {
         "position": [1, 2, 3, 4, 5],
         "ideal": [n * MiB for n in (10, 12, 22, 25, 6)],
@@ -308,6 +314,7 @@ def test_the_store_that_is_made_up_for_views_has_the_same_shape(made):
 
     model = ClusterModel()
     model.handle(added(nthreads=2, limit=400 * MiB, time=T))
+    model.handle(idle())
     model.handle(arrived())
     move(model, "load-1", "load-2", time=T + 1)
     model.handle(removed(expected=False, time=T + 1.5))
@@ -319,3 +326,24 @@ def test_the_store_that_is_made_up_for_views_has_the_same_shape(made):
     assert names(invented) == names(real)
     point = LiveStore(model).order_point("g", 2)
     assert names(fake_parts.point(2)) == names(point)
+
+
+def test_a_worker_that_died_for_memory_under_a_graph_is_in_its_verdict(model):
+    model.handle(arrived())
+    move(model, "load-1", "cut-1", "-load-1", time=T + 1)
+    store = LiveStore(model)
+    assert "died" not in store.graph("g")["verdict"]["text"]
+    tasks = tuple(
+        executing(f"load-{n}", 170 * MiB, peak=170 * MiB) for n in range(2, 4)
+    )
+    model.handle(removed(time=T + 3))
+    model.handle(died(time=T + 3, by="nanny", executing=tasks))
+    model.handle(added(nthreads=2, limit=400 * MiB, time=T + 4, pid=101))
+    model.handle(Ticked(T + 5))
+    (incident,) = store.incidents()
+    assert incident["kind"] == "terminated"
+    verdict = store.graph("g")["verdict"]
+    assert verdict["kind"] == "unknown"
+    assert verdict["text"].endswith(
+        f"1 worker died for memory while it ran: incident {incident['id']} says why."
+    )

@@ -1,11 +1,14 @@
 """Verdicts on orders, and why roots are queued or not, in words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from order_graphs import CHAINS, snapshot
 
 from dask_memdash.analysis.order.comparison import Usual, judge
-from dask_memdash.analysis.order.verdict import verdict, why_rootish
+from dask_memdash.analysis.order.roots import why_rootish
+from dask_memdash.analysis.order.verdict import verdict
 from dask_memdash.model.graph_columns import RootGroup
 from dask_memdash.model.room import Room
 
@@ -30,22 +33,54 @@ def root(**values):
     return RootGroup(**{**ROOT, **values})
 
 
-#: All prefixes have run before, and are like that.
-EARLIER = {name: Usual(10 * MiB, 0) for name in ("load", "cut", "join")}
+#: All prefixes have run before, and are like that: size, spread and peak.
+EARLIER = {
+    "load": Usual(10 * MiB, 0, 12 * MiB),
+    "cut": Usual(3 * MiB, 0, 4 * MiB),
+    "join": Usual(1 * MiB, 0, 2 * MiB),
+}
+
+
+def one_worker(capacity, threads, task=100 * MiB):
+    """Make what one worker has room for."""
+    room = Room(processes=1, storage=capacity, task=task, least=task, unknown="")
+    return replace(room, threads=threads)
 
 
 def said(**options):
     roots = options.pop("roots", ())
     usual = options.pop("usual", EARLIER)
+    deaths = options.pop("deaths", ())
+    capacity = options.get("capacity")
+    if capacity is not None and "room" not in options:
+        options["room"] = one_worker(capacity, options.get("threads", 1))
     taken = snapshot(LARGE, **options)
-    taken.roots, taken.usual = roots, usual
+    taken.roots, taken.usual, taken.deaths = roots, usual, deaths
     return verdict(judge(taken))
 
 
-def test_a_graph_that_fits():
+LARGEST = (
+    " Its largest task, `cut`, needs 24 MiB of the 100 MiB that one worker has for it."
+)
+
+
+def test_a_graph_that_fits_says_what_was_judged():
     assert said(threads=2, capacity=100 * MiB) == (
         "fits",
-        "Fits: its order needs 32 MiB (2 tasks at a time) of the workers' 100 MiB.",
+        "Storage fits: its order needs 32 MiB of storage (2 tasks at a time) of the "
+        f"workers' 100 MiB.{LARGEST} The 2 tasks that a worker runs at once need at "
+        "most 38 MiB of 100 MiB.",
+    )
+
+
+def test_of_tasks_that_were_never_measured_only_storage_is_said_to_fit():
+    earlier = {name: replace(usual, peak=None) for name, usual in EARLIER.items()}
+    assert said(threads=2, capacity=100 * MiB, usual=earlier) == (
+        "storage-fits",
+        "Storage fits: its order needs 32 MiB of storage (2 tasks at a time) of the "
+        "workers' 100 MiB. Its largest task, `cut`, needs at least 23 MiB of the 100 "
+        "MiB that one worker has for it. What its tasks use while they run has not "
+        "been measured, so that it is not known whether those that run at once fit.",
     )
 
 
@@ -54,16 +89,17 @@ RAN = (("load-1", 1, 2), ("cut-1", 2, 0), ("load-2", 3, 0))
 
 def test_a_graph_that_fits_says_what_it_held_so_far():
     assert said(capacity=100 * MiB, stored=RAN).text == (
-        "Fits: its order needs 25 MiB (1 task at a time) of the workers' 100 MiB, "
-        "and the cluster stored at most 22 MiB so far."
+        "Storage fits: its order needs 25 MiB of storage (1 task at a time) of the "
+        f"workers' 100 MiB, and the cluster stored at most 22 MiB so far.{LARGEST}"
     )
 
 
 def test_a_graph_that_fits_with_fewer_threads_only():
     assert said(threads=2, capacity=30 * MiB) == (
         "fits",
-        "Fits only with fewer tasks at a time: its order needs 32 MiB (2 tasks at a "
-        "time), one at a time 25 MiB, and the workers have room for 30 MiB.",
+        "Storage fits only with fewer tasks at a time: its order needs 32 MiB of "
+        "storage (2 tasks at a time), one at a time 25 MiB, and the workers have room "
+        "for 30 MiB.",
     )
 
 
@@ -74,7 +110,7 @@ def test_a_graph_that_fits_with_fewer_threads_only_is_not_said_to_fit_if_none_sp
 
 
 def test_a_graph_that_cannot_fit_says_where_and_what_to_do():
-    assert said(capacity=24 * MiB) == (
+    assert said(capacity=24 * MiB, room=Room()) == (
         "cannot-fit",
         "The order needs 25 MiB of storage at task 4 of 5, even one task at a time, "
         "and the workers have room for 24 MiB. What helps: spilling to disk, more or "
@@ -170,13 +206,13 @@ def test_a_run_ahead_that_is_small_beside_the_workers_is_none():
 def test_without_limits_nothing_is_said_to_fit():
     assert said(stored=RAN, room=Room(processes=2, unknown="no-limit")) == (
         "unknown",
-        "Not every worker has a limit to compare with; its order needs 25 MiB (1 task "
-        "at a time), and the cluster stored at most 22 MiB so far.",
+        "Not every worker has a limit to compare with; its order needs 25 MiB of "
+        "storage (1 task at a time), and the cluster stored at most 22 MiB so far.",
     )
 
 
 def test_before_any_size_is_known_there_is_no_verdict():
-    taken = snapshot(LARGE, capacity=100 * MiB)
+    taken = snapshot(LARGE, capacity=100 * MiB, room=one_worker(100 * MiB, 1))
     taken.sizes[:] = -1
     assert verdict(judge(taken)).kind == "unknown"
     taken.usual = EARLIER
@@ -187,8 +223,8 @@ def test_a_graph_is_not_said_to_fit_while_a_prefix_has_never_run():
     assert said(capacity=100 * MiB, usual={"load": Usual(10 * MiB, 0)}) == (
         "unknown",
         "Whether it fits is not known until the first tasks of `cut` and `join` have "
-        "run; its order needs 25 MiB (1 task at a time) so far, and the workers have "
-        "room for 100 MiB.",
+        "finished; its order needs 25 MiB of storage (1 task at a time) so far, and "
+        "the workers have room for 100 MiB.",
     )
 
 
@@ -198,7 +234,7 @@ def test_sizes_that_may_be_off_by_more_than_there_is_left_are_no_fit():
     taken.doubt = np.full(5, 2 * MiB, np.float32)
     made = verdict(judge(taken))
     assert made.kind == "unknown"
-    assert "25 MiB (1 task at a time) ± 6 MiB" in made.text
+    assert "25 MiB of storage (1 task at a time) ± 6 MiB" in made.text
 
 
 def test_before_any_worker_was_idle_nothing_is_said_to_fit():
@@ -208,14 +244,13 @@ def test_before_any_worker_was_idle_nothing_is_said_to_fit():
 
 
 def test_workers_that_are_taken_to_be_like_others_are_counted():
-    room = Room(processes=3, storage=100 * MiB, task=30 * MiB, guessed=1, unknown="")
-    made = said(capacity=100 * MiB, room=room)
-    assert made == (
-        "fits",
-        "Fits: its order needs 25 MiB (1 task at a time) of the workers' 100 MiB. Its "
-        "largest task, `cut`, needs 23 MiB of the 30 MiB that one worker has for it. 1 "
-        "worker of 3 has not been idle yet; this assumes that an idle process takes as "
-        "much there as elsewhere.",
+    room = replace(one_worker(100 * MiB, 1, 30 * MiB), processes=3, guessed=1)
+    kind, text = said(capacity=100 * MiB, room=room)
+    assert kind == "fits"
+    assert text.endswith(
+        " Its largest task, `cut`, needs 24 MiB of the 30 MiB that one worker has for "
+        "it. 1 worker of 3 has not been idle yet; this assumes that an idle process "
+        "takes as much there as elsewhere."
     )
 
 
@@ -277,6 +312,121 @@ def test_inputs_whose_size_is_a_guess_are_not_said_to_be_too_large():
     made = verdict(judge(taken))
     assert made.kind == "unknown"
     assert "one task of `gather` needs 401 MiB ± 160 MiB" in made.text
+
+
+# -- tasks at once on one worker -------------------------------------------------
+
+#: Twelve parts that are summed up, and two workers with four threads each.
+PARTS = {
+    **{f"part-{n}": ((), 1 * MiB) for n in range(12)},
+    "sum-1": (tuple(f"part-{n}" for n in range(12)), 1),
+}
+PEAKS = {"part": Usual(1 * MiB, 0, 137 * MiB), "sum": Usual(1, 0, 1 * MiB)}
+ROOM = Room(
+    processes=2,
+    storage=860 * MiB,
+    task=430 * MiB,
+    least=430 * MiB,
+    threads=4,
+    unknown="",
+)
+
+
+def parts(usual=PEAKS, room=ROOM, deaths=(), **more):
+    taken = snapshot(PARTS, 8, capacity=860 * MiB, room=room, wanted=("sum-1",), **more)
+    taken.usual, taken.deaths = usual, deaths
+    return verdict(judge(taken))
+
+
+STORAGE = (
+    "Storage fits: its order needs 12 MiB of storage (8 tasks at a time) of the "
+    "workers' 860 MiB."
+)
+
+
+def test_tasks_that_fit_one_by_one_and_not_together_do_not_fit():
+    assert parts() == (
+        "too-many-at-once",
+        "4 tasks at once do not fit on a worker: each of `part` needs 137 MiB beside "
+        "its inputs, and there is room for 430 MiB. Start the workers with 3 threads "
+        "each, use smaller chunks, or raise their memory limit by 124 MiB. " + STORAGE,
+    )
+
+
+def test_what_a_death_taught_is_said_to_be_the_least():
+    cut = {"part": Usual(None, 0, None, 137 * MiB)}
+    taken = snapshot(PARTS, 8, capacity=860 * MiB, room=ROOM, wanted=("sum-1",))
+    taken.sizes[:] = -1
+    taken.usual, taken.deaths = cut, ("4", "3")
+    assert verdict(judge(taken)) == (
+        "too-many-at-once",
+        "4 tasks at once do not fit on a worker: each of `part` needs at least 137 MiB "
+        "beside its inputs, and there is room for 430 MiB. 2 workers died for memory "
+        "while it ran: incident 4 and others say why. Start the workers with 3 threads "
+        "each, use smaller chunks, or raise their memory limit by 124 MiB. Whether its "
+        "storage fits is not known yet.",
+    )
+
+
+def test_a_death_under_another_graph_says_nothing_of_this_one():
+    assert parts({**PEAKS, "part": Usual(1 * MiB, 0, 20 * MiB, 300 * MiB)}).kind == (
+        "fits"
+    )
+
+
+def test_a_graph_under_which_workers_died_is_never_said_to_fit_before_it_has_run():
+    small = {**PEAKS, "part": Usual(1 * MiB, 0, 20 * MiB)}
+    assert parts(small).kind == "fits"
+    assert parts(small, deaths=("7",)) == (
+        "unknown",
+        f"{STORAGE} What is known of its tasks fits too, each by itself. 1 worker died "
+        "for memory while it ran: incident 7 says why.",
+    )
+    stored = tuple((name, n + 1, 0) for n, name in enumerate(PARTS))
+    kind, text = parts(small, deaths=("7",), stored=stored)
+    assert kind == "fits"
+    assert text.startswith("It has run. ")
+    assert text.endswith(" 1 worker died for memory while it ran: incident 7 says why.")
+
+
+def test_tasks_that_ran_together_and_lived_leave_it_open():
+    many = {f"part-{n}": ((), 1 * MiB) for n in range(24)}
+    taken = snapshot(many, 8, capacity=860 * MiB, room=ROOM, wanted=tuple(many))
+    taken.usual = PEAKS
+    taken.stored_at[:7] = range(1, 8)
+    assert verdict(judge(taken)).kind == "too-many-at-once"
+    taken.stored_at[:8] = range(1, 9)
+    kind, text = verdict(judge(taken))
+    assert kind == "unknown"
+    assert text.endswith(
+        " One task at a time fits too. Whether 4 tasks at once fit is not known yet: "
+        "they may need up to 548 MiB with their inputs, and a worker has 430 MiB for "
+        "them; 8 of `part` ran, and none died."
+    )
+
+
+def test_tasks_that_need_one_another_are_not_at_once():
+    chain = {
+        "one-1": ((), 1 * MiB),
+        **{f"one-{n}": ((f"one-{n - 1}",), 1 * MiB) for n in range(2, 9)},
+    }
+    taken = snapshot(chain, 4, capacity=860 * MiB, room=ROOM, wanted=("one-8",))
+    taken.usual = {"one": Usual(1 * MiB, 0, 137 * MiB)}
+    together = judge(taken).at_once
+    assert (together.surely, together.at_most) == (0, 4 * 138 * MiB)
+    made = verdict(judge(taken))
+    assert made.kind == "unknown"
+    assert "Whether 4 tasks at once fit is not known yet: they may need up to" in (
+        made.text
+    )
+
+
+def test_fewer_tasks_than_threads_are_spread_over_the_workers():
+    few = {f"part-{n}": ((), 1 * MiB) for n in range(4)}
+    taken = snapshot(few, 8, capacity=860 * MiB, room=ROOM, wanted=tuple(few))
+    taken.usual = PEAKS
+    together = judge(taken).at_once
+    assert (together.tasks, together.surely) == (2, 2 * 137 * MiB)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dask_memdash.analysis.order.at_once import AtOnce, at_once
 from dask_memdash.analysis.order.nearby import needed_near
-from dask_memdash.analysis.order.need import Need, never_ran, worst_need
+from dask_memdash.analysis.order.need import Need, never_ran, peaks_of, worst_need
 from dask_memdash.analysis.order.simulate import HERE, Shape
 from dask_memdash.analysis.order.sizes import fill_sizes
 from dask_memdash.analysis.order.storage_curve import Floats, curve, held_at, thin
@@ -46,12 +47,15 @@ MAX_NAMED = 20
 class Usual:
     """What outputs of a prefix are usually like, from earlier graphs."""
 
-    size: int
+    #: None where none was ever stored.
+    size: int | None
     #: By how much half of them may differ from it.
     spread: int
     #: What its tasks use at most while they run, their 0.95-quantile; None where that
     #: was not measured.
     peak: int | None = None
+    #: The most that one of them had when its worker died: it needs at least that.
+    at_least: int | None = None
 
 
 @dataclass(slots=True)
@@ -80,6 +84,8 @@ class Snapshot:
     doubt: npt.NDArray[np.float32] | None = None
     #: What the workers have room for.
     room: Room = field(default_factory=Room)
+    #: Incidents in which a worker died for memory while the graph ran, newest first.
+    deaths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +142,13 @@ class Judgement:
     need: Need | None = None
     #: Prefixes of which no task has ever run: what they need is not known.
     never_ran: tuple[str, ...] = ()
+    #: Tasks that run together on one worker; None where nothing is known of it.
+    at_once: AtOnce | None = None
 
 
-def take_snapshot(record: GraphRecord, usual: Mapping[str, Usual]) -> Snapshot | None:
+def take_snapshot(
+    record: GraphRecord, usual: Mapping[str, Usual], deaths: tuple[str, ...] = ()
+) -> Snapshot | None:
     """Copy what changes of a graph; None where it is not covered."""
     tasks = record.tasks
     if tasks is None:
@@ -161,6 +171,7 @@ def take_snapshot(record: GraphRecord, usual: Mapping[str, Usual]) -> Snapshot |
         left_at=np.array(tasks.left_at, np.uint32),
         usual={name: usual[name] for name in record.prefixes if name in usual},
         roots=record.roots,
+        deaths=deaths,
     )
 
 
@@ -178,6 +189,7 @@ def judge(snapshot: Snapshot) -> Judgement:
     here, come, gone = actual_span(snapshot)
     actual = curve(come, gone, sizes[here], total)[: snapshot.done + 1]
     peak = _peak(ideal)
+    peaks = peaks_of(snapshot, sizes)
     at_peak = held_at(alone, alone_gone, peak)
     near, near_at_most = (
         needed_near(snapshot, shape, together, together_gone, s)
@@ -211,8 +223,9 @@ def judge(snapshot: Snapshot) -> Judgement:
         sizes=sizes,
         come=together,
         gone=together_gone,
-        need=worst_need(snapshot, shape, sizes, doubt),
+        need=worst_need(snapshot, shape, sizes, doubt, peaks),
         never_ran=never_ran(snapshot),
+        at_once=at_once(snapshot, shape, together, sizes, doubt, peaks),
     )
     _compare(judgement, actual, ideal_threads, doubt)
     _thin_out(judgement, ideal, ideal_threads, actual)

@@ -42,6 +42,18 @@ class Need:
     doubt: int
     #: Whether the task has run: then it did fit.
     ran: bool
+    #: Whether it may need more: its peak has not been measured, or its worker died.
+    at_least: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """What tasks of each prefix take while they run, beside their inputs."""
+
+    #: By number of prefix; 0 where nothing is known.
+    bytes: npt.NDArray[np.float64]
+    #: Whether that is measured of tasks that finished, so that it bounds them.
+    bounded: npt.NDArray[np.bool_]
 
 
 def worst_need(
@@ -49,6 +61,7 @@ def worst_need(
     shape: Shape,
     sizes: npt.NDArray[np.float32],
     doubt: npt.NDArray[np.float32],
+    peaks: Peaks,
 ) -> Need | None:
     """Return the need of the task that needs most.
 
@@ -64,7 +77,7 @@ def worst_need(
     if not runs.any():
         return None
     inputs = inputs_of_each(shape, sizes)
-    own = np.maximum(sizes, _peaks(snapshot, sizes)[snapshot.prefix])
+    own = np.maximum(sizes, peaks.bytes[snapshot.prefix])
     total = np.where(runs, inputs + own, -1.0)
     unsure = inputs_of_each(shape, doubt) + doubt
     worst = int(np.argmax(total))
@@ -79,6 +92,7 @@ def worst_need(
         inputs=int(inputs[worst]),
         doubt=int(unsure[worst]),
         ran=bool(snapshot.stored_at[worst]),
+        at_least=not peaks.bounded[snapshot.prefix[worst]],
     )
 
 
@@ -89,7 +103,10 @@ def never_ran(snapshot: Snapshot) -> tuple[str, ...]:
     ran = np.unique(snapshot.prefix[snapshot.stored_at > 0])
     open_ones = np.setdiff1d(np.unique(snapshot.prefix[runs]), ran)
     names = [snapshot.prefixes[index] for index in open_ones]
-    return tuple(name for name in names if name not in snapshot.usual)[:MAX_NAMED]
+    usual = snapshot.usual
+    return tuple(
+        name for name in names if name not in usual or usual[name].size is None
+    )[:MAX_NAMED]
 
 
 def inputs_of_each(shape: Shape, sizes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -99,20 +116,28 @@ def inputs_of_each(shape: Shape, sizes: npt.NDArray[Any]) -> npt.NDArray[np.floa
     return sums.astype(np.float64)
 
 
-def _peaks(
-    snapshot: Snapshot, sizes: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
-    """Return the peak of each prefix, 0 where it is not known."""
+def peaks_of(snapshot: Snapshot, sizes: npt.NDArray[np.float32]) -> Peaks:
+    """Return what tasks of each prefix take, as far as that is known.
+
+    What one had when its worker died counts in a graph in which workers died for
+    memory: it may have been one of an earlier graph's, with other chunks.
+    """
     number = len(snapshot.prefixes)
     largest = np.zeros(number)
     np.maximum.at(largest, snapshot.prefix, sizes)
     usual: Mapping[str, Usual] = snapshot.usual
-    peaks = np.zeros(number)
+    peaks, bounded = np.zeros(number), np.zeros(number, bool)
     for index, name in enumerate(snapshot.prefixes):
         known = usual.get(name)
-        if known is not None and known.peak and _alike(largest[index], known.size):
-            peaks[index] = known.peak
-    return peaks
+        if known is None:
+            continue
+        alike = known.size is None or _alike(largest[index], known.size)
+        if known.peak is not None and alike:
+            peaks[index], bounded[index] = known.peak, True
+        cut = known.at_least if snapshot.deaths and alike else None
+        if cut is not None and cut > peaks[index]:
+            peaks[index], bounded[index] = cut, False
+    return Peaks(peaks, bounded)
 
 
 def _alike(size: float, usual: int) -> bool:

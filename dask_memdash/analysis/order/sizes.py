@@ -51,7 +51,7 @@ def fill_sizes(snapshot: Snapshot) -> tuple[Sizes, Sizes]:
         if len(measured):
             low, usual[index], high = np.percentile(measured, (5, 50, 95))
             spread[index] = max(high - usual[index], usual[index] - low)
-        elif earlier is not None:
+        elif earlier is not None and earlier.size is not None:
             usual[index], spread[index] = earlier.size, earlier.spread
     unknown = np.isnan(usual)
     largest = max(sizes.max(), 0 if unknown.all() else np.nanmax(usual))

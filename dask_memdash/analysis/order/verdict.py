@@ -1,4 +1,4 @@
-"""The verdict on a graph's order, and why its roots are queued or not, in words.
+"""The verdict on a graph's order, in words.
 
 All sizes in bytes.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dask_memdash.analysis.order.comparison import Judgement
 from dask_memdash.analysis.order.need import Need
-from dask_memdash.model.graph_columns import RootGroup
+from dask_memdash.analysis.order.roots import why_not
 from dask_memdash.text import code, count, format_bytes, join
 
 #: Least share above what the order needs, and of the workers' limits, that is called
@@ -33,13 +33,17 @@ WHY_NO_ROOM = {
     "no-workers": "There is no worker whose room it could be compared with",
 }
 
-#: A group with no more tasks than this for each thread is never root-ish
-#: (``SchedulerState.is_rootish``).
-TASKS_PER_THREAD = 2
+NOTHING_STORED = (
+    "No output has been stored yet, so that nothing is known of their sizes."
+)
 
 
 class Verdict(NamedTuple):
-    """A kind ('fits', 'runs-ahead', 'cannot-fit', 'unknown') and one sentence."""
+    """A kind of ``terms.ORDER_VERDICTS`` and what is said: what was judged, in words.
+
+    'fits' is said only where storage, one task, and the tasks that run at once on a
+    worker all are known to fit; 'storage-fits' where nothing is known of the latter.
+    """
 
     kind: str
     text: str
@@ -48,15 +52,15 @@ class Verdict(NamedTuple):
 def verdict(judgement: Judgement) -> Verdict:
     """Say whether the graph fits, ran ahead, or cannot fit.
 
-    It fits only where that is known: of every prefix at least one task has run, and
-    what sizes may be off by would not change the answer.
+    It fits only where that is known: of every prefix at least one task has run, what
+    sizes may be off by would not change the answer, and no worker died of it.
     """
     snapshot = judgement.snapshot
     if not judgement.measured and not snapshot.usual:
-        return Verdict(
-            "unknown",
-            "No output has been stored yet, so that nothing is known of their sizes.",
+        nothing = (
+            "No output has been stored yet, so that nothing is known of their sizes."
         )
+        return Verdict("unknown", f"{nothing}{_deaths(judgement)}")
     need, has = judgement.need, snapshot.room.task
     if has is not None and need is not None and not need.ran:  # what ran did fit
         needs_at_least = need.bytes - need.doubt
@@ -65,14 +69,76 @@ def verdict(judgement: Judgement) -> Verdict:
     capacity = snapshot.capacity
     if capacity is not None and judgement.minimum - judgement.uncertainty > capacity:
         if _is_over(judgement):
-            return Verdict("fits", _did_fit(judgement, capacity))
+            return Verdict(
+                "fits", f"{_did_fit(judgement, capacity)}{_deaths(judgement)}"
+            )
         return Verdict("cannot-fit", _cannot_fit(judgement, capacity))
+    too_many = _is_too_many(judgement)
+    if too_many and snapshot.deaths:  # that comes before what they stored
+        return Verdict("too-many-at-once", _too_many(judgement))
     if _is_ahead(judgement):
         return Verdict("runs-ahead", _runs_ahead(judgement))
+    if too_many:
+        return Verdict("too-many-at-once", _too_many(judgement))
     why_not = "" if _is_over(judgement) else _not_known(judgement)
     if why_not:
-        return Verdict("unknown", why_not)
+        return Verdict("unknown", f"{why_not}{_deaths(judgement)}")
     return _fits(judgement)
+
+
+def _deaths(judgement: Judgement) -> str:
+    """Say that workers died meanwhile; empty where none did."""
+    deaths = judgement.snapshot.deaths
+    if not deaths:
+        return ""
+    named = f"incident {deaths[0]}" + (" and others" if len(deaths) > 1 else "")
+    return (
+        f" {count(len(deaths), 'worker')} died for memory while it ran: {named} "
+        f"{'says' if len(deaths) == 1 else 'say'} why."
+    )
+
+
+def _is_too_many(judgement: Judgement) -> bool:
+    """Say whether tasks that run together surely need more than a worker has.
+
+    If as many as there are threads have run and no worker died, their peaks do not come
+    together: then it is not known.
+    """
+    together, snapshot = judgement.at_once, judgement.snapshot
+    return (
+        together is not None
+        and together.tasks > 1
+        and together.surely > together.has
+        and not _is_over(judgement)
+        and (bool(snapshot.deaths) or together.ran < snapshot.threads)
+    )
+
+
+def _too_many(judgement: Judgement) -> str:
+    """Say which tasks do not fit together, how many do, what helps, and what fits."""
+    together = judgement.at_once
+    assert together is not None
+    least = "at least " if together.at_least else ""
+    # With fewer threads, as many tasks as fit; one fits, or it "cannot fit".
+    fit = max(1, together.fit)
+    more = format_bytes(LIMIT_FOR_ROOM * (together.surely - together.has))
+    return (
+        f"{count(together.tasks, 'task')} at once do not fit on a worker: each of "
+        f"{code(together.prefix)} needs {least}{format_bytes(together.each)} beside "
+        f"its inputs, and there is room for {format_bytes(together.has)}."
+        f"{_deaths(judgement)} Start the workers with {count(fit, 'thread')} each, use "
+        f"smaller chunks, or raise their memory limit by {more}. "
+        f"{_of_storage(judgement)}"
+    )
+
+
+def _of_storage(judgement: Judgement) -> str:
+    """Say of storage alone whether it fits, as far as that is known."""
+    capacity = judgement.snapshot.capacity
+    most = judgement.minimum_threads + judgement.uncertainty
+    if capacity is None or judgement.never_ran or most > capacity:
+        return "Whether its storage fits is not known yet."
+    return _storage_fits(judgement)
 
 
 def _is_over(judgement: Judgement) -> bool:
@@ -95,7 +161,7 @@ def _not_known(judgement: Judgement) -> str:
         named += f" and {more} more" if more > 0 else ""
         return (
             "Whether it fits is not known until the first tasks of "
-            f"{named} have run; {needs} so far, and the workers have room for "
+            f"{named} have finished; {needs} so far, and the workers have room for "
             f"{format_bytes(capacity)}."
         )
     if judgement.minimum + judgement.uncertainty > capacity:
@@ -112,7 +178,35 @@ def _not_known(judgement: Judgement) -> str:
                 f"needs {format_bytes(need.bytes)} ± {format_bytes(need.doubt)}, and "
                 f"the largest worker has {format_bytes(has)} for it."
             )
+    together = judgement.at_once
+    if together is None or together.at_most is None:
+        if snapshot.deaths:
+            return f"{_storage_fits(judgement)} Whether its tasks do is not known."
+        return ""
+    if together.at_most > together.has and together.tasks > 1:
+        ran = ""
+        if together.ran and not snapshot.deaths:
+            ran = f"; {together.ran:,} of {code(together.prefix)} ran, and none died"
+        return (
+            f"{_storage_fits(judgement)} One task at a time fits too. Whether "
+            f"{count(together.tasks, 'task')} at once fit is not known yet: they may "
+            f"need up to {format_bytes(together.at_most)} with their inputs, and a "
+            f"worker has {format_bytes(together.has)} for them{ran}."
+        )
+    if snapshot.deaths:
+        return (
+            f"{_storage_fits(judgement)} What is known of its tasks fits too, each by "
+            "itself."
+        )
     return ""
+
+
+def _storage_fits(judgement: Judgement) -> str:
+    capacity = judgement.snapshot.capacity or 0
+    return (
+        f"Storage fits: {_needs(judgement)} of the workers' {format_bytes(capacity)}"
+        f"{_held(judgement)}."
+    )
 
 
 def _fits_nowhere(need: Need, has: int) -> str:
@@ -122,9 +216,10 @@ def _fits_nowhere(need: Need, has: int) -> str:
         what, how = "of inputs at once", "Combine its inputs in steps"
     size = need.inputs if need.inputs > has else need.bytes
     what = what if size == need.inputs else "at once"
+    least = "at least " if need.at_least and size != need.inputs else ""
     return (
-        f"{code(need.prefix)} needs {format_bytes(size)} {what}, and the largest "
-        f"worker has {format_bytes(has)} for it. {how}, or raise the "
+        f"{code(need.prefix)} needs {least}{format_bytes(size)} {what}, and the "
+        f"largest worker has {format_bytes(has)} for it. {how}, or raise the "
         f"workers' memory limit by {more}."
     )
 
@@ -210,7 +305,7 @@ def _slow_down(judgement: Judgement, prefix: str) -> str:
         return "The scheduler queues them already. Give the workers fewer threads"
     return (
         "The scheduler does not queue them, because it does not take them for root "
-        f"tasks ({_why_not(root)}). Split the graph, or use fewer and larger chunks "
+        f"tasks ({why_not(root)}). Split the graph, or use fewer and larger chunks "
         "there"
     )
 
@@ -218,7 +313,7 @@ def _slow_down(judgement: Judgement, prefix: str) -> str:
 def _needs(judgement: Judgement) -> str:
     threads = count(judgement.snapshot.threads, "task")
     needs = format_bytes(judgement.minimum_threads)
-    return f"its order needs {needs} ({threads} at a time)"
+    return f"its order needs {needs} of storage ({threads} at a time)"
 
 
 def _held(judgement: Judgement) -> str:
@@ -230,66 +325,54 @@ def _held(judgement: Judgement) -> str:
 
 
 def _fits(judgement: Judgement) -> Verdict:
-    snapshot, need = judgement.snapshot, judgement.need
-    room, capacity = snapshot.room, snapshot.capacity or 0
-    held = _held(judgement)
+    snapshot, capacity = judgement.snapshot, judgement.snapshot.capacity or 0
+    room, over = snapshot.room, _is_over(judgement)
     if judgement.minimum_threads > capacity:
         # Workers that cannot spill are paused where it does not fit, and may stay so.
-        ran = snapshot.done >= snapshot.total
         return Verdict(
-            "unknown" if room.unspilling and not ran else "fits",
-            f"Fits only with fewer tasks at a time: {_needs(judgement)}, one at a time "
-            f"{format_bytes(judgement.minimum)}, and the workers have room for "
-            f"{format_bytes(capacity)}{held}.",
+            "unknown" if room.unspilling and not over else "fits",
+            f"Storage fits only with fewer tasks at a time: {_needs(judgement)}, one "
+            f"at a time {format_bytes(judgement.minimum)}, and the workers have room "
+            f"for {format_bytes(capacity)}{_held(judgement)}.{_deaths(judgement)}",
         )
-    text = f"Fits: {_needs(judgement)} of the workers' {format_bytes(capacity)}{held}."
-    if need is not None and room.task is not None and not need.ran:
+    text = _storage_fits(judgement)
+    if over:
+        text = f"It has run. {text}{_deaths(judgement)}"
+        return Verdict("fits", f"{text}{_guessed(judgement)}")
+    kind, of_tasks = _tasks_fit(judgement)
+    return Verdict(kind, f"{text}{of_tasks}{_guessed(judgement)}")
+
+
+def _tasks_fit(judgement: Judgement) -> tuple[str, str]:
+    """Say what is known of the tasks of a graph whose storage fits."""
+    need, has = judgement.need, judgement.snapshot.room.task
+    together, text = judgement.at_once, ""
+    if need is not None and has is not None and not need.ran:
+        least = "at least " if need.at_least else ""
+        text = (
+            f" Its largest task, {code(need.prefix)}, needs {least}"
+            f"{format_bytes(need.bytes)} of the {format_bytes(has)} that one worker "
+            "has for it."
+        )
+    if together is None or together.at_most is None:
+        return "storage-fits", (
+            f"{text} What its tasks use while they run has not been measured, so that "
+            "it is not known whether those that run at once fit."
+        )
+    if together.tasks > 1:
         text += (
-            f" Its largest task, {code(need.prefix)}, needs "
-            f"{format_bytes(need.bytes)} of the {format_bytes(room.task)} that one "
-            "worker has for it."
+            f" The {count(together.tasks, 'task')} that a worker runs at once need at "
+            f"most {format_bytes(together.at_most)} of {format_bytes(together.has)}."
         )
-    if room.guessed:
-        text += (
-            f" {count(room.guessed, 'worker')} of {room.processes:,} "
-            f"{'has' if room.guessed == 1 else 'have'} not been idle yet; this assumes "
-            "that an idle process takes as much there as elsewhere."
-        )
-    return Verdict("fits", text)
+    return "fits", text
 
 
-def why_rootish(root: RootGroup) -> str:
-    """Say by the scheduler's own rule how it takes a group of root tasks."""
-    if not root.rootish:
-        return f"The scheduler does not take it for root tasks: {_why_not(root)}."
-    size = f"{count(root.tasks, 'task')} for {count(root.threads, 'thread')}"
-    because = "marked as producers of data" if root.producer else size
-    if root.saturation is None:
-        return (
-            f"These are root tasks ({because}), but the scheduler queues none: "
-            "distributed.scheduler.worker-saturation is inf."
-        )
-    if not root.queued:
-        return (
-            f"These are root tasks ({because}), but they are of a kind that the "
-            "scheduler does not queue."
-        )
+def _guessed(judgement: Judgement) -> str:
+    room = judgement.snapshot.room
+    if not room.guessed:
+        return ""
     return (
-        f"These are root tasks ({because}), and the scheduler queues them: each "
-        f"worker gets {root.saturation:g} times as many as it has threads."
-    )
-
-
-def _why_not(root: RootGroup) -> str:
-    if root.restricted:
-        return "it is bound to workers, hosts or resources"
-    if root.tasks <= TASKS_PER_THREAD * root.threads:
-        return (
-            f"its {count(root.tasks, 'task')} {'is' if root.tasks == 1 else 'are'} not "
-            f"more than twice the "
-            f"{count(root.threads, 'thread')}"
-        )
-    return (
-        f"it depends on {count(root.group_tasks, 'task')} in "
-        f"{count(root.groups, 'group')}"
+        f" {count(room.guessed, 'worker')} of {room.processes:,} "
+        f"{'has' if room.guessed == 1 else 'have'} not been idle yet; this assumes "
+        "that an idle process takes as much there as elsewhere."
     )
