@@ -34,6 +34,22 @@
     }
   }
 
+  /** What the server has drawn last, as its facts say. */
+  let drawn = "";
+
+  /** Say that what was asked for is not here yet. */
+  function show_waiting() {
+    const waits = drawn !== `${state.tab} ${state.chosen.slice(0, 1000)}`;
+    const name = state.chosen.replace(/^failure-/, "");
+    for (const panel of document.querySelectorAll("[data-tab]")) {
+      panel.toggleAttribute("data-waits", waits && panel.dataset.tab === state.tab);
+      const what = panel.querySelector(".md-details .md-loading > span");
+      if (what && waits && state.chosen !== "") {
+        what.textContent = `Loading ${state.kind} ${name.slice(0, 80)}…`;
+      }
+    }
+  }
+
   /** Take the tab, and what is chosen on it, from the address. */
   function follow_address() {
     const hash = window.location.hash.slice(1);
@@ -56,6 +72,7 @@
       state.chosen = "";
     }
     show_tab();
+    show_waiting();
     tell();
   }
 
@@ -250,6 +267,10 @@
       const text = source.data.text[i];
       for (const place of document.querySelectorAll(`[data-fact="${name}"]`)) {
         place.textContent = text;
+      }
+      if (name === "drawn") {
+        drawn = text;
+        show_waiting();
       }
       if (name === "zoomed") {
         document.getElementById("follow").hidden = text === "";

@@ -114,12 +114,15 @@ window.memdash_tables = (() => {
       this.body.addEventListener("click", (event) => this.open(event));
       this.table.append(this.head, this.totals, this.body);
       scroll.append(this.table);
+      this.apart = make("button", {type: "button", class: "md-rows-apart", "aria-expanded": "false"});
+      this.apart.hidden = true;
+      this.apart.addEventListener("click", () => this.change({apart: !this.query.apart, page: 0}));
       this.empty = make("p", {class: "md-empty-text"}, this.host.dataset.empty);
       this.parts = [bar, scroll];
       for (const part of [...this.parts, this.empty]) {
         part.hidden = true;  // until it is known whether there is anything
       }
-      this.host.replaceChildren(this.empty, bar, scroll);
+      this.host.replaceChildren(this.empty, bar, scroll, this.apart);
       this.link_csv();
     }
 
@@ -232,6 +235,9 @@ window.memdash_tables = (() => {
         part.hidden = nothing;
       }
       this.empty.hidden = !about.empty || !this.host.dataset.empty;
+      this.apart.hidden = about.apart === "";
+      set_text(this.apart, `${this.query.apart ? "Hide" : "Show"} ${about.apart}`);
+      set_attribute(this.apart, "aria-expanded", String(Boolean(this.query.apart)));
       this.draw_choice(about);
       this.draw_head(about);
       this.draw_total(about, total);

@@ -14,7 +14,12 @@ from typing import Any, Protocol
 from dask_memdash.store.cluster_shapes import Cluster, History
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.order_shapes import Graph, OrderPoint
-from dask_memdash.store.prefix_shapes import Prefix, PrefixDetails, PrefixTotals
+from dask_memdash.store.prefix_shapes import (
+    Prefix,
+    PrefixDetails,
+    PrefixMinute,
+    PrefixTotals,
+)
 from dask_memdash.store.strip_shapes import Strips
 from dask_memdash.store.worker_shapes import PastTask, Worker
 
@@ -63,6 +68,13 @@ class Store(Protocol):
         Raises
         ------
         UnknownPrefixError
+        """
+
+    def prefix_minute(self, name: str) -> PrefixMinute:
+        """Return what a prefix had in the workers' processes over the last minute.
+
+        Empty where it is not known: of small prefixes among many, and of a record
+        where it did not change.
         """
 
     def incidents(

@@ -37,6 +37,7 @@ from dask_memdash.store.prefix_rows import prefix_row
 from dask_memdash.store.prefix_shapes import (
     Prefix,
     PrefixDetails,
+    PrefixMinute,
     PrefixTotals,
 )
 from dask_memdash.store.scheduler_memory import scheduler_memory
@@ -190,6 +191,11 @@ class LiveStore:
                 for low, high, count in state.outputs.bins(BINS)
             ],
         }
+
+    def prefix_minute(self, name: str) -> PrefixMinute:
+        """Return what a prefix had in the last minute."""
+        times, sizes = self._model.prefix_minute.of(name)
+        return {"time": times, "bytes": sizes}
 
     def incidents(
         self, limit: int | None = None, offset: int = 0

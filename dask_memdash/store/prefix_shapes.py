@@ -160,6 +160,15 @@ class SizeBin(TypedDict):
     count: int
 
 
+class PrefixMinute(TypedDict):
+    """What a prefix had in the workers' processes in the last minute, as columns."""
+
+    time: list[float]
+    """Oldest first."""
+    bytes: list[int]
+    """Outputs in memory and running tasks."""
+
+
 class PrefixTotals(TypedDict):
     """Sums over all task prefixes; sizes in bytes, ``None`` for what is not known."""
 

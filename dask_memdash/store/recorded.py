@@ -29,7 +29,12 @@ from dask_memdash.store.cluster_shapes import Cluster, History, Notice
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.natural_order import natural
 from dask_memdash.store.order_shapes import Graph, OrderPoint
-from dask_memdash.store.prefix_shapes import Prefix, PrefixDetails, PrefixTotals
+from dask_memdash.store.prefix_shapes import (
+    Prefix,
+    PrefixDetails,
+    PrefixMinute,
+    PrefixTotals,
+)
 from dask_memdash.store.recorded_catalogue import Catalogue, KnownWorker
 from dask_memdash.store.recorded_cuts import (
     BRIEF,
@@ -54,6 +59,9 @@ BACK = 3
 
 #: Sentences of the manifest and damaged files that are told among what is degraded.
 TOLD = 20
+
+#: Seconds that a minute is with what was last read before it.
+MINUTE = 66.0
 
 #: What records of an earlier version do not say of a worker.
 LATER = {"time_to_limit": None}
@@ -249,6 +257,18 @@ class RecordedStore:
         if answer is None:
             raise UnknownPrefixError(name)
         return cast(PrefixDetails, answer)
+
+    def prefix_minute(self, name: str) -> PrefixMinute:
+        """Return what a prefix had in the last minute, where it changed in it."""
+        until = min(self.instant, self.cluster()["time"])
+        rows = self.reader.ask_all(
+            self.reader.files("main", until=until)[:2],
+            "SELECT time, managed, executing FROM prefix_states "
+            "WHERE prefix = ? AND time > ? AND time <= ? ORDER BY time",
+            (name, until - MINUTE, until),
+        )
+        told = sorted((time, (m or 0) + (e or 0)) for time, m, e in rows)
+        return {"time": [t for t, _ in told], "bytes": [size for _, size in told]}
 
     def incidents(
         self, limit: int | None = None, offset: int = 0

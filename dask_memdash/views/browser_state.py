@@ -39,6 +39,8 @@ class TableQuery:
     search: str = ""
     #: Number of the page, from 0.
     page: int = 0
+    #: Whether the rows that are set apart are among the others.
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def _query(told: Mapping[str, Any]) -> TableQuery:
         descending=told.get("descending") is True,
         search=_text(told.get("search")),
         page=_natural(told.get("page"), MAX_PAGE),
+        apart=told.get("apart") is True,
     )
 
 

@@ -200,6 +200,7 @@ class OpenPage:
             "failures": _number(cluster["n_failures"]),
             "incidents": _number(cluster["n_incidents"]),
             "clock": format_clock(cluster["time"]) if cluster["time"] else "",
+            "drawn": f"{self.context.shown.tab} {self.context.shown.chosen}",
             "zoomed": "zoomed" if self.context.axis.zoomed else "",
             "map": "map" if cluster["n_processes"] > MOST else "",
             "storage": "storage" if cluster["intermediates"] else "",

@@ -12,6 +12,7 @@ from dask_memdash.views.prefix_figures import (
     fits,
     has_intermediates,
     largest_rows,
+    last_minute,
     leak,
     link,
     links_of_waiters,
@@ -41,7 +42,7 @@ TASKS = Table(
             "Summary",
             (
                 *("bytes", "executing", "worst", "fit"),
-                *("running", "managed", "spilled"),
+                *("minute", "managed", "spilled"),
             ),
         ),
         ColumnSet(
@@ -92,6 +93,15 @@ TASKS = Table(
             lambda row: row["bytes"],
             "What it has in the workers' processes: outputs in memory and running "
             "tasks, or all of it where it belongs to no task.",
+        ),
+        Column(
+            "minute",
+            "Last minute",
+            "curve",
+            lambda row: "",
+            "What it had in the workers' processes over the last minute; the top is "
+            "the most of it.",
+            ask=last_minute,
         ),
         Column(
             "managed",

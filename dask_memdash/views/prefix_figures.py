@@ -11,6 +11,7 @@ from dask_memdash.store.base import Store
 from dask_memdash.store.beside_tasks import OtherMemory
 from dask_memdash.store.prefix_shapes import Prefix
 from dask_memdash.text import KEY_KEPT, count, format_bytes, plain
+from dask_memdash.views import minute
 from dask_memdash.views.tabular import address
 from dask_memdash.views.threads_that_fit import with_room
 
@@ -90,6 +91,16 @@ def has_intermediates(store: Store) -> bool:
     return store.cluster()["intermediates"] is not None
 
 
+def last_minute(store: Store, row: Prefix) -> str:
+    """Return what a prefix had over the last minute, against the most of it."""
+    if row["kind"] != "task":
+        return ""
+    past, now = store.prefix_minute(row["prefix"]), store.cluster()["time"]
+    kept = [at for at, time in enumerate(past["time"]) if time >= minute.since(now)]
+    top = max((past["bytes"][at] for at in kept), default=0)
+    return minute.curve(past["time"], past["bytes"], now, top)
+
+
 #: Prefixes that are searched and sorted, the largest: a cluster may know of 10,000.
 SEARCHED = 2000
 
@@ -126,6 +137,8 @@ def totals(store: Store) -> dict[str, Any]:
     breakdown = cluster["breakdown"]
     if breakdown["process"] is None:
         return {}
+    past = store.history(None, minute.since(cluster["time"]), minute.ASKED)
+    most = max(past["process"], default=0)
     counted = (sums["managed"] or 0) + (sums["executing"] or 0)
     others = [(o["part"], o["bytes"] or 0) for o in cluster["others"] if o["part"]]
     named = sum(size for _, size in others)
@@ -134,6 +147,7 @@ def totals(store: Store) -> dict[str, Any]:
         "prefix": f"All {count(sums['prefixes'], 'prefix', 'prefixes')}",
         "_more_prefix": "and what belongs to no task",
         "bytes": breakdown["process"],
+        "minute": minute.curve(past["time"], past["process"], cluster["time"], most),
         "_more_bytes": _left(breakdown["process"], counted + named),
         "managed": breakdown["managed"],
         "spilled": breakdown["spilled"],

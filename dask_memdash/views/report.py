@@ -8,6 +8,7 @@ over.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
 from dask_memdash.views.snapshot import Snapshot
 from dask_memdash.views.summary import NoticesView, SummaryView
-from dask_memdash.views.tabular import Column, address, cut
+from dask_memdash.views.tabular import Column, Table, address, cut
 from dask_memdash.views.tasks_tab import OthersView
 from dask_memdash.views.time_axis import TimeAxis
 from dask_memdash.views.worker_bars import WorkersView
@@ -93,7 +94,7 @@ def render_report(store: Store) -> str:
         formats=_file("formats.js"),
         css=_file("memdash.css"),
         tables={
-            name: {"table": table, "rows": table.rows(store)}
+            name: {"table": table, "rows": [*table.rows(store), *_apart(table, store)]}
             for name, table in table_columns.TABLES.items()
         },
         stories=report.stories,
@@ -160,6 +161,11 @@ class _Report:
         if figure is not None:
             self.figures[name] = figure
         return name
+
+
+def _apart(table: Table, store: Store) -> Sequence[Any]:
+    """Return the rows that the page shows only when it is asked to."""
+    return table.apart(store) if table.apart is not None else ()
 
 
 def _cell(column: Column, value: Any) -> str:

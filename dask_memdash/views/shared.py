@@ -53,6 +53,7 @@ class SharedStore:
     prefixes = _shared(Store.prefixes)
     prefix = _shared(Store.prefix)
     prefix_totals = _shared(Store.prefix_totals)
+    prefix_minute = _shared(Store.prefix_minute)
     incidents = _shared(Store.incidents)
     incident = _shared(Store.incident)
     failures = _shared(Store.failures)

@@ -20,7 +20,12 @@ from dask_memdash.store.base import Store
 from dask_memdash.store.cluster_shapes import Cluster, History
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.order_shapes import Graph, OrderPoint
-from dask_memdash.store.prefix_shapes import Prefix, PrefixDetails, PrefixTotals
+from dask_memdash.store.prefix_shapes import (
+    Prefix,
+    PrefixDetails,
+    PrefixMinute,
+    PrefixTotals,
+)
 from dask_memdash.store.strip_shapes import Strips
 from dask_memdash.store.worker_shapes import PastTask, Worker
 
@@ -96,6 +101,10 @@ class Snapshot:
     def prefix(self, name: str) -> PrefixDetails:
         """Know of no distributions: none are taken."""
         raise UnknownPrefixError(name)
+
+    def prefix_minute(self, name: str) -> PrefixMinute:
+        """Know of no minute: none is taken."""
+        return {"time": [], "bytes": []}
 
     def incidents(
         self, limit: int | None = None, offset: int = 0

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from bokeh.models import ColumnDataSource
 
 from dask_memdash.store.base import Store
+from dask_memdash.text import count
 from dask_memdash.views.base import Context, sync
 from dask_memdash.views.browser_state import TableQuery
 from dask_memdash.views.tabular import Column, Table, TablePage, cut, select
@@ -70,6 +71,10 @@ class ServedTable:
             ask: once(f"columns {ask.__qualname__}", partial(ask, store))
             for ask in asked
         }
+        apart = self.table.apart
+        left = 0
+        if apart is not None:
+            left = len(once(f"apart of {self.table.name}", partial(apart, store)))
         about = json.dumps(
             {
                 "title": self.table.title,
@@ -84,6 +89,7 @@ class ServedTable:
                 "descending": query.descending,
                 "chosen": chosen,
                 "searched": self.table.searched,
+                "apart": count(left, *self.table.apart_words) if left else "",
                 "empty": not (counted(store) if counted else page.total),
             }
         )

@@ -111,6 +111,10 @@ class Table:
     total: Callable[[Store], Mapping[str, Any]] | None = None
     #: Says whether a row is of something that is not there any more.
     faint: Callable[[Any], bool] | None = None
+    #: Gives rows that stand among the others only where that is asked for.
+    apart: Callable[[Store], Sequence[Any]] | None = None
+    #: What these are, one and several of them: "worker that left", "workers that left".
+    apart_words: tuple[str, str] = ("", "")
 
     def column(self, name: str) -> Column | None:
         """Return a column by its name."""
@@ -148,6 +152,8 @@ def select(
         if rows or not total:
             return TablePage(rows, query.page * length, total, total)
     found = table.rows(store)
+    if query.apart and table.apart is not None:
+        found = [*found, *table.apart(store)]
     total = len(found)
     if words:
         found = [row for row in found if _matches(table, row, words)]

@@ -43,10 +43,6 @@ def _of_limit(worker: Worker) -> str:
     return f"of {format_bytes(worker['limit'])}" if worker["limit"] else ""
 
 
-def _all_workers(store: Store) -> Sequence[Worker]:
-    return [*store.workers(), *store.departed()]
-
-
 def _children(worker: Worker) -> int | None:
     """Return what its tasks' processes have, in bytes; None where there are none."""
     return worker["children"]["rss"] if worker["children"]["processes"] else None
@@ -117,7 +113,9 @@ def totals(store: Store) -> dict[str, Any]:
 WORKERS = Table(
     name="workers",
     title="Workers",
-    rows=_all_workers,
+    rows=lambda store: store.workers(),
+    apart=lambda store: store.departed(),
+    apart_words=("worker that has left", "workers that have left"),
     link=lambda worker: address("worker", worker["address"]),
     total=totals,
     faint=has_left,
@@ -160,7 +158,7 @@ WORKERS = Table(
             state_of,
             "Dask's own word. A paused worker starts no new task. A stale one has sent "
             "no heartbeat for longer than three of its intervals. Workers that have "
-            "left stay listed for a while; they are in no total.",
+            "left can be listed for a while; they are in no total.",
         ),
         Column(
             "minute",

@@ -33,6 +33,7 @@ def table_as_csv(store: Store, name: str, arguments: dict[str, str]) -> str | No
         sort=arguments.get("sort", "")[:LONGEST],
         descending=bool(arguments.get("descending")),
         search=arguments.get("search", "")[:LONGEST],
+        apart=True,
     )
     return to_csv(table, select(table, store, query, MOST_ROWS).rows)
 

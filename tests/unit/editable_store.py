@@ -24,6 +24,7 @@ from dask_memdash.store.order_shapes import Graph, OrderPoint
 from dask_memdash.store.prefix_shapes import (
     Prefix,
     PrefixDetails,
+    PrefixMinute,
     PrefixTotals,
     SizeBin,
 )
@@ -121,6 +122,14 @@ class FakeStore:
             if known["prefix"] == name:
                 return {**known, "output_bins": list(self.output_bins)}
         raise UnknownPrefixError(name)
+
+    def prefix_minute(self, name: str) -> PrefixMinute:
+        """Return a minute; all prefixes have the same."""
+        self.asked.append("prefix_minute")
+        return {
+            "time": [NOW - 3.0 * n for n in range(21, -1, -1)],
+            "bytes": [n << 20 for n in range(22)],
+        }
 
     def departed(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
         """Return the workers that have left."""

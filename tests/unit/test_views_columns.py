@@ -1,6 +1,7 @@
 """Columns of the page's tables: sets, totals, threads that fit, the last minute."""
 
 import csv
+import json
 
 import fake_parts
 import fake_store
@@ -64,8 +65,24 @@ def test_workers_that_have_left_are_in_no_total():
     before = worker_columns.totals(store)
     store.all_departed = [fake_parts.worker(9, status="left")]
     assert worker_columns.totals(store) == before
-    table = TABLES["workers"]
-    assert [table.faint(row) for row in table.rows(store)] == [False, False, True]
+
+
+def test_workers_that_have_left_are_listed_where_that_is_asked_for():
+    store, table = fake_store.busy(2), TABLES["workers"]
+    store.all_departed = [fake_parts.worker(9, status="left")]
+    served = ServedTable(table, Context(""))
+    for query, faint in (
+        (TableQuery(), [False, False]),
+        (TableQuery(apart=True), [False, False, True]),
+    ):
+        served.draw(store, query, "", lambda name, make: make())
+        assert served.source.data["_faint"] == faint
+        about = json.loads(served.source.tags[0])
+        assert about["apart"] == "1 worker that has left"
+        assert about["total"] == len(faint)
+    store.all_departed = []
+    served.draw(store, TableQuery(), "", lambda name, make: make())
+    assert json.loads(served.source.tags[0])["apart"] == ""
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -192,6 +209,15 @@ def test_line_never_leaves_its_cell():
     assert minute.curve([0.0], [900], 3.0, 300).endswith(",100")
     assert minute.curve([], [], 3.0, 300) == ""
     assert minute.curve([0.0], [1], 3.0, 0) == ""
+
+
+def test_last_minute_of_a_prefix_is_against_the_most_of_it():
+    store = fake_store.busy(2)
+    (row, *_) = store.prefixes()
+    line = prefix_figures.last_minute(store, row).split(",")
+    assert (line[0], line[10], line[-1], len(line)) == ("0", "48", "95", 21)
+    others = [row for row in all_rows(stories.busy()) if row["kind"] != "task"]
+    assert prefix_figures.last_minute(store, others[0]) == ""
 
 
 def test_drawings_are_in_no_file():

@@ -77,10 +77,11 @@ def test_column_that_does_not_exist_leaves_the_tables_own_order():
     assert names(ask(store, sort="<b>")) == ["worker-1", "worker-2", "worker-3"]
 
 
-def test_workers_that_have_left_come_after_the_others():
+def test_workers_that_have_left_come_after_the_others_where_they_are_asked_for():
     store = fake_store.busy(2)
     store.all_departed = [fake_parts.worker(9, status="left")]
-    assert names(ask(store)) == ["worker-1", "worker-2", "worker-9"]
+    assert names(ask(store)) == ["worker-1", "worker-2"]
+    assert names(ask(store, apart=True)) == ["worker-1", "worker-2", "worker-9"]
 
 
 @pytest.mark.parametrize("table", [TASKS, INCIDENTS])

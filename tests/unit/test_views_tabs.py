@@ -478,7 +478,7 @@ def test_limits_speak_of_a_machine_once_for_all_of_its_workers():
     view = LimitsView(store, Context(CSS, Shown("limits")))
     view.update()
     text = view.about.pane.object
-    assert text.count("<tr>") == 3
+    assert text.count('<tr role="row">') == 3
     assert "75 %" in text
 
 
