@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask
 import numpy as np
+import numpy.typing as npt
 from dask.utils import key_split, parse_bytes
 
 from dask_memdash import terms
 from dask_memdash.analysis.order.comparison import Judgement, Snapshot, judge
+from dask_memdash.analysis.order.preflight import Planned, Preflight, preflight
+from dask_memdash.analysis.order.preflight_words import in_words
 from dask_memdash.analysis.order.simulate import Shape
+from dask_memdash.analysis.order.taken import Sizes
 from dask_memdash.client import size_estimates
 from dask_memdash.client.notebook import page_piece
+from dask_memdash.client.planned_graph import (
+    PreviewError,
+    known_sizes,
+    materialise,
+)
+from dask_memdash.client.preflight import Known, cluster_of, known_of
 from dask_memdash.client.svg_chart import LIMIT, Chart, Level, Series, geometry
-from dask_memdash.errors import MemDashError
 from dask_memdash.model.graph_columns import MAX_PREFIXES, PINNED
-from dask_memdash.model.room import ProcessRoom, Room, joined
 from dask_memdash.text import code, count, format_bytes
-
-
-class PreviewError(MemDashError, ValueError):
-    """A collection that no order can be worked out for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,15 @@ class OrderPreview:
     need_prefix: str = ""
     #: What the largest worker has for one task, None where not known.
     task_capacity: int | None = None
+    #: Whether it fits with what tasks take while they run; None where no cluster and no
+    #: recorded run tells that.
+    preflight: Preflight | None = None
 
     @property
     def verdict(self) -> str:
-        """Whether it fits, in one sentence."""
+        """Whether it fits, in a sentence or a few."""
+        if self.preflight is not None:
+            return in_words(self.preflight)
         need = (
             f"{format_bytes(self.minimum)} at task {self.minimum_position:,} of "
             f"{self.tasks:,} one task at a time"
@@ -174,10 +182,14 @@ def order(
     sizes: size_estimates.Sizes | None = None,
     sample: bool = False,
     client: Any = None,
+    run: Any = None,
     threads: int | None = None,
     capacity: int | str | None = None,
 ) -> OrderPreview:
-    """Work out the storage that collections need by their own order, without running.
+    """Work out what collections need by their own order, without running.
+
+    That is their storage; and, where a cluster or a recorded run tells what tasks of
+    the same prefixes took, what they take while they run (*preflight*).
 
     Parameters
     ----------
@@ -190,7 +202,10 @@ def order(
         Compute one task of each prefix of unknown size here, where that takes few.
     client
         A client: its cluster's threads and limits are used, and if MemDash runs
-        there, the sizes it measured for prefixes of the same name.
+        there, the sizes and peaks it measured for prefixes of the same name.
+    run
+        A recorded run, or its directory or URL: peaks and sizes are taken from there,
+        and threads and limits where there is no client.
     threads
         Tasks at a time; by default the client's cluster's threads, else this
         machine's processors.
@@ -204,7 +219,7 @@ def order(
     ValueError
         A size that cannot be read.
     """
-    graph, wanted = _materialise(collections)
+    graph, wanted = materialise(collections)
     ranks = dask.order.order(graph)
     keys = sorted(graph, key=ranks.__getitem__)
     number = {key: rank for rank, key in enumerate(keys)}
@@ -215,7 +230,9 @@ def order(
     names = list(dict.fromkeys(key_split(key) for key in keys))
     if not keys or len(names) > MAX_PREFIXES:
         raise PreviewError(f"this makes {len(keys):,} tasks of {len(names):,} prefixes")
-    known, sources = _known(graph, number, collections, sizes, sample, client)
+    told = known_of(client, run)
+    measured = {} if told is None else told.outputs
+    known, sources = known_sizes(graph, number, collections, sizes, sample, measured)
     offsets = np.cumsum([0, *map(len, dependencies)])
     flat = np.array([need for needs in dependencies for need in needs], np.int64)
     flags = bytes(PINNED if key in wanted else 0 for key in keys)
@@ -228,7 +245,9 @@ def order(
     numbers = {name: index for index, name in enumerate(names)}
     prefix = np.array([numbers[key_split(key)] for key in keys], np.uint16)
     weights = np.array([size or 0 for size in filled], np.float32)
-    cluster_threads, room = _cluster(client)
+    cluster_threads, room = cluster_of(client)
+    if told is not None and client is None:
+        cluster_threads = told.space.total_threads if told.space.workers else None
     snapshot = Snapshot(
         id="preview",
         total=len(keys),
@@ -248,99 +267,41 @@ def order(
         doubt=np.where(guessed, weights, 0).astype(np.float32),
     )
     rows = _sizes(names, prefix, filled, guessed, sources)
-    return _preview(judge(snapshot), rows)
-
-
-def _materialise(collections: Sequence[Any]) -> tuple[dict[Any, Any], set[Any]]:
-    """Return the tasks that the scheduler would get, and the keys that are wanted."""
-    from dask._task_spec import convert_legacy_graph
-    from dask.base import collections_to_expr, is_dask_collection
-    from dask.core import flatten
-
-    if not collections or not all(map(is_dask_collection, collections)):
-        raise PreviewError("order() takes Dask collections")
-    expression = collections_to_expr(collections).optimize()
-    graph = convert_legacy_graph(expression.__dask_graph__())
-    wanted = set(flatten(expression.__dask_keys__()))
-    kept: dict[Any, Any] = {}
-    stack = [key for key in wanted if key in graph]
-    while stack:
-        key = stack.pop()
-        if key not in kept:
-            kept[key] = graph[key]
-            stack.extend(need for need in graph[key].dependencies if need in graph)
-    return kept, wanted
-
-
-def _known(
-    graph: dict[Any, Any],
-    ranks: dict[Any, int],
-    collections: Sequence[Any],
-    sizes: size_estimates.Sizes | None,
-    sample: bool,
-    client: Any,
-) -> tuple[list[int | None], dict[str, str]]:
-    """Return the sizes that are known by rank, and by prefix where they come from."""
-    keys = list(ranks)
-    found: dict[Any, int] = {}
-    sources: dict[str, str] = {}
-
-    def take(more: dict[Any, int], source: str) -> None:
-        for key, size in more.items():
-            if key not in found:
-                found[key] = size
-                sources.setdefault(key_split(key), source)
-
-    take(size_estimates.given(sizes, keys), "given")
-    take(size_estimates.of_arrays(collections, keys), "array")
-    if sample:
-        take(
-            size_estimates.given(size_estimates.sampled(graph, ranks, found), keys),
-            "sampled",
-        )
-    if client is not None:
-        take(size_estimates.given(_measured(client), keys), "measured")
-    return [found.get(key) for key in keys], sources
-
-
-def _measured(client: Any) -> dict[str, int | str]:
-    """Return the median output sizes that MemDash measured on a cluster, by prefix."""
-    from dask_memdash.client.connection import connect
-    from dask_memdash.errors import NotRegisteredError
-
-    try:
-        frame = connect(client).prefixes()
-        frame = frame[frame["kind"] == "task"]
-    except NotRegisteredError:
-        return {}
-    return {
-        str(prefix): int(size) for prefix, size in frame["output_p50"].dropna().items()
-    }
-
-
-def _cluster(client: Any) -> tuple[int | None, Room]:
-    """Return the threads of a client's cluster, and what its workers have room for.
-
-    That is their limits less what each process takes now beside stored outputs: more
-    than they have where they cannot spill, since then they pause before.
-    """
-    if client is None:
-        return None, Room()
-    workers = list(client.scheduler_info(n_workers=-1)["workers"].values())
-    threads = sum(worker["nthreads"] for worker in workers)
-    return threads, joined(_worker_room(worker) for worker in workers)
-
-
-def _worker_room(worker: Mapping[str, Any]) -> ProcessRoom:
-    metrics = worker.get("metrics") or {}
-    used, stored = metrics.get("memory"), metrics.get("managed_bytes") or 0
-    return ProcessRoom(
-        limit=worker["memory_limit"] or None,
-        pause=None,
-        terminate=None,
-        spills=True,
-        idle=None if not used else max(0, used - stored),
+    preview = _preview(judge(snapshot), rows)
+    if told is None:
+        return preview
+    told_by = [sources.get(name, "") for name in names]
+    certain = np.array([source not in ("", "measured") for source in told_by])
+    outputs = Sizes(
+        weights.astype(np.float64),
+        _doubts(snapshot, told),
+        certain[prefix] & ~guessed,
     )
+    planned = Planned(
+        shape,
+        names,
+        prefix.astype(np.intp),
+        outputs,
+        size_estimates.largest_blocks(collections, names),
+    )
+    space = told.space
+    if threads is not None and space.workers:
+        each = -(-threads // space.workers)
+        space = replace(space, threads=each, total_threads=threads)
+    return replace(preview, preflight=preflight(planned, told.taken, space))
+
+
+def _doubts(snapshot: Snapshot, told: Known) -> npt.NDArray[np.float64]:
+    """Return by how much each size is off; measured ones by what others had more."""
+    doubt = np.zeros(len(snapshot.sizes))
+    if snapshot.doubt is not None:
+        doubt += snapshot.doubt
+    for index, name in enumerate(snapshot.prefixes):
+        known, usual = told.taken.get(name), told.outputs.get(name)
+        if known is not None and known.output and usual is not None:
+            own = (snapshot.prefix == index) & (snapshot.sizes == np.float32(usual))
+            doubt[own] = np.maximum(doubt[own], known.output - usual)
+    return doubt
 
 
 def _sizes(

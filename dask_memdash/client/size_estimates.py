@@ -28,6 +28,9 @@ Sizes = Mapping[str, int | str] | Callable[[Any], int | None]
 MAX_SAMPLED = 100
 SAMPLE_TIME = 30.0
 
+#: How the names of layers end that put together what was reduced chunk by chunk.
+TOGETHER = ("-partial", "-aggregate")
+
 
 def given(sizes: Sizes | None, keys: Iterable[Any]) -> dict[Any, int]:
     """Return the sizes that the caller gives, by key.
@@ -69,10 +72,40 @@ def of_arrays(collections: Sequence[Any], keys: Iterable[Any]) -> dict[Any, int]
     return found
 
 
+def largest_blocks(
+    collections: Sequence[Any], prefixes: Iterable[str]
+) -> dict[str, int]:
+    """Return the largest block of any array that tasks of a prefix are named after.
+
+    Of several tasks that are fused into one, the prefix has the names of all of them
+    (``random_sample-sum``).
+    """
+    blocks: dict[str, int] = {}
+    for collection in collections:
+        for name, chunks, dtype in _arrays(collection):
+            with suppress(AttributeError, TypeError, ValueError):
+                size = math.prod(max(lengths) for lengths in chunks) * dtype.itemsize
+                if not math.isnan(size):
+                    prefix = key_split(name)
+                    blocks[prefix] = max(int(size), blocks.get(prefix, 0))
+    found = {}
+    for prefix in prefixes:
+        within = f"-{prefix}-"
+        sizes = [size for name, size in blocks.items() if f"-{name}-" in within]
+        if sizes:
+            found[prefix] = max(sizes)
+    return found
+
+
 def _arrays(collection: Any) -> Iterator[tuple[str, Any, Any]]:
     """Return name, chunks and dtype of a collection and of its source arrays."""
     graph = collection.__dask_graph__()
+    users = getattr(graph, "dependents", {})
     for name, layer in getattr(graph, "layers", {}).items():
+        # A reduction of each chunk is noted with the chunks that it takes, and makes
+        # what the next step puts together.
+        if any(key_split(user).endswith(TOGETHER) for user in users.get(name, ())):
+            continue
         notes = getattr(layer, "collection_annotations", None) or {}
         if "chunks" in notes and "dtype" in notes:
             yield name, notes["chunks"], notes["dtype"]

@@ -21,10 +21,10 @@ from dask_memdash.analysis.incidents.rules.stuck import headline
 from dask_memdash.analysis.order.comparison import (
     Judgement,
     Usual,
-    judge,
     take_snapshot,
 )
-from dask_memdash.analysis.order.points import facts, look
+from dask_memdash.analysis.order.points import facts, largest_of_each, look
+from dask_memdash.analysis.order.preflight import Preflight
 from dask_memdash.analysis.order.roots import why_rootish
 from dask_memdash.analysis.order.verdict import Verdict, verdict
 from dask_memdash.errors import UnknownGraphError
@@ -32,6 +32,7 @@ from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.evidence import OrderFacts
 from dask_memdash.model.order_log import GraphRecord
 from dask_memdash.store.order_shapes import (
+    Foreseen,
     Graph,
     GraphAtOnce,
     GraphNeed,
@@ -39,6 +40,7 @@ from dask_memdash.store.order_shapes import (
     OrderPoint,
     OrderVerdict,
 )
+from dask_memdash.store.preflights import foresee, shown, space_of, taken_of
 
 #: Tasks that are judged at once in one call, all graphs together; more go to a thread.
 AT_ONCE = 4_000
@@ -63,6 +65,11 @@ LATE = 60.0
 
 #: How long after its last progress an incident still is a graph's, in seconds.
 AFTER = 2.0
+
+#: What a thread works out: of which graph, on what basis, and since when.
+_Job = tuple[
+    GraphRecord, tuple[Any, ...], float, Future[tuple[Judgement, Preflight | None]]
+]
 
 WORKING = Verdict("unknown", "This is being worked out.")
 
@@ -97,8 +104,7 @@ class Orders:
         self._made: dict[str, _Made] = {}
         self._kept: OrderedDict[str, Judgement] = OrderedDict()
         self._facts: OrderedDict[str, _Facts] = OrderedDict()
-        self._job: tuple[GraphRecord, tuple[Any, ...], float, Future[Judgement]] | None
-        self._job = None
+        self._job: _Job | None = None
 
     def list(self, limit: int | None, offset: int) -> list[Graph]:
         """Return the graphs, newest first."""
@@ -236,11 +242,12 @@ class Orders:
         snapshot = take_snapshot(record, usual, deaths)
         if snapshot is None:
             return False
+        known = taken_of(self._model, snapshot.prefixes), space_of(self._model)
         if at_once:
-            self._take(record, basis, now, judge(snapshot))
+            self._take(record, basis, now, *foresee(snapshot, *known))
             return True
         executor = ThreadPoolExecutor(1, "MemDash judges a graph")
-        self._job = (record, basis, now, executor.submit(judge, snapshot))
+        self._job = (record, basis, now, executor.submit(foresee, snapshot, *known))
         executor.shutdown(wait=False)
         return False
 
@@ -252,7 +259,7 @@ class Orders:
         if self._job is not None and self._job[3].done():
             record, basis, begun, future = self._job
             self._job = None
-            self._take(record, basis, begun, future.result())
+            self._take(record, basis, begun, *future.result())
 
     def _take(
         self,
@@ -260,9 +267,10 @@ class Orders:
         basis: tuple[Any, ...],
         begun: float,
         judgement: Judgement,
+        found: Preflight | None,
     ) -> None:
         now = time.monotonic()
-        graph = _graph(record, judgement)
+        graph = _graph(record, judgement, shown(found))
         self._made[record.id] = _Made(basis, now, now - begun, graph)
         self._kept[record.id] = judgement
         self._kept.move_to_end(record.id)
@@ -385,8 +393,10 @@ def _empty(record: GraphRecord) -> Graph:
         "curve": {"position": [], "ideal": [], "ideal_threads": [], "actual": []},
         "incidents": [],
         "rootish": [],
+        "sizes": [],
         "what_if": [],
         "finished": False,
+        "foreseen": None,
         "time": record.time,
     }
 
@@ -420,7 +430,9 @@ def _at_once(judgement: Judgement) -> GraphAtOnce | None:
     }
 
 
-def _graph(record: GraphRecord, judgement: Judgement) -> Graph:
+def _graph(
+    record: GraphRecord, judgement: Judgement, foreseen: Foreseen | None
+) -> Graph:
     snapshot = judgement.snapshot
     judged = verdict(judgement)
     beyond = len(judgement.position) - len(judgement.actual)
@@ -448,7 +460,9 @@ def _graph(record: GraphRecord, judgement: Judgement) -> Graph:
             "ideal_threads": judgement.ideal_threads.tolist(),
             "actual": [*judgement.actual.tolist(), *[None] * beyond],
         },
+        "sizes": largest_of_each(judgement),
         "what_if": [asdict(change) for change in judgement.what_if],
         "finished": snapshot.finished,
+        "foreseen": foreseen,
     }
     return cast(Graph, made)

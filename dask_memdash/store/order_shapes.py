@@ -104,6 +104,57 @@ class GraphAtOnce(TypedDict):
     """How many of these fit together."""
 
 
+class ThreadLoad(TypedDict):
+    """What the fullest worker will have with so many threads, in bytes."""
+
+    threads: int
+    kind: str
+    """'fits', 'does-not-fit' or 'unknown'."""
+    low: int
+    high: int | None
+    """``None`` where nothing bounds it."""
+    execution: int
+    """How much of it running tasks take."""
+    has: int | None
+    """What it has room for; ``None`` where not known."""
+
+
+class Foreseen(TypedDict):
+    """Whether a graph will fit, with what its tasks take while they run, in bytes."""
+
+    kind: str
+    """'fits', 'does-not-fit' or 'unknown'."""
+    text: str
+    """The verdict with its figures, and what to change."""
+    low: int
+    usual: int
+    high: int | None
+    """What all workers need together at the worst point: least, as tasks usually took,
+    most; ``None`` where nothing bounds it."""
+    execution: int
+    """How much of ``usual`` running tasks take."""
+    position: int
+    """Number of finished tasks at which that is."""
+    has: int | None
+    """What the workers have room for; ``None`` where not known."""
+    fitting: int | None
+    """With how many threads a worker it fits; ``None`` where that is not known."""
+    workers: list[ThreadLoad]
+    """The fullest worker: with all its threads, and with fewer."""
+    unknown: list[str]
+    """Prefixes of which it is not known what their tasks take at most."""
+    assumed: list[str]
+    """Prefixes whose chunks are taken to be as large as those that ran before."""
+
+
+class TaskSizes(TypedDict):
+    """The largest that one task of a prefix gets and makes in a graph, in bytes."""
+
+    prefix: str
+    inputs: int
+    output: int
+
+
 class Graph(TypedDict):
     """Storage of one graph against its own order; sizes in bytes."""
 
@@ -140,8 +191,13 @@ class Graph(TypedDict):
     curve: OrderCurve
     incidents: list[OrderIncident]
     rootish: list[Rootish]
+    sizes: list[TaskSizes]
+    """Of the prefixes with most, as far as measured: what a later graph's tasks are
+    compared with."""
     what_if: list[WhatIf]
     finished: bool
+    foreseen: Foreseen | None
+    """Of a graph that is not done; ``None`` where nothing is known yet."""
     time: float
     """When the graph arrived."""
 

@@ -74,6 +74,7 @@ def cut_graph(answer: dict[str, Any], done: int | None) -> Graph:
 
     By how much it ran ahead, and of what, is not known of an earlier instant.
     """
+    answer = {"sizes": [], "foreseen": None, **answer}  # as older records lack it
     if done is None or answer["done"] is None or done >= answer["done"]:
         return cast(Graph, answer)
     curve = answer["curve"]

@@ -314,6 +314,44 @@ def graph(number: int, **values: Any) -> Graph:
                 "threads.",
             },
         ],
+        "sizes": [
+            {"prefix": "rechunk-split", "inputs": 40 * MiB, "output": 4 * MiB},
+            {"prefix": "random_sample", "inputs": 0, "output": 40 * MiB},
+        ],
+        "foreseen": {
+            "kind": "does-not-fit",
+            "text": "Does not fit: this order needs 2.90 GiB (2.41 GiB to 3.20 GiB) at "
+            "its worst point, after 480 of 1,210 tasks, of which 2.20 GiB execution; "
+            "this cluster has 2.40 GiB. With 4 threads the fullest worker will have at "
+            "least 960 MiB, and has room for 720 MiB. With 2 threads a worker it fits.",
+            "low": 2468 * MiB,
+            "usual": 2970 * MiB,
+            "high": 3277 * MiB,
+            "execution": 2253 * MiB,
+            "position": 480,
+            "has": 2458 * MiB,
+            "fitting": 2,
+            "workers": [
+                {
+                    "threads": 4,
+                    "kind": "does-not-fit",
+                    "low": 960 * MiB,
+                    "high": 1240 * MiB,
+                    "execution": 880 * MiB,
+                    "has": 720 * MiB,
+                },
+                {
+                    "threads": 2,
+                    "kind": "fits",
+                    "low": 480 * MiB,
+                    "high": 660 * MiB,
+                    "execution": 440 * MiB,
+                    "has": 720 * MiB,
+                },
+            ],
+            "unknown": [],
+            "assumed": [],
+        },
         "what_if": [
             {"change": "random_sample in chunks half as large", "minimum": 300 * MiB},
             {"change": "random_sample in chunks twice as large", "minimum": 900 * MiB},

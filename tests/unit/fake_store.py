@@ -165,6 +165,8 @@ def with_graphs() -> FakeStore:
         "curve": {"position": [], "ideal": [], "ideal_threads": [], "actual": []},
         "incidents": [],
         "rootish": [],
+        "sizes": [],
+        "foreseen": None,
         "what_if": [],
     }
     store.all_graphs = [

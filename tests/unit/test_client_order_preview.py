@@ -8,8 +8,10 @@ import pytest
 from dask.delayed import delayed
 
 import dask_memdash
+from dask_memdash.analysis.order.preflight import Space
 from dask_memdash.client import size_estimates
-from dask_memdash.client.order_preview import PreviewError
+from dask_memdash.client.planned_graph import PreviewError
+from dask_memdash.client.preflight import Known
 
 KB = 1000
 
@@ -157,7 +159,8 @@ def test_a_client_gives_threads_limits_and_measured_sizes(
 ):
     from dask_memdash.client import order_preview
 
-    monkeypatch.setattr(order_preview, "_measured", lambda client: {"load": 5 * KB})
+    told = Known({}, {"load": 5 * KB}, Space())
+    monkeypatch.setattr(order_preview, "known_of", lambda client, run: told)
     order = dask_memdash.order(chains, client=Client(*limits))
     assert (order.threads, order.capacity) == (threads, capacity)
     assert {row.prefix: row.source for row in order.sizes}["load"] == "measured"
@@ -166,7 +169,7 @@ def test_a_client_gives_threads_limits_and_measured_sizes(
 def test_a_task_whose_inputs_no_worker_can_hold_cannot_fit(chains, monkeypatch):
     from dask_memdash.client import order_preview
 
-    monkeypatch.setattr(order_preview, "_measured", lambda client: {})
+    monkeypatch.setattr(order_preview, "known_of", lambda client, run: None)
     many = Client(*[KB] * 100)
     told = dask_memdash.order(chains, sizes=SIZES, client=many).verdict
     assert told == (

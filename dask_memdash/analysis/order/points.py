@@ -6,6 +6,7 @@ All sizes in bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from dask_memdash.analysis.order.comparison import (
     actual_span,
     excess_by_prefix,
 )
+from dask_memdash.analysis.order.need import inputs_of_each
+from dask_memdash.analysis.order.simulate import Shape
 from dask_memdash.analysis.order.storage_curve import curve, held_at
 from dask_memdash.model.evidence import OrderFacts
 from dask_memdash.model.graph_columns import PINNED
@@ -33,6 +36,32 @@ class HeldThere:
     run_ahead: int
     #: (prefix, or None for a client; bytes that it waits for), largest first.
     awaited_by: list[tuple[str | None, int]]
+
+
+def largest_of_each(judgement: Judgement) -> list[dict[str, Any]]:
+    """Return the largest inputs and output of a task of each prefix, as measured.
+
+    Largest first; ``inputs`` are those of tasks all of whose inputs have been measured.
+    """
+    snapshot = judgement.snapshot
+    known = snapshot.sizes >= 0
+    sizes = np.where(known, snapshot.sizes, 0).astype(np.float64)
+    shape = Shape(snapshot.offsets, snapshot.dependencies, snapshot.flags)
+    inputs = inputs_of_each(shape, sizes)
+    inputs[inputs_of_each(shape, (~known).astype(np.float64)) > 0] = 0
+    number = len(snapshot.prefixes)
+    largest_input, largest_output = np.zeros(number), np.zeros(number)
+    np.maximum.at(largest_input, snapshot.prefix, inputs)
+    np.maximum.at(largest_output, snapshot.prefix, sizes)
+    order = np.argsort(-(largest_input + largest_output), kind="stable")[:MAX_SHOWN]
+    return [
+        {
+            "prefix": snapshot.prefixes[index],
+            "inputs": int(largest_input[index]),
+            "output": int(largest_output[index]),
+        }
+        for index in order.tolist()
+    ]
 
 
 def look(judgement: Judgement, position: int) -> tuple[str, list[HeldThere]]:
