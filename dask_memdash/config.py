@@ -211,14 +211,12 @@ def tally_allowed(asked: str) -> str:
     Whoever runs the workers can forbid it in their configuration or environment
     (``DASK_MEMDASH__TALLY=off``), whatever the client asks for.
     """
-    own = dask.config.get("memdash.tally", None)
-    if own is None:
-        return asked
-    try:
-        own = str(CHECKS["tally"](own))
-    except ConfigError:
-        return asked
-    return min(asked, own, key=TALLIES.index)
+    for own in _own("tally"):
+        try:
+            asked = min(asked, str(CHECKS["tally"](own)), key=TALLIES.index)
+        except ConfigError:
+            continue
+    return asked
 
 
 def lines_allowed(asked: bool) -> bool:
@@ -226,7 +224,20 @@ def lines_allowed(asked: bool) -> bool:
 
     Whoever runs the workers forbids it by ``DASK_MEMDASH__LINES=false``.
     """
-    return asked and dask.config.get("memdash.lines", None) is not False
+    return asked and False not in _own("lines")
+
+
+def _own(key: str) -> list[Any]:
+    """Return what this process's configuration and its environment say of a key.
+
+    A nanny gives its worker all of its own configuration, which knows the defaults:
+    that hides what only the worker's environment says.
+    """
+    environment = dask.config.collect_env().get("memdash")
+    said = [dask.config.get(f"memdash.{key}", None)]
+    if isinstance(environment, Mapping):
+        said.append(environment.get(key))
+    return [value for value in said if value is not None]
 
 
 def _truth(key: str) -> Callable[[Any], bool]:

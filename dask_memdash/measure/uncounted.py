@@ -77,7 +77,9 @@ class Uncounted:
                 held = process.held_by_tasks()
                 uncounted -= held + process.left_since_idle()
                 self._seen = now, uncounted, held
-                # Less than was counted: pages that are about to be touched.
+                # Less than was counted: pages that are about to be touched.  More, as
+                # far as allocators keep what tasks have freed since: nobody's.
+                uncounted -= process.kept_unseen()
                 uncounted = max(0, uncounted, process.arrow_growth())
             self._shares.observe(uncounted, [task.prefix for task in running])
             self._each = abs(uncounted) // max(1, len(running))
@@ -110,8 +112,9 @@ class Uncounted:
             gap = None if beyond is None else beyond - held - process.left_since_idle()
         if gap is not None:
             still, self._held = held == self._held, held
-            if gap > 0:
-                return max(0, gap - self._expected(running))
+            if gap > 0:  # beyond what allocators keep of what was freed since
+                gap -= self._expected(running) + process.kept_unseen()
+                return max(0, gap)
             # Less than was counted: pages that are about to be touched, but where the
             # counts have stood still since the last look.
             return -gap if still else 0

@@ -77,6 +77,9 @@ class WorkerWatch:
         # The task that runs alone: its begin, pages of files just before it, and the
         # most of files and of heap that was seen since, in bytes.
         self._alone = (0.0, 0, 0, 0)
+        # What tasks hold and is stored, the most since none ran; and how much of that
+        # has gone: allocators may have kept it.  In bytes.
+        self._most = self._let_go = 0
         # What all tasks hold, in bytes, and since when.
         self._still = (-1, 0.0)
         # What the process had at the last sample, and its tasks held, in bytes; None
@@ -175,6 +178,7 @@ class WorkerWatch:
                 tasks.append(task)
                 if running:
                     counted.append((recorder, task))
+        self._note_let_go(tasks)
         if len(counted) + len(sampled) == 1:
             self._look_at_maps(*(counted or sampled)[0], before)
         if len(counted) == len(tasks) == 1:
@@ -196,6 +200,14 @@ class WorkerWatch:
                 recorder.write_counters(task.index, share.bytes, peak, error)
                 tasks.append(replace(task, now=share.bytes, peak=peak, error=error))
         return tasks
+
+    def _note_let_go(self, tasks: Sequence[layout.Slot]) -> None:
+        """Keep how much less tasks hold and is stored than at most since none ran."""
+        held = sum(task.now for task in tasks)
+        for recorder in self.recorders:
+            held += int((recorder.reading() or {}).get("managed_claimed") or 0)
+        self._most = max(self._most, held) if tasks else held
+        self._let_go = self._most - held
 
     def _look_at_children(self, tasks: Sequence[layout.Slot]) -> None:
         """Look at the processes that tasks started, and tell the worker of them."""
@@ -260,7 +272,7 @@ class WorkerWatch:
         if beyond is None:
             return tasks
         held = sum(task.now for task in tasks)
-        gap = beyond - held
+        gap = self._unexplained(beyond - held)
         if held != self._still[0]:
             self._still = held, now
         if gap < 0 and now < self._still[1] + STILL:
@@ -290,7 +302,7 @@ class WorkerWatch:
             return
         names = [self._prefix_of(task.key) for _, task in counted]
         # Less than was counted: pages that are about to be touched.
-        self._learn(max(0, remainder - held), names, now)
+        self._learn(max(0, self._unexplained(remainder - held)), names, now)
         for (recorder, task), name in zip(counted, names, strict=True):
             share = self._use.of(name)
             if share is not None:
@@ -338,6 +350,13 @@ class WorkerWatch:
             mapped = max(0, self.parts.file - int(base_file))
         return beyond - int(base) - mapped
 
+    def _unexplained(self, gap: int) -> int:
+        """Return what the process has beyond all counts, or lacks, in bytes.
+
+        What tasks had and freed since may still be there, and is nobody's.
+        """
+        return max(0, gap - self._let_go) if gap > 0 else gap
+
     def _look_at_remainder(
         self, rss: int, recorder: RecorderReader, task: layout.Slot
     ) -> None:
@@ -349,7 +368,7 @@ class WorkerWatch:
         held, self._held = self._held, (task.begin, task.now)
         if held == self._held:
             grown = rss - task.rss - self._mapped_since(task)
-            remainder = abs(grown - task.now)
+            remainder = abs(self._unexplained(grown - task.now))
             if remainder > task.error:
                 recorder.write_error(task.index, remainder)
 

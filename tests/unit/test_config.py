@@ -310,6 +310,15 @@ def test_whoever_runs_a_worker_can_forbid_lines_there(asked, here, allowed):
         assert lines_allowed(asked) is allowed
 
 
+def test_a_workers_environment_forbids_what_its_nannys_defaults_allow(monkeypatch):
+    """A nanny's configuration, defaults and all, goes over a worker's environment."""
+    monkeypatch.setenv("DASK_MEMDASH__TALLY", "off")
+    monkeypatch.setenv("DASK_MEMDASH__LINES", "false")
+    with dask.config.set({"memdash.tally": "auto", "memdash.lines": True}):
+        assert tally_allowed("native") == "off"
+        assert not lines_allowed(asked=True)
+
+
 def test_dask_knows_the_defaults_and_what_is_configured_goes_before_them() -> None:
     """In a fresh process: `dask config get memdash`, and again after a refresh."""
     code = (

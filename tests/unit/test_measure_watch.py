@@ -185,6 +185,28 @@ def test_counted_tasks_that_run_together_have_what_is_not_counted_in_their_error
     assert of_open["open-2"] < 3 * MB
 
 
+def test_what_tasks_had_and_freed_may_still_be_there_and_is_no_error(watch, recorder):
+    """Allocators keep what was freed; what is beyond even that is in the errors."""
+    recorder.buffer[40] = layout.COUNTERS_FROM_TALLY
+    watch.recorders = [RecorderReader(recorder.buffer)]
+    recorder.write_reading({"time": T, "rss": 0, "last_rest": 100 * MB})
+    slots = [recorder.begin(f"sum-{n}", n, T, 100 * MB) for n in range(2)]
+    for slot in slots:
+        recorder.write_counters(slot, 40 * MB, 40 * MB, 0)
+    look(watch, T, 180 * MB)
+    recorder.write_counters(slots[0], 5 * MB, 40 * MB, 0)  # and 35 are kept
+    glance = look(watch, T + 1, 180 * MB)
+    assert [task.error for task in glance.tasks] == [0, 0]
+    glance = look(watch, T + 2, 200 * MB)  # 20 more than there ever was
+    assert [task.error for task in glance.tasks] == [20 * MB, 20 * MB]
+    for slot in slots:
+        recorder.release(slot)
+    look(watch, T + 3, 180 * MB)
+    recorder.begin("sum-3", 0, T + 4, 100 * MB)
+    (task,) = look(watch, T + 4, 180 * MB).tasks
+    assert task.error == 80 * MB, "of those that are gone nothing is explained"
+
+
 def test_the_count_of_tasks_that_run_together_is_left_alone(watch, recorder):
     recorder.buffer[40] = layout.COUNTERS_FROM_TALLY
     watch.recorders = [RecorderReader(recorder.buffer)]
