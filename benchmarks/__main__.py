@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 #: Modules that others import; `kinds` is also a program, but no benchmark.
 LIBRARIES = {
     *("__main__", "common", "kinds", "library_kinds", "peers", "simulated"),
-    *("counterfactual_cases", "counterfactual_runs"),
+    *("counterfactual_cases", "counterfactual_runs", "preflight_cases"),
 }
 
 

@@ -162,6 +162,14 @@ def ordered(part: np.ndarray) -> np.ndarray:
     return np.sort(beside)
 
 
+def frame(number: int, rows: int) -> Any:
+    """Make a partition of so many rows."""
+    import pandas as pd
+
+    value = np.arange(rows, dtype=float)
+    return pd.DataFrame({"key": np.arange(rows) % 100, "value": value + number})
+
+
 def pair(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Add two pieces up into a new one."""
     time.sleep(0.05)

@@ -55,7 +55,8 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def _cluster(setup: Setup) -> Iterator[tuple[LocalCluster, Client]]:
+def cluster(setup: Setup) -> Iterator[tuple[LocalCluster, Client]]:
+    """Run a cluster as a setup has it, and close it."""
     memory = {} if setup.spilling else {"target": False, "spill": False}
     config = {f"distributed.worker.memory.{name}": v for name, v in memory.items()}
     config["distributed.scheduler.allowed-failures"] = 0
@@ -69,10 +70,10 @@ def _cluster(setup: Setup) -> Iterator[tuple[LocalCluster, Client]]:
             memory_limit=setup.limit * MB,
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL + 1,
-        ) as cluster,
-        Client(cluster) as client,
+        ) as running,
+        Client(running) as client,
     ):
-        yield cluster, client
+        yield running, client
 
 
 class Peak:
@@ -104,23 +105,29 @@ class Peak:
 
 def run(case: Case, setup: Setup, directory: Path) -> Outcome:
     """Run a case on a setup, recorded into a directory; say what became of it."""
-    with _cluster(setup) as (cluster, client):
+    with cluster(setup) as (running, client):
         client.register_plugin(
             MemDash(record=str(directory), run=f"{case.name}-{setup.name}")
         )
-        api = f"http://127.0.0.1:{cluster.scheduler.http_server.port}/memdash/api/"
-        _ready(api, setup.workers)
+        api = api_of(running)
+        ready(api, setup.workers)
         begun = time.time()
-        with Peak(cluster) as peak:
+        with Peak(running) as peak:
             futures = case.work(client, setup.chunks)
-            outcome = _watch(cluster, futures, api, begun)
+            outcome = watch(running, futures, api, begun)
         outcome.peak = peak.most
-        _settle(api)
+        settle(api)
         client.cancel(futures)
     return outcome
 
 
-def _watch(cluster: Any, futures: Any, api: str, begun: float) -> Outcome:
+def api_of(cluster: LocalCluster) -> str:
+    """Return the address of a cluster's JSON API."""
+    return f"http://127.0.0.1:{cluster.scheduler.http_server.port}/memdash/api/"
+
+
+def watch(cluster: Any, futures: Any, api: str, begun: float) -> Outcome:
+    """Look at a run until it ends, and say what became of it."""
     outcome = Outcome("died", "slow", 0.0)
     moved, before = time.monotonic(), -1
     scheduler = cluster.scheduler
@@ -133,12 +140,12 @@ def _watch(cluster: Any, futures: Any, api: str, begun: float) -> Outcome:
             break
         if states <= {"finished"}:
             outcome.how, outcome.verdict = "finished", "lived"
-            if any(i["kind"] in DEATHS for i in _ask(api, "incidents")):
+            if any(i["kind"] in DEATHS for i in ask(api, "incidents")):
                 outcome.verdict = "died"
             break
         done = ("memory", "released", "forgotten")
         finished = sum(ts.state in done for ts in list(scheduler.tasks.values()))
-        running = any(w["executing_tasks"] for w in _ask(api, "workers"))
+        running = any(w["executing_tasks"] for w in ask(api, "workers"))
         if finished != before or running:
             moved, before = time.monotonic(), finished
         if time.monotonic() - moved > STUCK:
@@ -152,13 +159,14 @@ def _watch(cluster: Any, futures: Any, api: str, begun: float) -> Outcome:
 DEATHS = ("terminated", "oom-killed", "killed", "crashed", "exited", "lost")
 
 
-def _ask(api: str, path: str) -> Any:
+def ask(api: str, path: str) -> Any:
+    """Return what the JSON API has at a path."""
     with urllib.request.urlopen(api + path, timeout=20) as answer:
         return json.load(answer)
 
 
 def _look(api: str, outcome: Outcome) -> None:
-    for worker in _ask(api, "workers"):
+    for worker in ask(api, "workers"):
         outcome.looks.setdefault(worker["address"], []).append(
             [
                 worker["last_seen"],
@@ -169,21 +177,22 @@ def _look(api: str, outcome: Outcome) -> None:
         )
 
 
-def _ready(api: str, workers: int) -> None:
+def ready(api: str, workers: int) -> None:
+    """Wait until all workers have told of themselves."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        known = _ask(api, "workers")
+        known = ask(api, "workers")
         if len(known) == workers and all(w["breakdown"]["process"] for w in known):
             return
         time.sleep(0.1)
     raise TimeoutError("the workers did not report")
 
 
-def _settle(api: str) -> None:
+def settle(api: str) -> None:
     """Wait until what is known of each incident is final, and recorded."""
     deadline = time.monotonic() + SETTLE
     while time.monotonic() < deadline:
-        if all(failure["settled"] for failure in _ask(api, "failures")):
+        if all(failure["settled"] for failure in ask(api, "failures")):
             break
         time.sleep(0.1)
     time.sleep(0.6)  # the last reports of what had finished

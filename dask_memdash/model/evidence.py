@@ -156,6 +156,8 @@ class Evidence:
     spill_room: SpillRoom = field(default=SpillRoom())
     #: Processes that its tasks had started, by task; beside the worker's own process.
     children: tuple[ChildRow, ...] = ()
+    #: What its guard did: 'on', 'dry-run' or 'off'; empty without one.
+    guard: str = ""
 
 
 def expected_of(state: PrefixState) -> Expected:
@@ -278,6 +280,7 @@ def observe(worker: WorkerState, process: ProcessState, prefixes: Prefixes) -> E
         actors=worker.actors,
         spill_room=worker.spill_room,
         children=worker.children,
+        guard="" if worker.guard is None else worker.guard.mode,
     )
 
 

@@ -68,11 +68,11 @@ def test_what_its_share_of_a_round_fills_does_not_fit_and_fewer_threads_do():
     assert found.fitting == 2
     told = in_words(found)
     assert told == (
-        "Does not fit: this order needs 763 MiB (572 MiB to 786 MiB) at its worst "
-        "point, after 4 of 16 tasks, of which 763 MiB execution; this cluster has "
+        "Does not fit, if chunks of `work` are as large as those that ran: this order "
+        "needs 763 MiB (572 MiB to 786 MiB) at its worst point, after 4 of 16 tasks, "
+        "of which 763 MiB execution; this cluster has "
         "477 MiB. With 4 threads the worker will have at least 572 MiB, and has room "
-        "for 477 MiB. With 2 threads a worker it fits. This takes chunks of `work` to "
-        "be as large as those that ran before."
+        "for 477 MiB. With 2 threads a worker it fits."
     )
 
 
@@ -142,8 +142,8 @@ def test_inputs_tell_where_outputs_are_small():
 def test_what_no_size_tells_is_said_to_be_taken_for_granted():
     found = preflight(planned(SIXTEEN, told=False), {"work": took(9 * MB)}, workers())
     assert found.assumed == ("work",)
-    assert in_words(found).endswith(
-        "This takes chunks of `work` to be as large as those that ran before."
+    assert in_words(found).startswith(
+        "Fits, if chunks of `work` are as large as those that ran: this order needs "
     )
 
 

@@ -39,6 +39,9 @@ ABOUT = 0.8
 #: Share of a worker's room that tasks and outputs are planned to fill.
 FILLED = 0.9
 
+#: Tasks that need at most this share of what a heavy one does are light beside it.
+LIGHT = 0.25
+
 #: Types of outputs whose chunks and partitions can be made smaller.
 ARRAYS = frozenset({"numpy.ndarray"})
 FRAMES = frozenset({"pandas.core.frame.DataFrame", "pandas.DataFrame"})
@@ -222,7 +225,7 @@ def on_many_tasks(case: Case, prefix: str, running: list[Suspect]) -> Iterator[s
     need = max(planned(case, task) for task in running)
     if case.room is None or case.limit is None or not need:
         return
-    seen = _has_been_seen(case, prefix, need)
+    seen = has_been_seen(case, prefix, need)
     at_least = "" if seen else "at least "
     more = "" if seen else ", and may take more: none of that size has finished"
     room, ran = case.room, len(running)
@@ -237,10 +240,36 @@ def on_many_tasks(case: Case, prefix: str, running: list[Suspect]) -> Iterator[s
             f"{format_bytes(room)} once it has run some tasks; {fit} will take "
             f"{at_least}{format_bytes(fit * need)}{more}."
         )
+    yield from _fewer_of_these(case, prefix, need, fit)
     share = FILLED * room / max(2, ran) / need
     first = running[0]
     one = _Piece(prefix, first.inputs, need_of(case, first))
     yield from _smaller_chunks(case, one, share)
+
+
+def _fewer_of_these(case: Case, prefix: str, need: float, fit: int) -> Iterator[str]:
+    """Yield how to let fewer tasks of a heavy prefix run at once, and others go on.
+
+    Only where there are others, that are light beside it.
+    """
+    peaks = [
+        usual.p95
+        for name, usual in case.facts.expected.items()
+        if name != prefix and usual.p95 is not None
+    ]
+    if not peaks or max(peaks) > LIGHT * need or fit >= case.facts.nthreads:
+        return
+    if fit * need > (case.room or 0):
+        return
+    name = f"{prefix[:20]}".strip("-_ ") or "heavy"
+    name = name if name.isidentifier() else "heavy"
+    yield (
+        f"Or keep the threads, and let only {count(fit, 'task')} of {code(prefix)} run "
+        f'at once on each worker: start workers with `--resources "{name}={fit}"`, and '
+        f'make these tasks under `with dask.annotate(resources={{"{name}": 1}}):`. '
+        f"The others need at most {format_bytes(max(peaks))} each. Where Dask fuses "
+        "them with others, compute with `optimize_graph=False`."
+    )
 
 
 def planned(case: Case, task: Suspect) -> int:
@@ -253,7 +282,7 @@ def planned(case: Case, task: Suspect) -> int:
     return max(need_of(case, task), inputs_of(task) + most)
 
 
-def _has_been_seen(case: Case, prefix: str, need: int) -> bool:
+def has_been_seen(case: Case, prefix: str, need: int) -> bool:
     """Say whether a task of a prefix has finished that needed about as much."""
     usual = case.expected(prefix)
     return usual is not None and (usual.max or 0) >= ABOUT * need

@@ -37,23 +37,23 @@ WHY = {
 
 def in_words(found: Preflight) -> str:
     """Say whether a graph fits, in a few sentences: verdict, figures, what to do."""
-    told = (_verdict(found), *_why(found), *_threads(found), *_assumed(found))
+    told = (_verdict(found), *_why(found), *_threads(found))
     return " ".join(told)
 
 
 def _verdict(found: Preflight) -> str:
     needs = _needs(found)
     if found.kind == FITS:
-        return f"Fits: {needs}. {_worker(found.load, found, sure=True)}"
+        return f"Fits{_if(found)}: {needs}. {_worker(found.load, found)}"
     if found.kind == NOT and found.reason == "storage":
         return (
-            f"Does not fit: {needs}. Its outputs alone need "
+            f"Does not fit{_if(found)}: {needs}. Its outputs alone need "
             f"{format_bytes(found.minimum)} at once, one task at a time, and workers "
             f"that cannot spill can store {format_bytes(found.capacity)}."
         )
     if found.kind == NOT:
-        return f"Does not fit: {needs}. {_worker(found.load, found, sure=True)}"
-    return f"Not known whether it fits: {needs}."
+        return f"Does not fit{_if(found)}: {needs}. {_worker(found.load, found)}"
+    return f"Not known whether it fits: {needs}{_if(found)}."
 
 
 def _needs(found: Preflight) -> str:
@@ -72,12 +72,12 @@ def _needs(found: Preflight) -> str:
     return text
 
 
-def _worker(load: Load, found: Preflight, *, sure: bool) -> str:
+def _worker(load: Load, found: Preflight) -> str:
     """Say what the fullest worker has, of what."""
     room = found.space.room or 0
     who = "the worker" if found.space.workers == 1 else "the fullest worker"
     size = f"up to {format_bytes(load.high)}"
-    if load.kind == NOT or not sure:
+    if load.kind == NOT:
         size = f"at least {format_bytes(load.low)}"
     text = (
         f"With {count(load.threads, 'thread')} {who} will have {size}, and has room "
@@ -135,14 +135,13 @@ def _threads(found: Preflight) -> list[str]:
     return []
 
 
-def _assumed(found: Preflight) -> list[str]:
-    """Say what this rests on where sizes do not tell."""
+def _if(found: Preflight) -> str:
+    """Say on what it rests where sizes do not tell."""
     if not found.assumed:
-        return []
-    return [
-        f"This takes chunks of {_named(list(found.assumed))} to be as large as those "
-        "that ran before."
-    ]
+        return ""
+    return (
+        f", if chunks of {_named(list(found.assumed))} are as large as those that ran"
+    )
 
 
 def _named(names: list[str]) -> str:

@@ -8,6 +8,7 @@ from dask_memdash.analysis.incidents import advice as advise
 from dask_memdash.analysis.incidents.blocks import block_sentence
 from dask_memdash.analysis.incidents.case import Case
 from dask_memdash.analysis.incidents.finding import Finding
+from dask_memdash.analysis.incidents.guard_advice import on_guard
 from dask_memdash.analysis.incidents.need import (
     execution,
     held_by,
@@ -45,7 +46,10 @@ def too_many_at_once(case: Case) -> Iterator[Finding]:
         prefix=prefix,
         advice=()
         if mostly_uncounted(case)  # what each needs is a guess
-        else tuple(advise.on_many_tasks(case, prefix, by_prefix[prefix])),
+        else (
+            *advise.on_many_tasks(case, prefix, by_prefix[prefix]),
+            *on_guard(case, measured),
+        ),
         thin=thin_execution(case, top) or _never_finished(case, top),
     )
 
