@@ -402,6 +402,7 @@ window.memdash_tables = (() => {
       }
       if (second) {
         set_text(second, more);
+        set_attribute(second, "title", more.length > 40 ? more : null);  // two lines of it are shown
       }
     }
 

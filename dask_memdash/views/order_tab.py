@@ -7,7 +7,7 @@ them lists what was held there and for whom.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import panel as pn
 from bokeh.events import Tap
@@ -59,6 +59,13 @@ def curves(graph: Graph) -> dict[str, list[Any]]:
     }
 
 
+#: What is drawn before there is a graph.
+NO_GRAPH = cast(
+    Graph,
+    {"curve": {"position": [], "ideal": [], "ideal_threads": [], "actual": []}},
+)
+
+
 def nearest(graph: Graph, position: float) -> int:
     """Return the position on a graph's curves that is nearest to where was clicked."""
     return min(max(round(position), 0), graph["tasks"])
@@ -85,9 +92,7 @@ class OrderView(View):
         #: What was clicked: graph and number of finished tasks.
         self.clicked: tuple[str, int] | None = None
         self._graph: Graph | None = None
-        self.source = ColumnDataSource(
-            {n: [] for n in ("position", "ideal", "ideal_threads", "actual", "said")}
-        )
+        self.source = ColumnDataSource({name: [] for name in curves(NO_GRAPH)})
         self.deaths = ColumnDataSource({"position": [], "top": [], "id": []})
         self.x_range = Range1d(0, 1)
         self.y_range = Range1d(0, 1)

@@ -174,3 +174,30 @@ def test_a_priority_annotation_moves_a_part_of_the_graph_to_the_front(start):
         9,
         9,
     ]
+
+
+def swell(i):
+    taken = np.ones(12 * MB)  # 96 MB: four do not fit into 300 MB, one does
+    time.sleep(1.5)
+    return float(taken[0])
+
+
+def test_a_graph_that_died_of_tasks_at_once_is_not_said_to_fit(start):
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        session = start(n_workers=1, threads_per_worker=4, memory_limit="300 MB")
+    session.client.run(time.sleep, 0.2)  # an idle moment, for what the process takes
+    graph = {("swell-1", i): (swell, i) for i in range(8)}
+    graph["total-1"] = (sum, [("swell-1", i) for i in range(8)])
+    future = session.client.get(graph, "total-1", sync=False)
+    assert future.exception() is not None
+    session.api.deaths()
+
+    def judged():
+        (known,) = [g for g in session.api("order") if g["name"] == "total"]
+        return known if "died for memory" in known["verdict"]["text"] else None
+
+    known = wait_for(judged, "the verdict to tell of the death")
+    assert known["verdict"]["kind"] in ("too-many-at-once", "unknown")
+    if known["verdict"]["kind"] == "too-many-at-once":
+        assert known["at_once"]["surely"] > known["at_once"]["has"]
+        assert "at least" in known["verdict"]["text"]

@@ -67,7 +67,7 @@ LARGEST = (
 def test_a_graph_that_fits_says_what_was_judged():
     assert said(threads=2, capacity=100 * MiB) == (
         "fits",
-        "Storage fits: its order needs 32 MiB of storage (2 tasks at a time) of the "
+        "Storage fits: its order needs 32 MiB (2 tasks at a time) of the "
         f"workers' 100 MiB.{LARGEST} The 2 tasks that a worker runs at once need at "
         "most 38 MiB of 100 MiB.",
     )
@@ -77,7 +77,7 @@ def test_of_tasks_that_were_never_measured_only_storage_is_said_to_fit():
     earlier = {name: replace(usual, peak=None) for name, usual in EARLIER.items()}
     assert said(threads=2, capacity=100 * MiB, usual=earlier) == (
         "storage-fits",
-        "Storage fits: its order needs 32 MiB of storage (2 tasks at a time) of the "
+        "Storage fits: its order needs 32 MiB (2 tasks at a time) of the "
         "workers' 100 MiB. Its largest task, `cut`, needs at least 23 MiB of the 100 "
         "MiB that one worker has for it. What its tasks use while they run has not "
         "been measured, so that it is not known whether those that run at once fit.",
@@ -89,7 +89,7 @@ RAN = (("load-1", 1, 2), ("cut-1", 2, 0), ("load-2", 3, 0))
 
 def test_a_graph_that_fits_says_what_it_held_so_far():
     assert said(capacity=100 * MiB, stored=RAN).text == (
-        "Storage fits: its order needs 25 MiB of storage (1 task at a time) of the "
+        "Storage fits: its order needs 25 MiB (1 task at a time) of the "
         f"workers' 100 MiB, and the cluster stored at most 22 MiB so far.{LARGEST}"
     )
 
@@ -97,8 +97,8 @@ def test_a_graph_that_fits_says_what_it_held_so_far():
 def test_a_graph_that_fits_with_fewer_threads_only():
     assert said(threads=2, capacity=30 * MiB) == (
         "fits",
-        "Storage fits only with fewer tasks at a time: its order needs 32 MiB of "
-        "storage (2 tasks at a time), one at a time 25 MiB, and the workers have room "
+        "Storage fits only with fewer tasks at a time: its order needs 32 MiB "
+        "(2 tasks at a time), one at a time 25 MiB, and the workers have room "
         "for 30 MiB.",
     )
 
@@ -339,8 +339,7 @@ def parts(usual=PEAKS, room=ROOM, deaths=(), **more):
 
 
 STORAGE = (
-    "Storage fits: its order needs 12 MiB of storage (8 tasks at a time) of the "
-    "workers' 860 MiB."
+    "Storage fits: its order needs 12 MiB (8 tasks at a time) of the workers' 860 MiB."
 )
 
 
@@ -362,9 +361,9 @@ def test_what_a_death_taught_is_said_to_be_the_least():
         "too-many-at-once",
         "4 tasks at once do not fit on a worker: each of `part` needs at least 137 MiB "
         "beside its inputs, and there is room for 430 MiB. 2 workers died for memory "
-        "while it ran: incident 4 and others say why. Start the workers with 3 threads "
-        "each, use smaller chunks, or raise their memory limit by 124 MiB. Whether its "
-        "storage fits is not known yet.",
+        "while it ran: incident 4 and others say why. Start the workers with at most 3 "
+        "threads each, use smaller chunks, or raise their memory limit by 124 MiB. "
+        "Whether its storage fits is not known yet.",
     )
 
 

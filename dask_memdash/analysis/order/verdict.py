@@ -118,7 +118,7 @@ def _too_many(judgement: Judgement) -> str:
     """Say which tasks do not fit together, how many do, what helps, and what fits."""
     together = judgement.at_once
     assert together is not None
-    least = "at least " if together.at_least else ""
+    least, most = ("at least ", "at most ") if together.at_least else ("", "")
     # With fewer threads, as many tasks as fit; one fits, or it "cannot fit".
     fit = max(1, together.fit)
     more = format_bytes(LIMIT_FOR_ROOM * (together.surely - together.has))
@@ -126,8 +126,8 @@ def _too_many(judgement: Judgement) -> str:
         f"{count(together.tasks, 'task')} at once do not fit on a worker: each of "
         f"{code(together.prefix)} needs {least}{format_bytes(together.each)} beside "
         f"its inputs, and there is room for {format_bytes(together.has)}."
-        f"{_deaths(judgement)} Start the workers with {count(fit, 'thread')} each, use "
-        f"smaller chunks, or raise their memory limit by {more}. "
+        f"{_deaths(judgement)} Start the workers with {most}{count(fit, 'thread')} "
+        f"each, use smaller chunks, or raise their memory limit by {more}. "
         f"{_of_storage(judgement)}"
     )
 
@@ -204,8 +204,8 @@ def _not_known(judgement: Judgement) -> str:
 def _storage_fits(judgement: Judgement) -> str:
     capacity = judgement.snapshot.capacity or 0
     return (
-        f"Storage fits: {_needs(judgement)} of the workers' {format_bytes(capacity)}"
-        f"{_held(judgement)}."
+        f"Storage fits: {_needs(judgement, '')} of the workers' "
+        f"{format_bytes(capacity)}{_held(judgement)}."
     )
 
 
@@ -310,10 +310,10 @@ def _slow_down(judgement: Judgement, prefix: str) -> str:
     )
 
 
-def _needs(judgement: Judgement) -> str:
+def _needs(judgement: Judgement, what: str = " of storage") -> str:
     threads = count(judgement.snapshot.threads, "task")
     needs = format_bytes(judgement.minimum_threads)
-    return f"its order needs {needs} of storage ({threads} at a time)"
+    return f"its order needs {needs}{what} ({threads} at a time)"
 
 
 def _held(judgement: Judgement) -> str:
@@ -331,9 +331,10 @@ def _fits(judgement: Judgement) -> Verdict:
         # Workers that cannot spill are paused where it does not fit, and may stay so.
         return Verdict(
             "unknown" if room.unspilling and not over else "fits",
-            f"Storage fits only with fewer tasks at a time: {_needs(judgement)}, one "
-            f"at a time {format_bytes(judgement.minimum)}, and the workers have room "
-            f"for {format_bytes(capacity)}{_held(judgement)}.{_deaths(judgement)}",
+            f"Storage fits only with fewer tasks at a time: {_needs(judgement, '')}, "
+            f"one at a time {format_bytes(judgement.minimum)}, and the workers have "
+            f"room for {format_bytes(capacity)}{_held(judgement)}."
+            f"{_deaths(judgement)}",
         )
     text = _storage_fits(judgement)
     if over:
