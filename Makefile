@@ -25,7 +25,7 @@ PIP_INSTALL = -m pip install $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest demos corpora attack coverage lint format bench browser redis clean sanitize valgrind
+.PHONY: help demo test test-oldest matrix wheel demos corpora attack coverage lint format bench browser redis clean sanitize valgrind
 
 help: ## show this list
 	@echo "make <target>, one of:"
@@ -60,6 +60,13 @@ test-oldest: $(VENV_OLDEST)/.dev ## the tests marked "hooks", on the oldest supp
 	  -m "hooks and not demos and not corpora and not attack" \
 	  $$(grep -rl --include='test_*.py' 'mark\.hooks' tests) \
 	  || $(call once-more,$(VENV_OLDEST)/bin) -o cache_dir=.pytest_cache/oldest
+
+matrix: $(VENV)/.dev browser redis ## the tests on every Python and stack that is found: an hour and more
+	$(PYTHON) .ci/matrix.py $(ARGS)
+
+# From the same commit the same bytes: what is in them is as old as the commit.
+wheel: $(VENV)/.dev ## an sdist and a wheel for this machine, in dist/
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
 
 demos: $(VENV)/.dev ## run the tests of every demo: five minutes
 	$(BIN)/python -m pytest -m demos tests/cluster $(ARGS)
@@ -113,7 +120,7 @@ bench: $(VENV_BENCH)/.bench ## all benchmarks (or those that ARGS names): an hou
 	$(VENV_BENCH)/bin/python benchmarks $(ARGS)
 
 clean: ## remove environments, builds and caches
-	rm -rf $(VENV) $(VENV_OLDEST) $(VENV_BENCH) build dist *.egg-info
+	rm -rf $(VENV) $(VENV_OLDEST) $(VENV_BENCH) .venv-matrix build dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dask-scratch-space
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -53,6 +53,9 @@ NOT_RUN = {
     ("README.md", "pip install .          # in a clone of this repository"): (
         "tests/unit/test_packaging.py builds and installs a wheel"
     ),
+    ("README.md", "pip install --no-deps --no-compile dask_memdash-*.whl"): (
+        ".ci/worker_alone.py runs tasks on workers that are installed so"
+    ),
     ("README.md", "import pytest"): (
         "tests/cluster/test_pytest_plugin.py runs such tests"
     ),

@@ -13,9 +13,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+OLDEST = "2025.11.0"
+VERSION = "0.1.0"
 
 #: What a build reads, so that nothing is written into the checkout.
 SOURCES = (
@@ -212,6 +216,26 @@ def test_preloading_the_package_loads_the_standard_library_only() -> None:
     assert loaded_by("dask_memdash") - sys.stdlib_module_names == {"dask_memdash"}
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        "dask_memdash.plugins.worker.probe",
+        "dask_memdash.plugins.nanny.probe",
+        "dask_memdash.guard.on_worker",
+        "dask_memdash.intermediates.shared.worker_side",
+    ],
+)
+def test_what_workers_load_needs_nothing_beside_dask(module: str) -> None:
+    """Installed without what it requires, as an image for workers may have it."""
+    code = (
+        "import sys\n"
+        "for name in ('numpy', 'pandas', 'pyarrow', 'bokeh', 'panel', 'isal'):\n"
+        "    sys.modules[name] = None\n"
+        f"import {module}"
+    )
+    run(sys.executable, "-c", code, cwd=REPOSITORY)
+
+
 def imports(path: Path) -> set[str]:
     """The top-level modules that a file names in imports, wherever they stand."""
     names: set[str] = set()
@@ -226,15 +250,37 @@ def imports(path: Path) -> set[str]:
 def test_every_library_that_is_imported_is_declared() -> None:
     optional = PROJECT["project"]["optional-dependencies"]
     required = [*PROJECT["project"]["dependencies"]]
-    for extra in ("redis", "xarray", "parquet", "storage", "terminal"):
+    for extra in ("redis", "xarray", "parquet", "prometheus", "storage", "terminal"):
         required += optional[extra]
-    declared = {re.split(r"[^\w-]", requirement)[0].lower() for requirement in required}
+    declared = {
+        re.split(r"[^\w-]", requirement)[0].lower().replace("-", "_")
+        for requirement in required
+    }
     declared |= {"yaml"}  # as pyyaml
     declared |= {"pytest"}  # loads the module that imports it, and nothing else does
     used: set[str] = set()
     for path in (REPOSITORY / "dask_memdash").rglob("*.py"):
         used |= imports(path)
     assert used - sys.stdlib_module_names - {"dask_memdash"} <= declared
+
+
+def test_the_conda_recipe_requires_what_the_project_requires() -> None:
+    text = (REPOSITORY / ".ci" / "conda" / "recipe.yaml").read_text()
+    recipe = yaml.safe_load(text.replace("${{ dask }}", OLDEST))
+    conda = {
+        "dask-core": "dask",
+        "msgpack-python": "msgpack",
+    }  # as they are named there
+    required = {
+        conda.get(name, name) + least
+        for output in recipe["outputs"]
+        for name, _, least in (
+            requirement.partition(" ") for requirement in output["requirements"]["run"]
+        )
+        if name not in ("python", "${{")
+    }
+    assert required == set(PROJECT["project"]["dependencies"])
+    assert recipe["context"] == {"version": VERSION, "dask": OLDEST}
 
 
 def test_oldest_supported_version_is_the_same_everywhere() -> None:
