@@ -9,6 +9,7 @@ Imports the standard library only.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 
 #: Prefixes that are shown at most.
@@ -36,23 +37,15 @@ class LargestPrefixes:
         self._scores: dict[str, float] = {}
         self._then: float | None = None
 
-    def update(
-        self,
-        now: float,
-        largest: Iterable[tuple[int, str]],
-        weight: Callable[[str], int | None],
-    ) -> list[str]:
-        """Return the prefixes to show, in the order that they came.
+    def fade(self, now: float, weight: Callable[[str], int | None]) -> None:
+        """Bring what is shown up to date.
 
         Parameters
         ----------
         now
             Unix time in seconds.
-        largest
-            Weight in bytes and name of the largest prefixes now, largest first: as many
-            as are shown.
         weight
-            Says what a prefix weighs, in bytes; None of one that is forgotten.
+            Says what a prefix weighs now, in bytes; None of one that is forgotten.
         """
         past = 0.0 if self._then is None else max(0.0, now - self._then)
         self._then = now
@@ -62,14 +55,35 @@ class LargestPrefixes:
             size = weight(name)
             if size is not None:
                 scores[name] = max(size, score * fading)
-        for size, name in largest:
-            if size <= 0 or name in scores:
-                continue
-            if len(scores) >= self._shown:
-                weakest = min(scores, key=scores.__getitem__)
-                if size <= MARGIN * scores[weakest]:
-                    break
-                del scores[weakest]
-            scores[name] = float(size)
         self._scores = scores
+
+    @property
+    def least(self) -> float:
+        """What another prefix has to weigh more than to be shown, in bytes."""
+        if len(self._scores) < self._shown:
+            return 0.0
+        return MARGIN * min(self._scores.values())
+
+    def admit(self, larger: Iterable[tuple[int, str]]) -> list[str]:
+        """Let prefixes in that weigh more than the least; return all that are shown.
+
+        Parameters
+        ----------
+        larger
+            Weight in bytes and name; those that are shown may be among them.
+
+        Returns
+        -------
+        list of str
+            In the order that they came.
+        """
+        scores = self._scores
+        for size, name in heapq.nlargest(self._shown, larger):
+            if name in scores:
+                continue
+            if size <= self.least:
+                break
+            if len(scores) >= self._shown:
+                del scores[min(scores, key=scores.__getitem__)]
+            scores[name] = float(size)
         return list(scores)

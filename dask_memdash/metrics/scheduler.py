@@ -2,14 +2,13 @@
 
 At most 200 series and 5 ms a scrape, however many workers and prefixes there are
 (``benchmarks/metrics.py``): sums are the model's running ones, workers are walked once,
-and only the largest prefixes have series of their own.
+some thousands of prefixes are looked at, and only the largest have series of their own.
 
 Runs on the scheduler's event loop, once a scrape.
 """
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
@@ -26,7 +25,8 @@ from dask_memdash.metrics.family import (
     gauges,
     label_value,
 )
-from dask_memdash.metrics.largest_prefixes import SHOWN, LargestPrefixes
+from dask_memdash.metrics.largest_prefixes import LargestPrefixes
+from dask_memdash.metrics.walk import PrefixRounds, Walk, Walked
 from dask_memdash.model.breakdown import PARTS
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.prefixes import PrefixState
@@ -40,10 +40,6 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 OTHER = "other"
 CALLED_OTHER = "`other`"
 
-#: Figures of which the largest of any worker is told.
-LARGEST = ("process", *PARTS)
-
-_largest_figures = attrgetter(*LARGEST)
 _prefix_figures = attrgetter("managed", "spilled", "executing")
 
 
@@ -58,25 +54,25 @@ class SchedulerFigures:
 
     def __init__(self, model: ClusterModel) -> None:
         self._model = model
+        self._walk = Walk(model)
         self._largest = LargestPrefixes()
+        self._rounds = PrefixRounds(model.prefixes)
         self.counters = Counters(model.incidents)
 
     def families(self) -> list[Family]:
         """Return all metrics as they are now."""
+        walked = self._walk.walk()
         return [
-            *self._sums(),
-            *self._workers(),
+            *self._sums(walked),
+            *self._workers(walked),
             *self._prefixes(),
             *self._happened(),
-            *self._own(),
+            *self._own(walked),
         ]
 
-    def _sums(self) -> list[Family]:
-        processes = self._model.processes
-        total = processes.total
-        read = any(p.breakdown is not None for p in processes.by_key.values())
-        limits = [process.limit for process in processes.by_key.values()]
-        known = [limit for limit in limits if limit is not None]
+    def _sums(self, walked: Walked) -> list[Family]:
+        total = self._model.processes.total
+        read = bool(walked.most)
         return [
             gauges(
                 "memdash_memory_bytes",
@@ -109,66 +105,50 @@ class SchedulerFigures:
             gauge(
                 "memdash_limit_bytes",
                 "Sum of the workers' memory limits; none where a worker has no limit.",
-                sum(known) if known and len(known) == len(limits) else None,
+                walked.limit,
             ),
         ]
 
-    def _workers(self) -> list[Family]:
-        states = dict.fromkeys(("measured", "silent", "unmeasured"), 0)
-        for worker in self._model.processes.workers.values():
-            if worker.reading is None:
-                states["unmeasured"] += 1
-            elif worker.stale_for is not None:
-                states["silent"] += 1
-            else:
-                states["measured"] += 1
-        figures, shares = [], []
-        for process in self._model.processes.by_key.values():
-            if process.breakdown is not None:
-                figures.append(_largest_figures(process.breakdown))
-                limit = process.limit
-                if limit:
-                    shares.append(figures[-1][0] / limit)
-        most = [max(column) for column in zip(*figures, strict=True)]
+    def _workers(self, walked: Walked) -> list[Family]:
         return [
             gauges(
                 "memdash_workers",
                 "Workers that report, whose heartbeat is overdue, and of which MemDash "
                 "has no reading.",
                 "state",
-                {**states},
+                {**walked.states},
             ),
             gauges(
                 "memdash_worker_memory_maximum_bytes",
                 "The most that any one worker process has of each type; process is all "
                 "of it.",
                 "type",
-                dict(zip(LARGEST, most, strict=False)),
+                walked.most,
             ),
             gauge(
                 "memdash_worker_limit_ratio_maximum",
                 "The largest share of its limit that any worker process takes.",
-                max(shares, default=None),
+                max(walked.shares, default=None),
             ),
             _distribution(
                 "memdash_worker_limit_ratio",
                 "Worker processes by the share of their limit that they take now.",
-                shares,
+                walked.shares,
             ),
         ]
 
     def _prefixes(self) -> list[Family]:
-        known = self._model.prefixes.by_name
-        figures = [_prefix_figures(state) for state in known.values()]
-        weights = [managed + spilled + task for managed, spilled, task in figures]
-        largest = heapq.nlargest(SHOWN, zip(weights, known, strict=True))
+        model, largest = self._model, self._largest
+        known = model.prefixes.by_name
 
         def weight(name: str) -> int | None:
             state = known.get(name)
             return None if state is None else state.weight
 
-        shown = self._largest.update(self._model.time, largest, weight)
-        sums = [sum(column) for column in zip(*figures, strict=True)] or [0, 0, 0]
+        largest.fade(model.time, weight)
+        shown = largest.admit(self._rounds.larger(largest.least))
+        total = model.processes.total
+        sums = [total.managed, total.spilled or 0, model.processes.counted]
         sizes: dict[tuple[str, ...], float] = {}
         peaks: dict[str, float | None] = {}
         for name in shown:
@@ -182,7 +162,7 @@ class SchedulerFigures:
             if peak is not None:
                 peaks[label] = max(peak, peaks.get(label) or 0)
         for kind, size in _sizes(sums):
-            sizes[OTHER, kind] = size
+            sizes[OTHER, kind] = max(0, size)
         return [
             Family(
                 "memdash_prefix_memory_bytes",
@@ -235,14 +215,9 @@ class SchedulerFigures:
             ),
         ]
 
-    def _own(self) -> list[Family]:
+    def _own(self, walked: Walked) -> list[Family]:
         model = self._model
-        workers = model.processes.workers.values()
-        costs = {
-            "scheduler": [model.cost],
-            "workers": [worker.cost for worker in workers],
-            "nannies": [worker.nanny_cost for worker in workers],
-        }
+        cpu_workers, size_workers, cpu_nannies, size_nannies = walked.costs
         seen = scheduler_memory(model.scheduler)
         version = dask_memdash.__version__
         return [
@@ -261,19 +236,27 @@ class SchedulerFigures:
                 "memdash_degraded_places",
                 "Places where MemDash lacks something that its page names.",
                 sum(bool(texts) for _, texts in model.notices.values())
-                + sum(bool(w.notices or w.nanny_notices) for w in workers),
+                + walked.degraded,
             ),
             gauges(
                 "memdash_self_cpu_cores",
                 "Processor time of MemDash in all these places, in seconds a second.",
                 "place",
-                {place: _sum(c.cpu for c in each) for place, each in costs.items()},
+                {
+                    "scheduler": model.cost.cpu,
+                    "workers": cpu_workers,
+                    "nannies": cpu_nannies,
+                },
             ),
             gauges(
                 "memdash_self_memory_bytes",
                 "What MemDash's own data weighs in all these places, about.",
                 "place",
-                {place: _sum(c.bytes for c in each) for place, each in costs.items()},
+                {
+                    "scheduler": model.cost.bytes,
+                    "workers": size_workers,
+                    "nannies": size_nannies,
+                },
             ),
             gauges("memdash_info", "MemDash on this cluster.", "version", {version: 1}),
         ]
@@ -291,11 +274,6 @@ def _peak(state: PrefixState) -> float | None:
         if peak is not None
     ]
     return max(known, default=None)
-
-
-def _sum(figures: Iterable[float | None]) -> float | None:
-    known = [figure for figure in figures if figure is not None]
-    return sum(known) if known else None
 
 
 def _distribution(name: str, text: str, shares: list[float]) -> Family:

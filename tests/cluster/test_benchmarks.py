@@ -57,6 +57,13 @@ def test_scheduler_cost_tells_what_the_hooks_add() -> None:
     assert any("live graph" in row[0] for row in rows)
 
 
+def test_metrics_tells_what_a_scrape_costs() -> None:
+    pytest.importorskip("prometheus_client")
+    rows = tables_of("metrics")
+    assert [row[:2] for row in rows[2:]] == [["4", "8"]]
+    assert 100 < int(rows[2][2]) <= 200
+
+
 def test_intermediates_says_what_is_computed_again() -> None:
     rows = tables_of("intermediates", "--no-s3")
     stored = next(row for row in rows if row[0] == "file://" and len(row) == 8)

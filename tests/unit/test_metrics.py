@@ -28,11 +28,13 @@ from dask_memdash.metrics import registry
 from dask_memdash.metrics.family import gauge
 from dask_memdash.metrics.largest_prefixes import LargestPrefixes
 from dask_memdash.metrics.scheduler import SchedulerFigures
+from dask_memdash.metrics.walk import LOOKED_AT, PrefixRounds
 from dask_memdash.metrics.worker import worker_families
 from dask_memdash.model.breakdown import Reading, break_down
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import SelfCost
 from dask_memdash.model.events import Ticked
+from dask_memdash.model.prefixes import Prefixes
 
 prometheus_client = pytest.importorskip("prometheus_client")
 parser = pytest.importorskip("prometheus_client.parser")
@@ -224,8 +226,9 @@ def test_open_failures_are_a_gauge(model):
 
 
 def show(largest, sizes, now):
-    ranked = sorted(((size, name) for name, size in sizes.items()), reverse=True)
-    return set(largest.update(now, ranked[:2], sizes.get))
+    largest.fade(now, sizes.get)
+    least = largest.least
+    return set(largest.admit((s, name) for name, s in sizes.items() if s > least))
 
 
 def test_a_prefix_takes_a_place_only_when_it_is_clearly_larger():
@@ -256,6 +259,29 @@ def test_a_forgotten_prefix_and_an_empty_one_have_no_series():
     largest = LargestPrefixes(shown=2)
     assert show(largest, {"a": 100, "b": 0}, 0) == {"a"}
     assert show(largest, {"b": 0}, 1) == set()
+
+
+def test_of_very_many_prefixes_a_large_one_is_found_by_one_of_the_next_scrapes():
+    prefixes = Prefixes()
+    for number in range(2 * LOOKED_AT + 1):
+        prefixes.of(f"p{number}").managed = 1
+    rounds = PrefixRounds(prefixes)
+    found = []
+    for number in range(6):
+        if number == 3:
+            prefixes.of(f"p{2 * LOOKED_AT}").managed = 100
+        found.append(rounds.larger(10))
+    assert found == [[], [], [], [], [], [(100, f"p{2 * LOOKED_AT}")]]
+
+
+def test_a_prefix_that_was_forgotten_meanwhile_is_not_found():
+    prefixes = Prefixes()
+    for number in range(LOOKED_AT + 1):
+        prefixes.of(f"p{number}").managed = 100
+    rounds = PrefixRounds(prefixes)
+    assert len(rounds.larger(10)) == LOOKED_AT
+    del prefixes.by_name[f"p{LOOKED_AT}"]
+    assert rounds.larger(10) == []
 
 
 # -- names are made by users ---------------------------------------------------
