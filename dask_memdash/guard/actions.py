@@ -23,7 +23,7 @@ MOST = 200
 WAITED, WOULD_WAIT = "waited", "would-wait"
 #: It starts since what runs did not get on; although the worker is paused; before one
 #: that is held.
-OPENED, DRAINED, PASSED = "opened", "drained", "passed"
+OPENED, RAN_ON, PASSED = "opened", "drained", "passed"
 #: It raises TaskTooLarge instead of running.
 REFUSED = "refused"
 

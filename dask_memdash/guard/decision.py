@@ -4,8 +4,9 @@ A task starts if what the process has, what running tasks are still expected to 
 what it needs itself fit under the pause threshold.  Whatever the figures say:
 
 - *alone*: where no task counts as running, the first starts, as Dask would start it (up
-  to two seconds later, if the worker is spilling just now); before it, one behind it
-  that frees memory, if it fits or needs no more than the first (*frees*);
+  to two seconds later, if the worker is spilling just now, or if what is stored here
+  may go: *hopes*); before it, one behind it that frees memory, if it fits or needs no
+  more than the first (*frees*);
 - one that fits passes a held one a bounded number of times;
 - *progress*: where those that run have not got on for a while, one more starts: they
   may wait for it;
@@ -15,7 +16,8 @@ what it needs itself fit under the pause threshold.  Whatever the figures say:
   one before has ended, or has run long enough to be looked at;
 - *drain*: on a worker that is paused for its memory, one task at a time runs on if that
   frees memory and fits; where none does and nothing has moved for a while, any that
-  fits; and in the end the smallest of those that free memory, else of all.
+  fits; and in the end the smallest of those that free memory, else of all.  The same
+  where the worker is about to be paused.
 
 So it delays, and never forbids: whatever ends without it ends with it.
 
@@ -42,12 +44,15 @@ STANDS_STILL = 30.0
 #: Tasks behind a held one that are looked at; on a paused worker, those in all.
 LOOKED_AT = 16
 LOOKED_AT_PAUSED = 64
+#: As many more that free memory, wherever they stand.
+FREEING = 16
 
 # Why a task starts.
 FITS, ALONE, PROGRESS, LIGHTLY = "fits", "alone", "progress", "light"
 FREES, DRAINS = "frees", "drains"
 # Why it does not.
 NO_ROOM, UNKNOWN, SPILLING, PAUSED = "no-room", "unknown", "spilling", "paused"
+HOPES = "hopes"
 NOTHING_READY = "nothing-ready"
 
 
@@ -118,6 +123,10 @@ class Snapshot:
     paused: bool = False
     #: Whether it is spilling, and has been for no more than a moment.
     spilling: bool = False
+    #: What is stored in memory where nothing is spilled, in bytes; and for how many
+    #: seconds without progress it is hoped that some of it goes.
+    stored: int = 0
+    hope: float = 0.0
     #: Whether a held task may be passed once more by one that fits; and, where nothing
     #: runs, by one that frees memory.
     may_pass: bool = True
@@ -149,26 +158,28 @@ class Decision:
 
 def decide(now: Snapshot, candidates: Iterable[Candidate]) -> Decision:
     """Choose one of the candidates, which come in the order of their priority."""
-    if now.paused:
+    about_to_be = now.process > now.pause and now.stored and now.still < now.hope
+    if now.paused or about_to_be:
         return _drain(now, candidates)
     first: Decision | None = None
+    frees = 0
     growth = now.growth
     for index, candidate in enumerate(candidates):
         found = _judge(now, candidate, growth, index)
         if first is None:
             if found.start is not None:
                 return found
-            first = found
+            first, frees = found, candidate.frees
             if not (now.may_pass if now.executing else now.may_free):
                 break
+        elif index > LOOKED_AT and not candidate.frees:
+            continue
         elif now.executing:
             if found.start is not None and candidate.tried:
                 return found
         elif candidate.frees and found.need <= max(found.room, first.need):
             return replace(found, start=index, reason=FREES)
-        if index >= LOOKED_AT:
-            break
-    return Decision(None, NOTHING_READY) if first is None else _first(now, first)
+    return Decision(None, NOTHING_READY) if first is None else _first(now, first, frees)
 
 
 def _judge(now: Snapshot, candidate: Candidate, growth: int, index: int) -> Decision:
@@ -184,11 +195,14 @@ def _judge(now: Snapshot, candidate: Candidate, growth: int, index: int) -> Deci
     return Decision(None, NO_ROOM, need, room)
 
 
-def _first(now: Snapshot, held: Decision) -> Decision:
-    """Say whether the first of all starts although it does not fit."""
+def _first(now: Snapshot, held: Decision, frees: int) -> Decision:
+    """Say whether the first of all, which frees so much, starts without fitting."""
     if not now.executing:
         if now.spilling and held.need > held.room + now.end - now.pause:
             return replace(held, reason=SPILLING)
+        lacks = held.need - held.room
+        if not frees and 0 < lacks <= now.stored and now.still < now.hope:
+            return replace(held, reason=HOPES)
         return replace(held, start=0, reason=ALONE)
     if now.still >= now.patience:
         return replace(held, start=0, reason=PROGRESS)
@@ -220,8 +234,6 @@ def _drain(now: Snapshot, candidates: Iterable[Candidate]) -> Decision:
     best: Decision | None = None
     rank: tuple[int, int] | None = None
     for index, candidate in enumerate(candidates):
-        if index >= LOOKED_AT_PAUSED:
-            break
         need = need_of(candidate, now.running)
         if candidate.expected is None and candidate.frees and now.still >= now.patience:
             need = candidate.read_back  # one shows what the others take

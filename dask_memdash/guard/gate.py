@@ -22,6 +22,7 @@ Runs on the worker's event loop.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
 #: What is returned in the place of a decision that has raised.
 FAILED: Any = object()
+
+#: Stored outputs that are looked at for what uses them, and users of each.
+STORED_LOOKED_AT = 1_000
+USERS_LOOKED_AT = 20
 
 #: Where it has, for the log.
 DECIDING = "the guard's decision (Dask's own was taken)"
@@ -161,6 +166,21 @@ def ready_tasks(state: WorkerState, most: int) -> Iterator[TaskState]:
         yield task
     if constrained is not None:
         yield constrained
+
+
+def freeing_tasks(state: WorkerState, most: int) -> list[TaskState]:
+    """Return those of what is ready that use stored outputs, the first `most`.
+
+    Found by what is stored: what is ready may be a long queue.
+    """
+    found: set[TaskState] = set()
+    for key in islice(state.data, STORED_LOOKED_AT):
+        task = state.tasks.get(key)
+        if task is not None:
+            users = islice(task.dependents, USERS_LOOKED_AT)
+            # by the queue: one that was just taken from it says that it is ready, too
+            found.update(user for user in users if user in state.ready)
+    return heapq.nsmallest(most, found, key=lambda task: task.priority or ())
 
 
 def _merged(ready: TaskState, constrained: TaskState | None) -> Iterator[TaskState]:

@@ -19,6 +19,7 @@ from dask_memdash.boundary import guard_entry_points
 from dask_memdash.config import Settings
 from dask_memdash.guard.expectation import MAX_PREFIXES, Learning
 from dask_memdash.guard.protocol import EXPECT
+from dask_memdash.guard.standstill import Standstill
 from dask_memdash.guard.too_large import TooLarge
 from dask_memdash.model.event_parts import GuardAction
 from dask_memdash.model.events import DeathReported, Event, WorkerAdded, WorkerReported
@@ -52,6 +53,7 @@ class GuardTeacher:
         self._told_at = -math.inf
         self._at_once = False
         self._too_large = TooLarge()
+        self._standstill = Standstill(scheduler)
         self._refused: dict[str, str] = {}
         #: What is called for each thing that a guard has done, with its worker's
         #: address, in the order in which workers tell of it.
@@ -84,6 +86,10 @@ class GuardTeacher:
 
     def step(self, now: float) -> None:
         """Tell workers what has changed; `now` in seconds of any clock."""
+        if self._settings.guard == "on":
+            workers = self._model.processes.workers.values()
+            on = [w.info.address for w in workers if w.guard and w.guard.mode == "on"]
+            self._standstill.step(now, on)
         if not self._touched or not (self._at_once or now >= self._told_at):
             return
         self._told_at, self._at_once = now + TOLD_EVERY, False

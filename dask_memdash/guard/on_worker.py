@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dask._task_spec import Task
@@ -19,21 +19,19 @@ from distributed.core import Status
 
 from dask_memdash.boundary import boundary
 from dask_memdash.guard.actions import (
-    DRAINED,
     OPENED,
     PASSED,
+    RAN_ON,
     REFUSED,
     WAITED,
     WOULD_WAIT,
     Actions,
 )
 from dask_memdash.guard.decision import (
+    ALONE,
     DRAINS,
-    LOOKED_AT,
-    LOOKED_AT_PAUSED,
     PROGRESS,
     STANDS_STILL,
-    Candidate,
     Decision,
     Snapshot,
     decide,
@@ -44,18 +42,17 @@ from dask_memdash.guard.gate import (
     FAILED,
     MemDashWake,
     base_of,
-    ready_tasks,
     stand_in,
 )
 from dask_memdash.guard.holding import Holding
 from dask_memdash.guard.protocol import EXPECT
 from dask_memdash.guard.reading import Reading, text_of
+from dask_memdash.guard.snapshots import PATIENCE, Snapshots
 from dask_memdash.guard.stillness import Doing, Stillness
 from dask_memdash.guard.thresholds import Thresholds, read_thresholds
 from dask_memdash.guard.too_large import refuse
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.keys import prefix_of
-from dask_memdash.plugins.worker.worker_storage import spilled_sizes
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -69,21 +66,12 @@ if TYPE_CHECKING:
 AT_REST = 0.1
 WHILE_HELD = 0.02
 
-#: Seconds for which a reading of the RSS serves.
-RECENT = 0.005
-
-#: Seconds without progress after which one more task starts: where a task may wait for
-#: others, since a client lives in this worker, and elsewhere.
-PATIENCE = 2.0
-PATIENCE_ALONE = 10.0
-
-#: Times that a held task is passed by others that fit, and what share of the limit
-#: those may need together: what they leave behind, it has not.
-PASSES = 64
-PASSED_BY = 0.1
+#: Seconds for which a task that does not fit waits although nothing runs, since some of
+#: what is stored may go.
+HOPE = 2.0
 
 #: What is noted of a task that starts for one of these reasons.
-STARTED = {PROGRESS: OPENED, DRAINS: DRAINED}
+STARTED = {PROGRESS: OPENED, DRAINS: RAN_ON}
 
 
 class WorkerGuard:
@@ -126,14 +114,19 @@ class WorkerGuard:
             self._take(**learnt)
         self.holding = Holding()
         self._stillness = Stillness()
+        self._snapshots = Snapshots(
+            worker, process, self._reading, self._stillness, self.holding
+        )
         self._look_now = boundary.guarded(
             self._look, "the guard's look at the worker", self.failed
         )
-        # Whether the worker is paused, and has stood still for so long that it would
-        # for ever; until it is not paused any more.
+        # Whether the worker is paused, and stands still for so long that it would for
+        # ever.
         self._stands_still = False
         self._stopped = False
         self._timer: Any = None
+        # Seconds for which a task that does not fit waits although nothing runs.
+        self._hope = HOPE
         # Where the worker is paused and ends, or why the guard is off.
         self._lines: Thresholds | str = ""
         self._fetch_limit = FetchLimit(worker.state)
@@ -228,14 +221,14 @@ class WorkerGuard:
             return None
         now = time.monotonic()
         chosen = None if decision.start is None else looked_at[decision.start]
-        if chosen is None or (decision.start and not paused):
+        passes = bool(decision.start) and decision.reason != DRAINS
+        if chosen is None or passes:
             first = looked_at[0]
             prefix = prefix_of(first.key)
             if self.holding.hold(first.key, prefix, decision, now) and not self._acts:
                 self._note(WOULD_WAIT, first, decision)
         if chosen is not None:
             waited = self.holding.start(chosen.key, decision.reason, now)
-            passes = bool(decision.start) and not paused
             if passes:
                 self.holding.passed(looked_at[0].key, decision.need)
             kind = STARTED.get(decision.reason) or (PASSED if passes else WAITED)
@@ -245,6 +238,9 @@ class WorkerGuard:
                 self._note(REFUSED, chosen, decision)
             if decision.reason in (PROGRESS, DRAINS):
                 self._stillness.begin_anew(now)
+            # each time in vain, the next waits half as long
+            in_vain = decision.reason == ALONE and decision.need > decision.room
+            self._hope = self._hope / 2 if in_vain else HOPE
         return chosen
 
     def _refuse(self, task: TaskState) -> bool:
@@ -271,51 +267,12 @@ class WorkerGuard:
         self, state: WorkerState, *, paused: bool
     ) -> tuple[Decision, list[TaskState]]:
         looked_at: list[TaskState] = []
-        sizes = spilled_sizes(getattr(self._worker.data, "inner", self._worker.data))
-
-        def candidates() -> Iterator[Candidate]:
-            most = LOOKED_AT_PAUSED if paused else LOOKED_AT
-            for task in ready_tasks(state, most):
-                looked_at.append(task)
-                yield self._reading.candidate(task, sizes)
-
-        return decide(self._snapshot(state, paused=paused), candidates()), looked_at
+        candidates = self._snapshots.candidates(state, looked_at, paused=paused)
+        return decide(self._snapshot(state, paused=paused), candidates), looked_at
 
     def _snapshot(self, state: WorkerState, *, paused: bool) -> Snapshot:
         assert not isinstance(self._lines, str)
-        limit, pause, end = self._lines
-        rss = self._process.recent_rss(RECENT) or 0
-        now = time.monotonic()
-        return Snapshot(
-            process=rss,
-            limit=limit,
-            pause=pause,
-            end=end,
-            running=tuple(self._reading.running(state)),
-            executing=len(state.executing),
-            still=self._stillness.lasts(now),
-            patience=self._patience() if state.executing else PATIENCE,
-            paused=paused,
-            spilling=self._reading.is_spilling(rss, now),
-            may_pass=self._may_pass(state, limit),
-            may_free=state.nthreads > 1,
-        )
-
-    def _may_pass(self, state: WorkerState, limit: int) -> bool:
-        """Whether a task may go before one that is held.
-
-        Never where it could take the thread that the held one needs: not the last that
-        is free, and not where tasks may wait for each other.
-        """
-        return (
-            len(state.executing) + 1 < state.nthreads
-            and getattr(self._worker, "_client", None) is None
-            and self.holding.may_be_passed(times=PASSES, size=int(PASSED_BY * limit))
-        )
-
-    def _patience(self) -> float:
-        client = getattr(self._worker, "_client", None)
-        return PATIENCE_ALONE if client is None else PATIENCE
+        return self._snapshots.take(state, self._lines, paused=paused, hope=self._hope)
 
     # -- looking ---------------------------------------------------------------
 
@@ -346,8 +303,10 @@ class WorkerGuard:
             self._stillness.look(now, state.executed_count, doing)
         fetches = self._set_fetch(state)
         if paused and state.data_needed and not state.in_flight_workers:
-            still = self._stillness.lasts(now) >= STANDS_STILL
-            self._stands_still |= still and self._paused_for_memory()
+            still = self._stillness.lasts(now)
+            fits = self._snapshots.inputs_fit(state, self._snapshot(state, paused=True))
+            late = still >= STANDS_STILL or (still >= PATIENCE and fits)
+            self._stands_still = late and self._paused_for_memory()
             fetches |= self.may_fetch_paused(state)
         elif not paused:
             self._stands_still = False
@@ -369,11 +328,8 @@ class WorkerGuard:
         return self._fetch_limit.set(snapshot.room)
 
     def _paused_for_memory(self) -> bool:
-        """Whether Dask has paused the worker, and not somebody by hand."""
         lines = self._lines
-        if self._worker.status != Status.paused or isinstance(lines, str):
-            return False
-        return (self._process.recent_rss(RECENT) or 0) > lines.pause
+        return not isinstance(lines, str) and self._snapshots.paused_for_memory(lines)
 
     def _take(
         self,

@@ -94,6 +94,14 @@ class Reading:
         tried = self._expectations.has_ended(prefix)
         return Candidate(prefix, expected, inputs, read_back, frees, tried)
 
+    def may_spill(self) -> bool:
+        """Whether Dask moves stored outputs to disk when memory gets scarce."""
+        manager = self._worker.memory_manager
+        has_disk = getattr(self._worker.data, "fast", None) is not None
+        return has_disk and bool(
+            manager.memory_spill_fraction or manager.memory_target_fraction
+        )
+
     def is_spilling(self, rss: int, now: float) -> bool:
         """Whether Dask is spilling, and has been for no more than a moment."""
         manager = self._worker.memory_manager

@@ -15,6 +15,15 @@ def large(i: int, size: int = 220_000_000, seconds: float = 0.2) -> float:
     return float(held[i])
 
 
+def make(i: int, size: int) -> np.ndarray:
+    """Return an array of `size` bytes."""
+    return np.full(size // 8, float(i))
+
+
+def first(array: np.ndarray) -> float:
+    return float(array[0])
+
+
 def waits_for_another(size: int) -> float:
     """Wait for a task without seceding, while holding much."""
     held = np.ones(size // 8)

@@ -149,6 +149,33 @@ def test_what_is_held_starts_when_the_guard_is_removed(start):
     client.cancel(found)
 
 
+@pytest.mark.hooks
+def test_what_frees_memory_is_sent_to_workers_that_are_all_paused(start):
+    """The scheduler sends nothing to a paused worker, and so none ever goes on."""
+    off = {"memory.target": False, "memory.spill": False, "memory.pause": 0.75}
+    with dask.config.set({f"distributed.worker.{name}": v for name, v in off.items()}):
+        session = start(
+            register=False, n_workers=1, threads_per_worker=2, memory_limit="600 MB"
+        )
+    client = session.client
+    client.register_plugin(MemDash(guard=True))
+    # not without a notice: nothing is spilled here
+    process = wait_for(
+        lambda: session.api("workers")[0]["breakdown"]["process"], "a reading"
+    )
+    size = (470 * MB - process) // 6
+    made = client.map(guard_tasks.make, range(6), [size] * 6)
+    wait(made)
+    workers = session.cluster.scheduler.workers
+    wait_for(lambda: {w.status.name for w in workers.values()} == {"paused"}, "a pause")
+    found = client.map(guard_tasks.first, made)
+    del made
+    assert client.gather(found) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert {w.status.name for w in workers.values()} == {"running"}
+    assert session.cluster.scheduler.validate_state(allow_overlap=True) is None
+    assert session.api("incidents") == []
+
+
 def executing(dask_worker):
     return len(dask_worker.state.executing)
 

@@ -22,7 +22,7 @@ from typing import Any
 import distributed.worker_state_machine as machine
 from distributed.core import Status
 
-from dask_memdash.guard import on_worker
+from dask_memdash.guard import on_worker, snapshots
 
 MB = 1_000_000
 OWN, OTHER = "tcp://own:1", "tcp://other:1"
@@ -101,6 +101,7 @@ class World:
                 memory_limit=plan.limit * MB,
                 memory_pause_fraction=0.8,
                 memory_spill_fraction=False,
+                memory_target_fraction=False,
             ),
             handle_stimulus=self.handle,
             _client=None,
@@ -113,6 +114,7 @@ class World:
     def _install(self, monkeypatch: Any) -> None:
         clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
         monkeypatch.setattr(on_worker, "time", clock)
+        monkeypatch.setattr(snapshots, "time", clock)
         monkeypatch.setattr(on_worker.WorkerGuard, "_again", lambda guard: None)
         process = SimpleNamespace(n_members=1, recent_rss=lambda age: self.rss())
         recorder = SimpleNamespace(

@@ -9,6 +9,7 @@ from dask_memdash.guard.decision import (
     DRAINS,
     FITS,
     FREES,
+    HOPES,
     LIGHTLY,
     LOOKED_AT,
     NO_ROOM,
@@ -201,6 +202,36 @@ def test_a_paused_worker_that_would_stand_still_for_ever_starts_the_smallest():
     assert decide(still, tasks).start == 0
     assert decide(still, tasks[1:]).start == 0
     assert decide(still, [*tasks, task(62)]).start == 2
+
+
+# 50 MB up to the pause threshold, 300 MB stored, nothing runs.
+FULL = replace(IDLE, process=750 * MB, stored=300 * MB, hope=2.0)
+
+
+def test_where_nothing_is_spilled_a_task_waits_for_what_is_stored_to_go():
+    lacks = task(60)
+    assert decide(FULL, [lacks]) == Decision(None, HOPES, 60 * MB, 50 * MB)
+    assert decide(replace(FULL, still=2.0), [lacks]).reason == ALONE
+    # nothing that could go, or too little of it; or it is this task that frees it
+    assert decide(replace(FULL, stored=0), [lacks]).reason == ALONE
+    assert decide(replace(FULL, stored=9 * MB), [lacks]).reason == ALONE
+    assert decide(FULL, [task(60, frees=1)]).reason == ALONE
+
+
+def test_what_frees_memory_is_found_however_far_behind():
+    behind = [*[task(60)] * (LOOKED_AT + 20), task(5, frees=40)]
+    assert decide(FULL, behind).start == LOOKED_AT + 20
+    assert decide(FULL, behind).reason == FREES
+
+
+def test_a_worker_that_is_about_to_be_paused_runs_on_only_what_frees_memory():
+    over = replace(FULL, process=810 * MB)
+    assert decide(over, [task(60)]).reason == PAUSED
+    assert decide(over, [task(60), task(5, frees=40)]) == Decision(
+        1, DRAINS, 5 * MB, 102 * MB
+    )
+    # its memory monitor may be off
+    assert decide(replace(over, still=2.0), [task(60)]).reason == ALONE
 
 
 @pytest.mark.parametrize("process", [0, 799 * MB, 2000 * MB])

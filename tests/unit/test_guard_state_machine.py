@@ -203,6 +203,30 @@ def test_producers_ahead_go_on_where_dask_stands_still_for_ever(monkeypatch):
     assert made.now < 1006
 
 
+def test_what_frees_memory_is_found_behind_many_producers(monkeypatch):
+    """More of them than are looked at; the worker is not even paused."""
+    plan = [replace(one, measured=True) if one.output else one for one in ahead(60, 40)]
+    made, ended = world(monkeypatch, *plan, nthreads=2, learnt={"load": 40})
+    assert ended == "done"
+    assert made.most <= 800 * MB
+    figures = made.guard.figures()
+    assert (figures["drained"], figures["opened"]) == (0, 0)
+    # each once, 60 of 0.3 s in two threads, and 60 of 0.1 s
+    assert made.now < 1018
+
+
+def test_what_has_just_been_taken_is_not_found_again(monkeypatch):
+    """Several start in one go, and say until its end that they are ready."""
+    root = TaskPlan(prefix="join", seconds=0.01)
+    users = [TaskPlan(deps=(0,), prefix="load", seconds=0.01) for _ in range(3)]
+    heavy = TaskPlan(prefix="load", peak=150, seconds=0.01)
+    others = [TaskPlan(prefix="load", seconds=0.01) for _ in range(4)]
+    join = TaskPlan(deps=(0, 1), prefix="join", seconds=0.01)
+    plan = [root, *users, heavy, join, *others]
+    made, ended = world(monkeypatch, *plan, nthreads=4, limit=400)
+    assert ended == "done"
+
+
 def test_a_paused_worker_runs_on_what_frees_memory(monkeypatch):
     """It is paused since nobody knows what its tasks take."""
     learnt = {"load": 0, "total": 5}
