@@ -36,11 +36,17 @@ static allocate_t former_allocate;
 static reallocate_t former_reallocate;
 static free_t former_free;
 
+/* What a block weighs: allocators give aligned blocks out in such steps. */
+static size_t weight(int64_t size, int64_t alignment) {
+    int64_t step = alignment > 0 ? alignment : 1;
+    return size > 0 ? (size_t)((size + step - 1) / step * step) : 0;
+}
+
 static void *hook_allocate(void *status, void *pool, int64_t size, int64_t alignment,
                            uint8_t **out) {
     void *result = former_allocate(status, pool, size, alignment, out);
     if (me.now.task != NULL && size > 0 && *(void **)status == NULL) {
-        block_came(*out, (size_t)size);
+        block_came(*out, weight(size, alignment));
     }
     return result;
 }
@@ -53,22 +59,23 @@ static void *hook_reallocate(void *status, void *pool, int64_t before, int64_t s
     }
     uint8_t *old = *block;
     moved_t moved = {.owner = me.now};
-    if (before >= (int64_t)OWNED) {
-        owned_moves(&moved, old, (size_t)before, (size_t)size, 1);
+    size_t weighed = weight(before, alignment);
+    if (weighed >= OWNED) {
+        owned_moves(&moved, old, weighed, weight(size, alignment), 1);
     }
     else if (me.now.task != NULL) {
-        moved.prefix = moved.before = before > 0 ? (size_t)before : 0;
-        count_small(-before);
+        moved.prefix = moved.before = weighed;
+        count_small(-(int64_t)weighed);
     }
     void *result = former_reallocate(status, pool, before, size, alignment, block);
-    int64_t after = *(void **)status == NULL ? size : before; /* else it failed */
-    owned_moved(&moved, after > 0 ? *block : NULL, (size_t)after, *block != old);
+    size_t after = *(void **)status == NULL ? weight(size, alignment) : weighed;
+    owned_moved(&moved, after > 0 ? *block : NULL, after, *block != old);
     return result;
 }
 
 static void hook_release(void *pool, uint8_t *block, int64_t size, int64_t alignment) {
     if (size > 0 && anybody_counts()) {
-        block_goes(block, (size_t)size);
+        block_goes(block, weight(size, alignment));
     }
     former_free(pool, block, size, alignment);
 }
