@@ -1,6 +1,6 @@
 /* What the page does in the browser by itself: keeping the address (#workers, #incident-3)
  * and the server in step, pausing, saving charts, the help panel.  No dependencies but
- * formats.js and tables.js. */
+ * formats.js and tables.js; the moment that is shown is time.js's. */
 "use strict";
 
 (() => {
@@ -23,7 +23,7 @@
 
   // --- what is shown ----------------------------------------------------------------
 
-  const state = {tab: "overview", chosen: "", window: null, paused: false, follow: 0, tables: {}};
+  const state = {tab: "overview", chosen: "", window: null, at: null, paused: false, follow: 0, zoom: 0, tables: {}};
 
   /** Tell the server what this browser shows. */
   function tell() {
@@ -143,14 +143,8 @@
     }
   }
 
-  /** Go to what was chosen on a chart, whose addresses are given by row. */
-  window.memdash.go = (links, selected) => {
-    const [row] = selected.indices;
-    selected.indices = [];
-    if (row !== undefined && links[row]) {
-      window.location.hash = links[row];
-    }
-  };
+  /** For time.js, which chooses the moment that is shown. */
+  window.memdash.page = {state, tell, model};
 
   // --- time ---------------------------------------------------------------------------
 
@@ -375,6 +369,9 @@
   const FEW = 3;
   const FEWEST = 2;
 
+  /** Charts that share the time axis on one page. */
+  const TIME = ["history", "strips"];
+
   /** Give charts the room that the page has: on a narrow one fewer ticks, and no more
    * beside bars than their labels take. */
   function fit_charts() {
@@ -390,7 +387,8 @@
       }
       const [left, right, ticks] = wide.get(figure.id);
       const beside = Boolean(left || right);
-      figure.setv({min_border_left: narrow ? 0 : left, min_border_right: narrow ? 0 : right});
+      const kept = TIME.includes(chart) ? left : 0;  // they stand beneath each other exactly
+      figure.setv({min_border_left: narrow ? kept : left, min_border_right: narrow ? 0 : right});
       ticker.desired_num_ticks = narrow ? Math.min(ticks, beside ? FEWEST : FEW) : ticks;
     }
   }
@@ -476,6 +474,7 @@
     window.matchMedia(window.memdash.NARROW).addEventListener("change", fit_charts);
     window.addEventListener("hashchange", go_to_address);
     document.addEventListener("keydown", close_chosen);
+    window.memdash.started();
     document.documentElement.dataset.memdash = "ready";
   }
 

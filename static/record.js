@@ -1,5 +1,5 @@
-/* The slider of a recorded run: moves the instant that the page shows, keeps it in the
- * address (?at=), and plays the record.  No dependencies but formats.js. */
+/* The slider of a recorded run: moves the instant that the page shows, and plays the record.
+ * Needs time.js, which keeps the instant. */
 "use strict";
 
 (() => {
@@ -12,16 +12,6 @@
 
   /** How near to the end counts as the end, in seconds. */
   const NEAR = 0.01;
-
-  function model(name) {
-    for (const doc of window.Bokeh?.documents ?? []) {
-      const found = doc.get_model_by_name(name);
-      if (found) {
-        return found;
-      }
-    }
-    return null;
-  }
 
   const banner = document.getElementById("record");
   const slider = document.getElementById("record-at");
@@ -46,18 +36,18 @@
 
   function tell() {
     asked = null;
-    const text = at_end() ? "" : Number(slider.value).toFixed(3);
-    const input = model("memdash-at");
-    if (input && input.value !== text) {
-      input.value = text;
+    const time = Number(Number(slider.value).toFixed(3));
+    window.memdash.choose(at_end() ? null : [time, time], {replace: true});
+  }
+
+  /** Follow what was chosen elsewhere: on a chart, by the keyboard or the address. */
+  function follow() {
+    const at = window.memdash.at();
+    if (asked === null && Math.abs((at?.[1] ?? last) - Number(slider.value)) > NEAR) {
+      stop();
+      slider.value = String(at?.[1] ?? last);
+      show();
     }
-    const address = new URL(window.location.href);
-    if (text === "") {
-      address.searchParams.delete("at");
-    } else {
-      address.searchParams.set("at", text);
-    }
-    window.history.replaceState(window.history.state, "", address);
   }
 
   function show() {
@@ -118,6 +108,7 @@
     go((marks.find((mark) => mark > Number(slider.value)) ?? last) + 0.5);
   }
 
+  document.addEventListener("memdash-at", follow);
   play.addEventListener("click", toggle);
   slider.addEventListener("input", moved);
   slider.addEventListener("pointerdown", stop);
@@ -166,8 +157,9 @@
     if (link?.hasAttribute("download") && /^memdash\/(report|tables)/.test(link.getAttribute("href"))) {
       const address = new URL(link.href);
       address.searchParams.delete("at");
-      if (!at_end()) {
-        address.searchParams.set("at", Number(slider.value).toFixed(3));
+      const at = new URL(window.location.href).searchParams.get("at");
+      if (at !== null) {
+        address.searchParams.set("at", at);
       }
       link.href = `memdash/${address.href.split("/memdash/").pop()}`;
     }

@@ -59,6 +59,7 @@ from dask_memdash.model.incidents import (
 from dask_memdash.model.memory_pools import danger_of, scheduler_danger
 from dask_memdash.model.order_log import OrderLog
 from dask_memdash.model.pauses import KEPT_OF_CLUSTER, Pause, PauseLog
+from dask_memdash.model.prefix_history import PrefixHistory
 from dask_memdash.model.prefix_minute import PrefixMinute
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import (
@@ -114,6 +115,7 @@ class ClusterModel:
     def __init__(self, history_points: int = 600, incidents_keep: int = 1000) -> None:
         self.processes = Processes(history_points, SPACING)
         self.prefixes = Prefixes()
+        self.prefix_history = PrefixHistory()
         self.prefix_minute = PrefixMinute()
         self.graphs = GraphIndex()
         self.orders = OrderLog()
@@ -409,6 +411,7 @@ class ClusterModel:
         if len(self.processes.history):
             row = history_row(self.processes.total)
             self.processes.history.append(event.time, row)
+        self.prefix_history.look(event.time, self.prefixes.by_name)
 
     def _note_silence(self, silent: tuple[tuple[str, float], ...]) -> None:
         workers = self.processes.workers

@@ -112,6 +112,27 @@ class Series:
         index = bisect_right(self._time, time) - 1
         return self._columns[0][index] if index >= 0 else None
 
+    def stood(
+        self, start: float, end: float | None = None
+    ) -> tuple[float, list[int]] | None:
+        """Return the point that stood at an instant, or the largest of a span.
+
+        The largest by its first column, and its time; None before the first point.
+        What stood as a span began is in it.
+        """
+        first = max(0, bisect_right(self._time, start) - 1)
+        last = bisect_right(self._time, start if end is None else end)
+        if first >= last:
+            return None
+        values = self._columns[0]
+        index = max(range(first, last), key=values.__getitem__)
+        return self._time[index], [column[index] for column in self._columns]
+
+    @property
+    def first(self) -> float | None:
+        """Time of the oldest point, None without one."""
+        return self._time[0] if self._time else None
+
     def _thin(self, chosen: Sequence[int], points: int) -> list[int]:
         first = self._columns[0]
         *rest, last = chosen

@@ -139,3 +139,12 @@ class Store(Protocol):
 
     def strips(self, start: float, end: float) -> Strips:
         """Return how full all workers were over a stretch of time, in few rows."""
+
+    def then(self, start: float, end: float) -> Store:
+        """Return the cluster at an earlier instant, or at the most of a span.
+
+        Parameters
+        ----------
+        start, end
+            In Unix time; the same for an instant.
+        """

@@ -33,6 +33,7 @@ from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.live_strips import tracks_of
 from dask_memdash.store.natural_order import natural
 from dask_memdash.store.order_shapes import Graph, OrderPoint
+from dask_memdash.store.past import PastStore
 from dask_memdash.store.prefix_rows import prefix_row
 from dask_memdash.store.prefix_shapes import (
     Prefix,
@@ -264,6 +265,10 @@ class LiveStore:
         """Return how full all workers were over a stretch of time, in few rows."""
         tracks = tracks_of(self._model, start - width_for(start, end))
         return self._strip_book.answer(tracks, start, end, self._model.time)
+
+    def then(self, start: float, end: float) -> PastStore:
+        """Return the cluster at an earlier instant, or at the most of a span."""
+        return PastStore(self._model, self, start, end)
 
     # -- making ----------------------------------------------------------------
 

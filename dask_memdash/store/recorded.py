@@ -358,6 +358,13 @@ class RecordedStore:
         _ = self.version
         return strips(self.reader, self.catalogue, start, min(end, self.instant))
 
+    def then(self, start: float, end: float) -> RecordedStore:
+        """Return the run at an instant, or at the most of a span."""
+        # it builds on this one
+        from dask_memdash.store.recorded_span import RecordedSpan
+
+        return RecordedSpan(self, start, end) if end > start else self.at(end)
+
     # -- making ----------------------------------------------------------------
 
     def _once(self, name: str, make: Callable[[], T]) -> T:

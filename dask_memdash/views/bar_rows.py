@@ -110,22 +110,31 @@ class RowChart:
         return self.figure.add_glyph(source, bar)
 
 
-def lead(figure: Any, source: ColumnDataSource) -> None:
+def lead(
+    figure: Any, source: ColumnDataSource, rows: ColumnDataSource | None = None
+) -> None:
     """Have a click on what a chart draws of a source open its column ``link``.
 
     Nothing looks chosen afterwards: another part of the page shows what is.
+
+    Parameters
+    ----------
+    rows
+        Rows on which that lies, with a ``link`` of their own: a click beside it opens
+        them.
     """
+    sources = [source] if rows is None else [source, rows]
     drawn = [
-        one for one in figure.renderers if getattr(one, "data_source", None) is source
+        one for one in figure.renderers if getattr(one, "data_source", None) in sources
     ]
     for one in drawn:
         one.nonselection_glyph = one.selection_glyph = None
-    figure.add_tools(
+    figure.add_tools(  # one for all: of several, but one is active
         TapTool(
             renderers=drawn,
             callback=CustomJS(
-                args={"source": source},
-                code="memdash.go(source.data.link, source.selected)",
+                args={"rows": rows},
+                code="memdash.go?.(cb_data.source, cb_data.source === rows)",
             ),
         )
     )

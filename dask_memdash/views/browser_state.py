@@ -25,6 +25,9 @@ TABS = {
 #: Most characters of what is chosen or searched for.
 LONGEST = 1000
 
+#: Latest instant that can be chosen, in Unix time.
+LAST = 1e11
+
 #: Highest page of a table.
 MAX_PAGE = 10**6
 
@@ -58,9 +61,13 @@ class Shown:
     point: int | None = None
     #: Length of the time axis in seconds; None for all there is.
     window: float | None = None
+    #: The moment that tables show: begin and end of a span in Unix time, the same for
+    #: an instant; None for now.
+    at: tuple[float, float] | None = None
     paused: bool = False
-    #: Grows when the reader asks to leave a zoom.
+    #: Grows when the reader asks to leave a zoom, and to zoom into the chosen span.
     follow: int = 0
+    zoom: int = 0
     tables: Mapping[str, TableQuery] = field(default_factory=dict)
 
     def chosen_on(self, tab: str) -> str:
@@ -89,8 +96,10 @@ def read(text: str) -> Shown:
         kind=_text(told.get("kind"))[:20],
         point=_natural(point, 10**12) if isinstance(point, int) else None,
         window=_window(told.get("window")),
+        at=_moment(told.get("at")),
         paused=told.get("paused") is True,
         follow=_natural(told.get("follow"), 10**9),
+        zoom=_natural(told.get("zoom"), 10**9),
         tables={
             str(name)[:40]: _query(query)
             for name, query in list(tables.items())[:20]
@@ -119,6 +128,27 @@ def _window(value: Any) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     return float(value) if 1 <= value <= 10**9 else None
+
+
+def _moment(value: Any) -> tuple[float, float] | None:
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    if not all(isinstance(one, int | float) and 0 <= one <= LAST for one in value):
+        return None
+    start, end = sorted(float(one) for one in value)
+    return start, end
+
+
+def moment_of(text: str | None) -> tuple[float, float] | None:
+    """Read an address's ``at``: an instant in Unix time, or 'begin..end'.
+
+    None for now, and for what is neither.
+    """
+    begin, _, end = (text or "").partition("..")
+    try:
+        return _moment([float(begin), float(end or begin)])
+    except ValueError:
+        return None
 
 
 def _natural(value: Any, most: int) -> int:

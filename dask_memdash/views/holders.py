@@ -232,10 +232,11 @@ class HoldersView(View):
         known = self.once("who holds it", lambda: holders(self.store))
         known = replace(known, rows=self._calm(known.rows))
         tasks = self.store.prefix_totals()["prefixes"]
-        self.empty.write(empty=not tasks, n_workers=cluster["n_workers"])
+        past = self.shown.at is not None  # then what is not known of it is said
+        self.empty.write(empty=not tasks and not past, n_workers=cluster["n_workers"])
         by_family = {str(f["name"]): f for f in families(cluster)}
         self.table.write(
-            rows=rows(known, cluster) if tasks else [],
+            rows=rows(known, cluster) if tasks or past else [],
             families=by_family,
             spilled=known.spilled,
         )

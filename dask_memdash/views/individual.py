@@ -20,6 +20,7 @@ from dask_memdash.views.pane import (
     prefixes_pane,
     workers_pane,
 )
+from dask_memdash.views.time_axis import TimeAxis
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class IndividualPage:
         yield from ()
 
     def _fill(self, doc: Document) -> None:
-        context = Context(self._assets("memdash.css"))
+        context = Context(self._assets("memdash.css"), axis=TimeAxis("zoom"))
 
         def update() -> None:
             context.axis.keep_up(self._store)

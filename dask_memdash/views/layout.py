@@ -45,6 +45,7 @@ from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.intermediates import IntermediatesView
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
+from dask_memdash.views.selected_time import Moment, SelectedStore
 from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.summary import NoticesView, SummaryView
 from dask_memdash.views.table import ServedTable
@@ -63,6 +64,8 @@ class Section:
     #: Empty for what stands above every tab.
     tab: str
     make: Callable[[Store, Context], View]
+    #: Whether it tells of the moment that is chosen, and not of now.
+    selected: bool = False
 
 
 #: How often a page looks for a new version within the time between two updates: all
@@ -73,16 +76,16 @@ LOOKS = 4
 SECTIONS = {
     "notices": Section("", NoticesView),
     "answers": Section("overview", AnswersView),
-    "summary": Section("overview", SummaryView),
+    "summary": Section("overview", SummaryView, selected=True),
     "history": Section("overview", HistoryView),
     "strips": Section("overview", WorkerStripsView),
-    "holders": Section("overview", HoldersView),
-    "map": Section("overview", WorkerMapView),
-    "workers": Section("overview", WorkersView),
+    "holders": Section("overview", HoldersView, selected=True),
+    "map": Section("overview", WorkerMapView, selected=True),
+    "workers": Section("overview", WorkersView, selected=True),
     "intermediates": Section("overview", IntermediatesView),
-    "worker": Section("workers", WorkerView),
-    "prefix": Section("tasks", PrefixView),
-    "others": Section("tasks", OthersView),
+    "worker": Section("workers", WorkerView, selected=True),
+    "prefix": Section("tasks", PrefixView, selected=True),
+    "others": Section("tasks", OthersView, selected=True),
     "incidents": Section("incidents", IncidentsView),
     "order": Section("order", OrderView),
     "limits": Section("limits", LimitsView),
@@ -116,7 +119,9 @@ class OpenPage:
         whole: bool = True,
     ) -> None:
         self.doc = doc
-        self.store = store
+        #: What charts over time show, and what the rest does: the chosen moment.
+        self.now = store if isinstance(store, SharedStore) else SharedStore(store)
+        self.store = SelectedStore(self.now)
         self.context = Context(stylesheet, guarded=guarded)
         #: The views that have been made, by name.
         self.views: dict[str, View] = {}
@@ -156,11 +161,20 @@ class OpenPage:
 
     def draw(self) -> None:
         """Bring what is shown up to date."""
-        self._follow(self.store)
+        self._follow(self.now)
         for tab, update in self._updates:
             if tab in ("", self.context.shown.tab):
                 update()
         self._state_facts()
+
+    def is_selected(self, section: str) -> bool:
+        """Say whether a section tells of the moment that is chosen."""
+        return SECTIONS[section].selected
+
+    def choose(self, at: Moment) -> None:
+        """Show another moment: in tables and bars, and marked in charts over time."""
+        self.store.choose(at)
+        self.context.axis.choose(at)
 
     def roots(self) -> list[Column]:
         """Return what the template puts on the page, by the names that they have."""
@@ -174,10 +188,11 @@ class OpenPage:
     def _sections(self, tab: str) -> Iterator[None]:
         """Make the views of a tab, once, one a step."""
         self._made.add(tab)
-        self._follow(self.store)
+        self._follow(self.now)
         for name, section in SECTIONS.items():
             if section.tab == tab:
-                self.views[name] = view = section.make(self.store, self.context)
+                store = self.store if self.is_selected(name) else self.now
+                self.views[name] = view = section.make(store, self.context)
                 update = self._guarded(view.update, f"the page's {name}")
                 update()  # so that it comes to the browser whole
                 self._updates.append((tab, update))
@@ -189,14 +204,20 @@ class OpenPage:
         self.context.shown = shown
         if (shown.window, shown.follow) != (before.window, before.follow):
             self.context.axis.show(shown.window)
+        if shown.at != before.at:
+            self.choose(shown.at)
+        if shown.zoom != before.zoom and shown.at is not None:
+            self.context.axis.zoom(*shown.at)
         if shown.tab not in self._made:
             with together(self.doc):
                 self._make(shown.tab)
         self.draw()
 
     def _write_facts(self) -> None:
-        cluster = self.store.cluster()
+        cluster = self.now.cluster()
+        notes = " ".join(self.store.notes)
         facts = {
+            "missing": notes,
             "failures": _number(cluster["n_failures"]),
             "incidents": _number(cluster["n_incidents"]),
             "clock": format_clock(cluster["time"]) if cluster["time"] else "",

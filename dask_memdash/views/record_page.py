@@ -1,25 +1,27 @@
 """The page of a recorded run: the views of the live page, and a slider over time.
 
-Every browser looks at its own instant, so that each page has a store of its own over
-one reader of the run.  ``static/record.js`` moves the instant.
+All but the charts over time tell of the chosen moment, which is moved by the slider of
+``static/record.js`` as well as by all that chooses one on a living page.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from bokeh.document import Document
-from bokeh.models import Column, CustomJS, TextInput
 
 from dask_memdash.boundary import Boundary
 from dask_memdash.store.recorded import RecordedStore
 from dask_memdash.text import format_duration, format_instant, shorten
 from dask_memdash.views.base import environment
-from dask_memdash.views.browser_state import TABS
+from dask_memdash.views.browser_state import TABS, moment_of
 from dask_memdash.views.layout import OpenPage, together
 from dask_memdash.views.shared import SharedStore
+
+#: Sections that show all of the run, with the chosen moment marked.
+OVER_TIME = frozenset({"history", "strips"})
 
 #: Marks on the slider at most: the newest.
 MARKS = 200
@@ -35,41 +37,11 @@ KEPT = (
 
 
 class OpenRecord(OpenPage):
-    """The views of one browser's page over a record.
+    """The views of one browser's page over a record."""
 
-    Parameters
-    ----------
-    recorded
-        Whose instant the browser moves.
-    """
-
-    def __init__(
-        self,
-        doc: Document,
-        recorded: RecordedStore,
-        stylesheet: str,
-        boundary: Boundary,
-    ) -> None:
-        self._recorded = recorded
-        #: The instant that is looked at, in Unix time; empty for the end.
-        self.instant = TextInput(name="memdash-at", visible=False)
-        self.instant.on_change(
-            "value", boundary.guarded(self._moved, "moving along the record")
-        )
-        self.instant.js_on_change("disabled", CustomJS(args={}, code=""))
-        shared = SharedStore(recorded)
-        super().__init__(doc, shared, stylesheet, boundary.guarded, whole=False)
-
-    def roots(self) -> list[Column]:
-        """Return what the template puts on the page."""
-        roots = super().roots()
-        roots[-1].children = [*roots[-1].children, self.instant]
-        return roots
-
-    def _moved(self, attr: str, old: str, new: str) -> None:
-        self._recorded.move(instant_of(str(new)))
-        self.context.axis.epoch += 1
-        self.draw()
+    def is_selected(self, section: str) -> bool:
+        """Say whether a section tells of the chosen moment: of a record, all can."""
+        return section not in OVER_TIME
 
 
 class RecordPage:
@@ -117,13 +89,17 @@ class RecordPage:
             doc.template_variables["failed"] = True
 
     def _fill(self, doc: Document) -> Iterator[str]:
-        chosen = instant_of(_argument(doc, "at"))
-        recorded = self._store.at(chosen)
-        doc.template_variables["record"] = told(recorded, chosen, self._back)
+        chosen = moment_of(_argument(doc, "at"))
+        recorded = self._store.at(None)
+        instant = None if chosen is None else chosen[1]
+        doc.template_variables["record"] = told(recorded, instant, self._back)
         with together(doc):
+            stylesheet, guarded = self._assets("memdash.css"), self._boundary.guarded
             page = OpenRecord(
-                doc, recorded, self._assets("memdash.css"), self._boundary
+                doc, SharedStore(recorded), stylesheet, guarded, whole=False
             )
+            page.context.shown = replace(page.context.shown, at=chosen)
+            page.choose(chosen)
         pieces, more = page.pieces(), True
         while more:
             yield "piece"
@@ -176,15 +152,6 @@ def told(
         "back": back,
         "kept": KEPT,
     }
-
-
-def instant_of(text: str | None) -> float | None:
-    """Return the instant that a text names; None for the end, or what is none."""
-    try:
-        instant = float(text or "")
-    except ValueError:
-        return None
-    return instant if math.isfinite(instant) else None
 
 
 def _argument(doc: Document, name: str) -> str | None:

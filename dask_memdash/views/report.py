@@ -111,7 +111,7 @@ class _Report:
         self.store = store
         self.figures: dict[str, Any] = {}
         self.texts: dict[str, str] = {}
-        self._axis = TimeAxis(can_zoom=False)
+        self._axis = TimeAxis("nothing")
         self._axis.keep_up(store)
         for name, make in (
             ("notices", NoticesView),

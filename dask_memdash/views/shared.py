@@ -64,6 +64,7 @@ class SharedStore:
     limits = _shared(Store.limits)
     history = _shared(Store.history)
     strips = _shared(Store.strips)
+    then = _shared(Store.then)
 
     def __init__(self, store: Store, interval: float = 0.0) -> None:
         self.store = store

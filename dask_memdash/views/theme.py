@@ -27,6 +27,8 @@ ALARM = "#c8372d"
 CAUTION = "#8a5fbf"
 #: Colour of the marks of peaks, upon and beside the bars of execution.
 PEAK = "#a3540a"
+#: The moment that is chosen, in all charts over time.
+CHOSEN = "#0e8a8a"
 #: How full a process is, from transparent to opaque; none of the parts' colours.
 FULL = "#b8327f"
 #: Readable on a light and on a dark ground where CSS has no say.

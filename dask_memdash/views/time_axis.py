@@ -1,8 +1,10 @@
 """The time axis: one range for all charts over time of an open page.
 
 It follows the newest reading, over the length that the reader chose, until the reader
-zooms into it; then it stands still until asked to follow again.  Instants are
-milliseconds in the range, as Bokeh has them, and seconds everywhere else.
+zooms into it; then it stands still until asked to follow again.  One cursor, and one
+mark at the moment that is chosen, are in all charts: a click chooses an instant, a drag
+a span.  Instants are milliseconds in the range, as Bokeh has them, and seconds
+everywhere else.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from typing import Any
 
 from bokeh.events import RangesUpdate
 from bokeh.models import (
+    BoxAnnotation,
+    BoxSelectTool,
     BoxZoomTool,
     CrosshairTool,
+    CustomJS,
     CustomJSTickFormatter,
     DatetimeTicker,
     Range1d,
@@ -38,12 +43,13 @@ class TimeAxis:
 
     Parameters
     ----------
-    can_zoom
-        Whether readers can zoom, which takes a server that follows.
+    drag
+        What a drag does: 'choose' a moment, which takes the page around the charts,
+        'zoom', or 'nothing' where no server follows.
     """
 
-    def __init__(self, *, can_zoom: bool = True) -> None:
-        self._can_zoom = can_zoom
+    def __init__(self, drag: str = "choose") -> None:
+        self._drag = drag
         self.range = Range1d(0, LEAST * 1000)
         #: Length in seconds, None for all there is.
         self.window: float | None = None
@@ -55,11 +61,15 @@ class TimeAxis:
         self.epoch = 0
         #: The line at the pointer, in all charts at once.
         self.cursor = Span(
+            name="memdash-cursor",
             dimension="height",
             line_color=theme.NEUTRAL,
             line_alpha=0.6,
             level="overlay",
         )
+        #: The moment that is chosen, marked in each chart.
+        self.chosen: tuple[float, float] | None = None
+        self._marks: list[tuple[Span, BoxAnnotation]] = []
 
     @property
     def start(self) -> float:
@@ -111,16 +121,68 @@ class TimeAxis:
         plot.xaxis.formatter = CustomJSTickFormatter(code="return memdash.clock(tick)")
         plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=8, num_minor_ticks=0)
         plot.add_tools(CrosshairTool(overlay=self.cursor))
-        if self._can_zoom:
+        if self._drag == "choose":
+            self._choose_on(plot)
+        elif self._drag == "zoom":
             zoom = BoxZoomTool(dimensions="width")
             plot.add_tools(zoom)
             plot.toolbar.active_drag = zoom
             plot.on_event(RangesUpdate, self._zoomed)
 
-    def _zoomed(self, event: RangesUpdate) -> None:
-        """Take in that the reader has zoomed."""
-        start, end = event.x0, event.x1
-        if start is not None and end is not None and end > start:
+    def choose(self, at: tuple[float, float] | None) -> None:
+        """Mark another moment, or none."""
+        self.chosen = at
+        for span, box in self._marks:
+            self._mark(span, box)
+
+    def zoom(self, start: float, end: float) -> None:
+        """Stand still over a stretch of time."""
+        if end > start:
             self.zoomed = True
             self.zooms += 1
-            self.range.update(start=start, end=end)
+            self.range.update(start=start * 1000, end=end * 1000)
+
+    def _zoomed(self, event: RangesUpdate) -> None:
+        if event.x0 is not None and event.x1 is not None:
+            self.zoom(event.x0 / 1000, event.x1 / 1000)
+
+    def _choose_on(self, plot: Any) -> None:
+        """Have a click on a chart choose an instant, and a drag a span."""
+        span = Span(
+            dimension="height",
+            line_color=theme.CHOSEN,
+            line_width=2,
+            visible=False,
+            level="overlay",
+        )
+        box = BoxAnnotation(
+            fill_color=theme.CHOSEN,
+            fill_alpha=0.08,
+            line_color=theme.CHOSEN,
+            line_width=1.5,
+            visible=False,
+        )
+        plot.add_layout(box)
+        plot.add_layout(span)
+        self._marks.append((span, box))
+        self._mark(span, box)
+        drag = BoxSelectTool(dimensions="width", renderers=[], continuous=False)
+        drag.overlay.update(
+            fill_color=theme.CHOSEN, fill_alpha=0.08, line_color=theme.CHOSEN
+        )
+        plot.add_tools(drag)
+        plot.toolbar.active_drag = drag
+        told = {"range": self.range}
+        plot.js_on_event(
+            "tap", CustomJS(args=told, code="memdash.tapped(cb_obj.x, range)")
+        )
+        plot.js_on_event(
+            "selectiongeometry",
+            CustomJS(args=told, code="memdash.dragged(cb_obj.geometry, range)"),
+        )
+
+    def _mark(self, span: Span, box: BoxAnnotation) -> None:
+        start, end = self.chosen or (0.0, 0.0)
+        there, is_span = self.chosen is not None, end > start
+        span.update(location=start * 1000, visible=there and not is_span)
+        box.update(left=start * 1000, right=end * 1000, visible=there and is_span)

@@ -359,8 +359,8 @@ class WorkerStripsView(View):
                 hatch_pattern="/",
                 hatch_color="#ffffff",
                 hatch_alpha=0.9,
-                hatch_scale=6,
-                hatch_weight=1.5,
+                hatch_scale=9,
+                hatch_weight=1,
             ),
         )
         row = Quad(left="left", right="right", top="top", bottom="bottom", fill_alpha=0)
@@ -389,8 +389,7 @@ class WorkerStripsView(View):
             ),
         )
         if self.context.live:
-            lead(plot, self.hits)
-            lead(plot, self.deaths)
+            lead(plot, self.deaths, self.hits)
         return paused, died
 
     def draw(self) -> None:

@@ -19,6 +19,7 @@ from dask_memdash.text import format_bytes, format_clock
 from dask_memdash.views import theme
 from dask_memdash.views.bar_rows import lead
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
+from dask_memdash.views.selected_time import over_time
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import WORKERS, worker_label
 from dask_memdash.views.tabular import address
@@ -183,12 +184,12 @@ class WorkerView(View):
         return next((w for w in known if w["address"] == chosen), None)
 
     def _draw_memory(self, worker: Worker) -> bool:
-        name = worker["address"]
+        name, store = worker["address"], over_time(self.store)
         try:
             drawn = self.chart.draw(
-                lambda since, points: self.store.history(name, since, points),
+                lambda since, points: store.history(name, since, points),
                 name,
-                self.store.cluster()["time"],
+                store.cluster()["time"],
             )
         except UnknownWorkerError:
             return False
@@ -197,7 +198,7 @@ class WorkerView(View):
         top = theme.nice_ceiling(max(peak, float(limit or 0)) * 1.04)
         self.chart.fit(top, spilled)
         start = self.context.axis.start
-        self.chart.mark_pauses(self.store.history(worker["address"], start, 2))
+        self.chart.mark_pauses(store.history(name, start, 2))
         self.chart.limit.update(location=float(limit or 0), visible=limit is not None)
         for name, span in self.thresholds.items():
             at = worker["thresholds"][name]  # type: ignore[literal-required]

@@ -34,7 +34,8 @@ from dask_memdash.runs.remote import Runs
 from dask_memdash.store.recorded import RecordedStore
 from dask_memdash.text import plain
 from dask_memdash.views.assets import asset_url, static_dir
-from dask_memdash.views.record_page import RecordPage, instant_of
+from dask_memdash.views.browser_state import moment_of
+from dask_memdash.views.record_page import RecordPage
 from dask_memdash.web import api, export, making
 from dask_memdash.web.diff_page import PATH as DIFF
 from dask_memdash.web.diff_page import DiffHandler
@@ -60,7 +61,7 @@ _RUN = re.compile(r"/runs/([^/]+)(?:/|$)")
 
 
 class AtInstant:
-    """A handler whose store tells of the instant that the query names."""
+    """A handler whose store tells of the instant, or the span, that the query names."""
 
     store: Any
     request: Any
@@ -70,7 +71,8 @@ class AtInstant:
         values = self.request.query_arguments.pop("at", None)
         if values:
             text = values[0].decode("utf-8", "replace")
-            self.store = self.store.at(instant_of(text))
+            at = moment_of(text)
+            self.store = self.store.at(None) if at is None else self.store.then(*at)
 
 
 class AnswerHandler(AtInstant, api.StoreHandler):

@@ -260,23 +260,6 @@ def wait_for_axis(page, condition):
     )
 
 
-def test_charts_zoom_by_dragging_and_follow_again(look, show):
-    page = look(show(fake_store.busy()))
-    page.get_by_role("button", name="Leave zoom").wait_for(state="hidden")
-    box = page.locator("[data-chart=history]").bounding_box()
-    middle = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + box["width"] * 0.4, middle)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=5)
-    page.mouse.up()
-    wait_for_axis(page, "seconds => seconds < 40")
-    leave = page.get_by_role("button", name="Leave zoom")
-    leave.wait_for()
-    leave.click()
-    wait_for_axis(page, "seconds => seconds > 100")
-    assert axis(page)[1] == NOW * 1000
-
-
 def test_length_of_the_time_axis_is_chosen(look, show):
     page = look(show(fake_store.busy()))
     wait_for_axis(page, "seconds => seconds === 118")

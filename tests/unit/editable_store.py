@@ -247,3 +247,8 @@ class FakeStore:
             for key, worker in processes.items()
         ]
         return StripBook().answer(tracks, start, end, NOW)
+
+    def then(self, start: float, end: float) -> FakeStore:
+        """Have been as it is."""
+        self.asked.append("then")
+        return self

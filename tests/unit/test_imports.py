@@ -35,7 +35,7 @@ RULES = {
         f"store.{module}": ({"runs", "model", "analysis"}, set())
         for module in (
             *("recorded", "recorded_catalogue", "recorded_history"),
-            "recorded_strips",
+            *("recorded_strips", "recorded_span"),
         )
     },
     "intermediates": (

@@ -32,6 +32,7 @@ def test_colours_in_css_are_those_of_the_charts():
     assert css["caution"] == theme.CAUTION
     assert css["peak"] == theme.PEAK
     assert css["neutral"] == theme.NEUTRAL
+    assert css["chosen"] == theme.CHOSEN
 
 
 def test_nothing_is_asked_of_another_host():

@@ -238,11 +238,6 @@ def test_one_change_for_several_findings_is_told_once():
 # --- time ----------------------------------------------------------------------------
 
 
-class Zoom:
-    def __init__(self, x0, x1):
-        self.x0, self.x1 = x0, x1
-
-
 def test_axis_follows_the_newest_reading_over_the_length_chosen():
     axis = TimeAxis()
     axis.follow(1000.0, 5000.0)
@@ -262,12 +257,11 @@ def test_young_cluster_has_a_minute_of_axis():
 
 def test_zoomed_axis_stands_still_until_it_is_asked_to_follow():
     axis = TimeAxis()
-    axis._zoomed(Zoom(100_000, 200_000))
+    axis.zoom(100.0, 200.0)
     axis.follow(0.0, 9000.0)
     assert (axis.start, axis.end) == (100.0, 200.0)
     assert axis.zoomed
-    axis._zoomed(Zoom(None, 5))
-    axis._zoomed(Zoom(7, 3))
+    axis.zoom(7.0, 3.0)
     assert (axis.start, axis.end) == (100.0, 200.0)
     axis.show(None)
     axis.follow(0.0, 9000.0)
