@@ -27,7 +27,12 @@ from dask_memdash.store.cluster_shapes import Cluster, History
 from dask_memdash.store.limit_shapes import LimitAudit
 from dask_memdash.store.natural_order import natural
 from dask_memdash.store.order_shapes import Graph, OrderPoint
-from dask_memdash.store.prefix_shapes import Prefix, PrefixDetails, PrefixTotals
+from dask_memdash.store.prefix_shapes import (
+    Prefix,
+    PrefixDetails,
+    PrefixMinute,
+    PrefixTotals,
+)
 from dask_memdash.store.strip_shapes import Strips
 from dask_memdash.store.worker_rows import departed_row
 from dask_memdash.store.worker_shapes import (
@@ -127,6 +132,18 @@ class PastStore:
             if name not in ("pauses", "n_pauses")
         }
         return cast(History, {**whole, **columns})
+
+    def prefix_minute(self, name: str) -> PrefixMinute:
+        """Return what a prefix had in the workers' processes, up to that moment."""
+        series = self._model.prefix_history.by_name.get(name)
+        if series is None:
+            return {"time": [], "bytes": []}
+        times, (weight, spilled) = series.since(0.0, "weight", "spilled")
+        sizes = [
+            all_of_it - disk for all_of_it, disk in zip(weight, spilled, strict=True)
+        ]
+        until = sum(time <= self._end for time in times)
+        return {"time": list(times[:until]), "bytes": sizes[:until]}
 
     # -- what is known now -------------------------------------------------------
 

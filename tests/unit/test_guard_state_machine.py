@@ -223,7 +223,7 @@ def test_what_has_just_been_taken_is_not_found_again(monkeypatch):
     others = [TaskPlan(prefix="load", seconds=0.01) for _ in range(4)]
     join = TaskPlan(deps=(0, 1), prefix="join", seconds=0.01)
     plan = [root, *users, heavy, join, *others]
-    made, ended = world(monkeypatch, *plan, nthreads=4, limit=400)
+    _made, ended = world(monkeypatch, *plan, nthreads=4, limit=400)
     assert ended == "done"
 
 
