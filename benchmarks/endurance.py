@@ -5,6 +5,10 @@ are after an hour: what grows from then on is the page's.  One page stays open o
 overview; every tenth of the time the process that holds scheduler and simulated
 workers says its RSS, and the browser the size of its heap after a collection of
 garbage.  At the end a line through each column says how much an hour would add.
+
+The browser's own observers tell of every frame that took longer than 50 ms and of every
+shift of the layout; what falls into a collection of garbage that was asked for is not
+counted.  Updates are counted by the page's clock.
 """
 
 from __future__ import annotations
@@ -32,6 +36,53 @@ SAMPLES = 10
 ROUNDS = 660
 
 
+#: Notes what the browser says of itself; the page has no part in it.
+OBSERVE = """
+  const seen = {frames: [], shift: 0, updates: 0, apart: []};
+  window.seen_by_browser = seen;
+  new PerformanceObserver((list) => {
+    for (const frame of list.getEntries()) {
+      seen.frames.push([frame.startTime, frame.duration]);
+    }
+  }).observe({type: "long-animation-frame", buffered: true});
+  new PerformanceObserver((list) => {
+    for (const shift of list.getEntries()) {
+      seen.shift += shift.hadRecentInput ? 0 : shift.value;
+    }
+  }).observe({type: "layout-shift", buffered: true});
+"""
+
+#: Begins to count once the page is there, and what it had come to until then.
+BEGIN = """() => {
+  const {seen_by_browser: seen} = window;
+  const opening = seen.shift;
+  Object.assign(seen, {frames: [], shift: 0, from: performance.now()});
+  new MutationObserver(() => { seen.updates += 1; }).observe(
+    document.querySelector("[data-fact=clock]"),
+    {childList: true, characterData: true, subtree: true});
+  return opening;
+}"""
+
+#: Collects garbage, apart from what is counted, and tells what was seen.
+COLLECT = """() => {
+  const {seen_by_browser: seen} = window;
+  const start = performance.now();
+  gc();
+  seen.apart.push([start - 50, performance.now() + 50]);
+  const own = seen.frames.filter(
+    ([at, long]) => !seen.apart.some(([a, b]) => at < b && at + long > a));
+  return {
+    heap: performance.memory.usedJSHeapSize,
+    nodes: document.getElementsByTagName("*").length,
+    longest: Math.max(0, ...own.map(([, long]) => long)) / 1000,
+    long: own.length,
+    stutters: own.filter(([, long]) => long > 200).length,
+    shift: seen.shift,
+    updates: seen.updates / ((performance.now() - seen.from) / 60_000),
+  };
+}"""
+
+
 def browse(url: str, seconds: float) -> None:
     """Open the page and print the size of its heap as often as is asked for."""
     from playwright.sync_api import sync_playwright
@@ -42,16 +93,16 @@ def browse(url: str, seconds: float) -> None:
             args=[*page.ARGUMENTS, "--js-flags=--expose-gc"],
         )
         opened = browser.new_page(viewport={"width": 1400, "height": 1000})
+        opened.add_init_script(OBSERVE)
         opened.goto(url)
         opened.wait_for_selector("html[data-memdash=ready]", timeout=120_000)
+        opened.wait_for_timeout(3000)
+        opening = opened.evaluate(BEGIN)
         for number in range(SAMPLES + 1):
             if number:
                 opened.wait_for_timeout(seconds / SAMPLES * 1000)
-            opened.evaluate("gc()")
-            nodes = "document.getElementsByTagName('*').length"
-            heap = opened.evaluate("performance.memory.usedJSHeapSize")
-            told = {"heap": heap, "nodes": opened.evaluate(nodes)}
-            print(json.dumps(told), flush=True)
+            told = opened.evaluate(COLLECT)
+            print(json.dumps({**told, "opening": opening}), flush=True)
         browser.close()
 
 
@@ -100,6 +151,14 @@ async def measure(
         for name in ("rss", "heap")
     ]
     common.row("an hour adds", *(f"{slope:+.1f}" for slope in slopes), "")
+    last = seen[-1]
+    longest = 1000 * last["longest"]
+    print(
+        f"\n{last['updates']:.0f} updates a minute; frames over 50 ms: {last['long']}, "
+        f"over 200 ms: {last['stutters']}, the longest {longest:.0f} ms; layout shift "
+        f"while it was open: {last['shift']:.4f}, while it opened: "
+        f"{last['opening']:.4f}"
+    )
 
 
 def main() -> None:

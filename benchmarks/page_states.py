@@ -55,7 +55,7 @@ LOOK = (Path(__file__).parent / "page_look.js").read_text(encoding="utf-8")
 #: What the address names to open details of, from the JSON API: kind → path, field.
 NAMES = {
     "worker": ("workers?limit=1", "address"),
-    "prefix": ("prefixes?limit=1", "prefix"),
+    "prefix": ("prefixes?limit=9", "prefix"),
     "failure": ("failures?limit=1", "id"),
     "incident": ("incidents?limit=1", "id"),
     "limit": ("limits?limit=1", "address"),
@@ -144,6 +144,7 @@ def _places(opened: Any, url: str) -> Iterator[tuple[str, str]]:
         rows = opened.evaluate(
             "async url => (await fetch(url)).json()", f"{url}/api/{path}"
         )
+        rows = [row for row in rows if row.get("kind") != "other"]
         if rows:
             name = opened.evaluate("text => encodeURIComponent(text)", rows[0][field])
             yield kind, f"{kind}-{name}"
@@ -222,7 +223,12 @@ KILLERS = (
 def small_cluster(workers: int = 4) -> Iterator[Client]:
     """Start small workers with MemDash on them."""
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": 0,
+                "distributed.deploy.lost-worker-timeout": "5 minutes",
+            }
+        ),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=2,
@@ -238,7 +244,8 @@ def small_cluster(workers: int = 4) -> Iterator[Client]:
 
 def work(client: Client, failures: int) -> list[Any]:
     """Fill workers, let so many of them die, and give what is to be held on to."""
-    stored = client.map(load, range(40), key="load")
+    # Few outputs where workers die: each death has the lost ones computed again.
+    stored = client.map(load, range(8 if failures > 1 else 40), key="load")
     wait(stored, timeout=LONG)
     wait(client.map(regrid, stored, key="regrid"), timeout=LONG)
     for name in KILLERS[:failures]:
