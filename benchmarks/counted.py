@@ -1,13 +1,12 @@
 """A counter of allocations that a fresh process preloads: an independent truth.
 
 Every call of the malloc family, and of mmap for memory without a file, is counted at
-what the allocator says that it weighs; the sum of all that is held, at most, is an upper
-bound of what was held and touched, as the kernel's high-water mark is another one.  The
-mark has holes of heaps in it, the count what was asked for and never touched: the truth
-is no more than either.
+what the allocator says that it weighs.  The most that is held at one time is an upper
+bound of what was held and touched, as the kernel's high-water mark is another: the mark
+has the holes of heaps in it, the count what was asked for and never touched.
 
-Nothing of MemDash is in it: the dynamic linker puts it before the C library's functions,
-blocks are not owned by anybody, threads are not told apart, nothing is looked at.
+Nothing of MemDash is in it: the dynamic linker puts it before the C library's own
+functions; blocks are nobody's, threads are not told apart, and no page is looked at.
 """
 
 from __future__ import annotations
@@ -86,6 +85,7 @@ void *realloc(void *old, size_t size) {
     return block;
 }
 
+/* What is mapped counts for good: it makes the bound no less of one. */
 void *mmap(void *at, size_t size, int protection, int flags, int file, off_t from) {
     static void *(*real)(void *, size_t, int, int, int, off_t);
     if (real == NULL) {
@@ -96,14 +96,6 @@ void *mmap(void *at, size_t size, int protection, int flags, int file, off_t fro
         count((long)size);
     }
     return block;
-}
-
-int munmap(void *block, size_t size) {
-    static int (*real)(void *, size_t);
-    if (real == NULL) {
-        *(void **)&real = dlsym(RTLD_NEXT, "munmap");
-    }
-    return real(block, size); /* of files or not: what is left out makes it no less */
 }
 """
 
