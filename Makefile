@@ -25,7 +25,7 @@ PIP_INSTALL = -m pip install $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest matrix wheel demos corpora attack coverage lint format bench browser redis clean sanitize valgrind
+.PHONY: help demo test test-oldest matrix wheel demos corpora attack docs coverage lint format bench browser redis clean sanitize valgrind
 
 help: ## show this list
 	@echo "make <target>, one of:"
@@ -85,6 +85,11 @@ corpora: $(VENV)/.dev browser ## run every way to die, and the page for a while
 
 attack: $(VENV)/.attack ## do the worst to real clusters, and print what held
 	$(BIN)/python -m pytest tests/attack $(ARGS)
+
+docs: $(VENV)/.docs ## build the documentation site into docs/_build
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky \
+	  --quiet --doctree-dir build/doctrees docs docs/_build
+	@echo "open docs/_build/index.html"
 
 coverage: $(VENV)/.attack ## which lines of the package the unit tests run
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/unit --cov=dask_memdash \
@@ -151,9 +156,15 @@ $(VENV)/.demo: $(BUILT_FROM)
 
 $(VENV)/.dev: $(BUILT_FROM)
 	$(call make-venv,$(VENV))
-	@echo "installing dask_memdash with demo, test and lint tools into $(VENV)"
-	@$(BIN)/python $(PIP_INSTALL) --editable ".[demo,test,lint]"
-	@touch $(VENV)/.demo $@
+	@echo "installing dask_memdash with demo, test, lint and docs tools into $(VENV)"
+	@$(BIN)/python $(PIP_INSTALL) --editable ".[demo,test,lint,docs]"
+	@touch $(VENV)/.demo $(VENV)/.docs $@
+
+$(VENV)/.docs: $(BUILT_FROM)
+	$(call make-venv,$(VENV))
+	@echo "installing dask_memdash with what builds its documentation into $(VENV)"
+	@$(BIN)/python $(PIP_INSTALL) --editable ".[docs]"
+	@touch $@
 
 $(VENV)/.attack: $(VENV)/.dev
 	@echo "installing what attacks and measures coverage into $(VENV)"

@@ -2,7 +2,7 @@
 
 They are raised inside MemDash and towards the person who calls it (client,
 command line).  Towards the host, none of them crosses the boundary: see
-:mod:`dask_memdash.boundary`.
+``dask_memdash.boundary``.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def explain(
 ) -> Explanation | Any:
     """Explain a future's exception, or an incident, of the default client's cluster.
 
-    See :meth:`Connection.explain`.
+    See :meth:`.Connection.explain`.
     """
     return connect().explain(error, timeout)
 

@@ -124,7 +124,7 @@ class RecordedRun(Connection):
     def explain(
         self, what: BaseException | str | int, timeout: float = 0.0
     ) -> Explanation | Any:
-        """Say what happened, why, and what to change; see :meth:`Connection.explain`.
+        """Say what happened, why, and what to change; see :meth:`.Connection.explain`.
 
         Nothing is waited for: what is not in the record does not come.
         """

@@ -60,7 +60,7 @@ def diff(
 
     Notes
     -----
-    How a verdict is reached: :func:`dask_memdash.compare.comparison.compare`.
+    How a verdict is reached stands in ``docs/compare.md``.
     """
     from dask_memdash.client.recorded import RecordedRun, open_run
 
@@ -96,7 +96,7 @@ class RunDiff:
 
     @property
     def verdict(self) -> str:
-        """Of the whole: 'worse' if anything is, else 'better', 'cannot say', 'same'."""
+        """The verdict of it all, 'worse' if anything is, else 'better' and so on."""
         return self._found.verdict
 
     @property

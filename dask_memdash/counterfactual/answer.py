@@ -57,7 +57,7 @@ class Answer:
     line: int | None
     #: Why, in plain words.
     reason: str
-    #: Of 'unknown': why in a few words, without sizes.
+    #: Why the verdict is 'unknown', in a few words without sizes; else empty.
     because: str = ""
 
     @property
