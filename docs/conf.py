@@ -46,7 +46,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(dask|distributed|pandas|pathlib|datetime|collections|os)\..*"),
 ]
 # A page that comes later need not be named by the index at once.
-suppress_warnings = ["toc.empty_glob", "toc.not_included"]
+suppress_warnings = ["toc.not_included"]
 
 # -- how it looks ----------------------------------------------------------------------
 html_theme = "furo"
