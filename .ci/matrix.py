@@ -142,7 +142,7 @@ def with_hooks() -> tuple[str, ...]:
     )
 
 
-def run(environment: Environment) -> Outcome:
+def run(environment: Environment, *, tests: bool = True) -> Outcome:
     """Make an environment if need be, and run its tests."""
     started = time.monotonic()
     place = PLACE / environment.name
@@ -152,7 +152,9 @@ def run(environment: Environment) -> Outcome:
             call(environment.python, "-m", "venv", str(place))
         pip = (str(python), "-m", "pip", "install", "--quiet")
         call(*pip, *environment.install)
-        if environment.tests:
+        if not tests:
+            line = "installed"
+        elif environment.tests:
             line = told(str(python), "-m", "pytest", "-q", *environment.tests)
         else:
             call(*pip, "--no-deps", ".")
@@ -198,7 +200,8 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", help="environments; all unless given")
     parser.add_argument("--list", action="store_true", help="only say what there is")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="what differs most")
+    parser.add_argument("--install", action="store_true", help="make them, no tests")
     arguments = parser.parse_args()
     pythons = interpreters()
     missing = [version for version in PYTHONS if version not in pythons]
@@ -220,7 +223,7 @@ def main() -> int:
     outcomes = []
     for environment in chosen:
         print(f"\n== {environment.name} ({environment.python})", flush=True)
-        outcomes.append(run(environment))
+        outcomes.append(run(environment, tests=not arguments.install))
     print()
     for done in outcomes:
         print(f"{done.name:<14} {done.verdict:<8} {done.seconds:5.0f} s  {done.line}")
