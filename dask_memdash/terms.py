@@ -593,6 +593,50 @@ STORING_STATES = _table(
     Term("missing", "objects are missing", "The store lists too few objects."),
 )
 
+#: What the guard is set to.
+GUARD_MODES = _table(
+    Term("on", "on", "A task that does not fit beside what runs and is stored waits."),
+    Term("dry-run", "dry run", "It only notes which tasks would have waited."),
+    Term("off", "off", "These workers have no limit or no pause threshold to keep to."),
+)
+
+#: What the guard counts.
+GUARD_COUNTS = _table(
+    Term("held", "waited", "Tasks that were ready and waited for memory."),
+    Term("would-hold", "would have waited", "Tasks that would have waited."),
+    Term(
+        "opened",
+        "started since nothing moved",
+        "Tasks that started although they did not fit: what ran used no processor and "
+        "allocated nothing, and may have waited for them.",
+    ),
+    Term(
+        "drained",
+        "ran on while paused",
+        "Tasks that ran on a worker that was paused for its memory: they free some.",
+    ),
+    Term(
+        "passed",
+        "went before one that waits",
+        "Small tasks that fit beside what runs, while a larger one before them waited.",
+    ),
+    Term(
+        "refused",
+        "refused as too large",
+        "Tasks that need more than any worker has: they fail with TaskTooLarge.",
+    ),
+)
+
+#: What the guard did to one task.
+GUARD_ACTIONS = _table(
+    Term("waited", "started after a wait", "It waited for memory, and started."),
+    Term("would-wait", "would have waited", "It did not fit when it was ready."),
+    Term("opened", "started since nothing moved", "What ran did not get on."),
+    Term("drained", "ran on while paused", "It frees memory, or nothing else moved."),
+    Term("passed", "went before one that waits", "It fit, and the other did not."),
+    Term("refused", "refused as too large", "It failed with TaskTooLarge."),
+)
+
 #: Verdicts on a graph's order.
 ORDER_VERDICTS = _table(
     Term(
@@ -827,6 +871,9 @@ GLOSSARY: Mapping[str, Mapping[str, Term]] = MappingProxyType(
         "row_kinds": ROW_KINDS,
         "storing": STORING,
         "storing_states": STORING_STATES,
+        "guard_modes": GUARD_MODES,
+        "guard_counts": GUARD_COUNTS,
+        "guard_actions": GUARD_ACTIONS,
         "order": ORDER_VERDICTS,
         "limits": LIMIT_VERDICTS,
         "evidence": EVIDENCE,

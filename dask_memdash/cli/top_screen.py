@@ -54,6 +54,9 @@ from dask_memdash.text import (
 #: Lines of a screen, and cells of one, below which it says that it is too small.
 LEAST_LINES, LEAST_CELLS = 10, 40
 
+#: Lines that the head has for the guard.
+GUARD_LINES = 2
+
 #: Smallest share of the lines beneath the head that details have.
 DETAILS = 0.4
 
@@ -111,6 +114,7 @@ def everything(snapshot: Snapshot, width: int | None) -> list[Line]:
     """Write all there is, for a pipe or a look without a screen."""
     marks = width is not None
     lines = [*_title(snapshot), *_memory_lines(snapshot, width, marks=marks)]
+    lines += _guard_lines(snapshot, width)
     for view, columns in _lists(snapshot):
         rows = _rows(snapshot, view)
         columns = [column for column in columns if marks or column.head]
@@ -161,6 +165,7 @@ def _head(
     parts = list(families(snapshot.cluster["breakdown"]).items())
     lines.append(bar(parts, snapshot.cluster["limit"], width))
     lines += memory[1:]
+    lines += _guard_lines(snapshot, width)
     if trouble:
         ago = format_duration(max(0.0, now - snapshot.time))
         text = f"Figures are {ago} old: {trouble}"
@@ -173,6 +178,18 @@ def _head(
             text = f"({more} more like this on the page) {text}"
         lines.append(((text, "caution"),))
     return lines
+
+
+def _guard_lines(snapshot: Snapshot, width: int | None) -> list[Line]:
+    """Say what the guard holds; nothing where none is on."""
+    guard = snapshot.cluster.get("guard")
+    if guard is None:
+        return []
+    text = f"Guard ({guard['mode']}): {plain(guard['text'])}"
+    tone = "caution" if guard["waiting"] and guard["mode"] == "on" else "dim"
+    if width is None:
+        return [((text, tone),)]
+    return [((part, tone),) for part in textwrap.wrap(text, width)[:GUARD_LINES]]
 
 
 def _memory_lines(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from distributed import KilledWorker
 
 from dask_memdash.analysis.incidents.requests import parse
-from dask_memdash.errors import UnexplainedError
+from dask_memdash.errors import TaskTooLarge, UnexplainedError
 from dask_memdash.plugins.error_chain import (
     TASK_MARK,
     chain,
@@ -28,7 +29,7 @@ from dask_memdash.plugins.error_chain import (
 )
 from dask_memdash.plugins.keys import prefix_of
 from dask_memdash.terms import DEATHS
-from dask_memdash.text import KEY_KEPT, count, join, short
+from dask_memdash.text import KEY_KEPT, count, join, plain, short
 
 #: Seconds between two looks whether an incident has come.
 LOOK = 0.1
@@ -95,6 +96,10 @@ class Lookup:
             key = str(killed.task)[:KEY_KEPT]
             number = await self._by_key(key, min(deadline, time.monotonic() + LATE))
             return number or await self._unexplained(errors, KILLED)
+        large = next((e for e in errors if isinstance(e, TaskTooLarge)), None)
+        if large is not None:
+            number = await self._by_running(str(large), deadline)
+            return number or await self._unexplained(errors, TOO_LARGE)
         if any(map(_lost_actor, errors)):
             return await self._by_actor(errors, deadline)
         memory = memory_error_in(error)
@@ -130,6 +135,28 @@ class Lookup:
             if time.monotonic() >= deadline:
                 return None
             await asyncio.sleep(LOOK)
+
+    async def _by_running(self, said: str, deadline: float) -> str | None:
+        """Find the newest death of a worker on which a task ran that is too large.
+
+        Its error says which one: it has ended such workers.
+        """
+        named = _TOO_LARGE.match(said)
+        key = str(_key(named[1])) if named else ""
+        while key:
+            incidents, _ = await self._ask("incidents")
+            found = [i["id"] for i in incidents if i["kind"] in DEATHS]
+            for number in found[:MAX_SEARCHED]:
+                try:
+                    details, _ = await self._ask(f"incidents/{number}")
+                except LookupError:  # older than the oldest one kept
+                    continue
+                if any(plain(s["key"], 200) == key for s in details["suspects"]):
+                    return str(number)
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(LOOK)
+        return None
 
     async def _by_actor(self, errors: Sequence[BaseException], deadline: float) -> str:
         """Find the death of the worker that held an actor.
@@ -191,7 +218,15 @@ class Lookup:
         )
 
 
+#: How the guard's error names its task.
+_TOO_LARGE = re.compile(r"task ('.*?'|\".*?\") of ['\"].* needs at least ", re.DOTALL)
+
 #: Why there is no incident, by what the error is.
+TOO_LARGE = (
+    "The guard has refused this task, since it had ended workers on which it ran "
+    "alone; their deaths are older than the oldest incident kept. The error's own text "
+    "says what the task needs."
+)
 KILLED = (
     "MemDash was not registered when it was raised, or it is older than the oldest "
     "incident kept."

@@ -51,6 +51,7 @@ from dask_memdash.model.events import (
 )
 from dask_memdash.model.failures import FailureLog
 from dask_memdash.model.graph_index import GraphIndex
+from dask_memdash.model.guard_log import GuardLog
 from dask_memdash.model.incident_opening import IncidentOpening
 from dask_memdash.model.incidents import (
     IncidentLog,
@@ -128,6 +129,7 @@ class ClusterModel:
         #: The scheduler's own process, as last looked at; None before.
         self.scheduler: SchedulerLooked | None = None
         self.intermediates: IntermediatesTold | None = None
+        self.guard_log = GuardLog()
         #: What MemDash costs on the scheduler.
         self.cost = SelfCost()
         #: Unix time of the newest event, in seconds.
@@ -198,6 +200,8 @@ class ClusterModel:
         worker.named = worker.named if event.named is None else event.named
         worker.spill_room, worker.storing = event.spill_room, event.storing
         worker.guard = event.guard
+        name, actions = worker.info.name, event.guard_actions
+        self.guard_log.see(event.address, name, event.guard, actions)
         self._see_children(worker, event.children, event.time)
         worker.cost, worker.nanny_cost = event.cost, event.nanny_cost
         if worker.first_base is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, Protocol
 
@@ -95,6 +96,8 @@ class Recorder:
         self._incidents: dict[str, Any] = {}
         self._failures: dict[str, Any] = {}
         self._notices: dict[tuple[str, str], float] = {}
+        # The newest action of a guard that was recorded.
+        self._guarded = 0
         # All names from the start: the writer copies the manifest's while it changes.
         self._summary: dict[str, int | None] = dict.fromkeys(SUMMARY)
         self._summary.update(n_workers=0, failures=0, deaths=0, incidents=0)
@@ -102,7 +105,7 @@ class Recorder:
         parts: list[Callable[[float, list[Row]], None]] = [
             *(self._history, self._workers.step, self._look_at_incidents),
             *(self._look_at_failures, self._prefixes.step, self._cluster),
-            self._graphs.step,
+            *(self._graphs.step, self._look_at_guards),
         ]
         self._parts = [
             boundary.guarded(part, f"recording ({part.__qualname__})") for part in parts
@@ -242,6 +245,12 @@ class Recorder:
             return mark
         members = map(self._model.incidents.get, failure.members)
         return (*mark, sum(one.revision for one in members if one is not None))
+
+    def _look_at_guards(self, now: float, rows: list[Row]) -> None:
+        for done in self._model.guard_log.since(self._guarded):
+            self._guarded = done.number
+            who = {"worker": done.address, "worker_name": done.name}
+            rows.append(row("guard_actions", **who, **asdict(done.action)))
 
     def _look_at_failures(self, now: float, rows: list[Row]) -> None:
         due = _due(

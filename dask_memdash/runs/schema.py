@@ -101,6 +101,7 @@ VIEWS: tuple[View, ...] = (
         "WHERE left IS NOT NULL "
         "UNION ALL SELECT p.began, 'pause', w.name, w.address FROM pauses p "
         "JOIN workers w ON w.id = p.worker "
+        "UNION ALL SELECT time, 'guard', kind, key FROM guard_actions "
         "UNION ALL SELECT since, 'notice', place, text FROM notices ORDER BY time",
     ),
 )

@@ -322,6 +322,22 @@ TABLES: tuple[Table, ...] = (
         ("worker", "began"),
     ),
     Table(
+        "guard_actions",
+        "What guards did to tasks, each once; in a dry run, what they would have done. "
+        "Of very many at once the oldest are left out.",
+        (
+            _time("time", "when"),
+            _text("worker", "address of the worker"),
+            _text("worker_name", "its name"),
+            _text("kind", "`waited`, `opened`, `drained`, `passed`, `refused`, …"),
+            _text("key", "the task's key, its first characters"),
+            _text("prefix", "its task prefix"),
+            _bytes("need", "what it needed"),
+            _bytes("room", "what there was for it; may be negative"),
+            Column("seconds", "REAL", "for how long it had waited"),
+        ),
+    ),
+    Table(
         "notices",
         "How MemDash itself was degraded, place by place.",
         (

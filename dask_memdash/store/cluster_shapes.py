@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from dask_memdash.store.beside_tasks import OtherMemory
+from dask_memdash.store.guard_shapes import ClusterGuard
 from dask_memdash.store.intermediate_shapes import Intermediates
 from dask_memdash.store.worker_shapes import Breakdown, SelfCost
 
@@ -116,6 +117,8 @@ class Cluster(TypedDict):
     memory of intermediates too, and that are to lie there; each output counted once."""
     intermediates: Intermediates | None
     """That memory; ``None`` where the cluster has none."""
+    guard: ClusterGuard | None
+    """What the guards of the workers do; ``None`` where ``memdash.guard`` is off."""
     self_cost: SelfCosts
     degraded: list[Notice]
 

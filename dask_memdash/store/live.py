@@ -7,6 +7,7 @@ for each version of the model, however many pages look at it.
 from __future__ import annotations
 
 import heapq
+import itertools
 import operator
 from collections.abc import Callable
 from dataclasses import asdict
@@ -26,6 +27,8 @@ from dask_memdash.store.beside_tasks import beside_tasks
 from dask_memdash.store.cluster_shapes import Cluster, History, Notice, SelfCosts
 from dask_memdash.store.failures import FailureReader
 from dask_memdash.store.graph_orders import Orders
+from dask_memdash.store.guard import DEATHS, cluster_guard
+from dask_memdash.store.guard_shapes import ClusterGuard
 from dask_memdash.store.incidents import IncidentReader
 from dask_memdash.store.intermediates import intermediates
 from dask_memdash.store.limit_audits import Audits
@@ -115,6 +118,7 @@ class LiveStore:
             "stored": sum(worker.stored[0] for worker in workers),
             "stored_pending": sum(worker.stored[1] for worker in workers),
             "intermediates": intermediates(model),
+            "guard": self._guard(),
             "self_cost": self._self_costs(),
             "degraded": self._notices(),
         }
@@ -324,6 +328,10 @@ class LiveStore:
         said = self._model.notices
         places = (f"worker {worker.info.address}", f"nanny {worker.info.home}")
         return [said.get(place, (0.0, ()))[1] for place in places]
+
+    def _guard(self) -> ClusterGuard | None:
+        newest = itertools.islice(self._model.incidents, DEATHS)
+        return cluster_guard(self._model, map(self._incidents.brief, newest))
 
     def _self_costs(self) -> SelfCosts:
         workers = self._model.processes.workers.values()

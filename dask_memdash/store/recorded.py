@@ -384,7 +384,8 @@ class RecordedStore:
                 answer = self.reader.answer(segment, stored)
                 if answer is not None:
                     notices = [*answer["degraded"], *self._own_notices()]
-                    return cast(Cluster, {**answer, "degraded": notices})
+                    told = {"guard": None, **answer, "degraded": notices}
+                    return cast(Cluster, told)
         if self._as_of is not None and self._as_of < (start := self.span()[0]):
             return self.at(start).cluster()
         raise RunError(str(self.reader.directory), "it holds no figures yet")

@@ -40,6 +40,7 @@ from dask_memdash.views.base import (
 )
 from dask_memdash.views.browser_state import TABS, read
 from dask_memdash.views.cluster_history import HistoryView
+from dask_memdash.views.guard_card import GuardView
 from dask_memdash.views.holders import HoldersView
 from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.intermediates import IntermediatesView
@@ -82,6 +83,7 @@ SECTIONS = {
     "holders": Section("overview", HoldersView, selected=True),
     "map": Section("overview", WorkerMapView, selected=True),
     "workers": Section("overview", WorkersView, selected=True),
+    "guard": Section("overview", GuardView),
     "intermediates": Section("overview", IntermediatesView),
     "worker": Section("workers", WorkerView, selected=True),
     "prefix": Section("tasks", PrefixView, selected=True),
@@ -225,6 +227,7 @@ class OpenPage:
             "zoomed": "zoomed" if self.context.axis.zoomed else "",
             "map": "map" if cluster["n_processes"] > MOST else "",
             "storage": "storage" if cluster["intermediates"] else "",
+            "guard": "guard" if cluster["guard"] else "",
         }
         sync(self.facts, {"name": list(facts), "text": list(facts.values())})
 

@@ -34,6 +34,7 @@ from dask_memdash.views.assets import static_dir
 from dask_memdash.views.base import Context, Text, View, environment
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
+from dask_memdash.views.guard_card import GuardView
 from dask_memdash.views.holders import HoldersView
 from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.intermediates import IntermediatesView
@@ -122,6 +123,7 @@ class _Report:
             ("workers", WorkersView),
             ("holders", HoldersView),
             ("others", OthersView),
+            ("guard", GuardView),
             ("intermediates", IntermediatesView),
         ):
             self._take(name, make(store, self._context()))

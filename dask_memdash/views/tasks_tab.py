@@ -22,6 +22,7 @@ from dask_memdash.store.prefix_shapes import PrefixDetails, SizeBin
 from dask_memdash.text import count, format_bytes, format_share
 from dask_memdash.views import theme
 from dask_memdash.views.base import Context, Text, View, sync, tooltip
+from dask_memdash.views.guard_card import done_to, waiting_for
 from dask_memdash.views.prefix_columns import TASKS
 from dask_memdash.views.prefix_figures import place, projected, skew
 from dask_memdash.views.table import ServedTable
@@ -155,8 +156,12 @@ class PrefixView(View):
         self.table.draw(self.store, query, link, self.once)
         prefix = None if no_task else self._find(chosen)
         bins = prefix["output_bins"] if prefix else []
+        guard = self.store.cluster()["guard"]
         self.about.write(
             prefix=prefix,
+            guard_mode=guard["mode"] if guard else "",
+            waits=waiting_for(guard, chosen),
+            guarded=done_to(guard, chosen),
             no_task=no_task,
             other=other_named(self.store, chosen) if no_task else None,
             asked=chosen,

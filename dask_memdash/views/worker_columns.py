@@ -48,6 +48,19 @@ def _children(worker: Worker) -> int | None:
     return worker["children"]["rss"] if worker["children"]["processes"] else None
 
 
+def has_guard(store: Store) -> bool:
+    """Say whether a guard watches over the workers."""
+    return store.cluster()["guard"] is not None
+
+
+def _waits(worker: Worker) -> int | None:
+    """Return how many tasks wait for memory; None without a guard."""
+    guard = worker["guard"]
+    if guard is None or guard["mode"] == "off":
+        return None
+    return sum(held["tasks"] for held in guard["waiting"].values())
+
+
 def _full_in(worker: Worker) -> float | None:
     """Return seconds until it is paused, or comes to its limit; None if it does not."""
     told = worker["time_to_limit"]
@@ -106,6 +119,7 @@ def totals(store: Store) -> dict[str, Any]:
         "pending": cluster["stored_pending"],
         "children": sum(known) if known else None,
         "tasks": sum(len(worker["executing_tasks"]) for worker in workers),
+        "waits": sum(_waits(worker) or 0 for worker in workers),
         "threads": sum(worker["nthreads"] for worker in workers),
     }
 
@@ -138,7 +152,7 @@ WORKERS = Table(
             "Execution",
             (
                 *("executing", "error", "tasks", "threads"),
-                *("children", "full_in", "method"),
+                *("waits", "children", "method"),
             ),
         ),
         ColumnSet(
@@ -237,6 +251,15 @@ WORKERS = Table(
             "number",
             lambda worker: len(worker["executing_tasks"]),
             "Tasks that run now, and finished ones whose output is not stored yet.",
+        ),
+        Column(
+            "waits",
+            "Wait for memory",
+            "number",
+            _waits,
+            "Tasks that are ready and that the guard holds until they fit; in a dry "
+            "run, that it would hold.",
+            shown=has_guard,
         ),
         Column(
             "full_in",

@@ -53,6 +53,7 @@ class FakeStore:
         self.degraded: list[dict[str, Any]] = []
         self.points: list[Breakdown] = []
         self.pauses: list[list[float | None]] = []
+        self.guard: Any = None
 
     def change(self) -> None:
         """Say that something is new."""
@@ -84,6 +85,7 @@ class FakeStore:
             "stored": 0,
             "stored_pending": 0,
             "intermediates": None,
+            "guard": self.guard,
             "self_cost": stories.busy().cluster()["self_cost"],
             "degraded": list(self.degraded),  # type: ignore[arg-type]
         }

@@ -5,7 +5,7 @@ import errno
 import time
 
 import pytest
-from builders import A, B, MiB, added, info, killed, reported
+from builders import A, B, MiB, added, died, executing, info, killed, removed, reported
 from distributed import KilledWorker
 from test_client import Client, served
 from test_model_worker_errors import feed
@@ -13,9 +13,10 @@ from test_model_worker_errors import feed
 from dask_memdash.client import connection
 from dask_memdash.client.connection import Connection
 from dask_memdash.client.which_incident import Lookup
-from dask_memdash.errors import UnexplainedError
+from dask_memdash.errors import TaskTooLarge, UnexplainedError
 from dask_memdash.model.events import MemoryErrorRaised
 from dask_memdash.store.live import LiveStore
+from dask_memdash.text import plain
 
 T = 1_760_000_000.0
 ASKED = "Unable to allocate 29.1 TiB for an array with shape (4000000000000,) and data"
@@ -242,3 +243,30 @@ def test_several_workers_that_may_have_held_a_lost_actor_are_named():
         found_for_actor([[death("2", MiB), death("1", MiB)]])
     with pytest.raises(UnexplainedError, match="an actor's worker was lost"):
         found_for_actor([[]])
+
+
+def too_large(key):
+    return TaskTooLarge(
+        f"task {plain(key, 200)!r} of 'load' needs at least 1.4 GiB. No worker has "
+        "more than 381 MiB, and it has ended 2 workers while it ran alone there, so it "
+        "is not run again. Make its chunks smaller, or give workers a larger limit"
+    )
+
+
+@pytest.mark.parametrize("key", ["load-1", "('load-it''s', 3)", 'a "b" c-1'])
+def test_a_task_that_the_guard_refused_is_explained_by_a_death_under_it(
+    model, memdash, key
+):
+    for address, pid in ((A, 1), (B, 2)):
+        task = executing(key, bytes=300 * MiB)
+        feed(model, died(address, pid, time=T + pid, by="nanny", executing=(task,)))
+        feed(model, removed(address, time=T + pid))
+    assert memdash.explain(too_large(key)).id == "2"
+    outer = ValueError("outer")
+    outer.__cause__ = too_large(key)
+    assert memdash.explain(outer).id == "2"
+
+
+def test_one_whose_deaths_are_not_known_any_more_says_so(memdash):
+    with pytest.raises(UnexplainedError, match="The guard has refused this task"):
+        memdash.explain(too_large("load-1"), timeout=0)

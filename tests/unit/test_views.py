@@ -684,7 +684,7 @@ def test_what_is_on_other_tabs_is_made_when_they_are_shown(boundary):
     page, doc = open_page(fake_store.after_incident(), boundary)
     assert page.views.keys() == {
         *("notices", "answers", "summary", "history", "holders", "map", "workers"),
-        *("intermediates", "strips"),
+        *("intermediates", "strips", "guard"),
     }
     opened = len(doc.models)
     tell(page, tab="incidents", chosen="4")

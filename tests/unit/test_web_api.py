@@ -110,7 +110,7 @@ async def test_cluster_has_the_shape_of_the_contract(served):
         *("schema_version", "time", "n_workers", "n_processes", "n_incidents"),
         *("n_failures",),
         *("limit", "breakdown", "others", "scheduler", "self_cost", "degraded"),
-        *("stored", "stored_pending", "intermediates"),
+        *("stored", "stored_pending", "intermediates", "guard"),
     }
     assert set(body["breakdown"]) == BREAKDOWN
     assert set(body["self_cost"]) == {"scheduler", "workers", "nannies"}
