@@ -7,8 +7,8 @@ heartbeats and samples to the scheduler, where the page shows MemDash as degrade
 
 Does not cover: errors that a person's own call should see (client, command line).
 
-This module imports the standard library and :mod:`dask_memdash.text` only, and is safe
-to use from any thread.
+This module imports the standard library, :mod:`dask_memdash.text` and
+:mod:`dask_memdash.redact` only, and is safe to use from any thread.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dask_memdash.redact import in_text
 from dask_memdash.text import plain
 
 logger = logging.getLogger("dask_memdash")
@@ -124,7 +125,7 @@ class Boundary:
 
     def note(self, where: str, error: BaseException | str) -> None:
         """Remember a failure and log it, at most once in `LOG_INTERVAL`."""
-        text = error if isinstance(error, str) else _text(error)
+        text = in_text(error if isinstance(error, str) else _text(error))
         now = time.monotonic()
         with self._lock:
             fault = self._faults.get(where)
@@ -177,7 +178,7 @@ def _traceback(error: BaseException | str) -> str:
         parts = traceback.format_exception(error)
     except Exception:  # an error of the user's own making
         return ""
-    lines = [line for part in parts for line in part[:MAX_TEXT].splitlines()]
+    lines = [x for part in parts for x in in_text(part[:MAX_TEXT]).splitlines()]
     return "\n".join(["", *(plain(x, MAX_LINE) for x in lines[-MAX_TRACEBACK:])])
 
 

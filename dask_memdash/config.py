@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,13 @@ import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
 from dask_memdash.errors import ConfigError
+from dask_memdash.redact import in_text
+
+#: Settings that stay on the scheduler.
+NOT_SENT = {"notify_targets", "record_to", "record_server", "storage_url"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Settings:
     """How MemDash runs; one value per configuration key."""
 
@@ -69,10 +73,32 @@ class Settings:
     guard: str = "off"
     #: Whether Dask's pages of Prometheus metrics have MemDash's figures too.
     metrics: bool = True
+    #: Where alerts go (:mod:`dask_memdash.notify.targets`).
+    notify_targets: tuple[Any, ...] = ()
+    #: Failures that are told of in an hour at most.
+    notify_most_per_hour: int = 20
+    #: Seconds that a target may be silent.
+    notify_timeout: float = 10.0
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.shown().items())})"
+
+    def shown(self) -> dict[str, Any]:
+        """Return the settings as they may be shown: addresses without their secrets."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["notify_targets"] = [target.name for target in self.notify_targets]
+        return {
+            name: in_text(value) if isinstance(value, str) else value
+            for name, value in values.items()
+        }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a plain dict, to be sent to workers."""
-        return asdict(self)
+        """Return the settings as a plain dict, to be sent to workers.
+
+        Addresses that may hold keys or tokens stay where they are: no worker uses them.
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return values | {f.name: f.default for f in fields(self) if f.name in NOT_SENT}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
@@ -106,6 +132,32 @@ def load(overrides: Mapping[str, Any] | None = None) -> Settings:
     return Settings(**{_name(key): check(merged[key]) for key, check in CHECKS.items()})
 
 
+def load_usable(
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[Settings, list[ConfigError]]:
+    """Read the settings; what cannot be used has its default, and is told.
+
+    Parameters
+    ----------
+    overrides
+        As for :func:`load`.
+    """
+    wrong: list[ConfigError] = []
+    try:
+        values = {**_flat(dask.config.get("memdash", None) or {}), **(overrides or {})}
+    except ConfigError as error:
+        wrong, values = [error], {}
+    known = {}
+    for key, value in values.items():
+        try:
+            if key not in CHECKS:
+                raise ConfigError(key, value, f"one of the keys {', '.join(CHECKS)}")
+            known[_name(key)] = CHECKS[key](value)
+        except ConfigError as error:
+            wrong.append(error)
+    return replace(defaults(), **known), wrong
+
+
 def defaults() -> Settings:
     """Return the settings that hold when nothing is configured."""
     return Settings(
@@ -129,7 +181,15 @@ def _name(key: str) -> str:
 
 
 #: Keys whose values may be mappings.
-MAPPINGS = {"record.tags"}
+MAPPINGS = {"record.tags", "notify.targets"}
+
+#: Arguments of ``MemDash`` with a short name → the key of the configuration.
+SHORT = {
+    "record": "record.to",
+    "run": "record.run",
+    "tags": "record.tags",
+    "notify": "notify.targets",
+}
 
 
 def _flat(tree: object, path: str = "") -> dict[str, Any]:
@@ -301,6 +361,32 @@ def _text(key: str, expected: str, *also: type) -> Callable[[Any], Any]:
     return check
 
 
+def _targets(key: str) -> Callable[[Any], tuple[Any, ...]]:
+    """Check where alerts go; the error shows nothing of it, for it holds secrets."""
+
+    def check(value: Any) -> tuple[Any, ...]:
+        if value is None:
+            return ()
+        from dask_memdash.notify.targets import EXPECTED, targets_of
+
+        try:
+            return targets_of(value)
+        except ValueError as error:
+            raise ConfigError(key, Hidden(str(error)), EXPECTED) from None
+
+    return check
+
+
+class Hidden:
+    """Stands for a value that must not be shown: says what is wrong with it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return f"not usable ({self._text})"
+
+
 def _web_address(key: str) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         if value is None:
@@ -366,6 +452,9 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "record.run": _text("record.run", "a short text, or null"),
     "record.tags": _tags("record.tags"),
     "record.server": _web_address("record.server"),
+    "notify.targets": _targets("notify.targets"),
+    "notify.most-per-hour": _integer("notify.most-per-hour", 1, 1000),
+    "notify.timeout": _seconds("notify.timeout", 1, 120),
 }
 
 

@@ -140,13 +140,11 @@ def measuring() -> dict[str, Any]:
 
 def configured() -> dict[str, Any]:
     """Return the settings that differ from their defaults, and what cannot be used."""
-    from dataclasses import asdict
-
     from dask_memdash import config
     from dask_memdash.errors import ConfigError
 
     try:
-        own, usual = asdict(config.load()), asdict(config.defaults())
+        own, usual = config.load().shown(), config.defaults().shown()
     except ConfigError as error:
         return {"error": str(error)}
     return {name: own[name] for name in own if own[name] != usual[name]}

@@ -56,7 +56,9 @@ class Counters:
             elif known.kind in self.incidents:
                 self.incidents[known.kind] += 1
 
-    def told(self, action: str, failure: Mapping[str, Any]) -> None:
+    def told(
+        self, action: str, failure: Mapping[str, Any], page: str | None = None
+    ) -> None:
         """Take note that users were told of a failure.
 
         Parameters
@@ -65,6 +67,8 @@ class Counters:
             ``failure-opened`` or ``failure-closed``.
         failure
             As the JSON API has it.
+        page
+            Its address, which does not matter here.
         """
         if action == "failure-opened":
             self.opened += 1

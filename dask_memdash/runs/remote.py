@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_memdash.errors import RunError
+from dask_memdash.redact import without_secrets
 from dask_memdash.runs.directory import (
     MANIFEST,
     MAX_MANIFEST,
@@ -25,7 +26,6 @@ from dask_memdash.runs.directory import (
 )
 from dask_memdash.runs.listing import LocalRuns, RunRow, told_by
 from dask_memdash.runs.reading import find_run
-from dask_memdash.runs.upload import without_secrets
 from dask_memdash.text import plain
 
 #: Seconds for which a list is not asked for again.

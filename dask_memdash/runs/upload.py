@@ -23,6 +23,7 @@ from typing import Any
 
 from dask_memdash.boundary import boundary
 from dask_memdash.errors import RunError
+from dask_memdash.redact import without_secrets
 from dask_memdash.runs.directory import (
     KINDS,
     MANIFEST,
@@ -254,15 +255,6 @@ def _close_left(path: Path) -> None:
         manifest.updated = max(manifest.updated, last)
     manifest.live = None
     write_manifest(path, manifest)
-
-
-def without_secrets(url: str) -> str:
-    """Return a URL without what stands before its host, or in its query."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        return url
-    host, slash, path = rest.split("?", 1)[0].partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _open(goal: str) -> tuple[Any, str]:

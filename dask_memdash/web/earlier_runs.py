@@ -18,6 +18,7 @@ from typing import Any
 from dask_memdash.boundary import Boundary
 from dask_memdash.config import Settings
 from dask_memdash.errors import MemDashError
+from dask_memdash.redact import without_secrets
 from dask_memdash.runs.directory import entry_of
 from dask_memdash.runs.listing import LocalRuns, RunRow, select
 from dask_memdash.runs.living import STATES, WRITTEN
@@ -67,10 +68,15 @@ class EarlierRuns:
         self._scheduler = scheduler
         to = str(settings.record_to)
         self.remote = "://" in to and not to.startswith("file://")
-        #: The directory or URL, as a command takes it.
-        self.place = to if self.remote else _absolute(to.removeprefix("file://"))
+        #: The directory or URL, as a command takes it; keys in it are left out.
+        self.place = (
+            without_secrets(to)
+            if self.remote
+            else _absolute(to.removeprefix("file://"))
+        )
         #: Address of a server of runs, without a slash at its end; None without one.
-        self.server = (settings.record_server or "").rstrip("/") or None
+        server = without_secrets(settings.record_server or "")
+        self.server = server.rstrip("/") or None
         self._runs = None if self.remote else LocalRuns(self.place)
         self._list = boundary.guarded(
             self._rows, "listing earlier runs", Found(wrong="They could not be listed.")

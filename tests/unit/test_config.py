@@ -51,6 +51,9 @@ KEYS = {
     "record.run": None,
     "record.tags": None,
     "record.server": None,
+    "notify.targets": (),
+    "notify.most-per-hour": 20,
+    "notify.timeout": 10.0,
 }
 
 TYPES = {
@@ -60,6 +63,7 @@ TYPES = {
     "boolean": bool,
     "null": type(None),
     "object": dict,
+    "array": list,
 }
 
 

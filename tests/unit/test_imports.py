@@ -24,7 +24,7 @@ RULES = {
     "terms": (set(), set()),
     "self_cost": ({"model"}, set()),
     "links": (set(), set()),
-    "config": (set(), {"dask", "yaml", "numpy"}),
+    "config": ({"notify"}, {"dask", "yaml", "numpy"}),
     "model": (set(), set()),
     "system": ({"model"}, {"psutil"}),
     "flight": ({"system"}, set()),
@@ -59,6 +59,8 @@ RULES = {
         },
         {"dask", "distributed", "zict", "psutil", "numpy"},
     ),
+    "redact": (set(), set()),
+    "notify": ({"store", "analysis", "boundary", "terms"}, set()),
     "metrics": ({"model", "store", "boundary", "terms"}, set()),
     "metrics.registry": ({"boundary"}, {"distributed", "prometheus_client"}),
     "guard": (
@@ -80,7 +82,7 @@ RULES = {
         {
             *("model", "analysis", "store", "plugins", "boundary", "self_cost"),
             *("config", "links", "web", "views", "terms", "measure", "flight"),
-            *("system", "runs", "guard", "metrics"),
+            *("system", "runs", "guard", "metrics", "notify"),
         },
         {"dask", "distributed", "tornado", "numpy", "cloudpickle"},
     ),
@@ -142,7 +144,7 @@ RULES = {
         {"dask", "distributed", "numpy", "pandas", "psutil", "tqdm"},
     ),
 }
-OPEN_TO_ALL = {"errors", "text"}
+OPEN_TO_ALL = {"errors", "text", "redact"}
 
 
 def module_name(path):

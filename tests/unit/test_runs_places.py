@@ -104,18 +104,6 @@ def test_the_limit_takes_the_finest_and_oldest_first():
     assert "memory by the second" in sentences([older], 10**9)["s1"]
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("s3://bucket/runs", "s3://bucket/runs"),
-        ("https://me:secret@host/runs?token=x", "https://host/runs"),
-        ("/a/path@b", "/a/path@b"),
-    ],
-)
-def test_an_address_is_shown_without_secrets(url, shown):
-    assert upload.without_secrets(url) == shown
-
-
 @pytest.fixture
 def remote():
     system = fsspec.filesystem("memory")

@@ -23,6 +23,7 @@ from dask_memdash.metrics.scheduler import SchedulerFigures
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.plugins import shims
 from dask_memdash.plugins.protocol import PROTOCOL, REPORT_OPERATION
+from dask_memdash.plugins.scheduler import alerting
 from dask_memdash.web.api import ask
 from dask_memdash.web.mount import Mounted, mount, prepare
 
@@ -100,6 +101,7 @@ class Installation:
         self._nannies: asyncio.Task[None] | None = None
         self._answer: Callable[..., Any] | None = None
         self._withdraw: Callable[[], None] | None = None
+        self._alerting: alerting.Alerting | None = None
         # Table of handlers, name → the host's handler and ours in its place.
         self._events: list[tuple[dict[str, Any], str, Any, Any]] = []
 
@@ -123,6 +125,13 @@ class Installation:
         self._ticker = PeriodicCallback(self._plugin.tick, TICK * 1000)
         self._ticker.start()
         self._withdraw = boundary.guarded(self._serve_metrics, "serving metrics")()
+        self._alerting = boundary.guarded(alerting.begin, "beginning alerts")(
+            scheduler,
+            self._settings,
+            self._plugin.store,
+            self._plugin.notifications,
+            self._model.handle,
+        )
         await boundary.guarded(self._open_page, "opening the page")()
         self._nannies = asyncio.create_task(
             boundary.guarded(self._install_nannies, "setting nannies up")()
@@ -136,6 +145,9 @@ class Installation:
             self._ticker = None
         if self._nannies is not None:
             self._nannies.cancel()
+        alerts, self._alerting = self._alerting, None
+        if alerts is not None:
+            await boundary.guarded(alerts.close, "ending alerts")()
         withdraw, self._withdraw = self._withdraw, None
         if withdraw is not None:
             boundary.guarded(withdraw, "withdrawing metrics")()

@@ -86,8 +86,9 @@ class Notifications:
         self._handle = handle
         #: Path of the page on the scheduler's server; None without one.
         self.path: str | None = None
-        #: Who else hears of failures: what is told, the failure as the JSON API has it.
-        self.listeners: list[Callable[[str, Mapping[str, Any]], None]] = []
+        #: Who else hears of failures: what is told, the failure as the JSON API has it,
+        #: and the page's address.
+        self.listeners: list[Callable[[str, Mapping[str, Any], str | None], None]] = []
         self._wrapped: Callable[..., Any] | None = None
         self._noted: bytes | None = None
         self._note: tuple[str, str] = ("", "")
@@ -242,7 +243,7 @@ class Notifications:
         self._scheduler.log_event(TOPIC, event)
         logger.warning("%s", plain(line(told, page)))
         for listener in self.listeners:
-            listener(action, told)
+            listener(action, told, page)
 
 
 def _dashboard(scheduler: Scheduler) -> str | None:

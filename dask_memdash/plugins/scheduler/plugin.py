@@ -23,7 +23,6 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_memdash import config
 from dask_memdash.boundary import boundary, guard_entry_points
-from dask_memdash.errors import ConfigError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import SelfCost
 from dask_memdash.model.events import (
@@ -54,6 +53,7 @@ from dask_memdash.plugins.scheduler.shared_storage import IntermediatesWatch, ke
 from dask_memdash.plugins.scheduler.storage_scan import StorageScan, look_at
 from dask_memdash.plugins.scheduler.teaching import teacher
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
+from dask_memdash.redact import shown
 from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
 from dask_memdash.store.live import LiveStore
 from dask_memdash.text import KEY_KEPT
@@ -78,9 +78,6 @@ METERED = (
     "report",
     "tick",
 )
-
-#: Arguments of :class:`MemDash` with a short name → the key of the configuration.
-SHORT = {"record": "record.to", "run": "record.run", "tags": "record.tags"}
 
 #: Seconds between two ticks from which on the loop must have been held up.
 LATE = 1.0
@@ -108,6 +105,8 @@ class MemDash(SchedulerPlugin):
     record, run, tags
         Directory or URL that the run is recorded into (``memdash.record.to``; a path
         is one on the scheduler's machine), its name, and tags of it.
+    notify
+        Where alerts go: ``memdash.notify.targets``.
     **overrides
         Settings that go before the scheduler's configuration, such as
         ``sample_interval="100ms"`` (key ``memdash.sample-interval``; two
@@ -126,7 +125,7 @@ class MemDash(SchedulerPlugin):
     def __init__(self, **overrides: Any) -> None:
         self._arguments = overrides
         self._overrides = {
-            SHORT.get(name, name.replace("__", ".").replace("_", "-")): value
+            config.SHORT.get(name, name.replace("__", ".").replace("_", "-")): value
             for name, value in overrides.items()
         }
         if overrides:
@@ -154,7 +153,7 @@ class MemDash(SchedulerPlugin):
 
     def __repr__(self) -> str:
         # A client's own copy cannot know: what runs is the scheduler's.
-        told = [f"{name}={value!r}" for name, value in self._arguments.items()]
+        told = [f"{name}={shown(name, v)}" for name, v in self._arguments.items()]
         running = " on this scheduler" if self._installation is not None else ""
         return f"<MemDash({', '.join(told)}){running}>"
 
@@ -481,11 +480,10 @@ class MemDash(SchedulerPlugin):
                 self._teacher.see(event)
 
     def _settings(self) -> config.Settings:
-        try:
-            return config.load(self._overrides)
-        except ConfigError as error:
-            boundary.note("reading the configuration (its defaults are used)", error)
-            return config.defaults()
+        settings, wrong = config.load_usable(self._overrides)
+        for error in wrong:
+            boundary.note(f"reading memdash.{error.key} (its default is used)", error)
+        return settings
 
 
 def preload(server: Any) -> None:
