@@ -33,7 +33,7 @@ from dask_memdash.store.incidents import IncidentReader
 from dask_memdash.store.intermediates import intermediates
 from dask_memdash.store.limit_audits import Audits
 from dask_memdash.store.limit_shapes import LimitAudit
-from dask_memdash.store.live_strips import tracks_of
+from dask_memdash.store.live_strips import LiveStrips
 from dask_memdash.store.natural_order import natural
 from dask_memdash.store.order_shapes import Graph, OrderPoint
 from dask_memdash.store.past import PastStore
@@ -46,7 +46,6 @@ from dask_memdash.store.prefix_shapes import (
 )
 from dask_memdash.store.scheduler_memory import scheduler_memory
 from dask_memdash.store.strip_shapes import Strips
-from dask_memdash.store.strips import StripBook, width_for
 from dask_memdash.store.worker_rows import (
     breakdown_row,
     cost_row,
@@ -86,7 +85,7 @@ class LiveStore:
         # Address → what a worker was made of, and what was made.
         self._kept: dict[str, tuple[tuple[Any, ...], Worker]] = {}
         self._limit_audits = Audits(model)
-        self._strip_book = StripBook()
+        self._strips = LiveStrips(model)
 
     @property
     def version(self) -> int:
@@ -267,8 +266,7 @@ class LiveStore:
 
     def strips(self, start: float, end: float) -> Strips:
         """Return how full all workers were over a stretch of time, in few rows."""
-        tracks = tracks_of(self._model, start - width_for(start, end))
-        return self._strip_book.answer(tracks, start, end, self._model.time)
+        return self._strips.answer(start, end)
 
     def then(self, start: float, end: float) -> PastStore:
         """Return the cluster at an earlier instant, or at the most of a span."""

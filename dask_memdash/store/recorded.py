@@ -43,25 +43,20 @@ from dask_memdash.store.recorded_cuts import (
     cut_incident,
     departed_row,
 )
-from dask_memdash.store.recorded_history import history
+from dask_memdash.store.recorded_history import (
+    history,
+    prefix_minute,
+    task_history,
+)
 from dask_memdash.store.recorded_strips import strips
 from dask_memdash.store.strip_shapes import Strips
 from dask_memdash.store.worker_shapes import PastTask, Worker
 
-#: Tasks that a worker was seen to run: the newest that are given, as of a live one.
-TASKS = 60
-
 #: Workers that have left, the newest, as many as are given.
 LEFT = 1000
 
-#: Segments back from the instant in which the last state of something is looked for.
-BACK = 3
-
 #: Sentences of the manifest and damaged files that are told among what is degraded.
 TOLD = 20
-
-#: Seconds that a minute is with what was last read before it.
-MINUTE = 66.0
 
 #: What records of an earlier version do not say of a worker.
 LATER = {"time_to_limit": None}
@@ -179,45 +174,10 @@ class RecordedStore:
 
     def task_history(self, worker: str) -> list[PastTask]:
         """Return the recent tasks that a worker was seen to run, oldest first."""
-        known, until = self._worker(worker), self.instant
+        known = self._worker(worker)
         state = self._last_of("worker_states", {known.id}, known.left).get(known.id)
         reported = (state or {}).get("last_seen") or 0.0
-        tasks: dict[tuple[str, float], PastTask] = {}
-        for segment in self.reader.files("main", until=until)[:BACK]:
-            for (
-                began,
-                seen,
-                key,
-                prefix,
-                thread,
-                running,
-                peak,
-                method,
-            ) in self.reader.ask(
-                segment,
-                "SELECT began, seen, key, prefix, thread, running, peak, method "
-                "FROM tasks WHERE worker = ? AND began <= ? ORDER BY began DESC "
-                "LIMIT ?",
-                (known.id, until, TASKS),
-            ):
-                later = (
-                    seen > until
-                )  # what it came to hold is not known of this instant
-                tasks.setdefault(
-                    (key, began),
-                    {
-                        "key": key,
-                        "prefix": prefix,
-                        "thread": thread,
-                        "start": began,
-                        "seen": until if later else seen,
-                        # No later report of its worker is without it.
-                        "running": later or (bool(running) and seen >= reported),
-                        "peak": None if later else peak,
-                        "method": method,
-                    },
-                )
-        return sorted(tasks.values(), key=lambda t: (t["start"], t["seen"]))[-TASKS:]
+        return task_history(self.reader, known, self.instant, reported)
 
     def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
         """Return the task prefixes, largest first."""
@@ -261,14 +221,7 @@ class RecordedStore:
     def prefix_minute(self, name: str) -> PrefixMinute:
         """Return what a prefix had in the last minute, where it changed in it."""
         until = min(self.instant, self.cluster()["time"])
-        rows = self.reader.ask_all(
-            self.reader.files("main", until=until)[:2],
-            "SELECT time, managed, executing FROM prefix_states "
-            "WHERE prefix = ? AND time > ? AND time <= ? ORDER BY time",
-            (name, until - MINUTE, until),
-        )
-        told = sorted((time, (m or 0) + (e or 0)) for time, m, e in rows)
-        return {"time": [t for t, _ in told], "bytes": [size for _, size in told]}
+        return prefix_minute(self.reader, name, until)
 
     def incidents(
         self, limit: int | None = None, offset: int = 0

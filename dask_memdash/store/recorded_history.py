@@ -1,4 +1,4 @@
-"""The breakdown over time, from all resolutions in which a run has it."""
+"""What a run has over time: breakdowns of all resolutions, tasks, prefixes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from dask_memdash.runs.reading import RunReader
 from dask_memdash.runs.schema import CLUSTER
 from dask_memdash.runs.tables import FIGURES
 from dask_memdash.store.cluster_shapes import History
+from dask_memdash.store.prefix_shapes import PrefixMinute
 from dask_memdash.store.recorded_catalogue import KnownWorker
+from dask_memdash.store.worker_shapes import PastTask
 
 #: Names of the columns, as the store has them.
 COLUMNS = ("process", *FIGURES[1:])
+
+#: Seconds that a minute is with what was last read before it.
+MINUTE = 66.0
+
+#: Tasks that a worker was seen to run: the newest that are given, as of a live one; and
+#: segments back from the instant in which they are looked for.
+TASKS = 60
+BACK = 3
 
 #: Times the spacing of a resolution, from which on two rows have nothing between them
 #: because nothing changed.
@@ -89,3 +99,51 @@ def pauses(
         if since is None or band[1] is None or band[1] > since
     ]
     return shown, len(found)
+
+
+def prefix_minute(reader: RunReader, name: str, until: float) -> PrefixMinute:
+    """Return what a prefix had in the minute up to an instant, where it changed."""
+    rows = reader.ask_all(
+        reader.files("main", until=until)[:2],
+        "SELECT time, managed, executing FROM prefix_states "
+        "WHERE prefix = ? AND time > ? AND time <= ? ORDER BY time",
+        (name, until - MINUTE, until),
+    )
+    told = sorted((time, (m or 0) + (e or 0)) for time, m, e in rows)
+    return {"time": [t for t, _ in told], "bytes": [size for _, size in told]}
+
+
+def task_history(
+    reader: RunReader, worker: KnownWorker, until: float, reported: float
+) -> list[PastTask]:
+    """Return the tasks that a worker was seen to run up to an instant, oldest first.
+
+    Parameters
+    ----------
+    reported
+        When it was last heard of by then.
+    """
+    tasks: dict[tuple[str, float], PastTask] = {}
+    for segment in reader.files("main", until=until)[:BACK]:
+        for began, seen, key, prefix, thread, running, peak, method in reader.ask(
+            segment,
+            "SELECT began, seen, key, prefix, thread, running, peak, method "
+            "FROM tasks WHERE worker = ? AND began <= ? ORDER BY began DESC LIMIT ?",
+            (worker.id, until, TASKS),
+        ):
+            later = seen > until  # what it came to hold is not known of this instant
+            tasks.setdefault(
+                (key, began),
+                {
+                    "key": key,
+                    "prefix": prefix,
+                    "thread": thread,
+                    "start": began,
+                    "seen": until if later else seen,
+                    # No later report of its worker is without it.
+                    "running": later or (bool(running) and seen >= reported),
+                    "peak": None if later else peak,
+                    "method": method,
+                },
+            )
+    return sorted(tasks.values(), key=lambda t: (t["start"], t["seen"]))[-TASKS:]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -37,8 +37,10 @@ LEVELS = 10
 #: Per cent of the limit by which one worker has to be fuller to stand above another.
 CALM = 10
 
-#: Most that a share is told as, in per cent.
+#: Most that a share is told as, in per cent, and what is added before it is cut to a
+#: whole one: sizes are kept to seven digits.
 CEILING = 999
+ROUNDED = 0.001
 
 #: Widths of which a matrix is kept: those that were looked at last.
 KEPT = 3
@@ -48,8 +50,9 @@ DEATHS = 100
 PAUSES = 40
 
 Points: TypeAlias = tuple[Sequence[float], Sequence[int], Sequence[int]]
-Matrix: TypeAlias = npt.NDArray[np.int64]
-Row: TypeAlias = npt.NDArray[np.int64]
+#: Bytes by process and bin; -1 is nothing.
+Matrix: TypeAlias = npt.NDArray[np.float32]
+Shares: TypeAlias = npt.NDArray[np.int16]
 Moments: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -127,14 +130,11 @@ class StripBook:
             self._pages.popitem(last=False)
         page.move_to(last)
         page.take_in(tracks)
-        process, spilled = page.held(tracks, math.floor(newest / step))
-        process, spilled = process[:, BINS - bins :], spilled[:, BINS - bins :]
         first = last - bins + 1
-        lives = [t.left is None or t.left >= first * step for t in tracks]
-        if not all(lives):
-            tracks = [t for t, lived in zip(tracks, lives, strict=True) if lived]
-            process, spilled = process[lives], spilled[lives]
-        return _strips(list(tracks), process, spilled, first * step, step)
+        there = [t for t in tracks if t.left is None or t.left >= first * step]
+        return _strips(
+            there, page.held(there, bins, math.floor(newest / step)), first * step, step
+        )
 
 
 class _Page:
@@ -144,8 +144,8 @@ class _Page:
         self.step = step
         self.last: int | None = None
         # Column 0 is what was last seen before the first bin; -1 is nothing.
-        self.process = np.full((0, BINS + 1), -1, np.int64)
-        self.spilled = np.full((0, BINS + 1), -1, np.int64)
+        self.process = np.full((0, BINS + 1), -1, np.float32)
+        self.spilled = np.full((0, BINS + 1), -1, np.float32)
         self.rows: dict[tuple[Any, ...], int] = {}
         self.seen: dict[tuple[Any, ...], tuple[object, float]] = {}
         self.moments: dict[tuple[Any, ...], tuple[object, Moments]] = {}
@@ -164,8 +164,8 @@ class _Page:
         if before is None or not 0 <= last - before < BINS:
             self.rows.clear()
             self.seen.clear()
-            self.process = np.full((0, BINS + 1), -1, np.int64)
-            self.spilled = np.full((0, BINS + 1), -1, np.int64)
+            self.process = np.full((0, BINS + 1), -1, np.float32)
+            self.spilled = np.full((0, BINS + 1), -1, np.float32)
             return
         moved = last - before
         if moved:
@@ -184,7 +184,7 @@ class _Page:
             self.rows = {key: number for number, key in enumerate(self.rows)}
         new = [track.key for track in tracks if track.key not in self.rows]
         if new:
-            more = np.full((len(new), BINS + 1), -1, np.int64)
+            more = np.full((len(new), BINS + 1), -1, np.float32)
             self.process = np.concatenate((self.process, more))
             self.spilled = np.concatenate((self.spilled, more))
             for key in new:
@@ -220,32 +220,35 @@ class _Page:
                 self.process[row, 0], self.spilled[row, 0] = size, on_disk
             elif column_of <= BINS:
                 for matrix, value in ((self.process, size), (self.spilled, on_disk)):
-                    matrix[row, column_of] = max(int(matrix[row, column_of]), value)
+                    matrix[row, column_of] = max(float(matrix[row, column_of]), value)
         return float(times[-1]) if len(times) else since
 
-    def held(self, tracks: Iterable[Track], newest: int) -> tuple[Matrix, Matrix]:
-        """Return both matrices, where each bin without a point has the last one's."""
-        order = [self.rows[track.key] for track in tracks]
-        process, spilled = self.process[order], self.spilled[order]
-        filled = np.where(process >= 0, np.arange(BINS + 1), 0)
-        np.maximum.accumulate(filled, axis=1, out=filled)
-        process = np.take_along_axis(process, filled, axis=1)
-        spilled = np.take_along_axis(spilled, filled, axis=1)
-        ends = np.array(
-            [
-                newest if track.left is None else math.floor(track.left / self.step)
-                for track in tracks
-            ],
-            np.int64,
-        ).reshape(-1, 1)
-        after = np.arange(BINS + 1) > ends - (self.last or 0) + BINS
-        process[after] = spilled[after] = -1
+    def held(self, tracks: Sequence[Track], bins: int, newest: int) -> Held:
+        """Return the last bins of some processes, each up to its end."""
+        order = np.array([self.rows[track.key] for track in tracks], np.intp)
+        whole = len(order) == len(self.process) and bool((np.diff(order) == 1).all())
+        process = self.process if whole else self.process[order]
+        first = BINS + 1 - bins
+        # The last bin with a point up to each bin.
+        last = np.where(process >= 0, np.arange(BINS + 1, dtype=np.int16), np.int16(0))
+        np.maximum.accumulate(last, axis=1, out=last)
+        from_bin = last[:, first:].astype(np.intp)
+        sizes = np.take_along_axis(process, from_bin, axis=1)
+        now = self.last or 0
+        ends = np.full(len(tracks), newest - now + BINS, np.int64)
+        for row, track in enumerate(tracks):
+            if track.left is not None:
+                ends[row] = math.floor(track.left / self.step) - now + BINS
+        over = np.arange(first, BINS + 1) > ends[:, None]
+        sizes[over] = -1
         for row, track in enumerate(tracks):
             if track.last_moments:
-                self._add_moments(process[row], track)
-        return process[:, 1:], spilled[:, 1:]
+                self._add_moments(sizes[row], track, first)
+        return Held(sizes, self.spilled, order, from_bin, over)
 
-    def _add_moments(self, process: Row, track: Track) -> None:
+    def _add_moments(
+        self, process: npt.NDArray[np.float32], track: Track, first: int
+    ) -> None:
         """Put the last moments of a process upon what was read of it."""
         known = self.moments.get(track.key)
         if known is None or known[0] is not track.last_moments:
@@ -253,15 +256,35 @@ class _Page:
             known = self.moments[track.key] = (track.last_moments, moments)
         moments = known[1]
         columns = np.floor(moments[:, 0] / self.step).astype(np.int64)
-        columns += BINS - (self.last or 0)
-        inside = (columns >= 1) & (columns <= BINS)
+        columns += BINS - (self.last or 0) - first
+        inside = (columns >= 0) & (columns < len(process))
         if inside.any():
-            seen = np.full(BINS + 1, -1, np.int64)
-            np.maximum.at(seen, columns[inside], moments[inside, 1].astype(np.int64))
-            first, last = int(columns[inside].min()), int(columns[inside].max())
-            filled = np.where(seen >= 0, np.arange(BINS + 1), 0)
-            held = seen[np.maximum.accumulate(filled)][first : last + 1]
-            process[first : last + 1] = np.maximum(process[first : last + 1], held)
+            seen = np.full(len(process), -1, np.float32)
+            np.maximum.at(seen, columns[inside], moments[inside, 1].astype(np.float32))
+            start, end = int(columns[inside].min()), int(columns[inside].max()) + 1
+            filled = np.where(seen >= 0, np.arange(len(process)), 0)
+            held = seen[np.maximum.accumulate(filled)][start:end]
+            process[start:end] = np.maximum(process[start:end], held)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Some processes in bins, each bin without a point as the last one before it."""
+
+    #: Bytes of each process; -1 where nothing is known.
+    process: Matrix
+    #: What all had spilled, which of these they are, and the bins to take it from.
+    all_spilled: Matrix
+    order: npt.NDArray[np.intp]
+    from_bin: npt.NDArray[np.intp]
+    over: npt.NDArray[np.bool_]
+
+    def spilled(self, rows: Sequence[int]) -> Matrix:
+        """Return what some of them had spilled."""
+        chosen = self.all_spilled[self.order[rows]]
+        sizes = np.take_along_axis(chosen, self.from_bin[rows], axis=1)
+        sizes[self.over[rows]] = -1
+        return sizes
 
 
 def _moved(matrix: Matrix, by: int) -> Matrix:
@@ -274,72 +297,70 @@ def _moved(matrix: Matrix, by: int) -> Matrix:
     return moved
 
 
-def _strips(
-    tracks: Sequence[Track],
-    process: Matrix,
-    spilled: Matrix,
-    start: float,
-    step: float,
-) -> Strips:
+def _shares(sizes: Matrix, of: npt.NDArray[np.float32]) -> Shares:
+    """Return sizes in whole per cent; -1 where nothing is known."""
+    shares = np.minimum(sizes * (100 / of)[:, None] + ROUNDED, CEILING)
+    found: Shares = np.where(sizes >= 0, shares, -1).astype(np.int16)
+    return found
+
+
+def _strips(tracks: Sequence[Track], held: Held, start: float, step: float) -> Strips:
     """Join tracks of one name, rank them, and sum up those that get no row."""
-    bins = process.shape[1]
-    most = max(1, int(process.max(initial=0)))
-    of = np.array([track.limit or most for track in tracks], np.int64).reshape(-1, 1)
-    shares = np.where(process >= 0, np.minimum(100 * process // of, CEILING), -1)
-    on_disk = np.where(spilled >= 0, np.minimum(100 * spilled // of, CEILING), -1)
+    bins = held.process.shape[1]
+    most = max(1, int(held.process.max(initial=0)))
+    of = np.array([track.limit or most for track in tracks], np.float32)
+    shares = _shares(held.process, of)
     groups: dict[str, list[int]] = {}
     for number, track in enumerate(tracks):
         groups.setdefault(track.name, []).append(number)
-    members = list(groups.values())
+    names, members = list(groups), list(groups.values())
     if len(members) < len(tracks):
-        shares = np.array([shares[g].max(axis=0) for g in members], np.int64)
-        on_disk = np.array([on_disk[g].max(axis=0) for g in members], np.int64)
-    names = list(groups)
+        shares = np.array([shares[g].max(axis=0) for g in members], np.int16)
     end = start + bins * step
-    died = [
-        [d for n in group for d in tracks[n].deaths if start <= d["time"] < end]
-        for group in members
-    ]
-    fullest = shares.max(axis=1, initial=-1) // CALM
+    died = {
+        track.name
+        for track in tracks
+        if any(start <= death["time"] < end for death in track.deaths)
+    }
+    fullest = (shares.max(axis=1, initial=-1) // CALM).tolist()
     ranked = sorted(
         range(len(members)),
-        key=lambda g: (not died[g], -int(fullest[g]), natural(names[g])),
+        key=lambda g: (names[g] not in died, -fullest[g], natural(names[g])),
     )
     shown = ranked if len(ranked) <= ALL else ranked[:MOST]
+    rows = []
+    for g in shown:
+        on_disk = _shares(held.spilled(members[g]), of[members[g]]).max(axis=0)
+        found = [tracks[n] for n in members[g]]
+        rows.append(_strip(found, shares[g], on_disk, most, (start, end)))
     rest = ranked[len(shown) :]
-    rows = [
-        _strip(
-            [tracks[n] for n in members[g]],
-            shares[g],
-            on_disk[g],
-            most,
-            died[g],
-            (start, end),
-        )
-        for g in shown
-    ]
-    levels = np.minimum(shares[rest] // (100 // LEVELS), LEVELS - 1)
-    levels[shares[rest] < 0] = -1
     return {
         "start": start,
         "step": step,
         "bins": bins,
         "rows": rows,
         "rest": len(rest),
-        "density": [(levels == k).sum(axis=0).tolist() for k in range(LEVELS)]
-        if rest
-        else [],
+        "density": _density(shares[rest]) if rest else [],
     }
+
+
+def _density(shares: Shares) -> list[list[int]]:
+    """Count for each tenth and each bin how many are in it."""
+    bins = shares.shape[1]
+    levels = np.minimum(shares // (100 // LEVELS), LEVELS - 1)
+    places = levels.astype(np.intp) * bins + np.arange(bins)
+    counted = np.bincount(places[shares >= 0], minlength=LEVELS * bins)
+    return [row.tolist() for row in counted.reshape(LEVELS, bins)]
 
 
 def _strip(
     tracks: Sequence[Track],
-    shares: Matrix,
-    on_disk: Matrix,
+    shares: Shares,
+    on_disk: Shares,
     most: int,
-    died: list[StripDeath],
     span: tuple[float, float],
 ) -> Strip:
+    died = [d for t in tracks for d in t.deaths if span[0] <= d["time"] < span[1]]
     newest = max(tracks, key=lambda t: math.inf if t.left is None else t.left)
     pauses = [
         [begun, ended]

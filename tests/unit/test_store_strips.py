@@ -176,5 +176,20 @@ def test_living_store_tells_deaths_with_what_their_nanny_sampled():
     assert not strip["there"]
 
 
+def test_answer_of_a_large_cluster_stands_until_a_bin_begins():
+    model = ClusterModel()
+    for n in range(120):
+        model.handle(added(f"tcp://a:{n}", n, NOW - 30, name=f"w-{n}", host="a"))
+        model.handle(reported(f"tcp://a:{n}", n, NOW - 20.0, rss=40 * MiB))
+    store = LiveStore(model)
+    first = store.strips(NOW - 600, NOW)
+    model.handle(reported("tcp://a:7", 7, NOW - 19.0, rss=900 * MiB))
+    assert store.strips(NOW - 600, NOW) is first
+    assert store.strips(NOW - 600, NOW + 5) is not first
+    model.handle(removed("tcp://a:7", NOW - 18.0))
+    newest = store.strips(NOW - 600, NOW)
+    assert [row["name"] for row in newest["rows"] if row["deaths"]] == ["w-7"]
+
+
 def test_store_of_nothing_has_no_strips():
     assert fake_store.empty().strips(0.0, 60.0)["rows"] == []
