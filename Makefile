@@ -103,7 +103,7 @@ sanitize: $(VENV)/.dev ## the native tally's tests on a build with ASan and UBSa
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_segv=0 \
 	  $(BIN)/python -P -m pytest -k "not preloaded_allocator" \
-	  tests/unit/test_measure_native.py \
+	  tests/unit/test_measure_native.py tests/unit/test_measure_brake.py \
 	  tests/unit/test_measure_pool_jobs.py tests/unit/test_measure_small_objects.py \
 	  tests/unit/test_measure_native_process.py tests/unit/test_measure_lines.py $(ARGS)
 

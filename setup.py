@@ -16,6 +16,7 @@ FLAGS = ["-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
 PARTS = (
     "arrow",
     "arrow_jobs",
+    "brake",
     "counters",
     "family",
     "got",

@@ -24,8 +24,9 @@ WAITED, WOULD_WAIT = "waited", "would-wait"
 #: It starts since what runs did not get on; although the worker is paused; before one
 #: that is held.
 OPENED, RAN_ON, PASSED = "opened", "drained", "passed"
-#: It raises TaskTooLarge instead of running.
-REFUSED = "refused"
+#: It raises TaskTooLarge instead of running; it was stopped before it could end its
+#: worker, and runs again.
+REFUSED, BRAKED = "refused", "braked"
 
 
 class Actions:

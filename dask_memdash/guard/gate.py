@@ -12,7 +12,7 @@
   has stood still for long, one input at a time;
 - ``_handle_event``, for an event of our own: nothing in distributed asks again when
   memory falls.  (``UnpauseEvent`` would set ``running`` while the worker's status stays
-  paused.)
+  paused.)  And for what a task did that was stopped: it is to run again.
 
 Whatever fails in what is asked here is noted, counted and answered as Dask would.
 Nothing here decides: see :mod:`dask_memdash.guard.on_worker`.
@@ -74,6 +74,13 @@ class Gatekeeper(Protocol):
     def may_fetch_paused(self, state: WorkerState) -> bool:
         """Whether inputs are fetched although the worker is paused."""
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a task was stopped whose outcome is to come."""
+
+    def outcome(self, event: StateMachineEvent) -> StateMachineEvent:
+        """Return what becomes of an event: that of a stopped task is discarded."""
+
     def failed(self) -> object:
         """Take note that one of these has raised; return `FAILED`."""
 
@@ -83,6 +90,7 @@ def stand_in(base: type[WorkerState], keeper: Gatekeeper) -> type[WorkerState]:
     next_task = boundary.guarded(keeper.next_task, DECIDING, keeper.failed)
     next_drained = boundary.guarded(keeper.next_drained, DECIDING, keeper.failed)
 
+    outcome = boundary.guarded(keeper.outcome, "discarding what a stopped task did")
     may_fetch = boundary.guarded(keeper.may_fetch_paused, DECIDING, False)
 
     def _next_ready_task(self: WorkerState) -> TaskState | None:
@@ -115,6 +123,8 @@ def stand_in(base: type[WorkerState], keeper: Gatekeeper) -> type[WorkerState]:
     def _handle_event(self: WorkerState, event: StateMachineEvent) -> RecsInstrs:
         if type(event) is MemDashWake:
             return self._ensure_computing()
+        if keeper.stopped:
+            event = outcome(event) or event
         handled: RecsInstrs = bound(self)(event)
         return handled
 

@@ -11,17 +11,19 @@ Runs on the scheduler's event loop.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import dask_memdash
-from dask_memdash.boundary import guard_entry_points
+from dask_memdash.boundary import boundary, guard_entry_points
 from dask_memdash.config import Settings
 from dask_memdash.guard.expectation import MAX_PREFIXES, Learning
-from dask_memdash.guard.protocol import EXPECT
+from dask_memdash.guard.protocol import BRAKED, EXPECT
 from dask_memdash.guard.standstill import Standstill
 from dask_memdash.guard.too_large import TooLarge
-from dask_memdash.model.event_parts import GuardAction
+from dask_memdash.model.event_parts import Braked, GuardAction
+from dask_memdash.model.event_readers import from_dict
 from dask_memdash.model.events import DeathReported, Event, WorkerAdded, WorkerReported
 from dask_memdash.model.quantiles import QuantileSketch
 from dask_memdash.plugins import shims
@@ -58,6 +60,10 @@ class GuardTeacher:
         #: What is called for each thing that a guard has done, with its worker's
         #: address, in the order in which workers tell of it.
         self.heard: Callable[[str, GuardAction], None] | None = None
+        # It stays behind, inert: an unknown operation would end a worker's stream.
+        scheduler.stream_handlers[BRAKED] = boundary.guarded(
+            self._stopped, "taking in that a task was stopped"
+        )
         limits = [w.info.limit for w in model.processes.workers.values()]
         # The largest limit of any worker so far; None where one has none.
         self._limit = None if None in limits else max(filter(None, limits), default=0)
@@ -83,6 +89,22 @@ class GuardTeacher:
             self.step(event.time)  # before the next worker is there
         elif isinstance(event, WorkerAdded) and self._limit is not None:
             self._limit = event.limit and max(self._limit, event.limit)
+
+    def close(self) -> None:
+        """Hear of no stopped tasks any more."""
+        self._scheduler.stream_handlers[BRAKED] = _ignore
+
+    def _stopped(self, task: Any = None, **_: Any) -> None:
+        """Take in that a task was stopped, before it is sent to a worker again."""
+        braked = from_dict(Braked, task)
+        if braked.needs > 0:
+            self._learning.died(braked.prefix, braked.key, braked.needs)
+            self._touched.add(braked.prefix)
+            self._at_once = True
+        key = self._too_large.stopped(braked, self._limit or None)
+        if key is not None:
+            self._refused[key] = self._too_large.refused[key]
+        self.step(time.time())
 
     def step(self, now: float) -> None:
         """Tell workers what has changed; `now` in seconds of any clock."""
@@ -120,3 +142,7 @@ class GuardTeacher:
         refused = dict(self._too_large.refused)
         settings["learnt"] = {"prefixes": prefixes, "keys": keys, "refused": refused}
         return shims.worker_plugin(settings, dask_memdash.__version__, PROTOCOL)
+
+
+def _ignore(**_: Any) -> None:
+    """Stay behind where the teacher was."""

@@ -19,6 +19,7 @@ from distributed.core import Status
 
 from dask_memdash.boundary import boundary
 from dask_memdash.guard.actions import (
+    BRAKED,
     OPENED,
     PASSED,
     RAN_ON,
@@ -27,6 +28,7 @@ from dask_memdash.guard.actions import (
     WOULD_WAIT,
     Actions,
 )
+from dask_memdash.guard.braking import Braking
 from dask_memdash.guard.decision import (
     ALONE,
     DRAINS,
@@ -56,7 +58,11 @@ from dask_memdash.plugins.keys import prefix_of
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
-    from distributed.worker_state_machine import TaskState, WorkerState
+    from distributed.worker_state_machine import (
+        StateMachineEvent,
+        TaskState,
+        WorkerState,
+    )
 
     from dask_memdash.flight.writer import FlightRecorder
     from dask_memdash.measure.shared_process import SharedProcess
@@ -131,6 +137,7 @@ class WorkerGuard:
         self._lines: Thresholds | str = ""
         self._fetch_limit = FetchLimit(worker.state)
         self._actions = Actions()
+        self._braking = Braking(worker, tasks, process)
 
     # -- coming and going ------------------------------------------------------
 
@@ -144,6 +151,8 @@ class WorkerGuard:
             self._take, "taking in what the guard is to expect"
         )
         self._tasks.heard = self.expectations.learn
+        if self._acts:
+            self._braking.set(self._lines)
         self._again()
 
     def remove(self) -> None:
@@ -155,6 +164,7 @@ class WorkerGuard:
         self._tasks.heard = None
         worker.stream_handlers[EXPECT] = _ignore
         self._fetch_limit.restore()
+        self._braking.remove()
         base = base_of(state)
         try:
             if worker.status == Status.running:
@@ -188,6 +198,21 @@ class WorkerGuard:
     def may_fetch_paused(self, state: WorkerState) -> bool:
         """Whether inputs are fetched, one at a time, although the worker is paused."""
         return self._stands_still and not state.executing
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a task was stopped whose outcome is to come."""
+        return bool(self._braking.stopped)
+
+    def outcome(self, event: StateMachineEvent) -> StateMachineEvent:
+        """Return what becomes of an event: that of a stopped task is discarded."""
+        found = self._braking.outcome(event)
+        if found is not None:
+            key, needs = found.key, found.needs
+            self.expectations.take({}, {text_of(key): needs})
+            self._actions.note(BRAKED, key, now=time.time(), need=needs)
+            return found.event
+        return event
 
     def failed(self) -> object:
         """Take note that a decision has raised: Dask's own is taken."""
@@ -290,7 +315,11 @@ class WorkerGuard:
         state, now = self._worker.state, time.monotonic()
         self._lines = read_thresholds(self._worker, self._process)
         self.holding.keep(lambda task: _is_ready(state, task), now, dry=not self._acts)
-        if not self.active or not self._acts:
+        if not self._acts:
+            return
+        self._braking.set(self._lines)
+        self._braking.keep()
+        if not self.active:
             return
         waiting = bool(state.ready or state.constrained)
         paused = not state.running

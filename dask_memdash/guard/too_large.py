@@ -2,7 +2,9 @@
 
 Counted on the scheduler, from deaths of workers on which such a task ran alone.  It is
 *too large* once the block that it was filling is larger than any worker's limit, or
-when it has ended two workers alone, each time with more than half of that limit.  What
+when it has ended two workers alone, each time with more than half of that limit.
+Where the brake stops it before it ends one (:mod:`~dask_memdash.guard.braking`), it is
+once it would not have fitted into an empty worker either, or at the third time.  What
 a worker is to start of these raises :class:`~dask_memdash.errors.TaskTooLarge` instead.
 
 Imports the standard library and the model only; sizes are integers in bytes.
@@ -13,12 +15,18 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from dask_memdash.errors import TaskTooLarge
-from dask_memdash.model.event_parts import Executing
+from dask_memdash.model.event_parts import Braked, Executing
 from dask_memdash.model.events import DeathReported
 from dask_memdash.text import format_bytes, format_line, plain
 
 #: Deaths of workers on which a task ran alone, after which it is refused.
 DEATHS = 2
+
+#: Times that a task is stopped before it ends its worker, after which it is refused.
+STOPS = 3
+
+#: Share of the largest limit up to which a task may come before it is stopped.
+ROOM = 0.94
 
 #: Tasks that are remembered.
 MAX_KEYS = 200
@@ -33,6 +41,8 @@ class TooLarge:
     def __init__(self) -> None:
         # Key → how many workers it has ended alone.
         self._deaths: OrderedDict[str, int] = OrderedDict()
+        # Key → how often it was stopped.
+        self._stops: OrderedDict[str, int] = OrderedDict()
         #: Key → the sentence that its error says.
         self.refused: OrderedDict[str, str] = OrderedDict()
 
@@ -63,6 +73,42 @@ class TooLarge:
             while len(known) > MAX_KEYS:
                 known.popitem(last=False)
         return task.key
+
+    def stopped(self, task: Braked, limit: int | None) -> str | None:
+        """Take in that a task was stopped; return its key if it is refused from now on.
+
+        Parameters
+        ----------
+        limit
+            As for `died`.
+        """
+        if limit is None or task.key in self.refused:
+            return None
+        stops = self._stops.pop(task.key, 0) + 1
+        self._stops[task.key] = stops
+        most = int(ROOM * limit) - task.idle
+        needs = task.needs + task.inputs
+        if needs <= most and stops < STOPS:
+            return None
+        self.refused[task.key] = sentence_of_stopped(task, limit, stops)
+        for known in (self._stops, self.refused):
+            while len(known) > MAX_KEYS:
+                known.popitem(last=False)
+        return task.key
+
+
+def sentence_of_stopped(task: Braked, limit: int, stops: int) -> str:
+    """Say what a task asked for, where, what there is, and what to change."""
+    line = f" at {plain(task.where, 200)}" if task.where else ""
+    inputs = f", beside {format_bytes(task.inputs)} of inputs" if task.inputs else ""
+    times = "once" if stops == 1 else f"{stops} times"
+    return (
+        f"task {plain(task.key, 200)!r} of {plain(task.prefix, 100)!r} needs at least "
+        f"{format_bytes(task.needs)}{line}{inputs}. An idle worker has "
+        f"{format_bytes(task.idle)} in use already, of {format_bytes(limit)} at most. "
+        f"It was stopped {times} before it could end a worker, and is not run again. "
+        "Make its chunks smaller, or give workers a larger memory_limit"
+    )
 
 
 def sentence(task: Executing, needs: int, limit: int, deaths: int) -> str:

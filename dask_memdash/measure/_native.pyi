@@ -110,6 +110,21 @@ def apart(
 ) -> object:
     """Call a function as if no task ran here: threads that it starts are nobody's."""
 
+def brake_set(line: int, /) -> bool:
+    """Refuse allocations that would take the process beyond that RSS, in bytes.
+
+    Return whether that can be; 0: refuse none from now on.
+    """
+
+def brake_begin(may: bool, /) -> bool:
+    """Say whether this thread's task, which has begun, may be refused some."""
+
+def brake_end() -> tuple[int, int, int, int]:
+    """End that; return how many were refused, and of the first three sizes in bytes.
+
+    What was asked for, the RSS, and what the task held.
+    """
+
 def arenas() -> int:
     """Return by how many bytes arenas have grown since they were hooked."""
 

@@ -357,7 +357,7 @@ class GuardAction:
 
     #: Unix time, in seconds.
     time: float
-    #: 'waited', 'opened', 'drained', 'passed', 'refused' or 'would-wait': see
+    #: 'waited', 'opened', 'drained', 'passed', 'refused', 'braked', 'would-wait': see
     #: :mod:`dask_memdash.guard.actions`.
     kind: str
     key: str
@@ -367,6 +367,21 @@ class GuardAction:
     room: int = 0
     #: For how long it had waited.
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Braked:
+    """A task that was stopped before it could end its worker, and is to run again."""
+
+    key: str
+    prefix: str
+    #: What it had and asked for, and its inputs in memory, in bytes.
+    needs: int
+    inputs: int
+    #: What its worker has in use when it is idle, in bytes; 0 where not known.
+    idle: int
+    #: The line that asked for it; empty where not known.
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)

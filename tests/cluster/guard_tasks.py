@@ -24,6 +24,20 @@ def first(array: np.ndarray) -> float:
     return float(array[0])
 
 
+def swallows(size: int) -> str:
+    """Answer whether there was memory, whatever that is worth."""
+    try:
+        np.ones(size // 8)
+    except MemoryError:
+        return "none"
+    return "enough"
+
+
+def of_python(size: int) -> int:
+    """Take memory that the brake does not see."""
+    return len(b"x" * size)
+
+
 def waits_for_another(size: int) -> float:
     """Wait for a task without seceding, while holding much."""
     held = np.ones(size // 8)

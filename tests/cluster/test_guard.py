@@ -11,6 +11,7 @@ from distributed.worker_state_machine import WorkerState
 
 from dask_memdash import MemDash
 from dask_memdash.errors import TaskTooLarge
+from dask_memdash.measure import native_tally
 
 pytestmark = pytest.mark.cluster
 
@@ -211,9 +212,48 @@ def test_it_is_off_and_says_so_where_there_is_no_limit(start):
     assert session.client.submit(sum, (1, 2)).result() == 3
 
 
-def test_a_task_that_no_worker_has_room_for_fails_with_its_figures(start):
+NATIVE = pytest.mark.skipif(native_tally.load() is None, reason="no native tally")
+
+
+@NATIVE
+def test_a_task_that_no_worker_has_room_for_is_stopped_and_no_worker_dies(start):
     session = guarded(start, threads_per_worker=1, memory_limit="400 MB")
+    workers = session.addresses()
     found = session.client.submit(guard_tasks.large, 1, 1500 * MB)
+    told = (
+        r"needs at least 1\.4 GiB at .*guard_tasks.py:\d+ in ones.* of 381 MiB at most"
+    )
+    with pytest.raises(TaskTooLarge, match=told):
+        found.result(timeout=60)
+    assert session.addresses() == workers
+    assert [i["kind"] for i in session.api("incidents")] in ([], ["memory-error"])
+
+
+@NATIVE
+def test_what_a_stopped_task_returns_is_discarded_and_it_runs_where_it_fits(start):
+    session = guarded(start, threads_per_worker=2, memory_limit="600 MB")
+    heard = []
+    plugin = session.cluster.scheduler.plugins["memdash"]
+    plugin._teacher.heard = lambda address, action: heard.append(action)
+    client, workers = session.client, session.addresses()
+    other = client.submit(guard_tasks.large, 1, 320 * MB, 3.0)
+    wait_for(
+        lambda: session.api("workers")[0]["breakdown"]["executing"] > 200 * MB,
+        "the one to hold its memory",
+    )
+    found = client.submit(guard_tasks.swallows, 320 * MB)
+    assert found.result(timeout=60) == "enough"
+    assert other.result(timeout=60) == 1.0
+    assert session.addresses() == workers
+    assert session.api("incidents") == []
+    stopped = wait_for(lambda: [a for a in heard if a.kind == "braked"], "its report")
+    assert [one.prefix for one in stopped] == ["swallows"]
+    assert abs(stopped[0].need - 320 * MB) < 2 * MB
+
+
+def test_a_task_that_cannot_be_stopped_and_has_no_room_fails_with_its_figures(start):
+    session = guarded(start, threads_per_worker=1, memory_limit="400 MB")
+    found = session.client.submit(guard_tasks.of_python, 1500 * MB)
     with pytest.raises(TaskTooLarge, match=r"needs at least 1\.4 GiB.* than 381 MiB"):
         found.result(timeout=60)
     kinds = [one["kind"] for one in session.api("incidents")]

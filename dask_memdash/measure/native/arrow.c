@@ -42,8 +42,14 @@ static size_t weight(int64_t size, int64_t alignment) {
     return size > 0 ? (size_t)((size + step - 1) / step * step) : 0;
 }
 
+/* No allocator has so much: the pool itself says that it is out of memory. */
+#define IMPOSSIBLE (INT64_MAX - ((int64_t)1 << 20))
+
 static void *hook_allocate(void *status, void *pool, int64_t size, int64_t alignment,
                            uint8_t **out) {
+    if (unlikely(size > 0 && brake_refuses((size_t)size))) {
+        size = IMPOSSIBLE;
+    }
     void *result = former_allocate(status, pool, size, alignment, out);
     if (me.now.task != NULL && size > 0 && *(void **)status == NULL) {
         block_came(*out, weight(size, alignment));
@@ -57,6 +63,10 @@ static void *hook_reallocate(void *status, void *pool, int64_t before, int64_t s
     if (!anybody_counts()) {
         return former_reallocate(status, pool, before, size, alignment, block);
     }
+    int64_t wanted = size;
+    if (unlikely(size > before && brake_refuses((size_t)(size - before)))) {
+        wanted = IMPOSSIBLE;
+    }
     uint8_t *old = *block;
     moved_t moved = {.owner = me.now};
     size_t weighed = weight(before, alignment);
@@ -67,7 +77,7 @@ static void *hook_reallocate(void *status, void *pool, int64_t before, int64_t s
         moved.prefix = moved.before = weighed;
         count_small(-(int64_t)weighed);
     }
-    void *result = former_reallocate(status, pool, before, size, alignment, block);
+    void *result = former_reallocate(status, pool, before, wanted, alignment, block);
     size_t after = *(void **)status == NULL ? weight(size, alignment) : weighed;
     owned_moved(&moved, after > 0 ? *block : NULL, after, *block != old);
     return result;

@@ -10,6 +10,7 @@
 #include <Python.h>
 
 #include "native.h"
+#include "brake.h"
 #include "pool_jobs.h"
 #include "small_objects.h"
 
@@ -304,6 +305,7 @@ static void in_child(void) {
     residency_in_child();
     reused_in_child();
     got_in_child();
+    brake_in_child();
 }
 
 static PyObject *native_install(PyObject *Py_UNUSED(module), PyObject *callback) {
@@ -451,6 +453,12 @@ static PyMethodDef METHODS[] = {
      "carry(function) -> the same, for the task that this thread or context works for."},
     {"apart", (PyCFunction)(void (*)(void))native_apart, METH_FASTCALL | METH_KEYWORDS,
      "apart(function, ...) -> what it gives, called as if no task ran in this thread."},
+    {"brake_set", brake_set, METH_O,
+     "brake_set(bytes) -> whether allocations beyond that RSS are refused; 0: none are."},
+    {"brake_begin", brake_begin, METH_O,
+     "brake_begin(may) -> whether the task that began in this thread may be refused some."},
+    {"brake_end", brake_end, METH_NOARGS,
+     "brake_end() -> (how many it was refused; of the first: its bytes, RSS, task's bytes)."},
     {"arenas", native_arenas, METH_NOARGS,
      "arenas() -> by how many bytes arenas have grown since they were hooked."},
     {"objects", native_objects, METH_NOARGS,

@@ -11,6 +11,7 @@
  *   pool_jobs.c  what pools of threads do for a task counts for the task
  *   arrow.c      Arrow's memory pool
  *   arrow_jobs.c what Arrow's own threads do for a task
+ *   brake.c      refuses what would end the worker, where that is asked for
  *   module.c     the Python module: install, begin, end, state
  *
  * Every allocation of C and C++ code ends in a function of the malloc family, which
@@ -322,6 +323,11 @@ HIDDEN int swap_prepare(swap_t *swap, void *object, size_t n);
 HIDDEN void swap_set(swap_t *swap);
 HIDDEN int swap_is_set(const swap_t *swap);
 HIDDEN void swap_undo(swap_t *swap);
+
+/* ---- brake.c ------------------------------------------------------------------- */
+
+HIDDEN int brake_refuses(size_t size);
+HIDDEN void brake_in_child(void);
 
 /* ---- arrow_jobs.c -------------------------------------------------------------- */
 

@@ -444,6 +444,9 @@ class MemDash(SchedulerPlugin):
 
     def _close_watch(self) -> None:
         self._looks = []
+        guard, self._teacher = self._teacher, None
+        if guard is not None:
+            guard.close()
         own, self._own_memory = self._own_memory, None
         if own is not None:
             own.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from dask.utils import key_split
 
@@ -41,6 +41,16 @@ from dask_memdash.text import KEY_KEPT
 #: MemDash holds back.
 RECENT = 0.001
 SELDOM = 1.0
+
+
+class Brake(Protocol):
+    """What may stop a task on its way."""
+
+    def begins(self, task: RunningTask) -> None:
+        """Take note that a task begins."""
+
+    def ends(self, task: RunningTask) -> None:
+        """Take note that it ends."""
 
 
 class RunningTasks:
@@ -95,6 +105,9 @@ class RunningTasks:
         self.left_behind = 0
         #: What hears of each task that has finished: its prefix, and peak if known.
         self.heard: Callable[[str, int | None], None] | None = None
+        #: What hears of begin and end of each counted task in its own thread, once it
+        #: is counted and while it still is; never raises.
+        self.brake: Brake | None = None
         #: How far measuring holds back: 1 no close looks, 2 hardly any readings either.
         self.held_back = 0
         self._finished: list[FinishedTask] = []
@@ -142,6 +155,8 @@ class RunningTasks:
             if self._high_marks is not None and not self.held_back:
                 self._high_marks.begin(task)
             meter.begin(task, slot)
+            if self.brake is not None:
+                self.brake.begins(task)
 
     def end(self, ident: int, *, stored: Callable[[Any], bool]) -> None:
         """Mark that the task in thread `ident` has ended.
@@ -153,6 +168,8 @@ class RunningTasks:
         if task is None:
             return
         slot = task.slot
+        if self.brake is not None:
+            self.brake.ends(task)
         try:
             if slot is not None and task.method != UNMEASURED:
                 running = self._process.running()
