@@ -2,7 +2,8 @@
 
 Each case is run without and with the guard in alternation, each run on a cluster of its
 own: how many runs ended well, how many workers died, and how long the runs took that
-did end.  A run in which nothing ends for `STUCK` seconds is *stuck*.
+did end well (where none did, all of them).  A run in which nothing ends for `STUCK`
+seconds is *stuck*.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Any
 import common
 import dask
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
+import pandas as pd
 from common import MB, header, parser, progress, row, sized
-from distributed import Client, LocalCluster, get_worker, wait
+from distributed import Client, LocalCluster, fire_and_forget, get_worker, wait
 
 from dask_memdash import MemDash
 
@@ -128,13 +131,32 @@ def calm(client: Client) -> Any:
 
 
 def beside_an_outlier(client: Client) -> Any:
-    """Run light tasks and a few of a heavy prefix among them."""
+    """Run light tasks, which are waited for, and a few of a heavy prefix among them."""
     found = []
     for i in range(300):
         if i % 50 == 0:
-            found.append(client.submit(outlier, i, 250 * MB, pure=False))
+            fire_and_forget(client.submit(outlier, i, 250 * MB, pure=False))
         found.append(client.submit(light, i, pure=False))
     return found
+
+
+def skewed(i: int, rows: int) -> Any:
+    """Make a part of a table in which every other row has the same key."""
+    rng = np.random.default_rng(i)
+    key = np.where(rng.random(rows) < 0.5, 0, rng.integers(1, 10_000, rows))
+    return pd.DataFrame({"key": key, "value": rng.random(rows)})
+
+
+def merge(client: Client) -> Any:
+    """Merge two tables, by tasks: half of all rows end in one partition."""
+    left = dd.from_map(skewed, range(24), rows=200_000)
+    columns = {f"c{i}": np.arange(10_000.0) for i in range(8)}
+    right = pd.DataFrame({"key": np.arange(10_000), **columns})
+    with dask.config.set({"dataframe.shuffle.method": "tasks"}):
+        joined = left.merge(
+            dd.from_pandas(right, npartitions=8), on="key", broadcast=False
+        )
+        return client.compute(joined.map_partitions(len).sum())
 
 
 @dataclass(frozen=True)
@@ -156,6 +178,7 @@ CASES = {
     "rechunk 128": Case(rechunk(128), workers=4, threads=1, limit=584),
     "shuffle tasks": Case(shuffle("tasks"), threads=2, limit=400),
     "shuffle p2p": Case(shuffle("p2p"), threads=2, limit=400),
+    "merge": Case(merge, threads=2, limit=500),
     "leak": Case(leaking, threads=2),
     "too large": Case(too_large),
     "calm": Case(calm, threads=2),
@@ -242,7 +265,8 @@ def _watch(running: LocalCluster, found: list[Any], begin: float) -> str:
 
 def _told(name: str, runs: dict[bool, list[Run]]) -> None:
     for guard, of_one in runs.items():
-        ended = [one.seconds for one in of_one if one.how == "done"]
+        well = [one.seconds for one in of_one if one.how == "done"]
+        ended = well or [one.seconds for one in of_one]
         others = sorted({one.how for one in of_one} - {"done"})
         sums = {
             key: sum(one.did.get(key, 0) for one in of_one)
@@ -251,10 +275,10 @@ def _told(name: str, runs: dict[bool, list[Run]]) -> None:
         row(
             name,
             "with" if guard else "without",
-            f"{len(ended)} of {len(of_one)}",
+            f"{len(well)} of {len(of_one)}",
             ", ".join(others) or "-",
             sum(one.deaths for one in of_one),
-            f"{statistics.median(ended):.1f}" if ended else "-",
+            f"{statistics.median(ended):.1f}",
             ", ".join(f"{n:.0f} {key}" for key, n in sums.items() if n) or "-",
         )
 

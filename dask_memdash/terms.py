@@ -635,6 +635,11 @@ GUARD_ACTIONS = _table(
     Term("drained", "ran on while paused", "It frees memory, or nothing else moved."),
     Term("passed", "went before one that waits", "It fit, and the other did not."),
     Term("refused", "refused as too large", "It failed with TaskTooLarge."),
+    Term(
+        "braked",
+        "stopped, to run again",
+        "What it asked for would have ended its worker: what it did is discarded.",
+    ),
 )
 
 #: Verdicts on a graph's order.

@@ -13,8 +13,8 @@ class GuardAct(TypedDict):
 
     time: float
     kind: str
-    """'waited', 'opened', 'drained', 'passed', 'refused', 'would-wait': see
-    ``terms.GUARD_ACTIONS``."""
+    """'waited', 'opened', 'drained', 'passed', 'refused', 'braked', 'would-wait':
+    see ``terms.GUARD_ACTIONS``."""
     worker: str
     """Its name."""
     address: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from distributed import Event, Lock, get_client, worker_client
+from distributed import Event, Lock, Queue, get_client, worker_client
 
 
 def large(i: int, size: int = 220_000_000, seconds: float = 0.2) -> float:
@@ -60,6 +60,17 @@ def waits_for_event(name: str, size: int) -> bool:
 def sets_event(name: str, size: int) -> bool:
     held = np.ones(size // 8)
     Event(name).set()
+    return bool(held[0])
+
+
+def takes_from_queue(name: str, size: int) -> int:
+    held = np.ones(size // 8)
+    return int(Queue(name).get(timeout=60) + held[0])
+
+
+def puts_into_queue(name: str, size: int) -> bool:
+    held = np.ones(size // 8)
+    Queue(name).put(1)
     return bool(held[0])
 
 

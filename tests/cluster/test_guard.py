@@ -102,6 +102,11 @@ def test_tasks_that_wait_for_others_get_them(start):
     wait_for(lambda: figures(session)[0]["opened"], "its opening the gate to be told")
     assert client.submit(tasks.waits_for_another, 100 * MB).result(timeout=60)
     assert client.submit(tasks.waits_in_worker_client, 100 * MB).result(timeout=60)
+    both = [
+        client.submit(tasks.takes_from_queue, "q", 150 * MB),
+        client.submit(tasks.puts_into_queue, "q", 100 * MB),
+    ]
+    assert client.gather(both) == [2, True]
     locks = client.map(tasks.takes_lock, ["l"] * 4, [100 * MB] * 4, pure=False)
     assert all(client.gather(locks))
     assert session.api("incidents") == []

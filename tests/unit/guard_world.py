@@ -23,6 +23,7 @@ import distributed.worker_state_machine as machine
 from distributed.core import Status
 
 from dask_memdash.guard import on_worker, snapshots
+from dask_memdash.measure.brake import Refused
 
 MB = 1_000_000
 OWN, OTHER = "tcp://own:1", "tcp://other:1"
@@ -48,6 +49,8 @@ class TaskPlan:
     #: Whether it runs on another worker.
     elsewhere: bool = False
     measured: bool = True
+    #: How often the guard's brake stops it before it ends well.
+    stopped: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class World:
         self.cancelled: set[int] = set()
         self.sent: set[int] = set()
         self._waiting: dict[int, int] = {}
+        self._stops = [task.stopped for task in plan.tasks]
+        self.told: list[Any] = []
         self.running: dict[int, SimpleNamespace] = {}
         self.most_running = 0
         self.most = 0
@@ -104,6 +109,7 @@ class World:
                 memory_target_fraction=False,
             ),
             handle_stimulus=self.handle,
+            batched_send=self.told.append,
             _client=None,
         )
         self.tasks = SimpleNamespace(by_thread={}, pending={}, elsewhere={}, heard=None)
@@ -116,7 +122,11 @@ class World:
         monkeypatch.setattr(on_worker, "time", clock)
         monkeypatch.setattr(snapshots, "time", clock)
         monkeypatch.setattr(on_worker.WorkerGuard, "_again", lambda guard: None)
-        process = SimpleNamespace(n_members=1, recent_rss=lambda age: self.rss())
+        process = SimpleNamespace(
+            n_members=1,
+            recent_rss=lambda age: self.rss(),
+            idle_rest=lambda: self.plan.idle * MB,
+        )
         recorder = SimpleNamespace(
             counters=lambda number: (self.running[number].held,) * 2 + (0,),
             filling=lambda number: 0,
@@ -195,6 +205,9 @@ class World:
                 if instruction.state in ("ready", "constrained", "waiting"):
                     number = int(instruction.key.rpartition("-")[2])
                     self.at(1.0, lambda number=number: self.finished(number))
+            elif isinstance(instruction, machine.RescheduleMsg):
+                self.sent.discard(int(instruction.key.rpartition("-")[2]))
+                self.at(0.05, self.send_ready)
             elif isinstance(instruction, machine.TaskErredMsg):
                 raise AssertionError(instruction)
 
@@ -236,6 +249,11 @@ class World:
         plan, task = self.plan.tasks[number], self.running[number]
         output = plan.output * MB
         peak, task.held = task.held, output
+        stopped = self.guard is not None and self._stops[number] > 0
+        if stopped and self.guard is not None:
+            self._stops[number] -= 1
+            refused = Refused(1, asked=50 * MB, rss=self.rss(), held=peak)
+            self.guard._braking.stopped[task.key] = refused
         self.tasks.pending[task.key] = self.tasks.by_thread.pop(number + 1)
         self.handle(
             machine.ExecuteSuccessEvent(
@@ -252,7 +270,8 @@ class World:
         del self.running[number], self.tasks.pending[task.key]
         if self.tasks.heard is not None:
             self.tasks.heard(plan.prefix, peak if plan.measured else None)
-        self.finished(number)
+        if not stopped:
+            self.finished(number)
 
     def finished(self, number: int) -> None:
         """Hear that a task has ended, wherever it ran."""

@@ -51,6 +51,7 @@ def plans(draw):
                 actor=draw(st.sampled_from([False] * 7 + [True])),
                 elsewhere=not waits and draw(st.sampled_from([False] * 4 + [True])),
                 measured=draw(st.sampled_from([True] * 4 + [False])),
+                stopped=draw(st.sampled_from([0] * 5 + [1, 2])),
             )
         )
     instants = st.lists(st.floats(0, 10), max_size=3).map(tuple)
@@ -267,6 +268,17 @@ def test_what_no_worker_has_room_for_is_given_another_task_to_run(monkeypatch):
     with pytest.raises(TaskTooLarge, match="task-0 needs 9 GB"):
         task.run_spec()
     assert made.state.tasks["task-1"].run_spec() is None
+
+
+def test_a_task_that_was_stopped_runs_again_where_it_fits(monkeypatch):
+    """It ran beside another, and is known to need more by then."""
+    tasks = TaskPlan(peak=300, seconds=1.0), TaskPlan(peak=300, stopped=1)
+    made, ended = world(monkeypatch, *tasks, learnt={"task": 300})
+    assert ended == "done"
+    # 350 and 300 do not fit beside 100: not before the other one has ended
+    assert 1001 < made.now < 1001.3
+    assert actions(made)[0][:2] == ("braked", "task-1")
+    assert [one["task"]["needs"] for one in made.told] == [350 * MB]
 
 
 def test_removing_the_guard_starts_what_it_held(monkeypatch):
