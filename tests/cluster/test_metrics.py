@@ -72,18 +72,22 @@ def test_the_scheduler_tells_what_the_page_says(start):
     other = session.client.submit(ones, 10_000_001, key="keep-1")
     other.result()
 
-    def both():
-        before = session.api("cluster"), session.api("prefixes")
-        samples = scrape(scheduler_port(session))
-        stored = before[0]["breakdown"]["managed"] > 60_000_000
-        same = before == (session.api("cluster"), session.api("prefixes"))
-        return (*before, samples) if stored and same else None
+    def said():
+        cluster, rows = session.api("cluster"), session.api("prefixes")
+        stored = {row["prefix"]: row["storage"]["managed"] for row in rows}
+        return cluster["breakdown"], cluster["limit"], stored
 
-    cluster, prefixes, samples = wait_for(both, "an instant at which nothing changed")
+    def both():
+        before = said()
+        samples = scrape(scheduler_port(session))
+        stored = before[0]["managed"] > 60_000_000
+        return (*before, samples) if stored and before == said() else None
+
+    breakdown, limit, stored, samples = wait_for(both, "nothing to change", 60)
     memory = labelled(samples, "dask_scheduler_memdash_memory_bytes", "type")
-    assert memory == {part: cluster["breakdown"][part] for part in PARTS}
-    assert sum(memory.values()) == cluster["breakdown"]["process"]
-    assert alone(samples, "dask_scheduler_memdash_limit_bytes") == cluster["limit"]
+    assert memory == {part: breakdown[part] for part in PARTS}
+    assert sum(memory.values()) == breakdown["process"]
+    assert alone(samples, "dask_scheduler_memdash_limit_bytes") == limit
     states = labelled(samples, "dask_scheduler_memdash_workers", "state")
     assert states == {"measured": 2, "silent": 0, "unmeasured": 0}
     managed = {
@@ -92,10 +96,9 @@ def test_the_scheduler_tells_what_the_page_says(start):
         if name == "dask_scheduler_memdash_prefix_memory_bytes"
         and ("type", "managed") in labels
     }
+    # What is not known of a row is no prefix of tasks.
     assert managed == {"other": 0} | {
-        row["prefix"]: row["storage"]["managed"]
-        for row in prefixes
-        if row["storage"]["managed"] is not None  # else it is no prefix of tasks
+        name: size for name, size in stored.items() if size is not None
     }
     assert managed["keep"] > 10_000_000
     bucket = "dask_scheduler_memdash_worker_limit_ratio_bucket"
