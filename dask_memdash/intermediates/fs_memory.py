@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import time
 import uuid
@@ -35,6 +34,7 @@ from dask_memdash.intermediates.memory import (
 from dask_memdash.intermediates.remote_files import RemoteFiles
 from dask_memdash.intermediates.retry import with_retries
 from dask_memdash.intermediates.settings import lifetime, ram_share, version_text
+from dask_memdash.redact import without_secrets
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ class FSMemory:
     @property
     def address(self) -> str:
         """The address without user and password, for messages."""
-        return re.sub(r"(://)[^/@]*@", r"\1", self.url)
+        return without_secrets(self.url)
 
     def __repr__(self) -> str:
         version = f", version={self.version!r}" if self.version else ""
@@ -318,6 +318,6 @@ def _open_files(url: str, options: Mapping[str, Any]) -> LocalFiles | RemoteFile
             f"pip install {package}"
         ) from error
     except (ValueError, TypeError) as error:
-        address = re.sub(r"(://)[^/@]*@", r"\1", url)
+        address = without_secrets(url)
         raise StorageError(f"{address} is no address of a store: {error}") from error
     return RemoteFiles(fs, root)

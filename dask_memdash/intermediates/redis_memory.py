@@ -18,6 +18,7 @@ from dask_memdash.errors import MissingError, NameTakenError, StorageError
 from dask_memdash.intermediates.memory import Buffer, Entry, check_object_name
 from dask_memdash.intermediates.retry import with_retries
 from dask_memdash.intermediates.settings import lifetime, version_text
+from dask_memdash.redact import without_secrets
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class RedisMemory:
     @property
     def address(self) -> str:
         """The address without user and password, for messages."""
-        shown = re.sub(r"(://)[^/@]*@", r"\1", self.url)
+        shown = without_secrets(self.url)
         return f"{shown} ({self.prefix})"
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from dask_memdash.text import code, plain
 SCHEMA_VERSION = 1
 
 #: Characters of a text, and of one of its paragraphs.
-MAX_TEXT = 3_000
+MAX_TEXT = 4_000
 MAX_PART = 600
 
 #: Advice that is told.

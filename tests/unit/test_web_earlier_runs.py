@@ -143,3 +143,12 @@ def test_the_address_of_a_server_is_a_web_address(address):
     with pytest.raises(config.ConfigError, match=r"record\.server"):
         config.load({"record.server": address})
     assert config.load({"record.server": "https://a/b"}).record_server == "https://a/b"
+
+
+async def test_keys_in_the_address_of_the_record_are_not_on_the_page():
+    earlier = runs_of("s3://key:s3/cret@bucket/runs", "https://me:s3/cret@host:8800/")
+    assert earlier.remote
+    assert (earlier.place, earlier.server) == ("s3://bucket/runs", "https://host:8800")
+    _, body, _ = await page_of(earlier)
+    assert "https://host:8800" in body
+    assert "cret" not in body
