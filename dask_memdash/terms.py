@@ -600,33 +600,6 @@ GUARD_MODES = _table(
     Term("off", "off", "These workers have no limit or no pause threshold to keep to."),
 )
 
-#: What the guard counts.
-GUARD_COUNTS = _table(
-    Term("held", "waited", "Tasks that were ready and waited for memory."),
-    Term("would-hold", "would have waited", "Tasks that would have waited."),
-    Term(
-        "opened",
-        "started since nothing moved",
-        "Tasks that started although they did not fit: what ran used no processor and "
-        "allocated nothing, and may have waited for them.",
-    ),
-    Term(
-        "drained",
-        "ran on while paused",
-        "Tasks that ran on a worker that was paused for its memory: they free some.",
-    ),
-    Term(
-        "passed",
-        "went before one that waits",
-        "Small tasks that fit beside what runs, while a larger one before them waited.",
-    ),
-    Term(
-        "refused",
-        "refused as too large",
-        "Tasks that need more than any worker has: they fail with TaskTooLarge.",
-    ),
-)
-
 #: What the guard did to one task.
 GUARD_ACTIONS = _table(
     Term("waited", "started after a wait", "It waited for memory, and started."),
@@ -877,7 +850,6 @@ GLOSSARY: Mapping[str, Mapping[str, Term]] = MappingProxyType(
         "storing": STORING,
         "storing_states": STORING_STATES,
         "guard_modes": GUARD_MODES,
-        "guard_counts": GUARD_COUNTS,
         "guard_actions": GUARD_ACTIONS,
         "order": ORDER_VERDICTS,
         "limits": LIMIT_VERDICTS,

@@ -106,8 +106,8 @@ DEMOS = (
         Starts a cluster on this machine, registers MemDash, prints the page's address,
         and turns (n, n) random arrays from tall chunks (n, √n) into wide ones (√n, n),
         for growing n, until Dask gives a task up with KilledWorker. Then it prints what
-        happened, why, and the line that MemDash advises to paste, and runs the same
-        rechunk with that line on a new cluster.
+        happened, why, and the line that MemDash advises to paste, runs the same rechunk
+        with that line on a new cluster, and once more task by task with the guard.
         """,
         shown="a task was given up, and with MemDash's advice the same completed",
         not_shown="no task was given up, or it did not complete as advised",

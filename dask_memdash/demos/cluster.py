@@ -53,6 +53,8 @@ class Plan:
     threads: int = 1
     #: Dask's configuration of the workers where it is not the default.
     config: Mapping[str, Any] = field(default_factory=dict)
+    #: Whether MemDash's guard is on.
+    guard: bool = False
 
     @property
     def needed(self) -> int:
@@ -178,7 +180,7 @@ def running(plan: Plan) -> Iterator[Running]:
         client = Client(cluster, timeout=START_TIMEOUT)
         closing.callback(client.close, timeout=CLOSE_TIMEOUT)
         client.wait_for_workers(plan.workers, timeout=START_TIMEOUT)
-        client.register_plugin(MemDash())
+        client.register_plugin(MemDash(guard=plan.guard))
         link = str(client.dashboard_link)
         host = plan.host if plan.host not in ("", "0.0.0.0") else "127.0.0.1"
         api = f"http://{host}:{port}/memdash/api"

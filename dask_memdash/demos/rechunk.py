@@ -21,6 +21,13 @@ from dask_memdash.demos.experiment import Result, Say, run, series
 from dask_memdash.demos.shuffles import array
 from dask_memdash.terms import DEATHS
 
+#: As Dask calls the method whose tasks the guard can hold back: those of a P2P shuffle
+#: keep what they make in buffers.
+HELD_BACK = "tasks"
+
+#: Longest that the run with the guard may take, in seconds.
+LONGEST_GUARDED = 180.0
+
 #: What is said where following the advice was not enough.
 NOT_ENOUGH = "It did not complete: the advice was not enough."
 
@@ -62,7 +69,34 @@ def session(plan: Plan, experiment: Experiment, say: Say) -> Iterator[bool]:
             yield False
             return
         with following(changed, experiment, results[-1], say) as completed:
+            pass
+        guarded = replace(plan, port=0, guard=True)
+        root = experiment.sizes[len(results) - 1]
+        with under_guard(guarded, experiment, root, say):
             yield completed
+
+
+@contextmanager
+def under_guard(
+    plan: Plan, experiment: Experiment, root: int, say: Say
+) -> Iterator[None]:
+    """Rechunk the same array task by task, with the guard on and no advice followed.
+
+    Says what became of it, whatever that is.
+    """
+    how = "The same rechunk as at first, with"
+    if experiment.method != HELD_BACK:
+        how = "The same array task by task, which the guard can hold back, with"
+    what = f"{how} `MemDash(guard=True)` and nothing else changed:"
+    say("\n".join(["", *terminal.paragraph(what), ""]))
+    with running(plan) as cluster:
+        case = array(root, 1.0, HELD_BACK)
+        longest = min(experiment.timeout, LONGEST_GUARDED)
+        after = run(cluster, case, longest, lambda text: None)
+        guard = Api(cluster.api).get("cluster")["guard"]
+        told = f"{tables.with_guard(after)} {tables.what_it_did(guard, after)}"
+        say("\n".join(terminal.paragraph(told)))
+        yield
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -11,7 +11,7 @@ from dask_memdash.demos.advice import taken_apart
 from dask_memdash.demos.api import PEAKS
 from dask_memdash.demos.cluster import Plan
 from dask_memdash.demos.experiment import Result
-from dask_memdash.text import UNKNOWN, format_bytes, format_duration
+from dask_memdash.text import UNKNOWN, count, format_bytes, format_duration
 
 MiB = 2**20
 
@@ -64,6 +64,30 @@ def before_and_after(before: Result, after: Result) -> str:
     ]
     header = ["", "runtime", "outcome", "deaths", "most memory on the cluster"]
     return terminal.table(header, rows)
+
+
+def with_guard(result: Result) -> str:
+    """Say what became of a run with the guard on, whatever that is."""
+    took = format_duration(result.runtime)
+    if result.outcome == "ok":
+        died = "no worker died"
+        if result.deaths:
+            died = f"{count(result.deaths, 'worker')} died and came back"
+        return f"With the guard: completed, {took}; {died}."
+    return (
+        f"With the guard: not completed ({result.outcome} after {took}, "
+        f"{count(result.deaths, 'death')}). It could not save this one."
+    )
+
+
+def what_it_did(guard: Mapping[str, Any] | None, result: Result) -> str:
+    """Say what a guard did in a run; that it had nothing to do where so it was."""
+    if guard is None or guard["mode"] == "off":
+        return "The guard could do nothing on these workers."
+    did = any(guard[name] for name in ("held", "opened", "drained", "fetch_limited"))
+    if not did and result.outcome == "ok" and not result.deaths:
+        return "It had nothing to hold back: this much fits task by task."
+    return str(guard["text"])
 
 
 def diagnoses(results: Sequence[Result]) -> list[str]:

@@ -50,7 +50,9 @@ def cluster_guard(
         "would_have_helped": [
             incident["id"] for incident in incidents if _would_have_helped(incident)
         ],
-        "actions": [act(done) for done in log.newest(ACTIONS)],
+        "actions": sorted(
+            map(act, log.newest(ACTIONS)), key=lambda done: -done["time"]
+        ),
     }
     told["text"] = said(told)
     return told

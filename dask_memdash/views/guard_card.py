@@ -17,9 +17,6 @@ from dask_memdash.views.base import Context, Text, View
 #: Rows of each list at most.
 MOST = 8
 
-#: What is counted: field → its words, in the order of the page.
-COUNTED = ("held", "opened", "drained", "passed", "refused")
-
 
 class Rows(NamedTuple):
     """The first rows of a list, and how many more there are."""
@@ -105,5 +102,4 @@ class GuardView(View):
             guard=guard,
             waiting=rows(guard["waiting"]),
             actions=rows(together(guard["actions"])),
-            counted=COUNTED,
         )

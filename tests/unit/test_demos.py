@@ -523,3 +523,35 @@ def test_two_sums_that_differ_are_a_fault() -> None:
     alone = told_steps(24, 12, 24, None)
     wrong = [*alone[:2], replace(alone[2], total=2.0), alone[3]]
     assert not kept.shown(told_steps(24, 0, 0, 0), wrong)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "died", "said"),
+    [
+        ("ok", 0, "With the guard: completed, 42 s; no worker died."),
+        ("ok", 1, "With the guard: completed, 42 s; 1 worker died and came back."),
+        (
+            "KilledWorker",
+            2,
+            "With the guard: not completed (KilledWorker after 42 s, 2 deaths). It "
+            "could not save this one.",
+        ),
+    ],
+)
+def test_what_became_of_the_run_with_the_guard_is_said(outcome, died, said) -> None:
+    case = Case("sqrt_n=120", work, 1, 1)
+    incidents = [{"kind": "terminated"}] * died
+    result = Result(case, 42.0, outcome, incidents=incidents)
+    assert tables.with_guard(result) == said
+
+
+def test_a_guard_that_had_nothing_to_do_takes_no_credit() -> None:
+    done = Result(Case("sqrt_n=120", work, 1, 1), 8.0, "ok")
+    counts = dict.fromkeys(("held", "opened", "drained", "fetch_limited"), 0)
+    idle = {"mode": "on", "text": "Nothing waits for memory now.", **counts}
+    assert tables.what_it_did(idle, done).startswith("It had nothing to hold back")
+    held = {**idle, "held": 3, "text": "So far 3 tasks waited."}
+    assert tables.what_it_did(held, done) == "So far 3 tasks waited."
+    off = "The guard could do nothing on these workers."
+    assert tables.what_it_did({**idle, "mode": "off"}, done) == off
+    assert tables.what_it_did(None, done) == off
