@@ -49,6 +49,12 @@ def _so_far(guard: Mapping[str, Any]) -> list[str]:
     ):
         if guard[name]:
             told.append(f"{guard[name]:,} {words}")
+    if guard["braked"]:
+        one = guard["braked"] == 1
+        told.append(
+            f"{guard['braked']:,} {'was' if one else 'were'} stopped before "
+            f"{'it' if one else 'they'} ended a worker, to run again"
+        )
     if guard["refused"]:
         were = "was" if guard["refused"] == 1 else "were"
         told.append(f"{guard['refused']:,} {were} refused as too large")

@@ -26,7 +26,7 @@ from dask_memdash.terms import DEATHS
 HELD_BACK = "tasks"
 
 #: Longest that the run with the guard may take, in seconds.
-LONGEST_GUARDED = 180.0
+LONGEST_GUARDED = 300.0
 
 #: What is said where following the advice was not enough.
 NOT_ENOUGH = "It did not complete: the advice was not enough."

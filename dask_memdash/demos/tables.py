@@ -84,7 +84,8 @@ def what_it_did(guard: Mapping[str, Any] | None, result: Result) -> str:
     """Say what a guard did in a run; that it had nothing to do where so it was."""
     if guard is None or guard["mode"] == "off":
         return "The guard could do nothing on these workers."
-    did = any(guard[name] for name in ("held", "opened", "drained", "fetch_limited"))
+    counts = ("held", "opened", "drained", "braked", "fetch_limited")
+    did = any(guard[name] for name in counts)
     if not did and result.outcome == "ok" and not result.deaths:
         return "It had nothing to hold back: this much fits task by task."
     return str(guard["text"])

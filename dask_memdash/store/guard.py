@@ -45,6 +45,7 @@ def cluster_guard(
         "drained": total.drained,
         "passed": total.passed,
         "refused": log.kinds["refused"],
+        "braked": log.kinds["braked"],
         "failed": total.failed,
         "fetch_limited": sum(guard.fetch_limited for guard in guards),
         "would_have_helped": [

@@ -60,9 +60,11 @@ class ClusterGuard(TypedDict):
     drained: int
     passed: int
     refused: int
+    braked: int
     failed: int
     """How many were started since nothing got on, ran on while their worker was paused,
-    went before a held one, were refused as too large; and decisions that failed."""
+    went before a held one, were refused as too large, were stopped before they ended
+    their worker, to run again; and decisions that failed."""
     fetch_limited: int
     """Workers that fetch fewer inputs at a time now, for want of room."""
     would_have_helped: list[str]

@@ -547,7 +547,8 @@ def test_what_became_of_the_run_with_the_guard_is_said(outcome, died, said) -> N
 
 def test_a_guard_that_had_nothing_to_do_takes_no_credit() -> None:
     done = Result(Case("sqrt_n=120", work, 1, 1), 8.0, "ok")
-    counts = dict.fromkeys(("held", "opened", "drained", "fetch_limited"), 0)
+    names = ("held", "opened", "drained", "braked", "fetch_limited")
+    counts = dict.fromkeys(names, 0)
     idle = {"mode": "on", "text": "Nothing waits for memory now.", **counts}
     assert tables.what_it_did(idle, done).startswith("It had nothing to hold back")
     held = {**idle, "held": 3, "text": "So far 3 tasks waited."}

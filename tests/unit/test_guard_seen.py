@@ -141,6 +141,11 @@ def test_neighbours_that_say_the_same_are_one_row():
         "waited",
     ]
     assert refused["refused"] == 1
+    stopped = told(guarding(waiting={}, held=0, drained=0), [action(kind="braked")])
+    assert stopped["text"] == (
+        "Nothing waits for memory now. So far 1 was stopped before it ended a worker, "
+        "to run again."
+    )
 
 
 def test_a_prefix_knows_what_of_it_waits_and_what_was_done_to_it():
