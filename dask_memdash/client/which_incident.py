@@ -97,7 +97,7 @@ class Lookup:
             number = await self._by_key(key, min(deadline, time.monotonic() + LATE))
             return number or await self._unexplained(errors, KILLED)
         large = next((e for e in errors if isinstance(e, TaskTooLarge)), None)
-        if large is not None:
+        if large is not None and STOPPED not in str(large):
             number = await self._by_running(str(large), deadline)
             return number or await self._unexplained(errors, TOO_LARGE)
         if any(map(_lost_actor, errors)):
@@ -217,6 +217,9 @@ class Lookup:
             f"and at {count(len(incidents), 'incident')}{seen}. {NEXT}"
         )
 
+
+#: What the guard's error says of a task that has ended no worker.
+STOPPED = "before it could end a worker"
 
 #: How the guard's error names its task.
 _TOO_LARGE = re.compile(r"task ('.*?'|\".*?\") of ['\"].* needs at least ", re.DOTALL)

@@ -9,7 +9,7 @@ from clusters import Session, wait_for
 from distributed import KilledWorker, wait
 from distributed.worker_state_machine import WorkerState
 
-from dask_memdash import MemDash
+from dask_memdash import MemDash, connect
 from dask_memdash.errors import TaskTooLarge
 from dask_memdash.measure import native_tally
 
@@ -228,10 +228,12 @@ def test_a_task_that_no_worker_has_room_for_is_stopped_and_no_worker_dies(start)
     told = (
         r"needs at least 1\.4 GiB at .*guard_tasks.py:\d+ in ones.* of 381 MiB at most"
     )
-    with pytest.raises(TaskTooLarge, match=told):
+    with pytest.raises(TaskTooLarge, match=told) as caught:
         found.result(timeout=60)
     assert session.addresses() == workers
-    assert [i["kind"] for i in session.api("incidents")] in ([], ["memory-error"])
+    explained = connect(session.client).explain(caught.value)
+    assert "guard_tasks.py" in str(explained)
+    assert [i["kind"] for i in session.api("incidents")] == ["memory-error"]
 
 
 @NATIVE
