@@ -38,7 +38,7 @@
     if (start === end) {
       return `Showing ${clock(start * 1000)}.`;
     }
-    return `Showing the most from ${clock(start * 1000)} to ${clock(end * 1000)} (${duration(end - start)}): each worker and prefix at its own most, so rows need not add up.`;
+    return `Showing the most from ${clock(start * 1000)} to ${clock(end * 1000)} (${duration(end - start)}). Each row is at its own most.`;
   }
 
   function show() {

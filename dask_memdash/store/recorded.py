@@ -316,6 +316,9 @@ class RecordedStore:
         # it builds on this one
         from dask_memdash.store.recorded_span import RecordedSpan
 
+        oldest = self.reader.files("main")[-1:]
+        first = max([self.span()[0], *(segment.first for segment in oldest)])
+        start, end = max(start, first), max(end, first)
         return RecordedSpan(self, start, end) if end > start else self.at(end)
 
     # -- making ----------------------------------------------------------------

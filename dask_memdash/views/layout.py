@@ -225,6 +225,9 @@ class OpenPage:
             "clock": format_clock(cluster["time"]) if cluster["time"] else "",
             "drawn": f"{self.context.shown.tab} {self.context.shown.chosen}",
             "zoomed": "zoomed" if self.context.axis.zoomed else "",
+            "strips": "strips"
+            if cluster["n_processes"] or self.now.departed(1)
+            else "",
             "map": "map" if cluster["n_processes"] > MOST else "",
             "storage": "storage" if cluster["intermediates"] else "",
             "guard": "guard" if cluster["guard"] else "",

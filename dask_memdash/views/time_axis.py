@@ -157,9 +157,10 @@ class TimeAxis:
         )
         box = BoxAnnotation(
             fill_color=theme.CHOSEN,
-            fill_alpha=0.08,
+            fill_alpha=0.12,
             line_color=theme.CHOSEN,
-            line_width=1.5,
+            line_alpha=1,
+            line_width=2,
             visible=False,
         )
         plot.add_layout(box)
