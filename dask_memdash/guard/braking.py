@@ -16,6 +16,7 @@ Begin and end are called in the task's thread, the rest on the worker's event lo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,6 +51,9 @@ BEFORE_END = 0.99
 #: Prefixes of tasks that hand data over to a P2P shuffle, and what comes after them.
 P2P = ("rechunk-transfer", "shuffle-transfer", "hash-join-transfer", "shuffle-barrier")
 
+#: Tasks that are remembered as spared.
+MOST_SPARED = 500
+
 #: A frame of a traceback as text.
 FRAME = re.compile(r'File "([^"\n]+)", line (\d+), in (.+)')
 
@@ -75,6 +79,8 @@ class Braking:
         self._process = process
         self._brake: Brake | None = None
         self._line = 0
+        # Keys of tasks that are stopped no more, the newest last.
+        self._spared: dict[str, None] = {}
         #: Key → what a task was refused that has ended and whose outcome is to come.
         self.stopped: dict[Any, Refused] = {}
         self.begins = boundary.guarded(self._begins, "the brake at a task's begin")
@@ -112,6 +118,12 @@ class Braking:
         again = RescheduleEvent(key=event.key, stimulus_id=event.stimulus_id)
         return Stopped(event.key, needs, again)
 
+    def spare(self, keys: Iterable[str]) -> None:
+        """Stop these tasks no more."""
+        self._spared.update(dict.fromkeys(keys))
+        while len(self._spared) > MOST_SPARED:
+            del self._spared[next(iter(self._spared))]
+
     def keep(self) -> None:
         """Let go of tasks that the worker has forgotten meanwhile."""
         for key in [k for k in self.stopped if k not in self._worker.state.tasks]:
@@ -133,7 +145,8 @@ class Braking:
         task = state.tasks.get(key)
         if task is None or key in state.actors:
             return False
-        if key_text(key).lstrip("('\"").startswith(P2P):
+        text = key_text(key)
+        if text[:KEY_KEPT] in self._spared or text.lstrip("('\"").startswith(P2P):
             return False
         needed = (key_text(other.key) for other in tuple(task.dependencies))
         return not any(text.startswith("shuffle-barrier") for text in needed)

@@ -104,6 +104,8 @@ class GuardTeacher:
         key = self._too_large.stopped(braked, self._limit or None)
         if key is not None:
             self._refused[key] = self._too_large.refused[key]
+        if braked.key in self._too_large.spared:
+            self._tell({"spared": [braked.key]})
         self.step(time.time())
 
     def step(self, now: float) -> None:
@@ -140,7 +142,12 @@ class GuardTeacher:
         prefixes, keys = self._learning.all()
         settings = self._settings.to_dict()
         refused = dict(self._too_large.refused)
-        settings["learnt"] = {"prefixes": prefixes, "keys": keys, "refused": refused}
+        settings["learnt"] = {
+            "prefixes": prefixes,
+            "keys": keys,
+            "refused": refused,
+            "spared": list(self._too_large.spared),
+        }
         return shims.worker_plugin(settings, dask_memdash.__version__, PROTOCOL)
 
 

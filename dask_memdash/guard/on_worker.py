@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dask._task_spec import Task
@@ -95,7 +95,7 @@ class WorkerGuard:
         Whether it acts; otherwise it only notes what it would do.
     learnt
         What the scheduler knew when this worker came: ``{"prefixes", "keys",
-        "refused"}``.
+        "refused", "spared"}``.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class WorkerGuard:
         self._reading = Reading(worker, tasks, recorder, self.expectations)
         # Key → why it is not run any more: no worker has room for it.
         self._refused: dict[str, str] = {}
+        self._braking = Braking(worker, tasks, process)
         if learnt:
             self._take(**learnt)
         self.holding = Holding()
@@ -137,7 +138,6 @@ class WorkerGuard:
         self._lines: Thresholds | str = ""
         self._fetch_limit = FetchLimit(worker.state)
         self._actions = Actions()
-        self._braking = Braking(worker, tasks, process)
 
     # -- coming and going ------------------------------------------------------
 
@@ -365,10 +365,12 @@ class WorkerGuard:
         prefixes: Mapping[str, int] | None = None,
         keys: Mapping[str, int] | None = None,
         refused: Mapping[str, str] | None = None,
+        spared: Iterable[str] | None = None,
         **_: Any,
     ) -> None:
         self.expectations.take(prefixes or {}, keys or {})
         self._refused.update(refused or {})
+        self._braking.spare(spared or ())
 
 
 def _ignore(**_: Any) -> None:

@@ -4,8 +4,10 @@ Counted on the scheduler, from deaths of workers on which such a task ran alone.
 *too large* once the block that it was filling is larger than any worker's limit, or
 when it has ended two workers alone, each time with more than half of that limit.
 Where the brake stops it before it ends one (:mod:`~dask_memdash.guard.braking`), it is
-once it would not have fitted into an empty worker either, or at the third time.  What
-a worker is to start of these raises :class:`~dask_memdash.errors.TaskTooLarge` instead.
+once it would not have fitted into an empty worker either, or at the third time, if it
+needs more than half of the limit; a smaller one is spared from then on: what fills the
+worker is not its own.  What a worker is to start of those that are too large raises
+:class:`~dask_memdash.errors.TaskTooLarge` instead.
 
 Imports the standard library and the model only; sizes are integers in bytes.
 """
@@ -22,7 +24,7 @@ from dask_memdash.text import format_bytes, format_line, plain
 #: Deaths of workers on which a task ran alone, after which it is refused.
 DEATHS = 2
 
-#: Times that a task is stopped before it ends its worker, after which it is refused.
+#: Times that a task is stopped until it is refused, or spared.
 STOPS = 3
 
 #: Share of the largest limit up to which a task may come before it is stopped.
@@ -43,6 +45,8 @@ class TooLarge:
         self._deaths: OrderedDict[str, int] = OrderedDict()
         # Key → how often it was stopped.
         self._stops: OrderedDict[str, int] = OrderedDict()
+        #: Keys of tasks that are stopped no more.
+        self.spared: OrderedDict[str, None] = OrderedDict()
         #: Key → the sentence that its error says.
         self.refused: OrderedDict[str, str] = OrderedDict()
 
@@ -88,13 +92,15 @@ class TooLarge:
         self._stops[task.key] = stops
         most = int(ROOM * limit) - task.idle
         needs = task.needs + task.inputs
-        if needs <= most and stops < STOPS:
-            return None
-        self.refused[task.key] = sentence_of_stopped(task, limit, stops)
-        for known in (self._stops, self.refused):
+        large = needs > most or (stops >= STOPS and needs >= HELD * limit)
+        if large:
+            self.refused[task.key] = sentence_of_stopped(task, limit, stops)
+        elif stops >= STOPS:
+            self.spared[task.key] = None
+        for known in (self._stops, self.spared, self.refused):
             while len(known) > MAX_KEYS:
                 known.popitem(last=False)
-        return task.key
+        return task.key if large else None
 
 
 def sentence_of_stopped(task: Braked, limit: int, stops: int) -> str:

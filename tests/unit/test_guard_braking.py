@@ -10,7 +10,7 @@ from distributed.worker_state_machine import (
 )
 
 from dask_memdash.guard import braking
-from dask_memdash.guard.braking import Braking, where
+from dask_memdash.guard.braking import MOST_SPARED, Braking, where
 from dask_memdash.guard.thresholds import Thresholds
 from dask_memdash.guard.too_large import STOPS, TooLarge
 from dask_memdash.measure.brake import Refused
@@ -177,7 +177,26 @@ def test_a_task_that_no_empty_worker_could_hold_fails_at_once():
     assert TooLarge().stopped(stopped(9000), None) is None
 
 
-def test_a_task_that_is_stopped_again_and_again_fails():
+def test_a_large_task_that_is_stopped_again_and_again_fails():
     found = TooLarge()
-    told = [found.stopped(stopped(100), 1000 * MB) for _ in range(STOPS)]
+    told = [found.stopped(stopped(500), 1000 * MB) for _ in range(STOPS)]
     assert told == [None, None, "sum-1"]
+    assert not found.spared
+
+
+def test_a_small_one_is_stopped_no_more_as_what_fills_the_worker_is_not_its_own():
+    found = TooLarge()
+    told = [found.stopped(stopped(499), 1000 * MB) for _ in range(STOPS)]
+    assert told == [None] * STOPS
+    assert list(found.spared) == ["sum-1"]
+    assert not found.refused
+
+
+def test_what_is_spared_is_stopped_no_more(world):
+    world.braking.spare(["sum-1"])
+    world.braking.begins(SimpleNamespace(key="sum-1"))
+    world.braking.spare(["others"])
+    world.braking.begins(SimpleNamespace(key="sum-1"))
+    world.braking.spare(map(str, range(MOST_SPARED)))
+    world.braking.begins(SimpleNamespace(key="sum-1"))
+    assert world.brake.may == [False, False, True]
