@@ -80,7 +80,7 @@ corpora: $(VENV)/.dev browser ## run every way to die, and the page for a while
 	  tests/cluster/test_shared_storage_machine.py \
 	  tests/cluster/test_shared_storage_moves.py \
 	  tests/cluster/test_shared_storage_s3.py \
-	  tests/cluster/test_advice.py \
+	  tests/cluster/test_advice.py tests/cluster/test_docs_examples.py \
 	  tests/browser/test_endurance.py $(ARGS)
 
 attack: $(VENV)/.attack ## do the worst to real clusters, and print what held

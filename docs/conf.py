@@ -34,7 +34,6 @@ myst_enable_extensions = ["attrs_inline"]
 # -- the API ---------------------------------------------------------------------------
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_class_signature = "separated"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 

@@ -34,7 +34,7 @@ def built_site(factory: pytest.TempPathFactory) -> Path:
                 cwd=REPOSITORY,
                 capture_output=True,
                 text=True,
-                timeout=150,
+                timeout=170,
                 check=False,
             )
             assert done.returncode == 0, done.stderr

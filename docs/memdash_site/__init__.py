@@ -17,6 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask_memdash
 from memdash_site.causes import cause_page
 from memdash_site.repository import Repository
 from memdash_site.tables import filled_in
@@ -36,7 +37,16 @@ def setup(app: Sphinx) -> dict[str, Any]:
         source[0] = made(repository, name, source[0])
 
     app.connect("source-read", read)
+    app.connect("autodoc-process-signature", signature)
     return {"parallel_read_safe": True}
+
+
+def signature(
+    _app: Sphinx, what: str, name: str, *_: Any
+) -> tuple[str, str | None] | None:
+    """Leave out how to make what only our functions make."""
+    public = name.removeprefix("dask_memdash.") in dask_memdash.__all__
+    return ("", None) if what == "class" and not public else None
 
 
 def made(repository: Repository, name: str, text: str) -> str:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from dask_memdash.terms import CAUSES, NOT_MEMORY, STORAGE_CAUSES, Term
 
+#: What of a program comes before what its page shows.
+BEGIN = "from __future__ import annotations\n"
+
 #: Who is named as responsible, by the kind of cause.
 STORED = (
     "It is a cause of storage: the prefix whose outputs are stored is responsible. The "
@@ -55,26 +58,34 @@ def program_of(name: str, examples: Path) -> Path:
 def _example(name: str, examples: Path) -> list[str]:
     program = program_of(name, examples)
     told, picture = (examples / "told" / f"{name}.{end}" for end in ("txt", "png"))
-    if not program.exists() or not told.exists():
+    if not told.exists():
         return ["No example was run."]
     tree = ast.parse(program.read_text())
-    functions = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+    command = f"python docs/examples/{program.name}"
+    alt = f"The story of the first incident; its cause: {CAUSES[name].label}"
     parts = [
         ast.get_docstring(tree) or "",
-        f"```{{literalinclude}} /examples/{program.name}\n:language: python\n"
-        ":start-at: from __future__\n```",
-        f"`python docs/examples/{program.name}` runs it on a small cluster of its own, "
-        "and prints what `explain` says:",
+        f"```python\n{program.read_text().partition(BEGIN)[2].strip()}\n```",
+        f"`{command}` runs it on a small cluster of its own, where the first death is "
+        "enough to fail, and prints what `explain` says:",
         f"```{{literalinclude}} /examples/told/{told.name}\n:language: text\n```",
     ]
     if picture.exists():
-        alt = (
-            f"The page's story of this failure, with {CAUSES[name].label} as its cause"
-        )
-        parts.append(f"On the page:\n\n![{alt}](/examples/told/{picture.name})")
-    if "mended" in functions:
+        shown = f"![{alt}](/examples/told/{picture.name})"
+        parts.append(f"The story of the first death on the page:\n\n{shown}")
+    if is_mended(tree):
         parts.append(
-            "With `--mended` the program runs `mended` instead, and no worker dies. "
-            "A test runs both."
+            f"`{command} --mended` runs it mended: no worker dies. A test runs both."
         )
     return parts
+
+
+def is_mended(program: ast.Module) -> bool:
+    """Tell whether a program's call of `main` says how it is mended."""
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "main"
+        and len(node.args) > 1
+        for node in ast.walk(program)
+    )
