@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import attrgetter, itemgetter
 
 from dask_memdash.model.breakdown import PARTS
@@ -19,9 +20,13 @@ from dask_memdash.model.prefixes import Prefixes, PrefixState
 #: Figures of which the largest of any worker process is told.
 LARGEST = ("process", *PARTS)
 
-#: Prefixes that one scrape looks at beside those shown: of more, those that have become
-#: large are found by one of the next scrapes.
-LOOKED_AT = 2_500
+#: Prefixes that one scrape looks at beside those shown: the newest, and some of the
+#: others.  Of more, those that have become large again are found by one of the next.
+NEWEST = 500
+LOOKED_AT = 1_000
+
+#: Seconds for which what MemDash costs is told as it was: it changes slowly.
+COSTS_KEPT = 60.0
 
 _breakdown = attrgetter("breakdown")
 _largest_figures = attrgetter(*LARGEST)
@@ -60,6 +65,7 @@ class Walk:
         self._model = model
         self._known: tuple[list[object], list[object]] = ([], [])
         self._limits: list[int | None] = []
+        self._costs: tuple[float, list[float | None]] = (-COSTS_KEPT, [])
 
     def walk(self) -> Walked:
         """Look at all workers and their processes as they are now."""
@@ -68,11 +74,11 @@ class Walk:
         breakdowns = list(map(_breakdown, processes.by_key.values()))
         figures = [_largest_figures(b) for b in breakdowns if b is not None]
         most = [max(column) for column in zip(*figures, strict=True)]
-        sizes = iter(figures)
+        limited = [n for n, b in zip(limits, breakdowns, strict=True) if b is not None]
         shares = [
-            size / limit
-            for limit, breakdown in zip(limits, breakdowns, strict=True)
-            if breakdown is not None and (size := next(sizes)[0]) is not None and limit
+            parts[0] / limit
+            for parts, limit in zip(figures, limited, strict=True)
+            if limit
         ]
         states = dict.fromkeys(("measured", "silent", "unmeasured"), 0)
         degraded = 0
@@ -84,7 +90,6 @@ class Walk:
             else:
                 states["measured"] += 1
             degraded += bool(said or by_nanny)
-        costs = [*map(_costs, workers.values())]
         known = [limit for limit in limits if limit is not None]
         return Walked(
             states,
@@ -92,8 +97,18 @@ class Walk:
             shares,
             sum(known) if known and len(known) == len(limits) else None,
             degraded,
-            [_sum(list(map(itemgetter(n), costs))) for n in range(4)],
+            self._costs_now(),
         )
+
+    def _costs_now(self) -> list[float | None]:
+        """Return the sums of what MemDash costs on workers and nannies."""
+        now, workers = self._model.time, self._model.processes.workers
+        if not 0 <= now - self._costs[0] < COSTS_KEPT:
+            costs = [*map(_costs, workers.values())]
+            sums = [_sum(list(map(itemgetter(n), costs))) for n in range(4)]
+            # While nobody has told, it may be told soon.
+            self._costs = (now if None not in sums else -COSTS_KEPT, sums)
+        return self._costs[1]
 
     def _limits_now(self) -> list[int | None]:
         """Return the limit of every process, kept while the workers are the same."""
@@ -125,21 +140,25 @@ class PrefixRounds:
     def larger(self, least: float) -> list[tuple[int, str]]:
         """Return weight in bytes and name of those that weigh more than the least.
 
-        Of the next `LOOKED_AT` prefixes, or of all where there are fewer.
+        Of the newest prefixes and the next of the others, or of all where there are no
+        more than these.
         """
-        if self._n_left <= 0:
-            everything = list(self._prefixes.by_name.items())
-            self._left, self._n_left = iter(everything), len(everything)
-        some = zip(range(LOOKED_AT), self._left, strict=False)
-        # Written out, for this is most of what a scrape costs.
-        found = [
-            (size, name)
-            for _, (name, state) in some
-            if (size := state.managed + state.spilled + state.executing) > least
-        ]
-        self._n_left -= LOOKED_AT
         known = self._prefixes.by_name
-        return [one for one in found if one[1] in known]
+        if self._n_left <= 0:
+            everything = list(known.items())
+            self._left, self._n_left = iter(everything), len(everything)
+        self._n_left -= LOOKED_AT
+        some = [
+            *islice(self._left, LOOKED_AT),
+            *islice(reversed(known.items()), NEWEST),
+        ]
+        # Written out, for this is most of what a scrape costs.
+        found = {
+            name: size
+            for name, state in some
+            if (size := state.managed + state.spilled + state.executing) > least
+        }
+        return [(size, name) for name, size in found.items() if name in known]
 
 
 def _sum(figures: list[float | None]) -> float | None:

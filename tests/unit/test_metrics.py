@@ -28,7 +28,7 @@ from dask_memdash.metrics import registry
 from dask_memdash.metrics.family import gauge
 from dask_memdash.metrics.largest_prefixes import LargestPrefixes
 from dask_memdash.metrics.scheduler import SchedulerFigures
-from dask_memdash.metrics.walk import LOOKED_AT, PrefixRounds
+from dask_memdash.metrics.walk import LOOKED_AT, NEWEST, PrefixRounds
 from dask_memdash.metrics.worker import worker_families
 from dask_memdash.model.breakdown import Reading, break_down
 from dask_memdash.model.cluster import ClusterModel
@@ -261,27 +261,54 @@ def test_a_forgotten_prefix_and_an_empty_one_have_no_series():
     assert show(largest, {"b": 0}, 1) == set()
 
 
-def test_of_very_many_prefixes_a_large_one_is_found_by_one_of_the_next_scrapes():
+def many(count):
     prefixes = Prefixes()
-    for number in range(2 * LOOKED_AT + 1):
+    for number in range(count):
         prefixes.of(f"p{number}").managed = 1
-    rounds = PrefixRounds(prefixes)
-    found = []
-    for number in range(6):
-        if number == 3:
-            prefixes.of(f"p{2 * LOOKED_AT}").managed = 100
-        found.append(rounds.larger(10))
-    assert found == [[], [], [], [], [], [(100, f"p{2 * LOOKED_AT}")]]
+    return prefixes, PrefixRounds(prefixes)
+
+
+def test_of_very_many_prefixes_a_large_one_is_found_by_one_of_the_next_scrapes():
+    prefixes, rounds = many(2 * LOOKED_AT + NEWEST)
+    large = f"p{2 * LOOKED_AT - 1}"
+    found = [rounds.larger(10)]
+    prefixes.of(large).managed = 100
+    found += [rounds.larger(10) for _ in range(3)]
+    assert found == [[], [(100, large)], [], []]
+
+
+def test_a_new_prefix_is_found_at_once():
+    prefixes, rounds = many(3 * LOOKED_AT)
+    rounds.larger(10)
+    prefixes.of("new").managed = 100
+    assert rounds.larger(10) == [(100, "new")]
 
 
 def test_a_prefix_that_was_forgotten_meanwhile_is_not_found():
-    prefixes = Prefixes()
-    for number in range(LOOKED_AT + 1):
-        prefixes.of(f"p{number}").managed = 100
-    rounds = PrefixRounds(prefixes)
-    assert len(rounds.larger(10)) == LOOKED_AT
-    del prefixes.by_name[f"p{LOOKED_AT}"]
+    prefixes, rounds = many(LOOKED_AT + NEWEST + 1)
+    rounds.larger(10)
+    name = f"p{LOOKED_AT}"
+    prefixes.of(name).managed = 100
+    del prefixes.by_name[name]
     assert rounds.larger(10) == []
+
+
+def test_what_memdash_costs_is_looked_at_once_a_minute(model):
+    counts = SchedulerFigures(model)
+    feed(model, added(nanny=True), reported())
+
+    def told():
+        cpu = by_name(counts.families())["memdash_self_cpu_cores"]
+        return cpu.get(("workers",)), cpu.get(("nannies",))
+
+    assert told() == (None, None)
+    cost = {"cost": SelfCost(0.1, 1), "nanny_cost": SelfCost(0.2, 1)}
+    feed(model, reported(time=T0 + 2, **cost))
+    assert told() == (0.1, 0.2)
+    feed(model, reported(time=T0 + 30, cost=SelfCost(0.5, 1), nanny_cost=SelfCost(0.2)))
+    assert told() == (0.1, 0.2)
+    feed(model, reported(time=T0 + 63, cost=SelfCost(0.5, 1), nanny_cost=SelfCost(0.2)))
+    assert told() == (0.5, 0.2)
 
 
 # -- names are made by users ---------------------------------------------------
