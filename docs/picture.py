@@ -42,7 +42,7 @@ ARGUMENTS = [
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 #: Longest that anything is waited for, in seconds.
-PATIENCE = 60
+PATIENCE = 180
 
 
 def load(number: int) -> np.ndarray:

@@ -1,5 +1,8 @@
 """Details beside their list, in a real browser: opened, kept, closed, linked."""
 
+import threading
+from pathlib import Path
+
 import fake_parts
 import fake_store
 import pytest
@@ -7,6 +10,9 @@ import stories
 from stories import MiB
 
 pytestmark = pytest.mark.browser
+
+#: Finds text that is cut, what must be scrolled sideways, what is out of the window.
+LOOK = (Path(__file__).parents[2] / "benchmarks" / "page_look.js").read_text()
 
 #: The element that has the keyboard, within shadow roots too.
 FOCUSED = """() => {
@@ -116,3 +122,34 @@ def test_every_name_in_a_story_is_a_link(look, show):
     opened.get_by_role("link", name="failure 2").click()
     opened.get_by_role("heading", name="Failure 2").wait_for()
     assert opened.get_by_role("link", name="worker-1").first.get_attribute("href")
+
+
+def test_details_that_are_not_here_yet_say_so(look, show):
+    store = fake_store.after_incident()
+    wanted, here = store.all_incidents[0]["id"], threading.Event()
+    page = look(show(store) + "#incidents")
+    page.get_by_role("heading", name="Incidents").wait_for()
+    whole = store.incident
+
+    def late(incident_id):
+        here.wait(60)
+        return whole(incident_id)
+
+    store.incident = late
+    page.evaluate("name => { window.location.hash = `incident-${name}`; }", wanted)
+    said = page.get_by_text(f"Loading incident {wanted}…")
+    said.wait_for()
+    here.set()
+    page.get_by_role("heading", name=f"Incident {wanted}: ").wait_for()
+    said.wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("width", [380, 1400])
+def test_nothing_is_cut_or_must_be_scrolled_sideways(look, show, width):
+    store = fake_store.with_graphs()
+    failure, incident = store.all_failures[0]["id"], store.all_incidents[-1]["id"]
+    page = look(show(store), width=width)
+    for address in ("overview", "tasks", f"failure-{failure}", f"incident-{incident}"):
+        page.evaluate("name => { window.location.hash = name; }", address)
+        page.locator("[data-tab]:not([hidden]):not([data-waits])").wait_for()
+        assert page.evaluate(LOOK) == [], address

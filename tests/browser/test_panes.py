@@ -58,6 +58,7 @@ def busy():
 def test_a_small_pane_shows_all_it_says(pane, name, scheme):
     page = pane(busy(), name, scheme)
     page.get_by_text("failures open").wait_for()
+    page.get_by_text("Loading MemDash").wait_for(state="hidden")
     if name in ("workers", "task-prefixes"):
         page.locator("li").first.wait_for()
     else:
