@@ -25,7 +25,7 @@ from distributed import wait
 from PIL import Image, ImageChops, ImageDraw
 
 #: Size of the page, and width of the picture, in pixels.
-SIZE = (1240, 860)
+SIZE = (1400, 980)
 WIDTH = 1000
 
 #: Bytes that the picture may have, and qualities that are tried for it.
@@ -82,7 +82,7 @@ class Movie:
                 duration=[shown for _, shown in self.frames],
                 loop=0,
                 quality=quality,
-                method=6,
+                method=3,
             )
             if path.stat().st_size <= MOST:
                 return

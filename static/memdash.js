@@ -42,9 +42,10 @@
     const waits = drawn !== `${state.tab} ${state.chosen.slice(0, 1000)}`;
     const name = state.chosen.replace(/^failure-/, "");
     for (const panel of document.querySelectorAll("[data-tab]")) {
-      panel.toggleAttribute("data-waits", waits && panel.dataset.tab === state.tab);
+      const here = waits && panel.dataset.tab === state.tab;
+      panel.toggleAttribute("data-waits", here);
       const what = panel.querySelector(".md-details .md-loading > span");
-      if (what && waits && state.chosen !== "") {
+      if (what && here && state.chosen !== "") {
         what.textContent = `Loading ${state.kind} ${name.slice(0, 80)}…`;
       }
     }
