@@ -52,6 +52,12 @@ LONG = 240
 
 LOOK = (Path(__file__).parent / "page_look.js").read_text(encoding="utf-8")
 
+#: Goes to an address; the page hears of it a moment later.
+GO = """hash => new Promise((gone) => {
+  window.location.hash = hash;
+  window.setTimeout(gone, 100);
+})"""
+
 #: What the address names to open details of, from the JSON API: kind → path, field.
 NAMES = {
     "worker": ("workers?limit=1", "address"),
@@ -117,7 +123,7 @@ def _through_tabs(
     opened.wait_for_selector("html[data-memdash=ready]")
     shots = []
     for name, address in _places(opened, options.browse):
-        opened.evaluate("hash => { window.location.hash = hash; }", address)
+        opened.evaluate(GO, address)
         opened.locator("[data-tab]:not([hidden]):not([data-waits])").wait_for()
         opened.wait_for_timeout(options.settle)
         if name in TABS or where["width"] < 1200:

@@ -213,7 +213,8 @@ class OpenPage:
         if shown.tab not in self._made:
             with together(self.doc):
                 self._make(shown.tab)
-        self.draw()
+        with in_one(self.doc):
+            self.draw()
 
     def _write_facts(self) -> None:
         cluster = self.now.cluster()
@@ -250,6 +251,16 @@ def hand_out(root: pn.viewable.Viewable, doc: Document) -> Model:
     root._documents[doc] = model
     doc.on_session_destroyed(root._server_destroy)
     return model
+
+
+@contextmanager
+def in_one(doc: Document) -> Iterator[None]:
+    """Send a document's changes in one message, so that no half of them is seen."""
+    doc.hold("combine")
+    try:
+        yield
+    finally:
+        doc.unhold()
 
 
 @contextmanager

@@ -13,6 +13,11 @@ pytestmark = pytest.mark.browser
 
 #: Finds text that is cut, what must be scrolled sideways, what is out of the window.
 LOOK = (Path(__file__).parents[2] / "benchmarks" / "page_look.js").read_text()
+#: Goes to an address; the page hears of it a moment later.
+GO = """hash => new Promise((gone) => {
+  window.location.hash = hash;
+  window.addEventListener("hashchange", () => window.setTimeout(gone), {once: true});
+})"""
 
 #: The element that has the keyboard, within shadow roots too.
 FOCUSED = """() => {
@@ -149,7 +154,7 @@ def test_nothing_is_cut_or_must_be_scrolled_sideways(look, show, width):
     store = fake_store.with_graphs()
     failure, incident = store.all_failures[0]["id"], store.all_incidents[-1]["id"]
     page = look(show(store), width=width)
-    for address in ("overview", "tasks", f"failure-{failure}", f"incident-{incident}"):
-        page.evaluate("name => { window.location.hash = name; }", address)
+    for address in ("tasks", "overview", f"failure-{failure}", f"incident-{incident}"):
+        page.evaluate(GO, address)
         page.locator("[data-tab]:not([hidden]):not([data-waits])").wait_for()
         assert page.evaluate(LOOK) == [], address
