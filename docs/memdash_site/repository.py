@@ -147,7 +147,7 @@ class Repository:
         if known is not None:
             return known
         inside = file.removeprefix("docs/")
-        if inside != file and file.endswith((".md", ".png")):
+        if inside != file and file.endswith((".md", ".png", ".webp")):
             return f"/{inside}" + (f"#{anchor}" if anchor else "")
         kind = "tree" if (self._root / file).is_dir() else "blob"
         return f"{self.address}/{kind}/main/{file}" + (f"#{anchor}" if anchor else "")
