@@ -32,6 +32,9 @@ from dask_memdash.store.strips import (
 LARGE = 100
 STANDS = 5.0
 
+#: Least width of its bins, in seconds: its workers are heard of no more often.
+LEAST_OF_LARGE = 5.0
+
 #: Incidents that are looked through for deaths, the newest.
 LOOKED_THROUGH = 400
 
@@ -57,17 +60,19 @@ class LiveStrips:
 
     def answer(self, start: float, end: float) -> Strips:
         """Return the strips of a stretch of time."""
-        model, step = self._model, width_for(start, end)
+        model = self._model
+        large = len(model.processes.by_key) > LARGE
+        least = LEAST_OF_LARGE if large else 0.0
+        step = width_for(start, end, least)
         asked = (
             *(step, math.floor(start / step), math.floor(end / step)),
             *(len(model.processes.by_key), len(model.incidents)),
             math.floor(model.time / STANDS),
         )
-        large = len(model.processes.by_key) > LARGE
         if large and self._standing is not None and self._standing[0] == asked:
             return self._standing[1]
         tracks = self._tracks.since(start - step)
-        answer = self._book.answer(tracks, start, end, model.time)
+        answer = self._book.answer(tracks, start, end, model.time, least)
         self._standing = (asked, answer)
         return answer
 

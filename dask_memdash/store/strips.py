@@ -95,9 +95,9 @@ def unseen_death(incident: str, time: float, address: str, name: str) -> Track:
     )
 
 
-def width_for(start: float, end: float) -> float:
-    """Return the width of bins for a stretch of time, in seconds."""
-    least = (end - start) / (BINS - 2)
+def width_for(start: float, end: float, least: float = 0.0) -> float:
+    """Return the width of bins for a stretch of time, at least so many seconds."""
+    least = max(least, (end - start) / (BINS - 2))
     return float(next((w for w in WIDTHS if w >= least), math.ceil(least)))
 
 
@@ -108,7 +108,12 @@ class StripBook:
         self._pages: OrderedDict[float, _Page] = OrderedDict()
 
     def answer(
-        self, tracks: Collection[Track], start: float, end: float, newest: float
+        self,
+        tracks: Collection[Track],
+        start: float,
+        end: float,
+        newest: float,
+        least: float = 0.0,
     ) -> Strips:
         """Return the strips of a stretch of time.
 
@@ -120,8 +125,10 @@ class StripBook:
             Of what is shown, in seconds since the epoch.
         newest
             Instant of the newest reading: nothing is held on beyond it.
+        least
+            Least width of a bin, in seconds.
         """
-        step = width_for(start, end)
+        step = width_for(start, end, least)
         last = math.floor(end / step)
         bins = min(BINS, last - math.floor(start / step) + 1)
         page = self._pages.pop(step, None) or _Page(step)

@@ -186,6 +186,7 @@ def test_answer_of_a_large_cluster_stands_until_a_bin_begins():
     model.handle(reported("tcp://a:7", 7, NOW - 19.0, rss=900 * MiB))
     assert store.strips(NOW - 600, NOW) is first
     assert store.strips(NOW - 600, NOW + 5) is not first
+    assert store.strips(NOW - 60, NOW)["step"] == 5.0
     model.handle(removed("tcp://a:7", NOW - 18.0))
     newest = store.strips(NOW - 600, NOW)
     assert [row["name"] for row in newest["rows"] if row["deaths"]] == ["w-7"]
