@@ -69,8 +69,8 @@ def _so_far(guard: Mapping[str, Any]) -> list[str]:
 def _dry(guard: Mapping[str, Any]) -> list[str]:
     held = guard["held"]
     if not held:
-        return ["Dry run: no task would have waited so far."]
-    return [f"Dry run: {count(held, 'task')} would have waited so far, and none did."]
+        return ["No task would have waited so far."]
+    return [f"{count(held, 'task')} would have waited so far, and none did."]
 
 
 def _missed(incidents: Sequence[str]) -> list[str]:

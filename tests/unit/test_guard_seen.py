@@ -96,11 +96,11 @@ def test_a_log_is_bounded_and_knows_what_came_since():
         ),
         (
             {"mode": "dry-run"},
-            "Dry run: 28 tasks would have waited so far, and none did.",
+            "28 tasks would have waited so far, and none did.",
         ),
         (
             {"mode": "dry-run", "held": 0},
-            "Dry run: no task would have waited so far.",
+            "No task would have waited so far.",
         ),
         (
             {"mode": "off"},
