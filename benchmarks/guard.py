@@ -135,7 +135,7 @@ def beside_an_outlier(client: Client) -> Any:
     found = []
     for i in range(300):
         if i % 50 == 0:
-            fire_and_forget(client.submit(outlier, i, 250 * MB, pure=False))
+            fire_and_forget(client.submit(outlier, i, 100 * MB, pure=False))
         found.append(client.submit(light, i, pure=False))
     return found
 

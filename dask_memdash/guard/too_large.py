@@ -91,8 +91,9 @@ class TooLarge:
         stops = self._stops.pop(task.key, 0) + 1
         self._stops[task.key] = stops
         most = int(ROOM * limit) - task.idle
-        needs = task.needs + task.inputs
-        large = needs > most or (stops >= STOPS and needs >= HELD * limit)
+        # by its own bytes: what its inputs are said to be may be more than is resident
+        own = task.needs
+        large = own > most or (stops >= STOPS and own >= HELD * limit)
         if large:
             self.refused[task.key] = sentence_of_stopped(task, limit, stops)
         elif stops >= STOPS:

@@ -165,15 +165,15 @@ def stopped(needs, inputs=0, line=""):
 def test_a_task_that_no_empty_worker_could_hold_fails_at_once():
     found = TooLarge()
     # 940 - 60
-    assert found.stopped(stopped(600, 280), 1000 * MB) is None
-    assert found.stopped(stopped(600, 281, "a.py:9 in ones"), 1000 * MB) == "sum-1"
+    assert found.stopped(stopped(880, 281), 1000 * MB) is None
+    assert found.stopped(stopped(881, 281, "a.py:9 in ones"), 1000 * MB) == "sum-1"
     assert found.refused["sum-1"] == (
-        "task 'sum-1' of 'sum' needs at least 572 MiB at a.py:9 in ones, beside 268 "
+        "task 'sum-1' of 'sum' needs at least 840 MiB at a.py:9 in ones, beside 268 "
         "MiB of inputs. An idle worker has 57.2 MiB in use already, of 0.93 GiB at "
         "most. It was stopped 2 times before it could end a worker, and is not run "
         "again. Make its chunks smaller, or give workers a larger memory_limit"
     )
-    assert found.stopped(stopped(600, 281), 1000 * MB) is None
+    assert found.stopped(stopped(881, 281), 1000 * MB) is None
     assert TooLarge().stopped(stopped(9000), None) is None
 
 
