@@ -111,7 +111,7 @@ def test_a_failure_is_told_when_it_opens_and_when_it_is_over(start, endpoint, tm
     (opened,) = wait_for(lambda: told("failure-opened"), "the first alert", 30)
     assert opened["failure"]["responsible"]["prefix"] == "too_much"
     lines = opened["text"].splitlines()
-    assert "died" in lines[0]
+    assert "died" in lines[0] or "death" in lines[0]
     assert any(line.startswith("Responsible: tasks `too_much`") for line in lines)
     assert any(line.startswith("What to change: ") for line in lines)
     number = opened["failure"]["id"]
