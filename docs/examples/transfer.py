@@ -1,7 +1,7 @@
 """A P2P rechunk of 512 MB keeps its buffers in memory, on two workers of 300 MB.
 
-Through the disk, which is the default, this rechunk was tried too, on a busy machine, and
-a worker died of `transfer` all the same.
+It was tried through the disk too, which is the default, on a busy machine: one worker
+died of `transfer` all the same.
 """
 
 from __future__ import annotations
