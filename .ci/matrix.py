@@ -36,7 +36,6 @@ QUICK = (
     *("tests/unit/test_measure_tally.py", "tests/unit/test_measure_tally_numpy.py"),
     *("tests/unit/test_measure_native.py", "tests/unit/test_measure_lines.py"),
     *("tests/unit/test_views.py", "tests/unit/test_web_mount.py"),
-    *("tests/unit/test_imports.py", "tests/unit/test_packaging.py"),
 )
 
 #: The newest Python that is here, where that is not the oldest.
