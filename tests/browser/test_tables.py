@@ -112,7 +112,7 @@ def test_figures_move_without_moving_the_table(look, show):
 def test_narrow_page_sorts_by_a_choice_and_shows_every_figure_with_its_name(look, show):
     page = look(show(fake_store.busy()) + "#tasks", width=380)
     found = table(page, "tasks")
-    found.get_by_label("Sort tasks").select_option(label="Tasks running")
+    found.get_by_label("Sort tasks").select_option(label="Executing now")
     found.locator(".md-rows tr").first.get_by_text("sum").wait_for()
     label = "e => getComputedStyle(e, '::before').content"
     said = [cell.evaluate(label) for cell in found.locator("tr:first-child td").all()]
