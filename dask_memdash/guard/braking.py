@@ -162,7 +162,8 @@ class Braking:
             prefix_of(key),
             needs,
             inputs,
-            self._process.idle_rest() or 0,
+            # not what earlier tasks have left here: an empty worker has none of it
+            self._process.baseline.bytes or 0,
             line,
         )
         self._worker.batched_send({"op": OPERATION, "task": to_dict(told)})

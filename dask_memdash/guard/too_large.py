@@ -14,7 +14,9 @@ Imports the standard library and the model only; sizes are integers in bytes.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
+from dataclasses import replace
 
 from dask_memdash.errors import TaskTooLarge
 from dask_memdash.model.event_parts import Braked, Executing
@@ -45,6 +47,9 @@ class TooLarge:
         self._deaths: OrderedDict[str, int] = OrderedDict()
         # Key → how often it was stopped.
         self._stops: OrderedDict[str, int] = OrderedDict()
+        # The least that any worker had with nothing running, in bytes: one that spills
+        # all the time has no such moment, and an empty one has no more.
+        self._idle = sys.maxsize
         #: Keys of tasks that are stopped no more.
         self.spared: OrderedDict[str, None] = OrderedDict()
         #: Key → the sentence that its error says.
@@ -90,6 +95,8 @@ class TooLarge:
             return None
         stops = self._stops.pop(task.key, 0) + 1
         self._stops[task.key] = stops
+        self._idle = min(task.idle, self._idle)
+        task = replace(task, idle=self._idle)
         most = int(ROOM * limit) - task.idle
         # by its own bytes: what its inputs are said to be may be more than is resident
         own = task.needs
@@ -111,7 +118,7 @@ def sentence_of_stopped(task: Braked, limit: int, stops: int) -> str:
     times = "once" if stops == 1 else f"{stops} times"
     return (
         f"task {plain(task.key, 200)!r} of {plain(task.prefix, 100)!r} needs at least "
-        f"{format_bytes(task.needs)}{line}{inputs}. An idle worker has "
+        f"{format_bytes(task.needs)}{line}{inputs}. An empty worker has "
         f"{format_bytes(task.idle)} in use already, of {format_bytes(limit)} at most. "
         f"It was stopped {times} before it could end a worker, and is not run again. "
         "Make its chunks smaller, or give workers a larger memory_limit"

@@ -65,7 +65,7 @@ def world(monkeypatch):
         batched_send=sent.append,
     )
     running = SimpleNamespace(brake=None)
-    process = SimpleNamespace(idle_rest=lambda: 60 * MB)
+    process = SimpleNamespace(baseline=SimpleNamespace(bytes=60 * MB))
     made = Braking(worker, running, process)
     made.set(Thresholds(1000 * MB, 800 * MB, 950 * MB))
     return SimpleNamespace(
@@ -158,8 +158,8 @@ def test_a_line_is_the_users_own_where_there_is_one():
     assert where("no frames") == ""
 
 
-def stopped(needs, inputs=0, line=""):
-    return Braked("sum-1", "sum", needs * MB, inputs * MB, 60 * MB, line)
+def stopped(needs, inputs=0, line="", idle=60):
+    return Braked("sum-1", "sum", needs * MB, inputs * MB, idle * MB, line)
 
 
 def test_a_task_that_no_empty_worker_could_hold_fails_at_once():
@@ -169,12 +169,19 @@ def test_a_task_that_no_empty_worker_could_hold_fails_at_once():
     assert found.stopped(stopped(881, 281, "a.py:9 in ones"), 1000 * MB) == "sum-1"
     assert found.refused["sum-1"] == (
         "task 'sum-1' of 'sum' needs at least 840 MiB at a.py:9 in ones, beside 268 "
-        "MiB of inputs. An idle worker has 57.2 MiB in use already, of 0.93 GiB at "
+        "MiB of inputs. An empty worker has 57.2 MiB in use already, of 0.93 GiB at "
         "most. It was stopped 2 times before it could end a worker, and is not run "
         "again. Make its chunks smaller, or give workers a larger memory_limit"
     )
     assert found.stopped(stopped(881, 281), 1000 * MB) is None
     assert TooLarge().stopped(stopped(9000), None) is None
+
+
+def test_a_worker_that_was_never_empty_does_not_make_a_task_too_large():
+    """A `rechunk-merge` of 120 MiB failed so on workers of 557 that held results."""
+    found = TooLarge()
+    assert found.stopped(stopped(100), 557 * MB) is None  # another worker, nearly empty
+    assert found.stopped(stopped(120, idle=454), 557 * MB) is None
 
 
 def test_a_large_task_that_is_stopped_again_and_again_fails():

@@ -455,7 +455,7 @@ def test_what_an_allocator_had_kept_and_is_written_here_and_there_is_in_doubt(
         kept_heap.free(block)
 
     peak, _ = slots.run(work)
-    assert peak == pytest.approx(3, abs=slots.read()[2] + 0.05)
+    assert peak == pytest.approx(3, abs=slots.read()[2] + 0.1)
 
 
 def test_what_an_allocator_had_kept_and_is_filled_is_not_in_doubt(
