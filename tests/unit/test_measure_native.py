@@ -24,6 +24,10 @@ from dask_memdash.measure import native_tally as face
 from dask_memdash.measure.native_tally import NativeTally
 from dask_memdash.measure.tally import MISSED_TASK
 
+#: Under `make sanitize` another allocator stands in for the C library's: it copies all
+#: of what changes its size, and maps what is to be zero.
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
+
 MB = 1_000_000
 SLOT = 512
 
@@ -502,7 +506,7 @@ def test_what_was_kept_of_a_block_that_changes_its_size_is_as_it_was(
     assert ctypes.string_at(held[0], 2 * MB) == b"\1" * (2 * MB)
     kept_heap.free(held[0])
     error = slots.read()[2]
-    assert peak - error <= 2.2
+    assert SANITIZED or peak - error <= 2.2
     assert peak + error >= 2
 
 
@@ -511,7 +515,7 @@ def test_what_is_set_to_zero_stays_zero(slots: Slots, kept_heap: Any) -> None:
     peak, _ = slots.run(lambda: held.append(kept_heap.calloc(1, 10 * MB)))
     assert ctypes.string_at(held[0], 10 * MB) == bytes(10 * MB)
     kept_heap.free(held[0])
-    assert peak == pytest.approx(10, rel=0.02)
+    assert SANITIZED or peak == pytest.approx(10, rel=0.02)
 
 
 # -- whose ---------------------------------------------------------------------------
