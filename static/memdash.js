@@ -435,7 +435,10 @@
   function connect_charts() {
     for (const chart of document.querySelectorAll("[data-chart]")) {
       const card = chart.closest(".md-card");
-      const title = card.querySelector("h2")?.textContent ?? card.getAttribute("aria-label");
+      const before = [...card.querySelectorAll("h2, h3")].filter(
+        (one) => one.compareDocumentPosition(chart) & Node.DOCUMENT_POSITION_FOLLOWING,
+      );
+      const title = before.pop()?.textContent ?? card.getAttribute("aria-label");
       const button = document.createElement("button");
       button.type = "button";
       button.className = "md-png";

@@ -316,9 +316,6 @@ class RecordedStore:
         # it builds on this one
         from dask_memdash.store.recorded_span import RecordedSpan
 
-        oldest = self.reader.files("main")[-1:]
-        first = max([self.span()[0], *(segment.first for segment in oldest)])
-        start, end = max(start, first), max(end, first)
         return RecordedSpan(self, start, end) if end > start else self.at(end)
 
     # -- making ----------------------------------------------------------------
@@ -342,8 +339,10 @@ class RecordedStore:
                     notices = [*answer["degraded"], *self._own_notices()]
                     told = {"guard": None, **answer, "degraded": notices}
                     return cast(Cluster, told)
-        if self._as_of is not None and self._as_of < (start := self.span()[0]):
-            return self.at(start).cluster()
+        oldest = self.reader.files("main")[-1:]
+        first = max([self.span()[0], *(segment.first for segment in oldest)])
+        if self.instant < first:  # before the record began: as it began
+            return self.at(first).cluster()
         raise RunError(str(self.reader.directory), "it holds no figures yet")
 
     def _own_notices(self) -> list[Notice]:

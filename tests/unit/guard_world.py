@@ -125,7 +125,7 @@ class World:
         process = SimpleNamespace(
             n_members=1,
             recent_rss=lambda age: self.rss(),
-            idle_rest=lambda: self.plan.idle * MB,
+            baseline=SimpleNamespace(bytes=self.plan.idle * MB),
         )
         recorder = SimpleNamespace(
             counters=lambda number: (self.running[number].held,) * 2 + (0,),

@@ -44,6 +44,9 @@ class Process:
     def doubt(self):
         return 0
 
+    def short_by(self):
+        return 0
+
     def high_mark(self):
         return self.marked
 

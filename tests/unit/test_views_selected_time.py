@@ -144,10 +144,10 @@ def test_record_tells_of_an_instant_and_of_the_most_of_a_span(record):
     def processes(store):
         return {w["name"]: w["breakdown"]["process"] // MiB for w in store.workers()}
 
-    instant = record.then(NOW - 45, NOW - 45)
-    assert "worker-1" not in processes(instant)
-    span = record.then(NOW - 60, NOW - 45)
-    assert processes(span)["worker-1"] == 990
+    instant = record.then(NOW - 15, NOW - 15)
+    assert processes(instant) == {"worker-3": 471}
+    span = record.then(NOW - 30, NOW - 15)
+    assert processes(span) == {"worker-3": 471, "worker-4": 990}
     assert (
         span.cluster()["breakdown"]["process"]
         >= (instant.cluster()["breakdown"]["process"])
