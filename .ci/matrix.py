@@ -154,7 +154,7 @@ def run(environment: Environment, *, tests: bool = True) -> Outcome:
         if not tests:
             line = "installed"
         elif environment.tests:
-            line = told(str(python), "-m", "pytest", "-q", *environment.tests)
+            line = pytest(str(python), environment)
         else:
             call(*pip, "--no-deps", ".")
             own = str(ROOT / ".venv" / "bin" / "python")
@@ -164,6 +164,16 @@ def run(environment: Environment, *, tests: bool = True) -> Outcome:
         verdict = "FAILED" if environment.counts else "warning"
         line = last_line(error.output or "") or f"{error.cmd[1:4]} failed"
     return Outcome(environment.name, verdict, line, time.monotonic() - started)
+
+
+def pytest(python: str, environment: Environment) -> str:
+    """Run tests; what has failed beside others runs once more, alone."""
+    cache = ("-o", f"cache_dir=.pytest_cache/{environment.name}")
+    command = (python, "-m", "pytest", "-q", *cache)
+    try:
+        return told(*command, *environment.tests)
+    except subprocess.CalledProcessError:
+        return told(*command, "--last-failed", "--last-failed-no-failures", "none")
 
 
 def call(*command: str) -> None:
