@@ -106,7 +106,8 @@ sanitize: $(VENV)/.dev ## the native tally's tests on a build with ASan and UBSa
 	  tests/unit/test_measure_native.py tests/unit/test_measure_brake.py \
 	  tests/unit/test_measure_pool_jobs.py tests/unit/test_measure_small_objects.py \
 	  tests/unit/test_measure_native_process.py tests/unit/test_measure_lines.py \
-	  tests/unit/test_measure_native_looks.py $(ARGS)
+	  tests/unit/test_measure_native_looks.py tests/unit/test_measure_native_garbage.py \
+	  $(ARGS)
 
 valgrind: $(VENV)/.dev ## a round of the native tally's work under valgrind
 	PYTHONMALLOC=malloc valgrind -q --error-exitcode=9 --num-callers=20 \

@@ -19,6 +19,7 @@ PARTS = (
     "brake",
     "counters",
     "family",
+    "garbage",
     "got",
     "module",
     "pool_jobs",

@@ -93,6 +93,12 @@ def doubt() -> int:
 def short_by() -> int:
     """Return by how much it may be too low, in bytes: looks were left out or late."""
 
+def others() -> int:
+    """Return what this thread's last task freed of others', or may have, in bytes."""
+
+def collects(begins: bool) -> None:
+    """Tell that a full collection of Python's begins or ends in this thread."""
+
 def leave_looks_out(yes: bool) -> None:
     """For tests: leave looks out as where they cost too much."""
 

@@ -358,6 +358,7 @@ class CloseLook:
         by_objects: bool = False,
         doubt: int = 0,
         short_by: int = 0,
+        others: int = 0,
     ) -> tuple[IsolatedPeak, int] | None:
         """Judge a task that has ended and was alone from begin to end.
 
@@ -373,6 +374,8 @@ class CloseLook:
             By how much the count may be too high, as far as it knows, in bytes.
         short_by
             By how much it may be too low, likewise.
+        others
+            What the task freed that was there before it, or may have been, in bytes.
 
         Returns
         -------
@@ -389,9 +392,10 @@ class CloseLook:
         if counted is not None and tally is not None and tally.counts_resident:
             # What allocators had kept may be used again, and the process not grow.
             lacking = counted - grown
+            kept = before.kept + others
             unconfirmed = max(
-                confirm(lacking, moved, doubt, before.kept),
-                not_looked_at(short_by, -lacking, moved, before.kept),
+                confirm(lacking, moved, doubt, kept),
+                not_looked_at(short_by, -lacking, moved, kept),
             )
             grown = max(grown, counted)
         free = max(0, before.free - before.arenas) if by_objects else before.free

@@ -146,6 +146,7 @@ class TallyMeter:
             if task.at_begin is not None:
                 task.doubt = self._tally.doubt()
                 task.short_by = self._tally.short_by()
+                task.others = self._tally.others()
             if task.alone and (grown > held or not self._tally.counts_resident):
                 error = max(error, abs(grown - held))
         self._recorder.write_counters(slot, held, max(peak, held), error)

@@ -223,6 +223,13 @@ class Tally:
         """
         return 0
 
+    def others(self) -> int:
+        """Return what the last task in this thread freed of others', in bytes.
+
+        What was there before it, or may have been: the process grew by so much less.
+        """
+        return 0
+
     def arena_free(self) -> int:
         """Return the room for small objects in arenas that are there, in bytes.
 

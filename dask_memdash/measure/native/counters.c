@@ -24,15 +24,23 @@ HIDDEN void task_lock(task_t *task) {
 
 HIDDEN void task_unlock(task_t *task) { __atomic_store_n(&task->lock, 0, __ATOMIC_RELEASE); }
 
+/* What a task holds of its own: its net says by how much it made the process grow, less
+ * what it freed of others'. */
+HIDDEN int64_t held_by(const task_t *task) { return task->counters->net + task->others; }
+
 /* With the task's lock held.  The stores are atomic so that a reader in another process
  * never sees half a number. */
 static void add_locked(task_t *task, int64_t bytes) {
     counters_t *counters = task->counters;
     int64_t net = counters->net + bytes;
     __atomic_store_n(&counters->net, net, __ATOMIC_RELAXED);
-    task->most = net > task->most ? net : task->most;
-    if (net > counters->peak) {
-        __atomic_store_n(&counters->peak, net, __ATOMIC_RELAXED);
+    if (unlikely(net + task->others < 0)) { /* it has freed more than it ever had */
+        task->others = -net;
+    }
+    int64_t held = net + task->others;
+    task->most = held > task->most ? held : task->most;
+    if (held > counters->peak) {
+        __atomic_store_n(&counters->peak, held, __ATOMIC_RELAXED);
     }
 }
 
@@ -72,10 +80,11 @@ HIDDEN void found_in_task(task_t *task, int64_t more) {
 HIDDEN void settle(task_t *task, int64_t unseen) {
     counters_t *counters = task->counters;
     task_lock(task);
+    unseen += task->others_at_most;
     if (task->most + unseen > task->at_most) {
         task->at_most = task->most + unseen;
     }
-    task->most = counters->net;
+    task->most = held_by(task);
     int64_t doubt = task->at_most - counters->peak, error = counters->error;
     doubt = doubt > 0 ? doubt : 0;
     if (doubt > error || (doubt < error && error == task->said)) {
@@ -93,11 +102,12 @@ HIDDEN void say_filling(task_t *task, int64_t more) {
 
 /* Add to the current thread's task, if it still runs; else this thread, which was
  * started by it, counts no longer. */
-HIDDEN void add_to_mine(int64_t bytes) {
+static void add_with_others(int64_t bytes, int64_t others) {
     task_t *task = me.now.task;
     task_lock(task);
     int runs = task->generation == me.now.generation;
     if (runs) {
+        task->others += others;
         add_locked(task, bytes);
         if (task->by_objects) {
             move(&task->objects, &task->most_objects, me.objects);
@@ -109,6 +119,16 @@ HIDDEN void add_to_mine(int64_t bytes) {
         me.now.task = NULL;
     }
 }
+
+HIDDEN void add_to_mine(int64_t bytes) {
+    if (unlikely(me.collects)) {
+        me.garbage -= bytes;
+    }
+    add_with_others(bytes, 0);
+}
+
+/* A block goes, in a task's thread, that was there before the task. */
+HIDDEN void others_go(int64_t bytes) { add_with_others(-bytes, bytes); }
 
 /* An arena has come or goes, in a thread whose task counts small objects instead. */
 HIDDEN void count_arena(int64_t bytes) {

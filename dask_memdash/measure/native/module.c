@@ -36,7 +36,7 @@ static unsigned epoch;    /* one more in every forked child */
 static unsigned installs; /* how often hooks have been put in or out */
 static PyObject *on_arrow; /* called once when libarrow has come; may be NULL */
 static THREAD_LOCAL int64_t most_objects, most_arenas; /* of its last task by objects */
-static THREAD_LOCAL int64_t last_doubt, last_short; /* of its last task's peak */
+static THREAD_LOCAL ended_t last; /* task of this thread */
 static int arrow_seen;     /* whether it has been, and was not in vain */
 
 #define NO_ARGUMENTS PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)
@@ -279,7 +279,7 @@ static PyObject *native_end(NO_ARGUMENTS) {
             objects_off(0);
         }
     }
-    last_doubt = task_end(frame->task, &last_short);
+    last = task_end(frame->task);
     me.now = frame->outer_task;
     me.pending = 0;
     me.frames = frame->outer;
@@ -408,11 +408,25 @@ static PyObject *native_objects(NO_ARGUMENTS) {
 }
 
 static PyObject *native_doubt(NO_ARGUMENTS) {
-    return PyLong_FromLongLong((long long)last_doubt);
+    return PyLong_FromLongLong((long long)last.doubt);
 }
 
 static PyObject *native_short_by(NO_ARGUMENTS) {
-    return PyLong_FromLongLong((long long)last_short);
+    return PyLong_FromLongLong((long long)last.short_by);
+}
+
+static PyObject *native_others(NO_ARGUMENTS) {
+    return PyLong_FromLongLong((long long)last.others);
+}
+
+static PyObject *native_collects(PyObject *Py_UNUSED(module), PyObject *begins) {
+    if (begins == Py_True) {
+        collection_begins();
+    }
+    else {
+        collection_ends();
+    }
+    Py_RETURN_NONE;
 }
 
 static PyObject *native_leave_looks_out(PyObject *Py_UNUSED(module), PyObject *yes) {
@@ -468,6 +482,10 @@ static PyMethodDef METHODS[] = {
      "nobody saw that what it counts was touched."},
     {"short_by", native_short_by, METH_NOARGS,
      "short_by() -> by how much it may be too low, as looks were left out or came late."},
+    {"others", native_others, METH_NOARGS,
+     "others() -> what this thread's last task freed of others', or may have, in bytes."},
+    {"collects", native_collects, METH_O,
+     "collects(begins): a full collection of Python's begins or ends in this thread."},
     {"leave_looks_out", native_leave_looks_out, METH_O,
      "leave_looks_out(yes) -> for tests: leave looks out as where they cost too much."},
     {"files_mapped", native_files_mapped, METH_NOARGS,

@@ -62,7 +62,7 @@
 /* What another process reads; see flight/format.py. */
 typedef struct {
     int64_t net;  /* bytes allocated less bytes freed since begin() */
-    int64_t peak; /* the most that net has been, at least 0 */
+    int64_t peak; /* the most that the task held of its own, at least 0 */
     int64_t error; /* how far the peak may be off; others write it, too */
     int64_t filling; /* what net may lack by now, of blocks just made or being filled */
 } counters_t;
@@ -90,7 +90,10 @@ typedef struct task {
     /* guarded by the lock: of small objects, and the most that it was … */
     int64_t objects, most_objects;
     int64_t arenas, most_arenas; /* … and what arenas say of the same */
-    int64_t most; /* of its net, since what is open of it was settled (residency.c) */
+    int64_t most; /* that it held, since what is open of it was settled (residency.c) */
+    int64_t others;    /* what it freed that was there before it: off its net, and still … */
+    int64_t others_at_most; /* … in what it holds; what a collection freed may be, too */
+    int collected;     /* whether there was a full collection in it */
     /* guarded by table_lock */
     block_t *blocks;   /* that it owns */
     int64_t untouched; /* reserved by them, and not counted */
@@ -109,6 +112,13 @@ typedef struct {
     task_t *task;
     uint32_t generation;
 } ref_t;
+
+/* What is known of a task's peak when it ends, in bytes. */
+typedef struct {
+    int64_t doubt;    /* by how much it may be too high, … */
+    int64_t short_by; /* … and by how much too low */
+    int64_t others;   /* what the task freed that was, or may have been, there before it */
+} ended_t;
 
 /* A block of at least OWNED bytes that belongs to a task which runs. */
 struct block {
@@ -143,6 +153,8 @@ typedef struct {
     ref_t now;       /* task NULL: count nothing */
     int64_t pending; /* of small blocks, not added to the task yet */
     int64_t objects; /* what of it are small objects, if they count one by one */
+    int collects;    /* whether Python looks for garbage just now, and … */
+    int64_t garbage; /* … the small blocks that it has freed */
     int in_arena;    /* whether Python maps an arena just now */
     void *frames;    /* module.c's */
 } thread_t;
@@ -164,15 +176,20 @@ HIDDEN void owned_moved(const moved_t *moved, void *block, size_t size, int copi
 HIDDEN void task_lock(task_t *task);
 HIDDEN void task_unlock(task_t *task);
 HIDDEN void add_to_mine(int64_t bytes);
+HIDDEN void others_go(int64_t bytes);
+HIDDEN int64_t held_by(const task_t *task);
+HIDDEN void collection_begins(void);
+HIDDEN void collection_ends(void);
 HIDDEN void add_if_it_runs(ref_t owner, int64_t bytes);
 HIDDEN void add_to_task(task_t *task, int64_t bytes);
 HIDDEN void take_off_task(task_t *task, int64_t bytes);
 HIDDEN void found_in_task(task_t *task, int64_t more);
 HIDDEN void settle(task_t *task, int64_t unseen);
+HIDDEN void look_before_peak(task_t *task);
 HIDDEN void say_filling(task_t *task, int64_t more);
 HIDDEN void count_arena(int64_t bytes);
 HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects);
-HIDDEN int64_t task_end(ref_t ended, int64_t *short_by);
+HIDDEN ended_t task_end(ref_t ended);
 HIDDEN int still_runs(ref_t ref);
 HIDDEN void slots_in_child(void);
 

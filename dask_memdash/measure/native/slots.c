@@ -5,6 +5,7 @@
  * before the task that runs now, and is taken off the task in the thread that frees it:
  * the nets of all tasks together then say by how much all of them made the process
  * grow, and a cache that drops one block for every new one does not look like a leak.
+ * The peak is of what the task holds itself: there, others' blocks are not taken off.
  *
  * Locks: table_lock before a task's, and before that of frames/blocks.c.  No Python, and
  * nothing that allocates by the wrapped functions, runs under any.
@@ -110,7 +111,7 @@ static void drop(block_t **place) {
 }
 
 /* What a task has held since may be the most that it will have held. */
-static void look_before_peak(task_t *task) {
+HIDDEN void look_before_peak(task_t *task) {
     if (task->untouched != 0 && task->most + task->untouched > task->counters->peak) {
         look_at_task(task, 0);
     }
@@ -137,7 +138,7 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, s
         }
         block_t *block = new_block();
         size_t counted = prefix < size ? prefix : size;
-        if (counted < size && task->most > task->counters->net + TRIFLE) {
+        if (counted < size && task->most > held_by(task) + TRIFLE) {
             look_before_peak(task); /* what went since has had none of it beside */
         }
         if (block == NULL) { /* out of memory: as if it were small */
@@ -206,7 +207,7 @@ HIDDEN int owned_gone(void *address, size_t size) {
         drop(place);
     }
     else if (me.now.task != NULL) {
-        add_to_mine(-(int64_t)counted_of_stranger(address, size));
+        others_go((int64_t)counted_of_stranger(address, size));
     }
     pthread_mutex_unlock(&table_lock);
     return owned;
@@ -300,6 +301,7 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
         begun.generation = task->generation;
         task->untouched = task->filling = task->looked = task->begun = 0;
         task->doubt = task->doubt_of = task->most = task->at_most = task->said = 0;
+        task->others = task->others_at_most = task->collected = 0;
         task_lock(task);
         task->by_objects = by_objects;
         task->objects = task->most_objects = task->arenas = task->most_arenas = 0;
@@ -317,10 +319,10 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
     return begun;
 }
 
-/* End the current thread's task.  Returns by how much its peak may be too high, and by
- * how much too low. */
-HIDDEN int64_t task_end(ref_t ended, int64_t *short_by) {
+/* End the current thread's task. */
+HIDDEN ended_t task_end(ref_t ended) {
     task_t *task = ended.task;
+    me.collects = 0;
     if (me.pending != 0) {
         count_step(me.pending);
     }
@@ -333,9 +335,12 @@ HIDDEN int64_t task_end(ref_t ended, int64_t *short_by) {
         drop(find(task->blocks->address));
     }
     int64_t doubt = reused_doubt(task);
+    if (task->others_at_most != 0) {
+        settle(task, 0);
+    }
     task_lock(task);
-    *short_by = task->at_most - task->counters->peak;
-    *short_by = *short_by > 0 ? *short_by : 0;
+    int64_t short_by = task->at_most - task->counters->peak;
+    int64_t others = task->others + task->others_at_most;
     if (doubt > task->counters->error) {
         __atomic_store_n(&task->counters->error, doubt, __ATOMIC_RELAXED);
     }
@@ -344,7 +349,7 @@ HIDDEN int64_t task_end(ref_t ended, int64_t *short_by) {
     task->next_free = unused_tasks;
     unused_tasks = task;
     pthread_mutex_unlock(&table_lock);
-    return doubt;
+    return (ended_t){doubt, short_by > 0 ? short_by : 0, others};
 }
 
 /* A forked child has none of its parent's tasks and threads.  What they left may be half

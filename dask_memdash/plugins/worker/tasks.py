@@ -339,6 +339,7 @@ class RunningTasks:
             by_objects=task.by_objects,
             doubt=task.doubt,
             short_by=task.short_by,
+            others=task.others,
         )
         if found_at_end is None:
             return
