@@ -61,7 +61,6 @@ from dask_memdash.model.memory_pools import danger_of, scheduler_danger
 from dask_memdash.model.order_log import OrderLog
 from dask_memdash.model.pauses import KEPT_OF_CLUSTER, Pause, PauseLog
 from dask_memdash.model.prefix_history import PrefixHistory
-from dask_memdash.model.prefix_minute import PrefixMinute
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import (
     Changes,
@@ -117,7 +116,6 @@ class ClusterModel:
         self.processes = Processes(history_points, SPACING)
         self.prefixes = Prefixes()
         self.prefix_history = PrefixHistory()
-        self.prefix_minute = PrefixMinute()
         self.graphs = GraphIndex()
         self.orders = OrderLog()
         #: Of all workers, those that have left too.
@@ -411,7 +409,6 @@ class ClusterModel:
         if event.silent is not None:
             self._note_silence(event.silent)
         self.failures.close_quiet(event.time)
-        self.prefix_minute.look(self.prefixes.by_name, event.time)
         if len(self.processes.history):
             row = history_row(self.processes.total)
             self.processes.history.append(event.time, row)

@@ -10,6 +10,7 @@ Imports the standard library only.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Mapping
 
 from dask_memdash.model.prefixes import PrefixState
@@ -42,6 +43,7 @@ class PrefixHistory:
         self._last: dict[str, tuple[int, ...]] = {}
         # The most that each had.
         self._most: dict[str, int] = {}
+        self._looked: float | None = None
         self._next = float("-inf")
 
     def look(self, time: float, prefixes: Mapping[str, PrefixState]) -> None:
@@ -55,6 +57,7 @@ class PrefixHistory:
         interval = max(EVERY, len(prefixes) / RATE)
         if self._next - interval <= time < self._next:
             return
+        before, self._looked = self._looked, time
         self._next = time + interval
         self.since = time if self.since is None else self.since
         new = []
@@ -65,9 +68,29 @@ class PrefixHistory:
             elif state.weight or state.running:
                 new.append((state.weight, name))
         if new:
-            self._take(new, prefixes, time)
+            self._take(new, prefixes, time, before)
         if len(prefixes) < len(self._last):
             self._end(prefixes, time)
+
+    def in_processes(
+        self, name: str, until: float = float("inf")
+    ) -> tuple[list[float], list[int]]:
+        """Return what a prefix had in the workers' processes up to an instant.
+
+        Outputs in memory and what its tasks held, without what was spilled.
+
+        Returns
+        -------
+        instants, sizes
+            Oldest first, in Unix time and in bytes; each stands until the next.
+        """
+        series = self.by_name.get(name)
+        if series is None:
+            return [], []
+        times, (weight, spilled) = series.since(float("-inf"), "weight", "spilled")
+        seen = bisect_right(times, until)
+        held = [whole - disk for whole, disk in zip(weight, spilled, strict=True)]
+        return list(times[:seen]), held[:seen]
 
     def _note(
         self, name: str, state: PrefixState, time: float, last: tuple[int, ...]
@@ -86,10 +109,12 @@ class PrefixHistory:
         new: list[tuple[int, str]],
         prefixes: Mapping[str, PrefixState],
         time: float,
+        before: float | None,
     ) -> None:
         """Take up those of the new that hold most, for others that never held as much.
 
-        Few of them take another's place at once; the others have to wait.
+        Few of them take another's place at once; the others have to wait.  While none
+        has had to, one that is new had nothing at the look `before`.
         """
         room = KEPT - len(self.by_name)
         if len(new) > room:
@@ -101,7 +126,9 @@ class PrefixHistory:
                     return
                 for known in (self.by_name, self._last, self._most):
                     known.pop(smallest, None)
-            self.by_name[name] = Series(COLUMNS, POINTS, 0.0)
+            series = self.by_name[name] = Series(COLUMNS, POINTS, 0.0)
+            if before is not None and self.forgotten is None:
+                series.append(before, (0,) * len(COLUMNS))
             self._note(name, prefixes[name], time, ())
 
     def _end(self, prefixes: Mapping[str, PrefixState], time: float) -> None:

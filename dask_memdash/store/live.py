@@ -197,8 +197,8 @@ class LiveStore:
         }
 
     def prefix_minute(self, name: str) -> PrefixMinute:
-        """Return what a prefix had in the last minute."""
-        times, sizes = self._model.prefix_minute.of(name)
+        """Return what a prefix had in the last minute, and longer."""
+        times, sizes = self._model.prefix_history.in_processes(name)
         return {"time": times, "bytes": sizes}
 
     def incidents(

@@ -135,15 +135,8 @@ class PastStore:
 
     def prefix_minute(self, name: str) -> PrefixMinute:
         """Return what a prefix had in the workers' processes, up to that moment."""
-        series = self._model.prefix_history.by_name.get(name)
-        if series is None:
-            return {"time": [], "bytes": []}
-        times, (weight, spilled) = series.since(0.0, "weight", "spilled")
-        sizes = [
-            all_of_it - disk for all_of_it, disk in zip(weight, spilled, strict=True)
-        ]
-        until = sum(time <= self._end for time in times)
-        return {"time": list(times[:until]), "bytes": sizes[:until]}
+        times, sizes = self._model.prefix_history.in_processes(name, self._end)
+        return {"time": times, "bytes": sizes}
 
     # -- what is known now -------------------------------------------------------
 

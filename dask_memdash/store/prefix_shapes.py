@@ -161,7 +161,11 @@ class SizeBin(TypedDict):
 
 
 class PrefixMinute(TypedDict):
-    """What a prefix had in the workers' processes in the last minute, as columns."""
+    """What a prefix had in the workers' processes in the last minute, as columns.
+
+    A size stands until the next; the first stood as the minute began, or earlier, where
+    that is known.
+    """
 
     time: list[float]
     """Oldest first."""

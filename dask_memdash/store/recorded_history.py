@@ -102,12 +102,17 @@ def pauses(
 
 
 def prefix_minute(reader: RunReader, name: str, until: float) -> PrefixMinute:
-    """Return what a prefix had in the minute up to an instant, where it changed."""
+    """Return what a prefix had in the minute up to an instant, where it changed.
+
+    The first is what stood as the minute began, if the record goes back so far.
+    """
+    began = until - MINUTE
     rows = reader.ask_all(
         reader.files("main", until=until)[:2],
         "SELECT time, managed, executing FROM prefix_states "
-        "WHERE prefix = ? AND time > ? AND time <= ? ORDER BY time",
-        (name, until - MINUTE, until),
+        "WHERE prefix = ? AND time <= ? AND time >= coalesce((SELECT max(time) "
+        "FROM prefix_states WHERE prefix = ? AND time <= ?), ?)",
+        (name, until, name, began, began),
     )
     told = sorted((time, (m or 0) + (e or 0)) for time, m, e in rows)
     return {"time": [t for t, _ in told], "bytes": [size for _, size in told]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,8 +97,8 @@ def last_minute(store: Store, row: Prefix) -> str:
     if row["kind"] != "task":
         return ""
     past, now = store.prefix_minute(row["prefix"]), store.cluster()["time"]
-    kept = [at for at, time in enumerate(past["time"]) if time >= minute.since(now)]
-    top = max((past["bytes"][at] for at in kept), default=0)
+    began = max(0, bisect_right(past["time"], minute.since(now)) - 1)
+    top = max(past["bytes"][began:], default=0)
     return minute.curve(past["time"], past["bytes"], now, top)
 
 

@@ -8,8 +8,6 @@ from stories import NOW, MiB
 from dask_memdash.errors import UnknownPrefixError
 from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.events import Ticked, WorkerStatusChanged
-from dask_memdash.model.prefix_history import EVERY, KEPT, PrefixHistory
-from dask_memdash.model.prefixes import PrefixState
 from dask_memdash.model.series import Series
 from dask_memdash.store.holders import holders
 from dask_memdash.store.live import LiveStore
@@ -138,58 +136,6 @@ def test_stories_can_be_looked_at_from_any_moment():
             for question in ("cluster", "workers", "departed", "prefixes"):
                 assert getattr(then, question)() is not None
             holders(then)
-
-
-# --- the history of prefixes --------------------------------------------------------
-
-
-def prefix(managed=0, running=0):
-    return PrefixState(managed=managed, running=running)
-
-
-def test_prefix_is_noted_when_it_changes():
-    history = PrefixHistory()
-    for second in range(10):
-        history.look(float(second), {"a": prefix(100 if second < 5 else 200)})
-    assert len(history.by_name["a"]) == 2
-    assert history.by_name["a"].stood(4.0) == (0.0, [100, 0, 0, 0, 0])
-
-
-def test_prefixes_are_looked_at_more_rarely_where_there_are_many():
-    history = PrefixHistory()
-    many = {f"p{n}": prefix(n) for n in range(10_000)}
-    history.look(0.0, many)
-    many["p9999"].managed = 10**6
-    history.look(EVERY + 1, many)
-    assert history.by_name["p9999"].newest()[0] == 9999
-    history.look(5.0, many)
-    assert history.by_name["p9999"].newest()[0] == 10**6
-
-
-def test_only_those_that_held_most_are_kept_and_it_is_said():
-    history = PrefixHistory()
-    small = {f"s{n}": prefix(n + 1) for n in range(KEPT)}
-    history.look(0.0, small)
-    assert history.forgotten is None
-    history.look(1.0, {**small, "large": prefix(10**9)})
-    assert len(history.by_name) == KEPT
-    assert "large" in history.by_name
-    assert "s0" not in history.by_name
-    assert history.forgotten == 1.0
-
-
-def test_prefix_that_is_forgotten_elsewhere_holds_nothing():
-    history = PrefixHistory()
-    history.look(0.0, {"a": prefix(5), "b": prefix(5)})
-    history.look(1.0, {"b": prefix(5)})
-    assert history.by_name["a"].stood(2.0)[1][0] == 0
-
-
-def test_clock_that_is_set_back_stops_no_looks():
-    history = PrefixHistory()
-    history.look(1000.0, {"a": prefix(5)})
-    history.look(10.0, {"a": prefix(7)})
-    assert history.by_name["a"].newest()[0] == 7
 
 
 def test_series_tells_what_stood_and_the_most_of_a_span():

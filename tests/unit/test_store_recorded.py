@@ -19,6 +19,7 @@ from dask_memdash.errors import (
 )
 from dask_memdash.runs.reading import RunReader
 from dask_memdash.store.recorded import RecordedStore
+from dask_memdash.store.recorded_history import prefix_minute
 
 STORIES = {
     "busy": stories.busy.__wrapped__,
@@ -153,6 +154,16 @@ def test_tasks_that_ran_are_the_same(both):
         assert plain(recorded.task_history(address)) == plain(
             live.task_history(address)
         )
+
+
+def test_a_minute_begins_with_what_stood_as_it_began(both):
+    live, recorded = both
+    for prefix in live.prefixes():
+        name = prefix["prefix"]
+        now = (prefix["storage"]["managed"] or 0) + prefix["execution"]["executing"]
+        assert recorded.prefix_minute(name)["bytes"][-1] == now
+        much_later = prefix_minute(recorded.reader, name, stories.NOW + 3600)
+        assert much_later["bytes"] == [now]
 
 
 def test_what_is_not_known_is_said_in_the_same_words(both):

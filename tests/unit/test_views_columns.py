@@ -220,6 +220,13 @@ def test_last_minute_of_a_prefix_is_against_the_most_of_it():
     assert prefix_figures.last_minute(store, others[0]) == ""
 
 
+def test_what_stood_still_for_the_whole_minute_is_a_full_line():
+    store = fake_store.busy(2)
+    row = store.prefixes()[0]
+    store.prefix_minute = lambda name: {"time": [10.0, 20.0], "bytes": [900, 300]}
+    assert prefix_figures.last_minute(store, row) == ",".join(["100"] * 21)
+
+
 def test_drawings_are_in_no_file():
     store, table = stories.busy(), TABLES["workers"]
     head = next(csv.reader(to_csv(table, store.workers()).splitlines()))
