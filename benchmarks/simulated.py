@@ -14,6 +14,7 @@ import logging
 import pickle
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -31,6 +32,11 @@ from distributed.protocol.serialize import Serialized, serialize
 import dask_memdash.plugins.scheduler.install
 import dask_memdash.plugins.scheduler.plugin
 from dask_memdash import MemDash
+from dask_memdash.model.event_readers import to_dict
+from dask_memdash.model.packed_report import unpack
+from dask_memdash.plugins.protocol import PROTOCOL
+from dask_memdash.plugins.scheduler.inbound import Inbound
+from dask_memdash.plugins.worker.packing import pack
 
 #: Threads of the worker whose heartbeats are caught, and kinds of outputs it holds.
 THREADS = 4
@@ -99,6 +105,12 @@ class Clock:
         with (
             mock.patch.object(dask_memdash.plugins.scheduler.plugin, "time", shown),
             mock.patch.object(dask_memdash.plugins.scheduler.install, "TICK", 1e6),
+            # Or most of what comes so fast would be refused.
+            mock.patch.object(
+                dask_memdash.plugins.scheduler.plugin,
+                "Inbound",
+                partial(Inbound, monotonic=lambda: self.now),
+            ),
         ):
             yield
 
@@ -114,11 +126,17 @@ def small_output(seconds: float) -> bytes:
 
 
 def catch() -> dict[str, dict[str, Any]]:
+    """Catch a heartbeat of a real worker with nothing to do, and of a busy one."""
+    return {name: messages[0] for name, messages in catch_several(1).items()}
+
+
+def catch_several(count: int) -> dict[str, list[dict[str, Any]]]:
     """Catch heartbeats of a real worker: with nothing to do, and busy.
 
     The idle worker stores outputs of several prefixes.  The busy one runs a task in
     each of its threads, has finished others since its last heartbeat, and has other
-    outputs than then.
+    outputs than then; of it so many heartbeats in a row.  MemDash's part is plain
+    data: :func:`packed` packs it as a worker does.
     """
     caught: list[dict[str, Any]] = []
     with common.cluster(1, THREADS, "2 GB") as (cluster, client):
@@ -126,15 +144,21 @@ def catch() -> dict[str, dict[str, Any]]:
         heartbeat = cluster.scheduler.handlers["heartbeat_worker"]
 
         def listen(**message: Any) -> Any:
-            caught.append(pickle.loads(pickle.dumps(message)))
+            copy = pickle.loads(pickle.dumps(message))
+            if "packed" in (own := copy["extensions"].get("memdash") or {}):
+                plain = to_dict(unpack(own, 0.0, "", 0))
+                copy["extensions"]["memdash"] = {**plain, "protocol": PROTOCOL}
+            caught.append(copy)
             return heartbeat(**message)
 
         cluster.scheduler.handlers["heartbeat_worker"] = listen
 
-        def find(wanted: Any) -> dict[str, Any]:
+        def find(wanted: Any, count: int = 1) -> list[dict[str, Any]]:
             caught.clear()
-            common.until(lambda: any(map(wanted, caught)), "a heartbeat")
-            return next(filter(wanted, caught))
+            common.until(
+                lambda: sum(map(bool, map(wanted, caught))) >= count, "heartbeats"
+            )
+            return list(filter(wanted, caught))[:count]
 
         kept = [
             client.submit(small_output, 0.0, key=f"{p}-{i}")
@@ -146,14 +170,15 @@ def catch() -> dict[str, dict[str, Any]]:
         idle = find(lambda m: _own(m) and not _own(m)["finished"])
         futures = [
             client.submit(small_output, 0.1, key=f"{PREFIXES[i % 8]}-busy-{i}")
-            for i in range(150)
+            for i in range(150 + 60 * count)
         ]
         busy = find(
             lambda m: (
                 _own(m)
                 and len(_own(m)["executing"]) >= THREADS
                 and len(_own(m)["finished"]) >= THREADS
-            )
+            ),
+            count,
         )
         client.cancel(futures)
         del kept, futures
@@ -239,7 +264,8 @@ def packed(message: dict[str, Any], count: int, *, with_memdash: bool) -> list[A
         sent["address"] = address_of(number)
         sent["extensions"]["spans"] = {}  # of tasks that this scheduler never had
         if with_memdash:
-            sent["extensions"]["memdash"]["pid"] = pid_of(number)
+            own = {**sent["extensions"]["memdash"], "pid": pid_of(number)}
+            sent["extensions"]["memdash"] = pack(own)
         else:
             del sent["extensions"]["memdash"]
         frames.append(dumps(sent))

@@ -95,6 +95,25 @@ def from_dict(cls: type[T], data: object) -> T:
         raise EventError(f"{cls.__name__} is nested too deeply") from None
 
 
+def read_field(cls: type, name: str, data: object) -> Any:
+    """Rebuild one field of an event from plain data.
+
+    Raises
+    ------
+    EventError
+        Says what is wrong.
+    """
+    try:
+        return _field_of(cls, name)(data)
+    except RecursionError:
+        raise EventError(f"{cls.__name__}.{name} is nested too deeply") from None
+
+
+@cache
+def _field_of(cls: type, name: str) -> Reader:
+    return _reader(typing.get_type_hints(cls)[name], f"{cls.__name__}.{name}")
+
+
 def _rebuild(kind: Any, data: object, where: str) -> Any:
     return _reader(kind, where)(data)
 

@@ -12,7 +12,7 @@ Imports the standard library only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 #: Largest relative error of a quantile.
@@ -121,6 +121,28 @@ class QuantileSketch:
             sketch.min, sketch.max = int(data["min"]), int(data["max"])
             if not 0 <= sketch.min <= sketch.max:
                 raise ValueError("a sketch's min must be from 0 to its max")
+        return sketch
+
+    @classmethod
+    def counted(
+        cls, buckets: Sequence[int], counts: Sequence[int], least: int, most: int
+    ) -> QuantileSketch:
+        """Rebuild a sketch from its buckets, how often each was met, min and max.
+
+        Raises
+        ------
+        ValueError
+            It is none.
+        """
+        if min(buckets) < 0 or max(buckets) > _MAX_BUCKET or min(counts) <= 0:
+            raise ValueError("a bucket of a sketch is none, or has no values")
+        if not 0 <= least <= most:
+            raise ValueError("a sketch's min must be from 0 to its max")
+        sketch = cls.__new__(cls)
+        sketch.buckets = dict(zip(buckets, counts, strict=True))
+        if len(sketch.buckets) < len(buckets):
+            raise ValueError("a sketch has a bucket twice")
+        sketch.count, sketch.min, sketch.max = sum(counts), least, most
         return sketch
 
     @classmethod

@@ -153,7 +153,7 @@ def test_a_malformed_heartbeat_is_refused_and_the_others_go_on(start):
     def speak_nonsense(dask_worker):
         class Nonsense:
             def heartbeat(self):
-                return {"protocol": 1, "pid": "four", "reading": [1, 2, 3]}
+                return {"protocol": 2, "pid": "four", "reading": [1, 2, 3]}
 
         dask_worker.extensions["memdash"] = Nonsense()
 

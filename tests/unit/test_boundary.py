@@ -246,7 +246,7 @@ def test_every_entry_point_of_a_plugin_is_guarded_and_nothing_else(cls):
 
 def test_a_heartbeat_that_fails_says_that_it_failed(process_border):
     message = WorkerProbe(config.defaults()).heartbeat()
-    assert message["protocol"] == 1
+    assert message["protocol"] == 2
     assert message["notices"][0].startswith(
         "MemDash failed in WorkerProbe.heartbeat once: AttributeError"
     )

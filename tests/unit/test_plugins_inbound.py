@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from builders import A, B, executing
 
+from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.model.events import (
     DeathReported,
@@ -16,13 +17,14 @@ from dask_memdash.model.events import (
 )
 from dask_memdash.plugins.scheduler.inbound import Inbound
 from dask_memdash.plugins.scheduler.refused import Refused
+from dask_memdash.plugins.worker.packing import pack
 
 T = 1_760_000_000.0
 NANNY, OTHER_NANNY = "tcp://10.0.0.1:77", "tcp://10.0.0.2:77"
 
 DEATH = {
     "kind": "death",
-    "protocol": 1,
+    "protocol": 2,
     "address": A,
     "nanny": NANNY,
     "pid": 17,
@@ -40,7 +42,7 @@ DEATH = {
 }
 SAMPLE = {
     "kind": "sample",
-    "protocol": 1,
+    "protocol": 2,
     "address": A,
     "nanny": NANNY,
     "pid": 17,
@@ -49,7 +51,7 @@ SAMPLE = {
     "executing": [],
 }
 HEARTBEAT = {
-    "protocol": 1,
+    "protocol": 2,
     "pid": 17,
     "reading": {"time": T, "rss": 5},
     "rows": None,
@@ -207,6 +209,24 @@ def test_of_many_running_tasks_the_first_are_taken(world):
     assert world.said == [f"1 message of worker {A} cut: more than 256 running tasks"]
 
 
+def test_a_packed_heartbeat_is_cut_and_refused_like_a_plain_one(world):
+    tasks = [to_dict(executing(f"sum-{n}")) for n in range(1000)]
+    none = {"cpu": None, "bytes": None, "held_back": 0}
+    room = {"max_spill": None, "disk_free": None, "shuffles_on_disk": None}
+    more = {"executing": tasks, "cost": none, "nanny_cost": none, "spill_room": room}
+    reading = to_dict(Reading(time=T, rss=5))
+    packed = pack({**HEARTBEAT, **more, "reading": reading})
+    assert "packed" in packed
+    event = world.border.heartbeat(worker(), packed)
+    assert [task.key for task in event.executing] == [f"sum-{n}" for n in range(256)]
+    assert world.border.heartbeat(worker(), {**packed, "packed": b"short"}) is None
+    assert world.said == [
+        f"1 message of worker {A} cut: more than 256 running tasks",
+        f"1 message of worker {A} refused: WorkerReported.packed is \"b'short'\"; it "
+        "must be a run of numbers",
+    ]
+
+
 def test_long_keys_are_cut_and_many_long_keys_more(world):
     tasks = [to_dict(executing("k" * 3000, prefix="p" * 3000))]
     event = world.border.report({**DEATH, "executing": tasks}, comm("10.0.0.1"))
@@ -239,7 +259,7 @@ def test_sentences_are_made_harmless_and_few(world):
     event = world.border.heartbeat(worker(), {**HEARTBEAT, "notices": texts})
     assert event.notices[0] == "a\ufffd[31m\ufffdb\ufffd"
     assert (len(event.notices), len(event.notices[1])) == (20, 500)
-    event = world.border.heartbeat(worker(), {"protocol": 1, "notices": texts})
+    event = world.border.heartbeat(worker(), {"protocol": 2, "notices": texts})
     assert isinstance(event, Noticed)
     assert (len(event.texts), len(event.texts[1])) == (20, 500)
 

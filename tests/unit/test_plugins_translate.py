@@ -302,7 +302,7 @@ def test_a_removal_that_nothing_was_logged_of_knows_nothing_of_losses():
 
 DEATH = {
     "kind": "death",
-    "protocol": 1,
+    "protocol": 2,
     "address": A,
     "pid": 17,
     "died": T,
@@ -376,7 +376,7 @@ def test_a_malformed_message_is_refused(message, error):
 def test_a_heartbeat_gets_dasks_own_split_from_the_scheduler():
     worker = SimpleNamespace(address=A, memory=SimpleNamespace(unmanaged_old=77))
     data = {
-        "protocol": 1,
+        "protocol": 2,
         "pid": 17,
         "reading": {"time": T, "rss": 100},
         "rows": {"sum": [1, 2, 3, 4]},

@@ -17,6 +17,8 @@ from dask_memdash.measure import shared_process as shared
 from dask_memdash.measure import tally, tally_choice
 from dask_memdash.measure.marked_threads import MarkedThreads
 from dask_memdash.measure.rss import RssReader
+from dask_memdash.model.event_readers import to_dict
+from dask_memdash.model.packed_report import unpack
 from dask_memdash.plugins.worker import known_unmanaged
 from dask_memdash.plugins.worker import notices as notices_module
 from dask_memdash.plugins.worker import own_sampler as own_sampler_module
@@ -95,6 +97,11 @@ def probe_on(worker, **overrides):
     return probe
 
 
+def heartbeat_of(probe):
+    """Return what a heartbeat tells, as plain data once the scheduler has read it."""
+    return to_dict(unpack(probe.heartbeat(), 0.0, "tcp://a:1", 0))
+
+
 def test_a_probe_leaves_the_worker_as_it_found_it(worker):
     before = {name: vars(worker)[name] for name in vars(worker)}
     threads = threading.active_count()
@@ -142,7 +149,7 @@ def test_a_heartbeat_says_everything_at_once(worker):
         nbytes=5 * MB, prefix="sum", run_spec=None, state="memory"
     )
     probe = probe_on(worker)
-    message = probe.heartbeat()
+    message = heartbeat_of(probe)
     assert message["pid"] == os.getpid()
     assert message["rows"] == {"sum": [1, 5 * MB, 0, 0]}
     assert message["reading"]["managed_claimed"] == 5 * MB
@@ -155,7 +162,7 @@ def test_a_heartbeat_says_everything_at_once(worker):
     assert message["cost"]["held_back"] == 0
     assert message["cost"]["cpu"] is None, "not known before some seconds have passed"
     assert message["cost"]["bytes"] > 4096, "the flight recorder at least"
-    assert probe.heartbeat()["rows"] is None, "nothing has changed"
+    assert heartbeat_of(probe)["rows"] is None, "nothing has changed"
     probe.teardown(worker)
 
 
@@ -175,7 +182,7 @@ def test_tasks_are_weighed_soon_after_they_arrived_and_the_recorder_knows(worker
     assert layout.read_reading(probe._recorder.buffer)["graph"] == pytest.approx(
         8 * MB, rel=0.01
     )
-    message = probe.heartbeat()
+    message = heartbeat_of(probe)
     assert message["graph"]["score"]["tasks"] == 1
     assert message["graph"]["early"]["tasks"] == 2
     assert message["reading"]["graph"] == pytest.approx(8 * MB, rel=0.01)
@@ -194,10 +201,10 @@ def test_a_call_of_an_actors_method_counts_for_the_actor(worker):
     worker.state.actors["Counter-1"] = SimpleNamespace(data=b"x" * MB)
     probe = probe_on(worker)
     worker.active_threads[threading.get_ident()] = "Counter.add"
-    (running,) = probe.heartbeat()["executing"]
+    (running,) = heartbeat_of(probe)["executing"]
     assert (running["key"], running["prefix"]) == ("Counter.add", "Counter")
     assert running["rss_at_begin"] > 10 * MB
-    assert probe.heartbeat()["reading"]["actors"] == pytest.approx(MB, rel=0.01)
+    assert heartbeat_of(probe)["reading"]["actors"] == pytest.approx(MB, rel=0.01)
     del worker.active_threads[threading.get_ident()]
     probe.teardown(worker)
 
@@ -206,7 +213,7 @@ def test_a_call_of_an_actors_method_counts_for_the_actor(worker):
 
 
 def notices(probe):
-    return " | ".join(probe.heartbeat()["notices"])
+    return " | ".join(heartbeat_of(probe)["notices"])
 
 
 def test_a_worker_that_measures_everything_says_nothing_of_it(worker):
@@ -215,7 +222,7 @@ def test_a_worker_that_measures_everything_says_nothing_of_it(worker):
         probe.teardown(worker)
         pytest.skip("something cannot be measured on this machine")
     assert "not measured" not in notices(probe)
-    assert probe.heartbeat()["method"] == "exact"
+    assert heartbeat_of(probe)["method"] == "exact"
     probe.teardown(worker)
 
 
@@ -228,7 +235,7 @@ def test_a_kernel_without_clear_refs_is_told_of_plainly(worker, monkeypatch, tmp
         "(clear_refs); what native libraries use in a task that runs alone is not "
         "measured" in notices(probe)
     )
-    assert probe.heartbeat()["method"] == "estimated"
+    assert heartbeat_of(probe)["method"] == "estimated"
     probe.teardown(worker)
 
 
@@ -248,7 +255,7 @@ def test_a_system_without_proc_is_told_of_plainly(
     assert "never touched" in said
     assert "what the kernel killed are not measured" in said
     assert "clear_refs" not in said, "one plain statement, not two"
-    message = probe.heartbeat()
+    message = heartbeat_of(probe)
     assert message["method"] == "estimated"
     expected = psutil.Process().memory_info().rss
     assert message["reading"]["rss"] == pytest.approx(expected, rel=0.05)
@@ -256,7 +263,7 @@ def test_a_system_without_proc_is_told_of_plainly(
     # …and tasks are measured all the same
     worker.active_threads[threading.get_ident()] = "sum-1"
     del worker.active_threads[threading.get_ident()]
-    done = probe.heartbeat()["finished"]["sum"]
+    done = heartbeat_of(probe)["finished"]["sum"]
     assert (done["count"], done["method"]) == (1, "estimated")
     probe.teardown(worker)
 
@@ -295,7 +302,7 @@ def test_the_method_without_the_tally_is_the_best_that_there_can_be(
     monkeypatch.setattr(shared, "HighWater", lambda: made)
     worker.state.nthreads = threads
     probe = probe_on(worker, tally=False)
-    assert probe.heartbeat()["method"] == expected
+    assert heartbeat_of(probe)["method"] == expected
     probe.teardown(worker)
 
 
@@ -306,9 +313,9 @@ def test_a_probe_that_costs_too_much_holds_back_and_says_so(worker):
     probe = probe_on(worker, budget=0.0001)
     rates = iter([None, 0.05, 0.06])
     probe.cost.rate = lambda: next(rates, 0.06)
-    assert (probe.heartbeat()["cost"]["held_back"], probe.tasks.held_back) == (0, 0)
-    assert (probe.heartbeat()["cost"]["held_back"], probe.tasks.held_back) == (1, 1)
-    message = probe.heartbeat()
+    assert (heartbeat_of(probe)["cost"]["held_back"], probe.tasks.held_back) == (0, 0)
+    assert (heartbeat_of(probe)["cost"]["held_back"], probe.tasks.held_back) == (1, 1)
+    message = heartbeat_of(probe)
     assert message["cost"]["held_back"] == probe.tasks.held_back == 2
     assert (
         "MemDash cost more than 0.01% of a core here and measures more coarsely until "
@@ -373,7 +380,7 @@ def test_outputs_that_weigh_less_than_believed_are_explained(worker):
             nbytes=32 * MB, prefix="view", run_spec=None
         )
         probe.transition(f"view-{n}", "executing", "memory")
-    weighed = probe.heartbeat()["finished"]["view"]["weighed"]
+    weighed = heartbeat_of(probe)["finished"]["view"]["weighed"]
     assert weighed["because"] == "views of other arrays"
     assert (weighed["count"], weighed["believed"]) == (1, 32 * MB)
     assert abs(weighed["left"]) < 2**16
@@ -519,7 +526,7 @@ def test_a_worker_is_measured_by_the_setup_after_one_that_failed(
     assert worker.extensions == {}
     process_border.clear()
     probe = probe_on(worker)
-    assert probe.heartbeat()["pid"] == os.getpid()
+    assert heartbeat_of(probe)["pid"] == os.getpid()
     probe.teardown(worker)
 
 
@@ -558,7 +565,7 @@ def test_modules_that_come_with_a_prefix_are_of_the_baseline(worker):
     arrive(worker, probe, "sum-2")  # of which all modules are here
     arrive(worker, probe, "inc-1")  # while something may have run
     assert in_recorder()["loaded"] == after["loaded"]
-    assert probe.heartbeat()["reading"]["loaded"] == after["loaded"]
+    assert heartbeat_of(probe)["reading"]["loaded"] == after["loaded"]
     assert len(module) + len(more) == 48 * MB
     probe.teardown(worker)
 

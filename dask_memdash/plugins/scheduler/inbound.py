@@ -195,7 +195,7 @@ class Inbound:
             return None
         try:
             _check_protocol(data)
-            if "reading" not in data:
+            if "packed" not in data and "reading" not in data:
                 return Noticed(self._clock(), sender, _sentences(data.get("notices")))
             event = translate.worker_reported(
                 worker, self._fitting(sender, data), self._clock()
@@ -385,6 +385,10 @@ class Inbound:
         tasks = event.executing
         if not tasks:
             return event
+        if len(tasks) > MAX_EXECUTING:  # packed ones cannot be cut before
+            event = replace(event, executing=tasks[:MAX_EXECUTING])
+            tasks = event.executing
+            self._cut(sender, f"more than {MAX_EXECUTING} running tasks")
         total = sum(len(task.key) + len(task.prefix) for task in tasks)
         longest = KEY_KEPT if total <= MAX_KEYS else KEY_OF_MANY
         if total <= KEY_KEPT:

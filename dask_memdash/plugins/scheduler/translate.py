@@ -33,6 +33,7 @@ from dask_memdash.model.events import (
     WorkerTimedOut,
 )
 from dask_memdash.model.evidence import MAX_PREFIXES
+from dask_memdash.model.packed_report import unpack
 from dask_memdash.plugins.keys import key_text
 from dask_memdash.plugins.scheduler.shared_storage import is_load
 from dask_memdash.text import KEY_KEPT
@@ -338,10 +339,12 @@ def worker_reported(
     EventError
         It is malformed.
     """
+    old = int(worker.memory.unmanaged_old)
+    if "packed" in data:
+        return unpack(data, time, worker.address, old)
     data = {**data, "time": time, "address": worker.address}
     reading = data.get("reading")
     if isinstance(reading, Mapping):
-        old = int(worker.memory.unmanaged_old)
         data["reading"] = {**reading, "unmanaged_old": old}
     return from_dict(WorkerReported, data)
 

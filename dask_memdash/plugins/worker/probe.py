@@ -31,6 +31,7 @@ from dask_memdash.plugins.worker.known_unmanaged import KnownUnmanaged
 from dask_memdash.plugins.worker.limit_facts import LimitReporter
 from dask_memdash.plugins.worker.metrics import serve_metrics
 from dask_memdash.plugins.worker.own_sampler import own_sampler
+from dask_memdash.plugins.worker.packing import pack
 from dask_memdash.plugins.worker.reading import read_thresholds, read_worker
 from dask_memdash.plugins.worker.recorder_figures import (
     WRITE_STEP,
@@ -201,6 +202,10 @@ class WorkerProbe:
 
     def heartbeat(self) -> dict[str, Any]:
         """Return what travels with the worker's next heartbeat."""
+        return pack(self._report())
+
+    def _report(self) -> dict[str, Any]:
+        """Return what the worker has to say since the last time, as plain data."""
         spills = self._storage.look_at_spilled()
         self.tasks.drop_forgotten(self._worker.state.tasks.__contains__)
         now = time.time()

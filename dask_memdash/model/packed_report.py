@@ -1,0 +1,345 @@
+"""A worker's report as one run of numbers: the way it travels with a heartbeat.
+
+A scheduler takes in hundreds of heartbeats a second, and a message of dicts costs it
+more to take apart than all that is done with it.  So what comes with every heartbeat
+is packed (:mod:`dask_memdash.plugins.worker.packing`): texts into one list, `names`,
+each once, and all else into one run of signed 64-bit numbers, `packed`, little-endian.
+What comes now and then (limits, actors, notices…) stays plain data, and is left out
+where it says nothing.
+
+The run, in numbers:
+
+- how many rows of storage (-1: nothing has changed), running tasks and prefixes with
+  finished tasks there are, and the place of the method in `names`;
+- the fields of :class:`Reading`, in their order; its time in microseconds; thresholds;
+  the two :class:`SelfCost`, shares in millionths; :class:`SpillRoom`;
+- places in `names`, one column after the other: of each row its prefix; of each task
+  its key, digest, prefix, method, file, function and call; of each finished prefix its
+  name, method and reason;
+- columns of rows; columns of tasks, durations in microseconds; columns of finished
+  prefixes, the last of them saying how long each of its three sketches is: so many
+  buckets, or, below 0, so many values that are all 0;
+- the sketches: least and largest value, buckets, and how many values are in each.
+
+`ABSENT` stands for None.  What is damaged is refused whole, as plain data is by
+:mod:`dask_memdash.model.event_readers`.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any
+
+from dask_memdash.errors import EventError
+from dask_memdash.model.breakdown import Reading
+from dask_memdash.model.event_parts import (
+    Executing,
+    Finished,
+    LargestBlock,
+    SelfCost,
+    SpillRoom,
+    StorageRow,
+    Thresholds,
+    Unseen,
+    Weighed,
+)
+from dask_memdash.model.event_readers import MAX_ITEMS, MAX_NAME, read_field, shown
+from dask_memdash.model.events import WorkerReported
+from dask_memdash.model.quantiles import QuantileSketch
+
+#: What stands for None.
+ABSENT = -(2**63)
+
+#: Bytes of one run at most, and texts.
+MAX_BYTES = 2**20
+MAX_NAMES = 8 * MAX_ITEMS
+
+MICRO = 1_000_000
+
+READING = tuple(field.name for field in fields(Reading))
+THRESHOLDS = tuple(field.name for field in fields(Thresholds))
+COST = ("cpu", "bytes", "held_back")
+SPILL_ROOM = ("max_spill", "disk_free", "shuffles_on_disk")
+
+#: Columns of tasks beside their texts; the last are of its largest block.
+TASK = ("thread", "seconds", "bytes", "peak", "error", "rss_at_begin", "gathering")
+TASK_COLUMNS = (*TASK, "filling", "size", "line")
+SKETCHES = ("peaks", "errors", "outputs")
+WEIGHED = ("count", "believed", "left")
+UNSEEN = ("native", "arrow", "untouched", "small")
+
+#: Parts that are packed, and the columns of texts of tasks and of finished prefixes.
+PACKED = frozenset(
+    {"reading", "rows", "executing", "finished", "thresholds", "method", "cost"}
+    | {"nanny_cost", "spill_room"}
+)
+_TASK_TEXTS, _FINISHED_TEXTS = 7, 3
+_FINISHED_COLUMNS = 1 + len(WEIGHED) + len(UNSEEN) + len(SKETCHES)
+
+#: Where the fixed numbers are.
+_AT_READING = 4
+_AT_THRESHOLDS = _AT_READING + len(READING)
+_AT_COST = _AT_THRESHOLDS + len(THRESHOLDS)
+_AT_NANNY_COST = _AT_COST + len(COST)
+_AT_SPILL_ROOM = _AT_NANNY_COST + len(COST)
+_FIXED = _AT_SPILL_ROOM + len(SPILL_ROOM)
+
+_BUSY = READING.index("busy")
+_UNMANAGED_OLD = READING.index("unmanaged_old")
+_needed = itemgetter(
+    *(
+        READING.index(field.name)
+        for field in fields(Reading)
+        if field.default is not None
+    )
+)
+
+_DAMAGED = (ArithmeticError, LookupError, TypeError, ValueError)
+_NOT_WEIGHED, _NOT_SEEN = Weighed(), Unseen()
+
+
+def unpack(
+    report: Mapping[str, Any], time: float, address: str, unmanaged_old: int
+) -> WorkerReported:
+    """Rebuild a report that was packed.
+
+    Parameters
+    ----------
+    report
+        As :func:`pack` made it, or somebody else.
+    time, address
+        When it came, in Unix seconds, and from which worker.
+    unmanaged_old
+        What Dask takes for the old part of what it does not manage, in bytes.
+
+    Raises
+    ------
+    EventError
+        It is damaged, or a plain part of it is wrong.
+    """
+    names, run = _texts(report.get("names")), _numbers(report.get("packed"))
+    pid = report.get("pid")
+    if type(pid) is not int or not 0 <= pid < 2**63:
+        pid = read_field(WorkerReported, "pid", pid)
+    rest = {
+        name: read_field(WorkerReported, name, report[name])
+        for name in report
+        if name in _REST
+    }
+    try:
+        return _report(names, run, (time, address, pid), unmanaged_old, rest)
+    except _DAMAGED as error:
+        raise EventError(f"WorkerReported.packed is damaged: {error}") from error
+
+
+#: Fields that travel as plain data.
+_REST = (
+    frozenset(field.name for field in fields(WorkerReported))
+    - {"time", "address", "pid"}
+    - PACKED
+)
+
+
+def _texts(names: Any) -> Sequence[str]:
+    if not isinstance(names, list | tuple) or len(names) > MAX_NAMES:
+        raise EventError(f"WorkerReported.names is {shown(names)}; it must be a list")
+    if set(map(type, names)) - {str}:
+        raise EventError("WorkerReported.names holds what is no text")
+    if max(map(len, names), default=0) > MAX_NAME:
+        raise EventError("WorkerReported.names holds a text that is too long")
+    return names
+
+
+def _numbers(packed: Any) -> list[int]:
+    if type(packed) is not bytes or len(packed) > MAX_BYTES or len(packed) % 8:
+        raise EventError(
+            f"WorkerReported.packed is {shown(packed)}; it must be a run of numbers"
+        )
+    numbers = array("q", packed)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+def _report(
+    names: Sequence[str],
+    run: list[int],
+    sender: tuple[float, str, int],
+    unmanaged_old: int,
+    rest: dict[str, Any],
+) -> WorkerReported:
+    n_rows, n_tasks, n_finished, method = run[:_AT_READING]
+    rows_known, n_rows = n_rows >= 0, max(0, n_rows)
+    if max(n_rows, n_tasks, n_finished) > MAX_ITEMS or min(n_tasks, n_finished) < 0:
+        raise ValueError("it has too many entries, or fewer than none")
+    after_rows = n_rows + _TASK_TEXTS * n_tasks
+    at_rows = _FIXED + after_rows + _FINISHED_TEXTS * n_finished
+    at_tasks = at_rows + len(StorageRow._fields) * n_rows
+    at_finished = at_tasks + len(TASK_COLUMNS) * n_tasks
+    at_sketches = at_finished + _FINISHED_COLUMNS * n_finished
+    if len(run) < at_sketches:
+        raise ValueError("it is cut short")
+    places = run[_FIXED:at_rows]
+    if method < 0 or (places and min(places) < 0):
+        raise ValueError("a text is before the first")
+    texts = list(map(names.__getitem__, places))
+    return WorkerReported(
+        *sender,
+        reading=_reading(run[_AT_READING:_AT_THRESHOLDS], unmanaged_old),
+        rows=_rows(texts[:n_rows], run[at_rows:at_tasks]) if rows_known else None,
+        executing=_executing(
+            texts[n_rows:after_rows], run[at_tasks:at_finished], n_tasks
+        ),
+        finished=_finished(
+            texts[after_rows:], run[at_finished:at_sketches], run[at_sketches:]
+        ),
+        thresholds=_thresholds(*run[_AT_THRESHOLDS:_AT_COST]),
+        method=names[method],
+        cost=_cost(*run[_AT_COST:_AT_NANNY_COST]),
+        nanny_cost=_cost(*run[_AT_NANNY_COST:_AT_SPILL_ROOM]),
+        spill_room=_spill_room(*run[_AT_SPILL_ROOM:_FIXED]),
+        **rest,
+    )
+
+
+def _known(numbers: Sequence[int]) -> list[Any]:
+    return [None if number == ABSENT else number for number in numbers]
+
+
+def _reading(numbers: list[int], unmanaged_old: int) -> Reading:
+    values = _known(numbers)
+    if None in _needed(values):
+        raise ValueError("a figure of its reading is missing")
+    values[0] /= MICRO
+    values[_BUSY] = bool(values[_BUSY])
+    values[_UNMANAGED_OLD] = unmanaged_old
+    return Reading(*values)
+
+
+@lru_cache(maxsize=500)
+def _thresholds(*numbers: int) -> Thresholds:
+    return Thresholds(*_known(numbers))
+
+
+@lru_cache(maxsize=500)
+def _cost(cpu: int, size: int, held_back: int) -> SelfCost:
+    if held_back < 0:
+        raise ValueError("a cost's level is below 0")
+    share = None if cpu == ABSENT else cpu / MICRO
+    return SelfCost(share, None if size == ABSENT else size, held_back)
+
+
+@lru_cache(maxsize=500)
+def _spill_room(most: int, free: int, on_disk: int) -> SpillRoom:
+    room, space = _known((most, free))
+    return SpillRoom(room, space, None if on_disk == ABSENT else bool(on_disk))
+
+
+def _rows(prefixes: list[str], numbers: list[int]) -> dict[str, StorageRow]:
+    if not prefixes:
+        return {}
+    if min(numbers) < 0:
+        raise ValueError("a row of storage is below 0")
+    n = len(prefixes)
+    columns = [numbers[start : start + n] for start in range(0, 4 * n, n)]
+    rows = map(StorageRow._make, zip(*columns, strict=True))
+    return dict(zip(prefixes, rows, strict=True))
+
+
+def _executing(texts: list[str], numbers: list[int], n: int) -> tuple[Executing, ...]:
+    if not n:
+        return ()
+    values = _known(numbers)
+    (thread, micros, size, peak, error, rss, gathering, filling, block, line) = (
+        values[start : start + n] for start in range(0, len(values), n)
+    )
+    if None in micros or None in filling:
+        raise ValueError("a figure of a task is missing")
+    key, digest, prefix, method, file, function, called = (
+        texts[start : start + n] for start in range(0, len(texts), n)
+    )
+    return tuple(
+        [
+            Executing(
+                key[i],
+                digest[i],
+                prefix[i],
+                thread[i],
+                micros[i] / MICRO,
+                size[i],
+                peak[i],
+                error[i],
+                method[i],
+                rss[i],
+                gathering[i] == 1,
+                filling[i],
+                None
+                if block[i] is None
+                else LargestBlock(block[i], file[i], line[i], function[i], called[i]),
+            )
+            for i in range(n)
+        ]
+    )
+
+
+def _finished(
+    texts: list[str], numbers: list[int], stream: list[int]
+) -> dict[str, Finished]:
+    n = len(texts) // _FINISHED_TEXTS
+    if not n:
+        if stream:
+            raise ValueError("it goes on after its end")
+        return {}
+    count, weighed, believed, left, native, arrow, untouched, small, *lengths = (
+        numbers[start : start + n] for start in range(0, len(numbers), n)
+    )
+    if min(count) < 1 or (stream and min(stream) < 0):
+        raise ValueError("a count of finished tasks is too small")
+    sketches = _sketches([k for column in lengths for k in column], stream)
+    peaks, errors, outputs = sketches[:n], sketches[n : 2 * n], sketches[2 * n :]
+    return {
+        texts[i]: Finished(
+            count[i],
+            texts[n + i],
+            peaks[i],
+            errors[i],
+            outputs[i],
+            Weighed(weighed[i], believed[i], left[i], texts[2 * n + i])
+            if weighed[i] or texts[2 * n + i]
+            else _NOT_WEIGHED,
+            Unseen(native[i], arrow[i], untouched[i], small[i])
+            if native[i] or arrow[i] or untouched[i] or small[i]
+            else _NOT_SEEN,
+        )
+        for i in range(n)
+    }
+
+
+def _sketches(lengths: list[int], stream: list[int]) -> list[QuantileSketch]:
+    sketches, at = [], 0
+    for length in lengths:
+        if length <= 0:
+            sketches.append(_zeros(-length))
+            continue
+        start, middle = at + 2, at + 2 + length
+        least, most = stream[at:start]
+        at = middle + length
+        sketches.append(
+            QuantileSketch.counted(stream[start:middle], stream[middle:at], least, most)
+        )
+    if at != len(stream):
+        raise ValueError("it goes on after its end, or is cut short")
+    return sketches
+
+
+@lru_cache(maxsize=100)
+def _zeros(count: int) -> QuantileSketch:
+    """Return a sketch of values that are all 0, to be read and not changed."""
+    return QuantileSketch.counted([0], [count], 0, 0) if count else QuantileSketch()
