@@ -222,8 +222,8 @@ def test_a_packed_heartbeat_is_cut_and_refused_like_a_plain_one(world):
     assert world.border.heartbeat(worker(), {**packed, "packed": b"short"}) is None
     assert world.said == [
         f"1 message of worker {A} cut: more than 256 running tasks",
-        f"1 message of worker {A} refused: WorkerReported.packed is \"b'short'\"; it "
-        "must be a run of numbers",
+        f"1 message of worker {A} refused: WorkerReported.packed is b'short'; it must "
+        "be a run of numbers",
     ]
 
 
