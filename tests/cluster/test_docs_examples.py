@@ -30,6 +30,7 @@ RESPONSIBLE = {
     "pinned": "load",
     "replicas": "table",
     "transfer": "random_sample-rechunk-transfer",
+    "graph": "score",
     "actor-state": "Journal",
     "leak": "parse",
     "sizeof": "train",

@@ -398,6 +398,17 @@ def test_held_types_are_not_needed_for_what_is_no_lie():
 # -- what was sent, and what actors keep ------------------------------------------
 
 
+def test_arguments_of_which_not_all_is_in_memory_are_told_with_both_figures():
+    known = case(
+        breakdown=parts(baseline=700),
+        facts=facts(
+            baseline=(100, 500), graph={"score": GraphRow(8, 900 * MiB, 50_000)}
+        ),
+    )
+    (finding,) = graph(known)
+    assert "closures are 900 MiB, of which at least 600 MiB was in its" in finding.text
+
+
 def test_arguments_that_came_with_tasks_are_graph_and_scatter_is_advised():
     known = case(
         breakdown=parts(baseline=700),

@@ -37,11 +37,18 @@ def graph(case: Case) -> Iterator[Finding]:
     row = case.facts.graph[prefix]
     by_records = row.records > row.arguments
     what = "Dask's records of them" if by_records else "their arguments and closures"
+    came = row.records if by_records else row.arguments
+    there = f"took {format_bytes(kept[prefix])}"
+    if format_bytes(came) != format_bytes(kept[prefix]) and came > kept[prefix]:
+        there = (
+            f"are {format_bytes(came)}, of which at least "
+            f"{format_bytes(kept[prefix])} was in its memory"
+        )
     yield Finding(
         cause="graph",
         weight=sum(kept.values()) / case.above,
         text=f"{count(row.tasks, 'task')} of {code(prefix)} had been sent to the "
-        f"worker, and {what} took {format_bytes(kept[prefix])}. {UNSEEN}",
+        f"worker, and {what} {there}. {UNSEEN}",
         prefix=prefix,
         advice=(_advice(prefix, row.tasks, row.arguments, row.records),),
     )
