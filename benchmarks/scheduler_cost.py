@@ -16,6 +16,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import mean
 from typing import Any
 
 import common
@@ -33,8 +34,9 @@ from dask_memdash.boundary import boundary
 MEMORY_BUDGET = 64 * 2**20
 TASK_BUDGET = 48
 
-#: Busy heartbeats that come in turns, so that each tells of something new.
-IN_TURNS = 4
+#: Busy heartbeats that come in turns, so that each tells of something new; of very many
+#: workers, every third tells what has finished.
+IN_TURNS = 6
 
 Heartbeats = dict[str, list[dict[str, Any]]]
 
@@ -115,7 +117,9 @@ def print_heartbeats(
         "worker", "bytes", "with MemDash", "bare, µs", "with MemDash, µs",
         "added, µs (quartiles)", "of these unpacking", "ratio",
     )  # fmt: skip
+    interval = heartbeat_interval(workers)
     for name, messages in caught.items():
+        messages = simulated.as_many_tell(messages, interval)
         sent = [
             [simulated.packed(m, workers, with_memdash=ours) for m in messages]
             for ours in (False, True)
@@ -124,7 +128,7 @@ def print_heartbeats(
             simulated.beat(setup.scheduler, frames)
         times: list[tuple[float, float, float]] = []
         for number in range(rounds):
-            setup.clock.now += heartbeat_interval(workers)
+            setup.clock.now += interval
             turn = number % len(messages)
             bare, full = sent[False][turn], sent[True][turn]
             pair = {}
@@ -137,13 +141,14 @@ def print_heartbeats(
                 for frames in (bare, full)
             ]
             times.append((pair[False], pair[True], unpack[1] - unpack[0]))
+        times = _turns(times, len(messages))
         one = 1e6 / workers
         low, middle, high = common.quartiles([(w - b) * one for b, w, _ in times])
         added[name] = middle / 1e6
         common.row(
             name,
-            f"{_size(bare[0]):,}",
-            f"{_size(full[0]):,}",
+            f"{round(mean(_size(frames[0]) for frames in sent[False])):,}",
+            f"{round(mean(_size(frames[0]) for frames in sent[True])):,}",
             f"{statistics.median(b for b, _, _ in times) * one:.1f}",
             f"{statistics.median(w for _, w, _ in times) * one:.1f}",
             f"{middle:.1f} ({low:.1f} to {high:.1f})",
@@ -152,6 +157,15 @@ def print_heartbeats(
         )
         progress(f"heartbeats, {name}: {middle:.1f} µs added")
     return added
+
+
+def _turns(
+    times: list[tuple[float, float, float]], length: int
+) -> list[tuple[float, float, float]]:
+    """Return the means of whole turns: heartbeats in one differ."""
+    starts = range(0, len(times) - length + 1, length)
+    turns = (zip(*times[start : start + length], strict=True) for start in starts)
+    return [(mean(bare), mean(full), mean(unpack)) for bare, full, unpack in turns]
 
 
 def _size(frames: list[Any]) -> int:
@@ -382,7 +396,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="(default 1000)")
     parser.add_argument("--tasks", type=int, help="in all (default 1000000)")
     parser.add_argument("--graph", type=int, help="tasks of one graph (default 50000)")
-    parser.add_argument("--rounds", type=int, help="of heartbeats (default 40)")
+    parser.add_argument("--rounds", type=int, help="of heartbeats (default 60)")
     parser.add_argument(
         "--history", type=int, help="heartbeats of each worker before memory is read"
     )
@@ -391,7 +405,7 @@ def main() -> None:
         "workers": (1000, 1000, 20),
         "tasks": (1_000_000, 100_000, 400),
         "graph": (50_000, 10_000, 100),
-        "rounds": (40, 10, 2),
+        "rounds": (60, 18, 6),
         "history": (660, 60, 3),
     }
     for name, sizes in defaults.items():

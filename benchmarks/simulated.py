@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import pickle
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -32,15 +33,22 @@ from distributed.protocol.serialize import Serialized, serialize
 import dask_memdash.plugins.scheduler.install
 import dask_memdash.plugins.scheduler.plugin
 from dask_memdash import MemDash
-from dask_memdash.model.event_readers import to_dict
+from dask_memdash.model.event_parts import Finished
+from dask_memdash.model.event_readers import from_dict, to_dict
+from dask_memdash.model.events import WorkerReported
 from dask_memdash.model.packed_report import unpack
+from dask_memdash.model.prefixes import Prefixes, PrefixState
 from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.plugins.scheduler.inbound import Inbound
 from dask_memdash.plugins.worker.packing import pack
+from dask_memdash.plugins.worker.probe import FINISHED_EVERY, MANY_WORKERS
 
 #: Threads of the worker whose heartbeats are caught, and kinds of outputs it holds.
 THREADS = 4
 PREFIXES = "abcdefgh"
+
+#: What the scheduler adds to a report.
+NOBODY = {"time": 0.0, "address": ""}
 
 #: Client that owns the graphs.
 CLIENT = "benchmark"
@@ -254,6 +262,44 @@ async def add_workers(running: Scheduler, count: int, metrics: dict[str, Any]) -
         failed = [task for task in joined if task.done()]
         if failed:
             raise RuntimeError("a worker could not join") from failed[0].exception()
+
+
+def as_many_tell(
+    messages: list[dict[str, Any]], interval: float
+) -> list[dict[str, Any]]:
+    """Return heartbeats as workers send them that are so many.
+
+    What has finished is told in some of them, then with that of those before.
+
+    Parameters
+    ----------
+    messages
+        As they were caught of a worker that is one of few.
+    interval
+        Seconds between two heartbeats of a worker.
+    """
+    if interval < MANY_WORKERS:
+        return messages
+    every = math.ceil(FINISHED_EVERY / interval)
+    told, prefixes = [], Prefixes()
+    for number, message in enumerate(messages, 1):
+        copy = pickle.loads(pickle.dumps(message))
+        own = copy["extensions"]["memdash"]
+        prefixes.finish(from_dict(WorkerReported, {**own, **NOBODY}).finished)
+        own["finished"] = {}
+        if number % every == 0:
+            own["finished"] = {
+                name: _finished(state) for name, state in prefixes.by_name.items()
+            }
+            prefixes = Prefixes()
+        told.append(copy)
+    return told
+
+
+def _finished(state: PrefixState) -> dict[str, Any]:
+    sums = state.method, state.peaks, state.errors, state.outputs, state.weighed
+    done: dict[str, Any] = to_dict(Finished(state.finished, *sums, state.unseen))
+    return done
 
 
 def packed(message: dict[str, Any], count: int, *, with_memdash: bool) -> list[Any]:

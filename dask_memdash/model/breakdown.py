@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
+from operator import add, attrgetter, sub
 from typing import Any, TypeVar
 
 #: What parts are called; names are ordered.
@@ -135,6 +135,9 @@ class Breakdown:
 
 
 _figures = attrgetter(*Breakdown.__dataclass_fields__)
+
+#: How many figures of a breakdown are always known: the first.
+_SURE = list(Breakdown.__dataclass_fields__).index("managed_claimed") + 1
 
 EMPTY = Breakdown(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
@@ -277,16 +280,20 @@ def exchange(total: Breakdown, old: Breakdown, new: Breakdown) -> Breakdown:
     The error of a sum is the sum of the errors.  A figure that no process knows
     stays unknown; one that some do not know counts as nothing for them.
     """
-    sums = []
-    for figure, gone, come in zip(
-        _figures(total), _figures(old), _figures(new), strict=True
-    ):
-        if gone is not None:
-            figure = (figure or 0) - gone
-        if come is not None:
-            figure = (figure or 0) + come
-        sums.append(figure)
-    return Breakdown(*sums)
+    before, gone, come = _figures(total), _figures(old), _figures(new)
+    sums = list(map(add, before[:_SURE], map(sub, come[:_SURE], gone[:_SURE])))
+    unsure: Iterable[int | None] = before[_SURE:]
+    if gone[_SURE:] != come[_SURE:]:
+        unsure = map(_exchanged, unsure, gone[_SURE:], come[_SURE:])
+    return Breakdown(*sums, *unsure)
+
+
+def _exchanged(figure: int | None, gone: int | None, come: int | None) -> int | None:
+    if gone is not None:
+        figure = (figure or 0) - gone
+    if come is not None:
+        figure = (figure or 0) + come
+    return figure
 
 
 def scale(parts: Mapping[Name, int], total: int) -> dict[Name, int]:

@@ -204,6 +204,10 @@ class Unseen:
     small: int = 0
 
 
+#: Nothing weighed, and nothing seen beside a count: what is usual.
+NOT_WEIGHED, NOT_SEEN = Weighed(), Unseen()
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """Tasks of one prefix that finished on a worker since its last report."""
@@ -215,8 +219,8 @@ class Finished:
     peaks: QuantileSketch
     errors: QuantileSketch
     outputs: QuantileSketch
-    weighed: Weighed = Weighed()
-    unseen: Unseen = Unseen()
+    weighed: Weighed = NOT_WEIGHED
+    unseen: Unseen = NOT_SEEN
 
 
 @dataclass(frozen=True, slots=True)

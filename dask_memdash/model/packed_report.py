@@ -19,7 +19,8 @@ The run, in numbers:
 - columns of rows; columns of tasks, durations in microseconds; columns of finished
   prefixes, the last of them saying how long each of its three sketches is: so many
   buckets, or, below 0, so many values that are all 0;
-- the sketches: least and largest value, buckets, and how many values are in each.
+- of all sketches that are not empty the least values, then the largest, then buckets,
+  then how many values are in each bucket.
 
 `ABSENT` stands for None.  What is damaged is refused whole, as plain data is by
 :mod:`dask_memdash.model.event_readers`.
@@ -31,15 +32,17 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
-from operator import itemgetter
+from operator import gt, itemgetter
 from typing import Any
 
 from dask_memdash.errors import EventError
 from dask_memdash.model.breakdown import Reading
 from dask_memdash.model.event_parts import (
+    NOT_SEEN,
+    NOT_WEIGHED,
     Executing,
     Finished,
     LargestBlock,
@@ -52,7 +55,7 @@ from dask_memdash.model.event_parts import (
 )
 from dask_memdash.model.event_readers import MAX_ITEMS, MAX_NAME, read_field, shown
 from dask_memdash.model.events import WorkerReported
-from dask_memdash.model.quantiles import QuantileSketch
+from dask_memdash.model.quantiles import MAX_BUCKET, QuantileSketch
 
 #: What stands for None.
 ABSENT = -(2**63)
@@ -102,7 +105,6 @@ _needed = itemgetter(
 )
 
 _DAMAGED = (ArithmeticError, LookupError, TypeError, ValueError)
-_NOT_WEIGHED, _NOT_SEEN = Weighed(), Unseen()
 
 
 def unpack(
@@ -305,41 +307,73 @@ def _finished(
     sketches = _sketches([k for column in lengths for k in column], stream)
     peaks, errors, outputs = sketches[:n], sketches[n : 2 * n], sketches[2 * n :]
     return {
-        texts[i]: Finished(
+        name: Finished(
             count[i],
-            texts[n + i],
+            method,
             peaks[i],
             errors[i],
             outputs[i],
-            Weighed(weighed[i], believed[i], left[i], texts[2 * n + i])
-            if weighed[i] or texts[2 * n + i]
-            else _NOT_WEIGHED,
+            Weighed(weighed[i], believed[i], left[i], because)
+            if weighed[i] or because
+            else NOT_WEIGHED,
             Unseen(native[i], arrow[i], untouched[i], small[i])
             if native[i] or arrow[i] or untouched[i] or small[i]
-            else _NOT_SEEN,
+            else NOT_SEEN,
         )
-        for i in range(n)
+        for i, (name, method, because) in enumerate(
+            zip(texts[:n], texts[n : 2 * n], texts[2 * n :], strict=True)
+        )
     }
 
 
 def _sketches(lengths: list[int], stream: list[int]) -> list[QuantileSketch]:
+    """Make sketches; what is in the stream is checked at once, not one by one."""
+    some = [length for length in lengths if length > 0]
+    n, inside = len(some), sum(some)
+    if len(stream) != 2 * (n + inside):
+        raise ValueError("it goes on after its end, or is cut short")
+    leasts, mosts = stream[:n], stream[n : 2 * n]
+    buckets = stream[2 * n : 2 * n + inside]
+    counts = stream[2 * n + inside :]
+    if n and (
+        max(buckets) > MAX_BUCKET or min(counts) < 1 or any(map(gt, leasts, mosts))
+    ):
+        raise ValueError("a sketch's min is more than its max")
+    return _cut(lengths, zip(leasts, mosts, strict=True), buckets, counts)
+
+
+def _cut(
+    lengths: list[int],
+    ends: Iterator[tuple[int, int]],
+    buckets: list[int],
+    counts: list[int],
+) -> list[QuantileSketch]:
     sketches, at = [], 0
+    make = QuantileSketch.__new__
     for length in lengths:
         if length <= 0:
             sketches.append(_zeros(-length))
             continue
-        start, middle = at + 2, at + 2 + length
-        least, most = stream[at:start]
-        at = middle + length
-        sketches.append(
-            QuantileSketch.counted(stream[start:middle], stream[middle:at], least, most)
-        )
-    if at != len(stream):
-        raise ValueError("it goes on after its end, or is cut short")
+        sketch = make(QuantileSketch)
+        sketch.min, sketch.max = next(ends)
+        if length == 1:  # the usual case
+            sketch.count = counts[at]
+            sketch.buckets = {buckets[at]: counts[at]}
+        else:
+            here = slice(at, at + length)
+            sketch.count = sum(counts[here])
+            sketch.buckets = dict(zip(buckets[here], counts[here], strict=True))
+            if len(sketch.buckets) < length:
+                raise ValueError("a sketch has a bucket twice")
+        at += length
+        sketches.append(sketch)
     return sketches
 
 
 @lru_cache(maxsize=100)
 def _zeros(count: int) -> QuantileSketch:
     """Return a sketch of values that are all 0, to be read and not changed."""
-    return QuantileSketch.counted([0], [count], 0, 0) if count else QuantileSketch()
+    sketch = QuantileSketch()
+    if count:
+        sketch.buckets, sketch.count, sketch.min, sketch.max = {0: count}, count, 0, 0
+    return sketch

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from dask_memdash.model.event_parts import (
+    NOT_SEEN,
+    NOT_WEIGHED,
     ChildRow,
     Executing,
     Finished,
@@ -31,7 +33,7 @@ MAX_PREFIXES = 10_000
 LOOKED_AT = 4
 
 NOTHING_SENT = GraphRow(0, 0, 0)
-NOT_WEIGHED, NOT_SEEN = Weighed(), Unseen()
+NOTHING_STORED = StorageRow(0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -143,13 +145,20 @@ class Prefixes:
         self, old: Mapping[str, StorageRow], new: Mapping[str, StorageRow]
     ) -> None:
         """Put a worker's new storage in the place of its old."""
-        for rows, sign in ((old, -1), (new, 1)):
-            for name, row in rows.items():
-                state = self.of(name)
-                state.count += sign * row.keys
-                state.claimed += sign * row.claimed
-                state.spilled += sign * row.spilled
-                state.spilled_disk += sign * row.spilled_disk
+        for name, row in new.items():
+            before = old.get(name, NOTHING_STORED)
+            if before != row:
+                self._change_row(name, before, row)
+        for name in old.keys() - new.keys():
+            self._change_row(name, old[name], NOTHING_STORED)
+
+    def _change_row(self, name: str, old: StorageRow, new: StorageRow) -> None:
+        state = self.of(name)
+        state.count += new.keys - old.keys
+        state.claimed += new.claimed - old.claimed
+        if new.spilled or old.spilled or new.spilled_disk or old.spilled_disk:
+            state.spilled += new.spilled - old.spilled
+            state.spilled_disk += new.spilled_disk - old.spilled_disk
 
     def replace_held(self, old: Mapping[str, Held], new: Mapping[str, Held]) -> None:
         """Put why a worker's outputs are held in the place of what was known."""
@@ -173,13 +182,19 @@ class Prefixes:
         self, old: Iterable[Executing], new: Iterable[Executing]
     ) -> None:
         """Put the tasks that a worker executes in the place of those it did."""
+        changes: dict[tuple[str, bool, str], int] = {}
         for tasks, sign in ((old, -1), (new, 1)):
             for task in tasks:
-                state = self.of(task.prefix)
-                state.running += sign
-                if task.bytes is not None:
-                    state.measured += sign
-                state.methods[method_shown(task.method, task.peak, task.error)] += sign
+                method = method_shown(task.method, task.peak, task.error)
+                what = task.prefix, task.bytes is not None, method
+                changes[what] = changes.get(what, 0) + sign
+        for (prefix, measured, method), change in changes.items():
+            if change:
+                state = self.of(prefix)
+                state.running += change
+                if measured:
+                    state.measured += change
+                state.methods[method] += change
 
     def replace_graph(
         self, old: Mapping[str, GraphRow], new: Mapping[str, GraphRow]
@@ -211,14 +226,16 @@ class Prefixes:
         for name, tasks in finished.items():
             state = self.of(name)
             state.finished += tasks.count
-            if tasks.peaks.count or state.method == "none":
+            if state.method != tasks.method and (
+                tasks.peaks.count or state.method == "none"
+            ):
                 state.method = weakest((state.method, tasks.method))
             state.peaks.merge(tasks.peaks)
             state.errors.merge(tasks.errors)
             state.outputs.merge(tasks.outputs)
-            if tasks.weighed != NOT_WEIGHED:
+            if tasks.weighed is not NOT_WEIGHED:
                 state.weighed = _add(state.weighed, tasks.weighed)
-            if tasks.unseen != NOT_SEEN:
+            if tasks.unseen is not NOT_SEEN:
                 state.unseen = _most(state.unseen, tasks.unseen)
 
     def _make_room(self) -> None:

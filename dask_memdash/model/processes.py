@@ -73,6 +73,9 @@ MAX_DEPARTED = 50
 
 ProcessKey = tuple[str, int]
 
+#: The sums of no rows of storage.
+NONE = (0, 0, 0, 0)
+
 
 @dataclass(slots=True)
 class WorkerState:
@@ -236,8 +239,9 @@ class ProcessState:
         ):
             return breakdown, self.managed
         self.scaled = rows
-        claimed: dict[str, int] = {}
-        for stored in rows:
+        first, *others = rows
+        claimed = {prefix: row.claimed for prefix, row in first.items()}
+        for stored in others:
             for prefix, row in stored.items():
                 claimed[prefix] = claimed.get(prefix, 0) + row.claimed
         return breakdown, scale(claimed, breakdown.managed)
@@ -258,22 +262,28 @@ class ProcessState:
         dict of str to int
             Bytes by prefix.
         """
-        sizes = {
-            (address, number): max(0, task.bytes)
-            for address, worker in self.members.items()
-            for number, task in enumerate(worker.executing)
-            if task.bytes is not None
-        }
-        if sum(sizes.values()) > executing:
-            sizes = scale(sizes, executing)
         counted: dict[str, int] = {}
-        for address, worker in self.members.items():
-            worker.shares = tuple(
-                [sizes.get((address, n)) for n in range(len(worker.executing))]
-            )
+        known = [w for w in self.members.values() if w.executing]
+        sizes = [
+            None if task.bytes is None else max(0, task.bytes)
+            for worker in known
+            for task in worker.executing
+        ]
+        if sum(filter(None, sizes)) > executing:
+            parts = {n: size for n, size in enumerate(sizes) if size is not None}
+            scaled = scale(parts, executing)
+            sizes = [scaled.get(n) for n in range(len(sizes))]
+        at = 0
+        for worker in self.members.values():
+            if not worker.executing:
+                worker.shares = ()
+                continue
+            end = at + len(worker.executing)
+            worker.shares = tuple(sizes[at:end])
             for task, share in zip(worker.executing, worker.shares, strict=True):
                 if share is not None:
                     counted[task.prefix] = counted.get(task.prefix, 0) + share
+            at = end
         return counted
 
 
@@ -365,7 +375,7 @@ class Processes:
         self.counted += sum(executing.values())
         process.breakdown, process.managed = breakdown, managed
         process.counted = counted
-        if self._read:
+        if self._read and self.history.wants(time, self.total.process):
             self.history.append(time, history_row(self.total))
         return Changes(changes, executing)
 
@@ -408,12 +418,9 @@ def as_rows_say(reading: Reading, rows: Collection[StorageRow]) -> Reading:
 
     What is spilled stays unknown where it is not told.
     """
-    claimed = sum([row.claimed for row in rows])
-    spilled, on_disk = reading.spilled, reading.spilled_disk
-    if spilled is not None:
-        spilled = sum([row.spilled for row in rows])
-    if on_disk is not None:
-        on_disk = sum([row.spilled_disk for row in rows])
+    _, claimed, in_memory, disk = map(sum, zip(*rows, strict=True)) if rows else NONE
+    spilled = None if reading.spilled is None else in_memory
+    on_disk = None if reading.spilled_disk is None else disk
     told = (reading.managed_claimed, reading.spilled, reading.spilled_disk)
     if told == (claimed, spilled, on_disk):
         return reading
@@ -432,12 +439,19 @@ def same_machine(one: WorkerState, other: WorkerState) -> bool:
 
 def history_row(breakdown: Breakdown) -> tuple[int, ...]:
     """Return a breakdown as a point of a history: its figures that `HISTORY` names."""
-    return tuple([figure or 0 for figure in _history_figures(breakdown)])
+    row: tuple[int, ...] = _history_figures(breakdown)
+    return row if None not in row else tuple([figure or 0 for figure in row])
 
 
 def _difference(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
-    return {
+    if old == new:
+        return {}
+    changes = {
         name: change
-        for name in {*old, *new}
-        if (change := new.get(name, 0) - old.get(name, 0))
+        for name, size in new.items()
+        if (change := size - old.get(name, 0))
     }
+    for name in old.keys() - new.keys():
+        if old[name]:
+            changes[name] = -old[name]
+    return changes

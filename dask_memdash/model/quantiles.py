@@ -12,14 +12,15 @@ Imports the standard library only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 #: Largest relative error of a quantile.
 ACCURACY = 0.01
 _GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
 _LOG_GAMMA = math.log(_GAMMA)
-_MAX_BUCKET = math.ceil(math.log(2**63) / _LOG_GAMMA)
+#: The largest bucket: that of 2**63.
+MAX_BUCKET = math.ceil(math.log(2**63) / _LOG_GAMMA)
 
 
 class QuantileSketch:
@@ -45,6 +46,8 @@ class QuantileSketch:
 
     def merge(self, other: QuantileSketch) -> None:
         """Count all that `other` has counted."""
+        if not other.count:
+            return
         buckets = self.buckets
         for bucket, count in other.buckets.items():
             buckets[bucket] = buckets.get(bucket, 0) + count
@@ -113,7 +116,7 @@ class QuantileSketch:
         sketch = cls()
         for bucket, count in data["buckets"].items():
             number, times = int(bucket), int(count)
-            if not 0 <= number <= _MAX_BUCKET or times <= 0:
+            if not 0 <= number <= MAX_BUCKET or times <= 0:
                 raise ValueError(f"no sketch has {times} values in bucket {number}")
             sketch.buckets[number] = times
             sketch.count += times
@@ -121,28 +124,6 @@ class QuantileSketch:
             sketch.min, sketch.max = int(data["min"]), int(data["max"])
             if not 0 <= sketch.min <= sketch.max:
                 raise ValueError("a sketch's min must be from 0 to its max")
-        return sketch
-
-    @classmethod
-    def counted(
-        cls, buckets: Sequence[int], counts: Sequence[int], least: int, most: int
-    ) -> QuantileSketch:
-        """Rebuild a sketch from its buckets, how often each was met, min and max.
-
-        Raises
-        ------
-        ValueError
-            It is none.
-        """
-        if min(buckets) < 0 or max(buckets) > _MAX_BUCKET or min(counts) <= 0:
-            raise ValueError("a bucket of a sketch is none, or has no values")
-        if not 0 <= least <= most:
-            raise ValueError("a sketch's min must be from 0 to its max")
-        sketch = cls.__new__(cls)
-        sketch.buckets = dict(zip(buckets, counts, strict=True))
-        if len(sketch.buckets) < len(buckets):
-            raise ValueError("a sketch has a bucket twice")
-        sketch.count, sketch.min, sketch.max = sum(counts), least, most
         return sketch
 
     @classmethod

@@ -44,6 +44,11 @@ class Series:
     def __len__(self) -> int:
         return len(self._time)
 
+    def wants(self, time: float, first: int) -> bool:
+        """Whether a point would be added, or take the place of the last."""
+        soon = time < self._opened + self.spacing
+        return not (soon and self._time and first <= self._columns[0][-1])
+
     def append(self, time: float, values: Sequence[int]) -> None:
         """Add a point; an instant before the last one is put at the last one's."""
         soon = self._time and time < self._opened + self.spacing

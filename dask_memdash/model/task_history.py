@@ -67,8 +67,9 @@ class TaskHistory:
                 self._tasks.move_to_end(name)
             known.seen, known.running = time, True
             self._running.append(known)
-            sizes = [s for s in (known.peak, now.peak, now.bytes) if s is not None]
-            known.peak = max(sizes, default=None)
+            for size in (now.peak, now.bytes):
+                if size is not None and (known.peak is None or size > known.peak):
+                    known.peak = size
         while len(self._tasks) > KEPT:
             self._tasks.popitem(last=False)
 

@@ -268,6 +268,39 @@ def test_a_system_without_proc_is_told_of_plainly(
     probe.teardown(worker)
 
 
+def finish(worker, key):
+    worker.active_threads[threading.get_ident()] = key
+    del worker.active_threads[threading.get_ident()]
+
+
+def test_one_of_very_many_workers_tells_finished_tasks_together(worker, monkeypatch):
+    probe = probe_on(worker)
+    worker.periodic_callbacks = {"heartbeat": SimpleNamespace(callback_time=6000)}
+    finish(worker, "sum-1")
+    assert heartbeat_of(probe)["finished"]["sum"]["count"] == 1, "the first at once"
+    for number in (2, 3):
+        finish(worker, f"sum-{number}")
+        assert heartbeat_of(probe)["finished"] == {}
+    monkeypatch.setattr(probe_module, "FINISHED_EVERY", 0.0)
+    assert heartbeat_of(probe)["finished"]["sum"]["count"] == 2
+    probe.teardown(worker)
+
+
+@pytest.mark.parametrize("why", ["few workers", "a guard"])
+def test_finished_tasks_are_told_at_once_of_few_workers_and_with_a_guard(worker, why):
+    probe = probe_on(worker)
+    many = SimpleNamespace(callback_time=500 if why == "few workers" else 6000)
+    worker.periodic_callbacks = {"heartbeat": many}
+    if why == "a guard":
+        silent = {"heartbeat": dict, "notices": tuple}
+        probe._guard = SimpleNamespace(**silent)
+    for number in (1, 2):
+        finish(worker, f"sum-{number}")
+        assert heartbeat_of(probe)["finished"]["sum"]["count"] == 1
+    probe._guard = None
+    probe.teardown(worker)
+
+
 def test_without_the_tally_the_loss_is_told_once_to_whoever_registers(
     worker, monkeypatch
 ):

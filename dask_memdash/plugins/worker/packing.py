@@ -83,13 +83,12 @@ def _packed(report: Mapping[str, Any]) -> tuple[bytes, list[str]]:
     run += [one["weighed"][name] for name in WEIGHED for one in ended]
     run += [one["unseen"][name] for name in UNSEEN for one in ended]
     run += [_length(one[name]) for name in SKETCHES for one in ended]
-    for name in SKETCHES:
-        for one in ended:
-            if _length(one[name]) > 0:
-                buckets = one[name]["buckets"]
-                run += [one[name]["min"], one[name]["max"]]
-                run += [int(bucket) for bucket in buckets]
-                run += buckets.values()
+    sketches = [one[name] for name in SKETCHES for one in ended]
+    sketches = [sketch for sketch in sketches if _length(sketch) > 0]
+    run += [sketch["min"] for sketch in sketches]
+    run += [sketch["max"] for sketch in sketches]
+    run += [int(bucket) for sketch in sketches for bucket in sketch["buckets"]]
+    run += [n for sketch in sketches for n in sketch["buckets"].values()]
     return _to_bytes(run), list(places)
 
 

@@ -8,6 +8,7 @@ pandas.  Everything here but task marks runs on the worker's event loop.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +22,7 @@ from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.shared_process import process
 from dask_memdash.measure.tally import Tally
 from dask_memdash.measure.tally_choice import acquire_tally, best_method, choose_meter
-from dask_memdash.model.event_parts import SelfCost
+from dask_memdash.model.event_parts import Finished, SelfCost
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.keys import prefix_of
 from dask_memdash.plugins.protocol import PROTOCOL
@@ -59,6 +60,11 @@ FOLLOWED = EXECUTING | {"memory", "error"}
 
 #: Seconds between two looks at what our own data weighs.
 WEIGHED_EVERY = 10.0
+
+#: Seconds between two heartbeats from which on there are so many workers that finished
+#: tasks are told together, and seconds between two such tellings.
+MANY_WORKERS = 5.0
+FINISHED_EVERY = 15.0
 
 #: Time between two looks at the baseline beside heartbeats: so many times what a look
 #: takes (a large heap is slow to ask), within these bounds in seconds.
@@ -123,6 +129,7 @@ class WorkerProbe:
         self._settles_at = 0.0
         self._weighed_at = 0.0
         self._weight = 0
+        self._finished_told = -math.inf
         self._storage = WorkerStorage(worker)
         self._notices: list[str] = []
         # Prefixes of which a task has been about to begin.
@@ -225,7 +232,7 @@ class WorkerProbe:
             "reading": to_dict(reading),
             "rows": self._storage.new_rows(),
             "executing": to_dict(tuple(executing)),
-            "finished": to_dict(self.tasks.take_finished()),
+            "finished": to_dict(self._finished()),
             "thresholds": to_dict(thresholds),
             "method": method,
             "cost": to_dict(cost),
@@ -237,6 +244,26 @@ class WorkerProbe:
             **(self._guard.heartbeat() if self._guard else {}),
             **unmanaged,
         }
+
+    def _finished(self) -> dict[str, Finished]:
+        """Return what has finished since it was told last.
+
+        Of one of very many workers only now and then, for these are most of what a
+        heartbeat costs the scheduler.  A guard's scheduler learns from them: at once.
+        """
+        now = time.monotonic()
+        callbacks = getattr(self._worker, "periodic_callbacks", {})
+        interval = getattr(callbacks.get("heartbeat"), "callback_time", 0) / 1000
+        if (
+            self._guard is None
+            and interval >= MANY_WORKERS
+            and now < self._finished_told + FINISHED_EVERY
+        ):
+            return {}
+        finished = self.tasks.take_finished()
+        if finished:
+            self._finished_told = now
+        return finished
 
     def read(self) -> Reading:
         """Read the worker as it is now, on its event loop."""
