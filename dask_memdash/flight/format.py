@@ -263,12 +263,6 @@ def write_counters(
     buffer[start : start + _COUNTERS.size] = _COUNTERS.pack(now, peak, error)
 
 
-def write_filling(buffer: Writable, index: int, size: int) -> None:
-    """Set what the task in a slot may hold beside what it was seen to, in bytes."""
-    start = slot_offset(index) + _FILLING
-    buffer[start : start + 8] = _I64.pack(size)
-
-
 def write_error(buffer: Writable, index: int, error: int) -> None:
     """Set a slot's error alone, where native code writes the other counters."""
     start = slot_offset(index) + 16

@@ -184,7 +184,6 @@ def test_run_ahead_is_what_was_held_above_the_order_at_the_same_number_done():
     assert made.actual.tolist() == [10, 30, 32]
     assert made.actual_peak == 32
     assert (made.run_ahead, made.run_ahead_position) == (18, 2)
-    assert (made.held_there, made.needed_there) == (30, 12)
     assert made.run_ahead_by == [("load", 20)]
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from dask_memdash.model.breakdown import EMPTY, Breakdown, scale
 from dask_memdash.model.event_parts import TaskInfo, Thresholds
@@ -192,16 +191,6 @@ class Case:
     def grown(self) -> int:
         """How much of that is no spilled output in use."""
         return self.risen - self._places_in_use[1]
-
-    @property
-    def growing(self) -> int:
-        """How much of that came bit by bit, beside its one largest step.
-
-        Modules that are imported and caches that are filled once make the baseline
-        grow too, but not with every task.
-        """
-        steps = [after - before for before, after in pairwise(self.baselines)]
-        return max(0, min(self.grown, self.grown - max(steps, default=0)))
 
     @property
     def idle(self) -> int:

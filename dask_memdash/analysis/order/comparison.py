@@ -111,11 +111,6 @@ class Judgement:
     actual_peak: int | None
     run_ahead: int | None
     run_ahead_position: int | None
-    #: What was held there, and what the order needs there.
-    held_there: int
-    needed_there: int
-    #: By how much `needed_there` may be off.
-    needed_doubt: int
     #: At 0 to `done` finished tasks, the most that the order needs near there, and the
     #: same with the largest sizes that outputs may have.
     near: Floats
@@ -205,9 +200,6 @@ def judge(snapshot: Snapshot) -> Judgement:
         actual_peak=int(actual.max()) if here.any() else None,
         run_ahead=None,
         run_ahead_position=None,
-        held_there=0,
-        needed_there=0,
-        needed_doubt=0,
         near=near,
         near_at_most=near_at_most,
         surely_position=0,
@@ -227,7 +219,7 @@ def judge(snapshot: Snapshot) -> Judgement:
         never_ran=never_ran(snapshot),
         at_once=at_once(snapshot, shape, together, sizes, doubt, peaks),
     )
-    _compare(judgement, actual, ideal_threads, doubt)
+    _compare(judgement, actual, ideal_threads)
     _thin_out(judgement, ideal, ideal_threads, actual)
     return judgement
 
@@ -247,7 +239,6 @@ def _compare(
     judgement: Judgement,
     actual: Floats,
     ideal_threads: Floats,
-    doubt: npt.NDArray[np.float32],
 ) -> None:
     """Find where most was held above what the order needs."""
     if judgement.actual_peak is None:
@@ -256,10 +247,6 @@ def _compare(
     position = _peak(excess)
     judgement.run_ahead = max(0, int(excess[position]))
     judgement.run_ahead_position = position
-    judgement.held_there = int(actual[position])
-    judgement.needed_there = int(ideal_threads[position])
-    needed = held_at(judgement.come, judgement.gone, position)
-    judgement.needed_doubt = int(doubt[needed].sum())
     near_at_most = judgement.near_at_most
     surely = _peak(actual - near_at_most)
     judgement.surely_position = surely

@@ -33,10 +33,6 @@ WHY_NO_ROOM = {
     "no-workers": "There is no worker whose room it could be compared with",
 }
 
-NOTHING_STORED = (
-    "No output has been stored yet, so that nothing is known of their sizes."
-)
-
 
 class Verdict(NamedTuple):
     """A kind of ``terms.ORDER_VERDICTS`` and what is said: what was judged, in words.
