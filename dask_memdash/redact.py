@@ -1,4 +1,4 @@
-"""What of an address may be shown: never a password, a key or a token.
+"""What of an address, or of a value, may be shown: never a password, key or token.
 
 Imports the standard library only.
 """
@@ -9,6 +9,12 @@ import re
 
 #: An address in a text, up to white space or a quote.
 _URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+")
+
+#: Names of values that are secrets whatever they hold: where alerts go is one, too.
+_SECRET = re.compile(r"(?i)^notify|pass|secret|token|credential|api[-_]?key|auth")
+
+#: What stands for a secret.
+HIDDEN = "…"
 
 
 def without_secrets(url: str) -> str:
@@ -33,7 +39,7 @@ def without_path(url: str) -> str:
     shown = without_secrets(url)
     scheme, mark, rest = shown.partition("://")
     host = re.split(r"[/\\]", rest, maxsplit=1)[0]
-    return f"{scheme}{mark}{host}/…" if mark else "…"
+    return f"{scheme}{mark}{host}/{HIDDEN}" if mark else HIDDEN
 
 
 def in_text(text: str) -> str:
@@ -43,6 +49,11 @@ def in_text(text: str) -> str:
     return _URL.sub(lambda found: without_secrets(found.group()), text)
 
 
+def is_secret(name: str) -> bool:
+    """Say whether a value of this name is not shown at all."""
+    return _SECRET.search(name) is not None
+
+
 def shown(name: str, value: object) -> str:
-    """Return an argument as it may be printed; where alerts go is not shown at all."""
-    return "…" if name.startswith("notify") else in_text(repr(value))
+    """Return an argument as it may be printed."""
+    return HIDDEN if is_secret(name) else in_text(repr(value))

@@ -1,8 +1,9 @@
 """Names that are nobody's business, taken out of what is pasted into a report.
 
-Covers what ``dask memdash info`` writes: credentials in addresses, home directories,
-the user's name, hosts and addresses.  One host keeps one stand-in within a report, so
-that two workers on one machine are still seen to be.
+Covers what ``dask memdash info`` writes: home directories, the user's name, hosts and
+addresses.  Secrets go first, by :mod:`dask_memdash.redact` as everywhere else.  One
+host keeps one stand-in within a report, so that two workers on one machine are still
+seen to be.
 """
 
 from __future__ import annotations
@@ -15,20 +16,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from dask_memdash.redact import HIDDEN, in_text, is_secret
+
 #: An address: a scheme, and all up to what cannot be in one.
 _ADDRESS = re.compile(r"\b([a-z][a-z0-9+.-]*)://([^\s'\"<>,;]+)", re.IGNORECASE)
 
 #: An IPv4 address that stands by itself.
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 
-#: Names of values that are secrets whatever they hold.
-_SECRET = re.compile(r"(?i)(pass|secret|token|credential|api[-_]?key|auth)")
-
 #: Hosts that say nothing about anybody.
 _PLAIN = frozenset({"localhost", "127.0.0.1", "0.0.0.0", "::1", "[::1]"})
-
-#: What stands for a secret.
-HIDDEN = "…"
 
 
 class Redaction:
@@ -52,7 +49,7 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """Return a text without names."""
-        text = _ADDRESS.sub(self._address, text)
+        text = _ADDRESS.sub(self._address, in_text(text))
         text = _IPV4.sub(lambda found: self._host(found.group()), text)
         if len(self._home) > 1:
             text = text.replace(self._home, "~")
@@ -63,7 +60,7 @@ class Redaction:
 
     def value(self, value: Any, name: str = "") -> Any:
         """Return a value of texts, lists and mappings without names."""
-        if value is not None and _SECRET.search(name):
+        if value is not None and is_secret(name):
             return HIDDEN
         if isinstance(value, str):
             return self.text(value)
@@ -82,11 +79,9 @@ class Redaction:
             return f"{scheme}://{HIDDEN}"
         host, path = parts.hostname or "", parts.path
         if scheme.lower() in ("file", "local"):
-            return f"{scheme}://{rest.partition('?')[0]}"
+            return f"{scheme}://{rest}"
         shown = self._host(host) + (f":{port}" if port else "")
-        secret = f"{HIDDEN}@" if parts.username or parts.password else ""
-        query = f"?{HIDDEN}" if parts.query else ""
-        return f"{scheme}://{secret}{shown}{path}{query}"
+        return f"{scheme}://{shown}{path}"
 
     def _host(self, host: str) -> str:
         if not host or host in _PLAIN:

@@ -19,8 +19,13 @@ def redaction() -> Redaction:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("s3://key:secret@bucket/runs", f"s3://{HIDDEN}@host-2/runs"),
-        ("https://hooks.test/x?token=abc", f"https://host-2/x?{HIDDEN}"),
+        ("s3://key:secret@bucket/runs", "s3://host-2/runs"),
+        ("s3://key:se,cr;et/@x@bucket/runs", "s3://host-2/runs"),
+        ("https://hooks.test/x?token=abc", "https://host-2/x"),
+        (
+            "tcp://a:1, tcp://b:2; tcp://a:3",
+            "tcp://host-2:1, tcp://host-3:2; tcp://host-2:3",
+        ),
         ("nanny of tcp://10.1.2.3:4567", "nanny of tcp://host-2:4567"),
         ("tcp://127.0.0.1:8786 is silent", "tcp://127.0.0.1:8786 is silent"),
         ("/home/ada/runs is full", "~/runs is full"),
@@ -42,9 +47,14 @@ def test_a_host_keeps_its_stand_in_and_others_get_their_own() -> None:
 
 
 def test_secrets_are_hidden_by_the_name_of_their_value() -> None:
-    value = {"storage": {"aws_secret": "x", "ram": "25%"}, "n": [1, None, True]}
+    value = {
+        "storage": {"aws_secret": "x", "ram": "25%"},
+        "notify_targets": ["https://hooks.test/services/T/B/key"],
+        "n": [1, None, True],
+    }
     assert redaction().value(value) == {
         "storage": {"aws_secret": HIDDEN, "ram": "25%"},
+        "notify_targets": HIDDEN,
         "n": [1, None, True],
     }
 
