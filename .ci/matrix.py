@@ -117,6 +117,7 @@ def environments(pythons: dict[str, str], *, quick: bool) -> Iterator[Environmen
                 f"distributed=={OLDEST}",
                 f"dask=={OLDEST}",
                 "numpy<2",
+                "pyarrow<23",  # newer ones need NumPy 2
             ),
             (*side_by_side, *(units if quick else (*hooks, *with_hooks()))),
         )
