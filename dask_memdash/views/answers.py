@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import panel as pn
-
 from dask_memdash.store.answers import (
     Standing,
     executing_of,
@@ -26,7 +24,7 @@ from dask_memdash.text import (
     format_share,
     shorten,
 )
-from dask_memdash.views.base import Context, Text, View
+from dask_memdash.views.base import TextView
 from dask_memdash.views.tabular import address
 
 #: What a worker comes to, by the line that ends its work → what then happens to it.
@@ -188,27 +186,16 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-class AnswersView(View):
-    """What happened, or how it stands, above all else on the Overview.
+class AnswersView(TextView):
+    """What happened, or how it stands, above all else on the Overview."""
 
-    Parameters
-    ----------
-    store
-        What it shows.
-    context
-        What it shares with the other views of its page.
-    """
-
-    def __init__(self, store: Store, context: Context) -> None:
-        super().__init__(store, context)
-        self.answers = Text("answers.html", context.stylesheet)
-        self.root = pn.Column(self.answers.pane, sizing_mode="stretch_width", margin=0)
+    template = "answers.html"
 
     def draw(self) -> None:
         """Write what happened; where nothing has, how it stands."""
         told, more = self.once("what happened", lambda: told_failures(self.store))
         cluster = self.store.cluster()
-        self.answers.write(
+        self.about.write(
             told=told,
             more=more,
             facts=[] if told else self.once("how it stands", lambda: facts(self.store)),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jinja2
 import panel as pn
@@ -273,3 +273,23 @@ class View(ABC):
     @abstractmethod
     def draw(self) -> None:
         """Bring the models up to date with the store, in place."""
+
+
+class TextView(View):
+    """A view that is the text of one template, of the name :attr:`template`.
+
+    Parameters
+    ----------
+    store
+        What it shows.
+    context
+        What it shares with the other views of its page.
+    """
+
+    template: ClassVar[str]
+
+    def __init__(self, store: Store, context: Context) -> None:
+        super().__init__(store, context)
+        #: What :meth:`View.draw` writes.
+        self.about = Text(self.template, context.stylesheet)
+        self.root = pn.Column(self.about.pane, sizing_mode="stretch_width", margin=0)

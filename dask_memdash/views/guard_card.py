@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import panel as pn
-
-from dask_memdash.store.base import Store
 from dask_memdash.store.guard_shapes import ClusterGuard, GuardAct, GuardHolds
-from dask_memdash.views.base import Context, Text, View
+from dask_memdash.views.base import TextView
 
 #: Rows of each list at most.
 MOST = 8
@@ -76,21 +73,10 @@ def done_to(guard: ClusterGuard | None, prefix: str) -> Mapping[str, int]:
     return found
 
 
-class GuardView(View):
-    """What the guards of all workers do.
+class GuardView(TextView):
+    """What the guards of all workers do."""
 
-    Parameters
-    ----------
-    store
-        What it shows.
-    context
-        What it shares with the other views of its page.
-    """
-
-    def __init__(self, store: Store, context: Context) -> None:
-        super().__init__(store, context)
-        self.about = Text("guard.html", context.stylesheet)
-        self.root = pn.Column(self.about.pane, sizing_mode="stretch_width", margin=0)
+    template = "guard.html"
 
     def draw(self) -> None:
         """Bring the card up to date; empty without a guard."""

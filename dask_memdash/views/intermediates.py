@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import panel as pn
-
 from dask_memdash.store.base import Store
 from dask_memdash.store.cluster_shapes import Cluster
 from dask_memdash.store.intermediate_shapes import Intermediates
 from dask_memdash.text import UNKNOWN, format_bytes, format_latency
-from dask_memdash.views.base import Context, Text, View
+from dask_memdash.views.base import TextView
 from dask_memdash.views.tabular import address
 from dask_memdash.views.worker_bars import called
 
@@ -119,21 +117,10 @@ def each(seconds: float, number: int) -> str:
     return f"{format_latency(seconds / number)} each" if number else UNKNOWN
 
 
-class IntermediatesView(View):
-    """What is stored apart from the workers, in words and bars.
+class IntermediatesView(TextView):
+    """What is stored apart from the workers, in words and bars."""
 
-    Parameters
-    ----------
-    store
-        What it shows.
-    context
-        What it shares with the other views of its page.
-    """
-
-    def __init__(self, store: Store, context: Context) -> None:
-        super().__init__(store, context)
-        self.about = Text("intermediates.html", context.stylesheet)
-        self.root = pn.Column(self.about.pane, sizing_mode="stretch_width", margin=0)
+    template = "intermediates.html"
 
     def draw(self) -> None:
         """Bring the card up to date; empty without a memory."""

@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
-import panel as pn
-
-from dask_memdash.store.base import Store
 from dask_memdash.store.cluster_shapes import Cluster, Notice
 from dask_memdash.terms import BESIDE, PARTS
 from dask_memdash.text import format_bytes, format_groups
-from dask_memdash.views.base import Context, Text, View
+from dask_memdash.views.base import TextView
 
 #: Notices shown at most; the others are counted.
 NOTICES = 5
@@ -103,27 +100,16 @@ def together(notices: Iterable[Notice]) -> list[SharedNotice]:
     return list(joined.values())
 
 
-class NoticesView(View):
-    """How MemDash is degraded, above every tab.
+class NoticesView(TextView):
+    """How MemDash is degraded, above every tab."""
 
-    Parameters
-    ----------
-    store
-        What it shows.
-    context
-        What it shares with the other views of its page.
-    """
-
-    def __init__(self, store: Store, context: Context) -> None:
-        super().__init__(store, context)
-        self.notices = Text("notices.html", context.stylesheet)
-        self.root = pn.Column(self.notices.pane, sizing_mode="stretch_width", margin=0)
+    template = "notices.html"
 
     def draw(self) -> None:
         """Write the notices, which are none where all is well."""
         cluster = self.store.cluster()
         notices = together(cluster["degraded"])
-        self.notices.write(
+        self.about.write(
             notices=notices[:NOTICES],
             more=max(0, len(notices) - NOTICES),
             shared=cluster["n_workers"] - cluster["n_processes"],
@@ -132,26 +118,15 @@ class NoticesView(View):
         )
 
 
-class SummaryView(View):
-    """Totals and explanations.
+class SummaryView(TextView):
+    """Totals and explanations."""
 
-    Parameters
-    ----------
-    store
-        What it shows.
-    context
-        What it shares with the other views of its page.
-    """
-
-    def __init__(self, store: Store, context: Context) -> None:
-        super().__init__(store, context)
-        self.totals = Text("summary.html", context.stylesheet)
-        self.root = pn.Column(self.totals.pane, sizing_mode="stretch_width", margin=0)
+    template = "summary.html"
 
     def draw(self) -> None:
         """Write the totals."""
         cluster = self.store.cluster()
-        self.totals.write(
+        self.about.write(
             cluster=cluster,
             families=families(cluster),
             parts=[

@@ -21,7 +21,7 @@ from dask_memdash.store.base import Store
 from dask_memdash.store.prefix_shapes import PrefixDetails, SizeBin
 from dask_memdash.text import count, format_bytes, format_share
 from dask_memdash.views import theme
-from dask_memdash.views.base import Context, Text, View, sync, tooltip
+from dask_memdash.views.base import Context, Text, TextView, View, sync, tooltip
 from dask_memdash.views.guard_card import done_to, waiting_for
 from dask_memdash.views.prefix_columns import TASKS
 from dask_memdash.views.prefix_figures import place, projected, skew
@@ -198,21 +198,10 @@ class PrefixView(View):
         self.figure.xaxis.major_label_overrides = texts
 
 
-class OthersView(View):
-    """What belongs to no task, and the scheduler's own memory, in words.
+class OthersView(TextView):
+    """What belongs to no task, and the scheduler's own memory, in words."""
 
-    Parameters
-    ----------
-    store
-        What it shows.
-    context
-        What it shares with the other views of its page.
-    """
-
-    def __init__(self, store: Store, context: Context) -> None:
-        super().__init__(store, context)
-        self.about = Text("others.html", context.stylesheet)
-        self.root = pn.Column(self.about.pane, sizing_mode="stretch_width", margin=0)
+    template = "others.html"
 
     def draw(self) -> None:
         """Bring the text up to date."""

@@ -388,7 +388,7 @@ EMPTY = {"actors", "graph"}
 
 def test_summary_says_every_part_in_words_and_bytes():
     view = view_of(SummaryView, fake_store.busy())
-    text = view.totals.pane.object
+    text = view.about.pane.object
     shown = [part for name, part in terms.PARTS.items() if name not in EMPTY]
     for part in (*shown, terms.BESIDE["spilled"]):
         assert part.brief in text
@@ -399,7 +399,7 @@ def test_summary_says_every_part_in_words_and_bytes():
 
 def test_degraded_memdash_says_what_and_since_when_and_counts_the_rest():
     view = view_of(NoticesView, fake_store.degraded())
-    text = view.notices.pane.object
+    text = view.about.pane.object
     assert text.count("is not installed there") == 1
     assert "and 6 more" in text
 
@@ -421,14 +421,14 @@ def test_what_many_workers_lack_is_told_once_with_the_first_of_them():
 def test_more_notices_than_have_room_are_counted():
     store = fake_store.degraded()
     store.degraded = [{"where": "w", "text": f"lack {n}", "since": 1} for n in range(7)]
-    text = view_of(NoticesView, store).notices.pane.object
+    text = view_of(NoticesView, store).about.pane.object
     assert text.count("<li>") == 6
     assert "and 2 more, see" in text
 
 
 def test_shared_processes_are_stated_plainly():
     view = view_of(NoticesView, fake_store.shared_process())
-    assert "3 workers share 1 process" in view.notices.pane.object
+    assert "3 workers share 1 process" in view.about.pane.object
 
 
 # --- all of them ---------------------------------------------------------------------

@@ -40,7 +40,7 @@ def failed(**more):
 def test_a_failure_says_what_why_who_and_what_to_change_with_a_line_to_copy():
     store = fake_store.busy()
     store.all_failures = [failed()]
-    html = text_of(AnswersView, store, "answers")
+    html = text_of(AnswersView, store, "about")
     said = plain(html)
     assert "What happened" in said
     assert "How it stands" not in said
@@ -58,7 +58,7 @@ def test_a_failure_of_unknown_cause_promises_nothing():
     unknown = failed(responsible={"prefix": None, "key": None})
     unknown["diagnosis"] |= {"cause": "unknown", "advice": [], "text": "Not known."}
     store.all_failures = [unknown]
-    said = plain(text_of(AnswersView, store, "answers"))
+    said = plain(text_of(AnswersView, store, "about"))
     assert "Nothing shows which tasks it was." in said
     assert "Nothing, while the cause is not known." in said
 
@@ -66,12 +66,12 @@ def test_a_failure_of_unknown_cause_promises_nothing():
 def test_more_failures_than_have_room_are_counted():
     store = fake_store.busy()
     store.all_failures = [failed() for _ in range(5)]
-    assert "2 more failures" in plain(text_of(AnswersView, store, "answers"))
+    assert "2 more failures" in plain(text_of(AnswersView, store, "about"))
 
 
 def test_in_peace_it_says_how_it_stands_and_names_earlier_failures():
     store = fake_store.busy()
-    said = plain(text_of(AnswersView, store, "answers"))
+    said = plain(text_of(AnswersView, store, "about"))
     assert "no failure so far" in said
     headroom, time, execution, storage = facts(store)
     assert headroom.figure == "11.2 MiB"
@@ -85,7 +85,7 @@ def test_in_peace_it_says_how_it_stands_and_names_earlier_failures():
     assert "in 4 running tasks" in execution.text
     assert storage.text.startswith("768 MiB in memory and 400 MiB on disk")
     store.all_failures = [failure(1, [], closed=NOW - 1000)]
-    said = plain(text_of(AnswersView, store, "answers"))
+    said = plain(text_of(AnswersView, store, "about"))
     assert "no failure in the last minutes, 1 earlier one" in said
 
 
@@ -113,7 +113,7 @@ def test_time_to_the_limit_says_when_for_whom_and_what_grows(seconds, mood, figu
 
 
 def test_an_empty_cluster_says_that_nothing_is_known():
-    said = plain(text_of(AnswersView, fake_store.empty(), "answers"))
+    said = plain(text_of(AnswersView, fake_store.empty(), "about"))
     assert said.count("No worker is connected.") == 2
     assert "no failure so far" not in said
 
@@ -149,7 +149,7 @@ def test_figures_of_the_rows_add_up_as_shown_to_those_of_the_cards(number):
     assert sum(figure(row.executing) for row in written) == figure(cards["execution"])
     html = text_of(HoldersView, store, "table")
     assert cards["storage"] in html
-    assert cards["storage"] in text_of(SummaryView, store, "totals")
+    assert cards["storage"] in text_of(SummaryView, store, "about")
 
 
 def test_bars_have_one_scale_and_the_smaller_ones_together_none():

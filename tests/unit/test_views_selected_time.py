@@ -41,7 +41,7 @@ def tell(page, **shown):
 
 
 def total(page):
-    return page.views["summary"].totals.pane.object
+    return page.views["summary"].about.pane.object
 
 
 @pytest.mark.parametrize(
