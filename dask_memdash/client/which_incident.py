@@ -46,8 +46,12 @@ NAMED = 6
 #: Words that say nothing that another error does not say too.
 BARE = frozenset({"MemoryError"})
 
-#: How Dask's error begins where a worker died that held an actor.
-LOST_ACTOR = "Worker holding Actor was lost"
+#: Dask's errors where a worker died that held an actor, and how they begin: of a call
+#: that was under way (the connection broke), and of any later one.
+LOST_ACTOR: tuple[tuple[type[Exception], str], ...] = (
+    (OSError, "Unable to contact Actor's worker"),
+    (RuntimeError, "Worker holding Actor was lost"),
+)
 
 #: Asks for what the JSON API has at a path: the value, and what came with it.
 Ask = Callable[[str], Awaitable[tuple[Any, dict[str, Any]]]]
@@ -259,8 +263,11 @@ def _mark(errors: Sequence[BaseException], name: str) -> tuple[str, str] | None:
 
 
 def _lost_actor(error: BaseException) -> bool:
-    """Whether an error is the one of actors whose worker has died."""
-    return isinstance(error, RuntimeError) and str(error).startswith(LOST_ACTOR)
+    """Whether an error is one of those of actors whose worker has died."""
+    said = str(error)
+    return any(
+        isinstance(error, kind) and said.startswith(begin) for kind, begin in LOST_ACTOR
+    )
 
 
 def _is_of_task(details: Mapping[str, Any], key: str, worker: str) -> bool:

@@ -211,14 +211,16 @@ def death(number, actors, settled=True):
     }
 
 
-def found_for_actor(looks, timeout=0.0):
+LATER = RuntimeError("Worker holding Actor was lost.  Status: error")
+
+
+def found_for_actor(looks, timeout=0.0, error=LATER):
     """Look for the death behind a lost actor; each look sees the next incidents."""
     left = list(looks)
 
     async def ask(path):
         return (left.pop(0) if len(left) > 1 else left[0]), {}
 
-    error = RuntimeError("Worker holding Actor was lost.  Status: error")
     lookup = Lookup(ask, "tcp://10.0.0.9:8786")
     return asyncio.run(lookup.incident_of(error, time.monotonic() + timeout))
 
@@ -227,6 +229,14 @@ def test_a_lost_actor_is_the_death_of_the_worker_that_held_one():
     deaths = [death("3", 0), death("2", 70 * MiB), death("1", None)]
     assert found_for_actor([deaths]) == "2"
     assert found_for_actor([[death("1", None)]]) == "1"
+
+
+def test_a_call_that_was_under_way_when_the_worker_died_is_its_death_too():
+    error = OSError("Unable to contact Actor's worker")
+    deaths = [death("2", 70 * MiB), death("1", None)]
+    assert found_for_actor([deaths], error=error) == "2"
+    with pytest.raises(UnexplainedError, match="It is no KilledWorker"):
+        found_for_actor([deaths], error=OSError("Timed out"))
 
 
 def test_the_report_on_a_lost_actors_worker_is_waited_for():
