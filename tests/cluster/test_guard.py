@@ -233,6 +233,8 @@ def test_a_task_that_no_worker_has_room_for_is_stopped_and_no_worker_dies(start)
     assert session.addresses() == workers
     explained = connect(session.client).explain(caught.value)
     assert "guard_tasks.py" in str(explained)
+    assert "The guard does not run it any more" in str(explained)
+    assert explained.cause == "task-too-large"
     assert [i["kind"] for i in session.api("incidents")] == ["memory-error"]
 
 

@@ -218,6 +218,28 @@ def test_a_refused_request_that_is_not_absurd_is_a_task_too_large():
     )
 
 
+def test_a_task_that_the_guard_does_not_run_any_more_is_too_large():
+    known = case(
+        "memory-error",
+        detail="task 'load-1' of 'load' needs at least 700 MiB. An empty worker has "
+        "400 MiB in use already, of 0.98 GiB at most. It was stopped once before it "
+        "could end a worker, and is not run again. Make its chunks smaller",
+        tasks=(task("load-1"),),
+        # another task fills the worker that it was refused on
+        breakdown=parts(executing=700),
+        suspects=(suspect("sum-1", 700),),
+    )
+    told = diagnose(known)
+    assert (told.cause, told.prefix) == ("task-too-large", "load")
+    assert told.confidence >= 0.9
+    assert (
+        "`load` has no room on any worker. The guard does not run it any more: it "
+        "needs at least 700 MiB of the 0.98 GiB that the largest worker has, as was "
+        "seen when it ran."
+    ) in told.text
+    assert "`--memory-limit" in told.advice[0]
+
+
 def test_a_request_of_terabytes_is_too_large_and_no_memory_is_advised():
     (finding,) = task_too_large(
         case(

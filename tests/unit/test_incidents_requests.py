@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from dask_memdash.analysis.incidents.request_judgement import judge, likely
 from dask_memdash.analysis.incidents.requests import Request, itemsize, parse
+from dask_memdash.guard.too_large import sentence, sentence_of_stopped
+from dask_memdash.model.event_parts import Braked, Executing
 
 KIB, MIB, GIB, TIB, PIB = (2**n for n in (10, 20, 30, 40, 50))
 
@@ -261,6 +263,52 @@ def test_inputs_beyond_the_limit_are_too_large_and_never_a_mistake():
     assert judgement.text == (
         "Its inputs take 97.7 GiB at once, more than the worker's limit of 1 GiB."
     )
+
+
+#: As `guard.too_large` says them: of a task that has ended workers, and of one that was
+#: stopped before it could.
+ENDED = (
+    "task 'load-1' of 'load' needs at least 1.4 GiB at app/model.py:9 in np.ones. No "
+    "worker has more than 572 MiB, and it has ended a worker while it ran alone there, "
+    "so it is not run again. Make its chunks smaller, or give workers a larger "
+    "memory_limit"
+)
+STOPPED = (
+    "TaskTooLarge: task 'needs at least 9 B-1' of 'load' needs at least 320 MiB at "
+    "app/model.py:9 in np.ones, beside 90 MiB of inputs. An empty worker has 80 MiB in "
+    "use already, of 381 MiB at most. It was stopped 3 times before it could end a "
+    "worker, and is not run again. Make its chunks smaller, or give workers a larger "
+    "memory_limit"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "needs", "limit", "of"),
+    [
+        (ENDED, 1_503_238_554, 572 * MIB, ", more than the 572 MiB that the largest"),
+        (STOPPED, 320 * MIB, 381 * MIB, " of the 381 MiB that the largest"),
+    ],
+)
+def test_what_the_guard_does_not_run_any_more_is_too_large(text, needs, limit, of):
+    request = parse(text)
+    assert (request.source, request.limit) == ("guard", limit)
+    assert request.bytes == needs
+    judgement = judge(request, limit=9 * GIB, machine=8 * GIB)
+    assert (judgement.verdict, judgement.times) == ("too-large", needs / limit)
+    assert judgement.text == (
+        f"The guard does not run it any more: it needs at least {request}{of} worker "
+        "has, as was seen when it ran."
+    )
+
+
+def test_the_guards_own_words_are_read():
+    by_line = {"where": "app/model.py:9 in np.ones", "idle": 90 * MIB}
+    for key in ("load-1", "('load', 1, 2)", 'it\'s "odd"'):
+        task = Braked(key, "load", needs=300 * MIB, inputs=MIB, **by_line)
+        assert parse(sentence_of_stopped(task, 400 * MIB, 1)).bytes == 300 * MIB
+        dead = Executing(key, "", "load", 1, 0.5, MIB, MIB, 0, "exact")
+        request = parse(sentence(dead, 500 * MIB, 400 * MIB, 2))
+        assert (request.bytes, request.limit) == (500 * MIB, 400 * MIB)
 
 
 def test_how_a_mistake_came_about():

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dask_memdash.analysis.incidents.request_judgement import Judgement, judge
-from dask_memdash.analysis.incidents.requests import Request, parse
+from dask_memdash.analysis.incidents.requests import GUARD, Request, parse
 from dask_memdash.model.incidents import Incident
 from dask_memdash.text import count, format_bytes, format_share, short
 
@@ -46,6 +46,11 @@ def headline(incident: Incident) -> str:
         return (
             f"The scheduler refused to run task {task}{many} on worker {worker}. "
             f"{judgement.text}{_elsewhere(incident)} No worker died."
+        )
+    if request is not None and request.source == GUARD and judgement is not None:
+        return (
+            f"Task {task} was not run on worker {worker}. {judgement.text} No worker "
+            f"died; this one used {_usage(incident)}."
         )
     if incident.stage == "child":
         return (

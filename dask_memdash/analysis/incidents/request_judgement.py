@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dask_memdash.analysis.incidents.requests import GPU, Request, itemsize
+from dask_memdash.analysis.incidents.requests import GPU, GUARD, Request, itemsize
 from dask_memdash.text import count, format_bytes
 
 #: A request of so many times the limit is no shortage but a mistake.
@@ -63,6 +63,8 @@ def judge(
         return Judgement("unknown", "The error does not say how much it asked for.")
     if request.source == "scheduler":
         return Judgement(*_inputs(size, limit), times)
+    if request.source == GUARD:
+        return _by_guard(size, request.limit or limit)
     if machine is not None and size > machine:
         than = f"more than its machine has ({format_bytes(machine)})"
         return _mistake(request, f": {than}", times)
@@ -121,6 +123,25 @@ def likely(request: Request) -> str:
 def _mistake(request: Request, than: str, times: float | None) -> Judgement:
     text = f"It asked for {request}{than}."
     return Judgement("mistake", text, times, likely(request))
+
+
+def _by_guard(size: int, largest: int | None) -> Judgement:
+    """Say why the guard does not run a task any more.
+
+    It has seen the task stopped, or end workers that it had to itself: what such a task
+    needs may be less than the limit, and no empty worker has the room all the same.
+    """
+    if largest is None:
+        of, times = "", None
+    else:
+        has, times = format_bytes(largest), size / largest
+        of = f", more than the {has}" if size > largest else f" of the {has}"
+        of += " that the largest worker has"
+    text = (
+        "The guard does not run it any more: it needs at least "
+        f"{format_bytes(size)}{of}, as was seen when it ran."
+    )
+    return Judgement("too-large", text, times)
 
 
 def _inputs(size: int, limit: int | None) -> tuple[str, str]:

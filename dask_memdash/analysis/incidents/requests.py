@@ -1,8 +1,8 @@
 """What a failed allocation asked for, read from the text of its error.
 
 Covers the wordings of NumPy, Arrow, Python and the C++ library, of what is often used
-with Dask (GDAL, HDF5, Numba, PyTorch, TensorFlow, CuPy, Rust, OpenCV), and of Dask's
-own scheduler.  What a request means for a worker is
+with Dask (GDAL, HDF5, Numba, PyTorch, TensorFlow, CuPy, Rust, OpenCV), of Dask's own
+scheduler, and of the guard.  What a request means for a worker is
 :mod:`dask_memdash.analysis.incidents.request_judgement`'s.
 
 Texts come from users' programs, so they may hold anything: :func:`parse` never raises,
@@ -31,6 +31,9 @@ ADDRESSABLE = 2**63
 #: Whose memory it was asked of.
 HOST, GPU = "host", "gpu"
 
+#: Whose words it is where the guard has refused a task.
+GUARD = "guard"
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -43,7 +46,8 @@ class Request:
     #: NumPy's name of the dtype, such as 'float64' or '<U10'.
     dtype: str | None = None
     #: Whose words these are, such as 'numpy' or 'arrow'; 'scheduler' where a task was
-    #: refused before it started, and `bytes` is the size of its inputs.
+    #: refused before it started, and `bytes` is the size of its inputs; 'guard' where
+    #: the guard does not run it any more, and `bytes` is what it needs at least.
     source: str = "python"
     #: 'host', or 'gpu' for the memory of a graphics card, which no limit counts.
     device: str = HOST
@@ -130,6 +134,14 @@ _WORDINGS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             rf"has {_NUMBER}{_UNIT} worth of input dependencies, but worker "
             r"\S{1,120} has memory_limit set to (?P<limit>\d[\d.,]{0,30}) ?"
             r"(?P<limit_unit>[kKMGTPE]?i?B)",
+        ),
+        (
+            # as dask_memdash.guard.too_large says it
+            GUARD,
+            rf"of ['\"].{{1,110}}['\"] needs at least {_NUMBER}{_UNIT}.{{0,400}}?"
+            r"(?:No worker has more than|in use already, of) "
+            r"(?P<limit>\d[\d.,]{0,30}) ?(?P<limit_unit>[kKMGTPE]?i?B)"
+            r".{0,200}?is not run again",
         ),
         ("numpy", rf"unable to allocate {_NUMBER}{_UNIT}(?= for an array)"),
         ("numpy", r"unable to allocate array(?= with shape| data)"),

@@ -26,7 +26,7 @@ from dask_memdash.analysis.incidents.need import (
 )
 from dask_memdash.analysis.incidents.phrases import held, thin_execution
 from dask_memdash.analysis.incidents.plausible import judge_request
-from dask_memdash.analysis.incidents.requests import parse
+from dask_memdash.analysis.incidents.requests import GUARD, parse
 from dask_memdash.analysis.incidents.shuffle_advice import to_disk
 from dask_memdash.model.incidents import Suspect
 from dask_memdash.text import code, count, format_bytes, short
@@ -212,6 +212,8 @@ def _refused(case: Case) -> Iterator[Finding]:
     if weight <= 0:
         return
     text = f"{code(task.prefix)} could not get what it needs. {judged.text}"
+    if request.source == GUARD:
+        text = f"{code(task.prefix)} has no room on any worker. {judged.text}"
     advice: tuple[str, ...] = ()
     if judged.verdict == "mistake":
         text += f" No worker has that. {judged.likely}".rstrip()
