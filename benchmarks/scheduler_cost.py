@@ -34,9 +34,9 @@ from dask_memdash.boundary import boundary
 MEMORY_BUDGET = 64 * 2**20
 TASK_BUDGET = 48
 
-#: Busy heartbeats that come in turns, so that each tells of something new; of very many
-#: workers, every third tells what has finished.
-IN_TURNS = 6
+#: Heartbeats that come in turns, so that each tells of something new; of very many
+#: workers, some of them tell what has finished, and some nothing.
+IN_TURNS = 12
 
 Heartbeats = dict[str, list[dict[str, Any]]]
 
@@ -118,8 +118,13 @@ def print_heartbeats(
         "added, µs (quartiles)", "of these unpacking", "ratio",
     )  # fmt: skip
     interval = heartbeat_interval(workers)
-    for name, messages in caught.items():
-        messages = simulated.as_many_tell(messages, interval)
+    kinds = [
+        (f"{name}, {'its RSS holds' if holds else 'its RSS changes'}", messages, holds)
+        for name, messages in caught.items()
+        for holds in (False, True)
+    ]
+    for name, messages, holds in kinds:
+        messages = simulated.as_many_tell(messages, interval, holds=holds)
         sent = [
             [simulated.packed(m, workers, with_memdash=ours) for m in messages]
             for ours in (False, True)
@@ -405,7 +410,7 @@ def main() -> None:
         "workers": (1000, 1000, 20),
         "tasks": (1_000_000, 100_000, 400),
         "graph": (50_000, 10_000, 100),
-        "rounds": (60, 18, 6),
+        "rounds": (60, 24, 12),
         "history": (660, 60, 3),
     }
     for name, sizes in defaults.items():

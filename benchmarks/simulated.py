@@ -41,7 +41,11 @@ from dask_memdash.model.prefixes import Prefixes, PrefixState
 from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.plugins.scheduler.inbound import Inbound
 from dask_memdash.plugins.worker.packing import pack
-from dask_memdash.plugins.worker.probe import FINISHED_EVERY, MANY_WORKERS
+from dask_memdash.plugins.worker.report_pace import (
+    FINISHED_EVERY,
+    MANY_WORKERS,
+    REPORT_EVERY,
+)
 
 #: Threads of the worker whose heartbeats are caught, and kinds of outputs it holds.
 THREADS = 4
@@ -265,11 +269,12 @@ async def add_workers(running: Scheduler, count: int, metrics: dict[str, Any]) -
 
 
 def as_many_tell(
-    messages: list[dict[str, Any]], interval: float
+    messages: list[dict[str, Any]], interval: float, *, holds: bool
 ) -> list[dict[str, Any]]:
     """Return heartbeats as workers send them that are so many.
 
-    What has finished is told in some of them, then with that of those before.
+    What has finished is told in some of them, then with that of those before; and
+    while a report holds, some heartbeats say nothing.
 
     Parameters
     ----------
@@ -277,21 +282,29 @@ def as_many_tell(
         As they were caught of a worker that is one of few.
     interval
         Seconds between two heartbeats of a worker.
+    holds
+        Whether the RSS stays within what is no news.
     """
     if interval < MANY_WORKERS:
         return messages
-    every = math.ceil(FINISHED_EVERY / interval)
-    told, prefixes = [], Prefixes()
-    for number, message in enumerate(messages, 1):
+    told, prefixes, reported, finished = [], Prefixes(), -math.inf, -math.inf
+    for number, message in enumerate(messages):
+        now = number * interval
         copy = pickle.loads(pickle.dumps(message))
         own = copy["extensions"]["memdash"]
         prefixes.finish(from_dict(WorkerReported, {**own, **NOBODY}).finished)
         own["finished"] = {}
-        if number % every == 0:
+        waits = holds and now < reported + REPORT_EVERY
+        if not waits and now >= finished + FINISHED_EVERY:
+            finished = now
             own["finished"] = {
                 name: _finished(state) for name, state in prefixes.by_name.items()
             }
             prefixes = Prefixes()
+        if waits:
+            copy["extensions"]["memdash"] = {"protocol": PROTOCOL}
+        else:
+            reported = now
         told.append(copy)
     return told
 
@@ -310,8 +323,9 @@ def packed(message: dict[str, Any], count: int, *, with_memdash: bool) -> list[A
         sent["address"] = address_of(number)
         sent["extensions"]["spans"] = {}  # of tasks that this scheduler never had
         if with_memdash:
-            own = {**sent["extensions"]["memdash"], "pid": pid_of(number)}
-            sent["extensions"]["memdash"] = pack(own)
+            own = sent["extensions"]["memdash"]
+            if "reading" in own:
+                sent["extensions"]["memdash"] = pack({**own, "pid": pid_of(number)})
         else:
             del sent["extensions"]["memdash"]
         frames.append(dumps(sent))

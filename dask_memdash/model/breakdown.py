@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from operator import add, attrgetter, sub
 from typing import Any, TypeVar
 
+from dask_memdash.model.quick_making import quickly
+
 #: What parts are called; names are ordered.
 Name = TypeVar("Name", bound=Any)
 
@@ -139,6 +141,8 @@ _figures = attrgetter(*Breakdown.__dataclass_fields__)
 #: How many figures of a breakdown are always known: the first.
 _SURE = list(Breakdown.__dataclass_fields__).index("managed_claimed") + 1
 
+make_breakdown = quickly(Breakdown)
+
 EMPTY = Breakdown(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 #: The public shape before anything was read: every figure is None.
@@ -176,7 +180,7 @@ def break_down(reading: Reading) -> Breakdown:
     # Counts of what is not resident, or is freed already, may exceed what there is.
     actors = min(in_actors, left)
     graph = min(in_graph, left - actors)
-    return Breakdown(
+    return make_breakdown(
         process=rss,
         managed=managed,
         transfer=transfer,
@@ -285,7 +289,7 @@ def exchange(total: Breakdown, old: Breakdown, new: Breakdown) -> Breakdown:
     unsure: Iterable[int | None] = before[_SURE:]
     if gone[_SURE:] != come[_SURE:]:
         unsure = map(_exchanged, unsure, gone[_SURE:], come[_SURE:])
-    return Breakdown(*sums, *unsure)
+    return make_breakdown(*sums, *unsure)
 
 
 def _exchanged(figure: int | None, gone: int | None, come: int | None) -> int | None:

@@ -34,7 +34,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import gt, itemgetter
 from typing import Any
 
@@ -56,6 +56,7 @@ from dask_memdash.model.event_parts import (
 from dask_memdash.model.event_readers import MAX_ITEMS, MAX_NAME, read_field, shown
 from dask_memdash.model.events import WorkerReported
 from dask_memdash.model.quantiles import MAX_BUCKET, QuantileSketch
+from dask_memdash.model.quick_making import quickly
 
 #: What stands for None.
 ABSENT = -(2**63)
@@ -103,6 +104,14 @@ _needed = itemgetter(
         if field.default is not None
     )
 )
+
+#: Not `_make`, which is a function in Python.
+make_row = partial(tuple.__new__, StorageRow)
+make_report = quickly(WorkerReported)
+make_reading = quickly(Reading)
+make_executing = quickly(Executing)
+make_finished = quickly(Finished)
+make_weighed, make_unseen = quickly(Weighed), quickly(Unseen)
 
 _DAMAGED = (ArithmeticError, LookupError, TypeError, ValueError)
 
@@ -192,7 +201,7 @@ def _report(
     if method < 0 or (places and min(places) < 0):
         raise ValueError("a text is before the first")
     texts = list(map(names.__getitem__, places))
-    return WorkerReported(
+    return make_report(
         *sender,
         reading=_reading(run[_AT_READING:_AT_THRESHOLDS], unmanaged_old),
         rows=_rows(texts[:n_rows], run[at_rows:at_tasks]) if rows_known else None,
@@ -222,7 +231,7 @@ def _reading(numbers: list[int], unmanaged_old: int) -> Reading:
     values[0] /= MICRO
     values[_BUSY] = bool(values[_BUSY])
     values[_UNMANAGED_OLD] = unmanaged_old
-    return Reading(*values)
+    return make_reading(*values)
 
 
 @lru_cache(maxsize=500)
@@ -251,7 +260,7 @@ def _rows(prefixes: list[str], numbers: list[int]) -> dict[str, StorageRow]:
         raise ValueError("a row of storage is below 0")
     n = len(prefixes)
     columns = [numbers[start : start + n] for start in range(0, 4 * n, n)]
-    rows = map(StorageRow._make, zip(*columns, strict=True))
+    rows = map(make_row, zip(*columns, strict=True))
     return dict(zip(prefixes, rows, strict=True))
 
 
@@ -269,7 +278,7 @@ def _executing(texts: list[str], numbers: list[int], n: int) -> tuple[Executing,
     )
     return tuple(
         [
-            Executing(
+            make_executing(
                 key[i],
                 digest[i],
                 prefix[i],
@@ -307,16 +316,16 @@ def _finished(
     sketches = _sketches([k for column in lengths for k in column], stream)
     peaks, errors, outputs = sketches[:n], sketches[n : 2 * n], sketches[2 * n :]
     return {
-        name: Finished(
+        name: make_finished(
             count[i],
             method,
             peaks[i],
             errors[i],
             outputs[i],
-            Weighed(weighed[i], believed[i], left[i], because)
+            make_weighed(weighed[i], believed[i], left[i], because)
             if weighed[i] or because
             else NOT_WEIGHED,
-            Unseen(native[i], arrow[i], untouched[i], small[i])
+            make_unseen(native[i], arrow[i], untouched[i], small[i])
             if native[i] or arrow[i] or untouched[i] or small[i]
             else NOT_SEEN,
         )

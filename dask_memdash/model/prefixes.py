@@ -24,6 +24,7 @@ from dask_memdash.model.event_parts import (
 )
 from dask_memdash.model.exactness import method_shown, weakest
 from dask_memdash.model.quantiles import QuantileSketch
+from dask_memdash.model.quick_making import quickly
 
 #: Idle prefixes are forgotten where there are more than so many, the oldest first.
 MAX_PREFIXES = 10_000
@@ -33,6 +34,8 @@ MAX_PREFIXES = 10_000
 LOOKED_AT = 4
 
 NOTHING_SENT = GraphRow(0, 0, 0)
+make_weighed = quickly(Weighed)
+
 NOTHING_STORED = StorageRow(0, 0, 0, 0)
 
 
@@ -248,7 +251,7 @@ class Prefixes:
 
 
 def _add(total: Weighed, more: Weighed) -> Weighed:
-    return Weighed(
+    return make_weighed(
         count=total.count + more.count,
         believed=total.believed + more.believed,
         left=total.left + more.left,

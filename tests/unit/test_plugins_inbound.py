@@ -227,6 +227,11 @@ def test_a_packed_heartbeat_is_cut_and_refused_like_a_plain_one(world):
     ]
 
 
+def test_a_heartbeat_that_says_nothing_is_no_event_and_no_fault(world):
+    assert world.border.heartbeat(worker(), {"protocol": 2}) is None
+    assert world.said == []
+
+
 def test_long_keys_are_cut_and_many_long_keys_more(world):
     tasks = [to_dict(executing("k" * 3000, prefix="p" * 3000))]
     event = world.border.report({**DEATH, "executing": tasks}, comm("10.0.0.1"))

@@ -19,7 +19,7 @@ from dask_memdash.measure.marked_threads import MarkedThreads
 from dask_memdash.measure.rss import RssReader
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.model.packed_report import unpack
-from dask_memdash.plugins.worker import known_unmanaged
+from dask_memdash.plugins.worker import known_unmanaged, report_pace
 from dask_memdash.plugins.worker import notices as notices_module
 from dask_memdash.plugins.worker import own_sampler as own_sampler_module
 from dask_memdash.plugins.worker import probe as probe_module
@@ -274,6 +274,7 @@ def finish(worker, key):
 
 
 def test_one_of_very_many_workers_tells_finished_tasks_together(worker, monkeypatch):
+    monkeypatch.setattr(report_pace, "REPORT_EVERY", 0.0)
     probe = probe_on(worker)
     worker.periodic_callbacks = {"heartbeat": SimpleNamespace(callback_time=6000)}
     finish(worker, "sum-1")
@@ -281,8 +282,42 @@ def test_one_of_very_many_workers_tells_finished_tasks_together(worker, monkeypa
     for number in (2, 3):
         finish(worker, f"sum-{number}")
         assert heartbeat_of(probe)["finished"] == {}
-    monkeypatch.setattr(probe_module, "FINISHED_EVERY", 0.0)
+    monkeypatch.setattr(report_pace, "FINISHED_EVERY", 0.0)
     assert heartbeat_of(probe)["finished"]["sum"]["count"] == 2
+    probe.teardown(worker)
+
+
+def test_one_of_very_many_workers_reports_when_there_is_news(worker, monkeypatch):
+    rss = [100 * MB]
+    monkeypatch.setattr(shared.process, "read_rss", lambda: rss[0])
+    monkeypatch.setattr(report_pace, "REPORT_EVERY", 1e9)
+    probe = probe_on(worker)
+    worker.periodic_callbacks = {"heartbeat": SimpleNamespace(callback_time=6000)}
+    worker.memory_manager.memory_limit = 400 * MB
+    first = heartbeat_of(probe)["reading"]["rss"]
+    rss[0] = first + 19 * MB
+    finish(worker, "sum-1")
+    assert probe.heartbeat() == {"protocol": 2}, "less than a twentieth of its limit"
+    rss[0] = first + 21 * MB
+    told = heartbeat_of(probe)
+    assert told["finished"]["sum"]["count"] == 1, "nothing is lost by waiting"
+    rss[0] = told["reading"]["rss"]
+    assert probe.heartbeat() == {"protocol": 2}
+    monkeypatch.setattr(report_pace, "REPORT_EVERY", 0.0)
+    assert "packed" in probe.heartbeat(), "it is time"
+    probe.teardown(worker)
+
+
+def test_a_report_that_waits_is_in_the_flight_recorder(worker, monkeypatch):
+    probe = probe_on(worker)
+    worker.periodic_callbacks = {"heartbeat": SimpleNamespace(callback_time=6000)}
+    worker.memory_manager.memory_limit = 10**18
+    written = []
+    write = lambda reading, rest: written.append(reading)  # noqa: E731
+    monkeypatch.setattr(probe._figures, "write", write)
+    assert "packed" in probe.heartbeat()
+    assert probe.heartbeat() == {"protocol": 2}
+    assert len(written) == 2
     probe.teardown(worker)
 
 

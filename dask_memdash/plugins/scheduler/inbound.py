@@ -196,6 +196,8 @@ class Inbound:
         try:
             _check_protocol(data)
             if "packed" not in data and "reading" not in data:
+                if "notices" not in data:
+                    return None  # nothing new, as it is of one of very many workers
                 return Noticed(self._clock(), sender, _sentences(data.get("notices")))
             event = translate.worker_reported(
                 worker, self._fitting(sender, data), self._clock()

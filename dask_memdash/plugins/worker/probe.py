@@ -8,7 +8,6 @@ pandas.  Everything here but task marks runs on the worker's event loop.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,6 +39,7 @@ from dask_memdash.plugins.worker.recorder_figures import (
     make_recorder,
     told_children,
 )
+from dask_memdash.plugins.worker.report_pace import ReportPace
 from dask_memdash.plugins.worker.storing import storing
 from dask_memdash.plugins.worker.tasks import RunningTasks
 from dask_memdash.plugins.worker.worker_errors import ErrorWatch
@@ -60,11 +60,6 @@ FOLLOWED = EXECUTING | {"memory", "error"}
 
 #: Seconds between two looks at what our own data weighs.
 WEIGHED_EVERY = 10.0
-
-#: Seconds between two heartbeats from which on there are so many workers that finished
-#: tasks are told together, and seconds between two such tellings.
-MANY_WORKERS = 5.0
-FINISHED_EVERY = 15.0
 
 #: Time between two looks at the baseline beside heartbeats: so many times what a look
 #: takes (a large heap is slow to ask), within these bounds in seconds.
@@ -129,7 +124,7 @@ class WorkerProbe:
         self._settles_at = 0.0
         self._weighed_at = 0.0
         self._weight = 0
-        self._finished_told = -math.inf
+        self._pace = ReportPace(worker)
         self._storage = WorkerStorage(worker)
         self._notices: list[str] = []
         # Prefixes of which a task has been about to begin.
@@ -209,18 +204,27 @@ class WorkerProbe:
 
     def heartbeat(self) -> dict[str, Any]:
         """Return what travels with the worker's next heartbeat."""
-        return pack(self._report())
+        report = self._report()
+        return {"protocol": PROTOCOL} if report is None else pack(report)
 
-    def _report(self) -> dict[str, Any]:
-        """Return what the worker has to say since the last time, as plain data."""
+    def _report(self) -> dict[str, Any] | None:
+        """Return what the worker has to say since the last time, as plain data.
+
+        None where that may wait.  The flight recorder hears of it in any case.
+        """
         spills = self._storage.look_at_spilled()
         self.tasks.drop_forgotten(self._worker.state.tasks.__contains__)
         now = time.time()
         executing = self.tasks.executing(now)
-        unmanaged = self._unmanaged.heartbeat()
+        # A guard's scheduler learns from reports: they do not wait.
+        waits = self._guard is None and self._pace.may_wait(process.read_rss())
+        unmanaged = {} if waits else self._unmanaged.heartbeat()
         reading = self._read(now, spills=spills)
         self._figures.write(reading, process.idle_rest())
         cost = self._own_cost(now)
+        if waits:
+            return None
+        self._pace.reports(reading.rss)
         self.told = reading, cost
         thresholds = read_thresholds(self._worker, has_nanny=self._has_nanny)
         method = best_method(
@@ -246,23 +250,12 @@ class WorkerProbe:
         }
 
     def _finished(self) -> dict[str, Finished]:
-        """Return what has finished since it was told last.
-
-        Of one of very many workers only now and then, for these are most of what a
-        heartbeat costs the scheduler.  A guard's scheduler learns from them: at once.
-        """
-        now = time.monotonic()
-        callbacks = getattr(self._worker, "periodic_callbacks", {})
-        interval = getattr(callbacks.get("heartbeat"), "callback_time", 0) / 1000
-        if (
-            self._guard is None
-            and interval >= MANY_WORKERS
-            and now < self._finished_told + FINISHED_EVERY
-        ):
+        """Return what has finished since it was told last; nothing if that may wait."""
+        if self._guard is None and self._pace.finished_may_wait():
             return {}
         finished = self.tasks.take_finished()
         if finished:
-            self._finished_told = now
+            self._pace.tells_finished()
         return finished
 
     def read(self) -> Reading:
