@@ -83,6 +83,8 @@ class Braking:
         self._spared: dict[str, None] = {}
         #: Key → what a task was refused that has ended and whose outcome is to come.
         self.stopped: dict[Any, Refused] = {}
+        # Whatever becomes of it: what a stopped task did is discarded.
+        self.tell = boundary.guarded(self._tell, "telling that a task was stopped")
         self.begins = boundary.guarded(self._begins, "the brake at a task's begin")
         self.ends = boundary.guarded(self._ends, "the brake at a task's end")
 
@@ -114,7 +116,7 @@ class Braking:
             return None
         needs = max(0, refused.held) + refused.asked
         traceback = getattr(event, "traceback_text", "") or ""
-        self._tell(event.key, needs, where(traceback))
+        self.tell(event.key, needs, traceback)
         again = RescheduleEvent(key=event.key, stimulus_id=event.stimulus_id)
         return Stopped(event.key, needs, again)
 
@@ -153,7 +155,7 @@ class Braking:
 
     # -- on the event loop -----------------------------------------------------
 
-    def _tell(self, key: Any, needs: int, line: str) -> None:
+    def _tell(self, key: Any, needs: int, traceback: str) -> None:
         """Tell the scheduler, which hears this before it hears of the rescheduling."""
         task = self._worker.state.tasks.get(key)
         inputs = sum(other.nbytes or 0 for other in task.dependencies) if task else 0
@@ -164,7 +166,7 @@ class Braking:
             inputs,
             # not what earlier tasks have left here: an empty worker has none of it
             self._process.baseline.bytes or 0,
-            line,
+            where(traceback),
         )
         self._worker.batched_send({"op": OPERATION, "task": to_dict(told)})
 

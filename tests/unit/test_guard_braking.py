@@ -9,6 +9,7 @@ from distributed.worker_state_machine import (
     RescheduleEvent,
 )
 
+from dask_memdash.boundary import boundary
 from dask_memdash.guard import braking
 from dask_memdash.guard.braking import MOST_SPARED, Braking, where
 from dask_memdash.guard.thresholds import Thresholds
@@ -69,7 +70,12 @@ def world(monkeypatch):
     made = Braking(worker, running, process)
     made.set(Thresholds(1000 * MB, 800 * MB, 950 * MB))
     return SimpleNamespace(
-        braking=made, brake=brake, sent=sent, running=running, tasks=tasks
+        braking=made,
+        brake=brake,
+        sent=sent,
+        running=running,
+        tasks=tasks,
+        worker=worker,
     )
 
 
@@ -100,6 +106,25 @@ def test_the_line_is_below_the_limit_and_below_where_the_worker_ends(world):
     assert world.brake.line == 0
     world.braking.remove()
     assert world.running.brake is None
+
+
+def test_what_a_stopped_task_did_is_discarded_though_telling_of_it_fails(world):
+    """The stream to the scheduler may be closed just then."""
+
+    def closed(message):
+        raise OSError("the stream is closed")
+
+    boundary.clear()
+    world.worker.batched_send = closed
+    ends(world, "sum-1", Refused(1, 200 * MB, 800 * MB, 100 * MB))
+    try:
+        found = world.braking.outcome(success("sum-1"))
+        assert found.event == RescheduleEvent(key="sum-1", stimulus_id="end")
+        assert found.needs == 300 * MB
+        (told,) = boundary.texts()
+        assert "telling that a task was stopped once" in told
+    finally:
+        boundary.clear()
 
 
 def test_what_cannot_be_done_again_is_never_stopped(world):
