@@ -1,12 +1,16 @@
 """The rule: which of the tasks that are ready may start now, and why.
 
-A task starts if what the process has, what running tasks are still expected to take and
-what it needs itself fit under the pause threshold.  Whatever the figures say:
+A task starts if what the process has, what running tasks are still expected to take,
+what is on its way here and what it needs itself fit under the pause threshold.
+Whatever the figures say:
 
 - *alone*: where no task counts as running, the first starts, as Dask would start it (up
   to two seconds later, if the worker is spilling just now, or if what is stored here
   may go: *hopes*); before it, one behind it that frees memory, if it fits or needs no
   more than the first (*frees*);
+- *room is made*: what is stored may go to disk, and what is being sent or received
+  ends: for ten seconds at most, the first waits for that, and for outputs that other
+  workers have asked for in vain;
 - one that fits passes a held one a bounded number of times;
 - *progress*: where those that run have not got on for a while, one more starts: they
   may wait for it;
@@ -41,6 +45,10 @@ SETTLED = 0.25
 DRAINED = 0.96
 STANDS_STILL = 30.0
 
+#: Seconds for which a task that does not fit waits although nothing runs, since room is
+#: made for it.
+MAKING_ROOM = 10.0
+
 #: Tasks behind a held one that are looked at; on a paused worker, those in all.
 LOOKED_AT = 16
 LOOKED_AT_PAUSED = 64
@@ -53,6 +61,7 @@ FREES, DRAINS = "frees", "drains"
 # Why it does not.
 NO_ROOM, UNKNOWN, SPILLING, PAUSED = "no-room", "unknown", "spilling", "paused"
 HOPES = "hopes"
+MAKES_ROOM, MOVING = "makes-room", "moving"
 NOTHING_READY = "nothing-ready"
 
 
@@ -71,6 +80,8 @@ class Running:
     ended: bool = False
     #: What it has asked for and is filling just now, beside what it holds, in bytes.
     filling: int = 0
+    #: What of its inputs is still to be read back from disk before it begins, in bytes.
+    read_back: int = 0
 
     @property
     def most(self) -> int:
@@ -82,7 +93,8 @@ class Running:
         """What it is expected to take beyond what it holds."""
         if self.ended:
             return 0
-        return max(0, max(self.expected or 0, self.most) - self.held)
+        own = max(0, max(self.expected or 0, self.most) - self.held)
+        return own + self.read_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,11 @@ class Candidate:
     frees: int = 0
     #: Whether one of its prefix has ended on this worker.
     tried: bool = True
+
+    @property
+    def here(self) -> int:
+        """What of its inputs is in memory, in bytes."""
+        return max(0, self.inputs - self.read_back)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +144,18 @@ class Snapshot:
     #: seconds without progress it is hoped that some of it goes.
     stored: int = 0
     hope: float = 0.0
+    #: What is on its way here, and what is being sent to others, in bytes.  The latter
+    #: is in memory, and cannot go before it is sent.
+    incoming: int = 0
+    outgoing: int = 0
+    #: What others have asked for in vain and ask for again, and must be read back from
+    #: disk for them, in bytes.
+    owed: int = 0
+    #: What is stored in memory and may go to disk, in bytes: nothing that runs uses it,
+    #: and it is not being sent.
+    evictable: int = 0
+    #: For how many seconds the first has waited for room to be made.
+    making_room: float = 0.0
     #: Whether a held task may be passed once more by one that fits; and, where nothing
     #: runs, by one that frees memory.
     may_pass: bool = True
@@ -138,9 +167,19 @@ class Snapshot:
         return sum(task.growth for task in self.running)
 
     @property
+    def coming(self) -> int:
+        """What will be taken beside what is there, whatever starts now."""
+        return self.growth + self.incoming + self.owed
+
+    @property
     def room(self) -> int:
         """What there is up to the pause threshold; may be negative."""
-        return self.pause - self.process - self.growth
+        return self.pause - self.process - self.coming
+
+    @property
+    def gets_on(self) -> bool:
+        """Whether something runs that gets on."""
+        return bool(self.executing) and self.still < self.patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +201,13 @@ def decide(now: Snapshot, candidates: Iterable[Candidate]) -> Decision:
     if now.paused or about_to_be:
         return _drain(now, candidates)
     first: Decision | None = None
-    frees = 0
-    growth = now.growth
+    coming = now.coming
     for index, candidate in enumerate(candidates):
-        found = _judge(now, candidate, growth, index)
+        found = _judge(now, candidate, coming, index)
         if first is None:
             if found.start is not None:
                 return found
-            first, frees = found, candidate.frees
+            first, held = _first(now, found, candidate), found
             if not (now.may_pass if now.executing else now.may_free):
                 break
         elif index > LOOKED_AT and not candidate.frees:
@@ -177,14 +215,16 @@ def decide(now: Snapshot, candidates: Iterable[Candidate]) -> Decision:
         elif now.executing:
             if found.start is not None and candidate.tried:
                 return found
-        elif candidate.frees and found.need <= max(found.room, first.need):
-            return replace(found, start=index, reason=FREES)
-    return Decision(None, NOTHING_READY) if first is None else _first(now, first, frees)
+        elif candidate.frees:
+            waits = first.reason in (MAKES_ROOM, MOVING)
+            if found.need <= (found.room if waits else max(found.room, held.need)):
+                return replace(found, start=index, reason=FREES)
+    return first or Decision(None, NOTHING_READY)
 
 
-def _judge(now: Snapshot, candidate: Candidate, growth: int, index: int) -> Decision:
+def _judge(now: Snapshot, candidate: Candidate, coming: int, index: int) -> Decision:
     """Say whether a task fits, whatever else."""
-    room = now.pause - now.process - growth
+    room = now.pause - now.process - coming
     need = need_of(candidate, now.running)
     if need is None:
         return Decision(None, UNKNOWN, 0, room)
@@ -195,9 +235,15 @@ def _judge(now: Snapshot, candidate: Candidate, growth: int, index: int) -> Deci
     return Decision(None, NO_ROOM, need, room)
 
 
-def _first(now: Snapshot, held: Decision, frees: int) -> Decision:
-    """Say whether the first of all, which frees so much, starts without fitting."""
+def _first(now: Snapshot, held: Decision, first: Candidate) -> Decision:
+    """Say whether the first of all starts without fitting."""
+    frees = first.frees
     if not now.executing:
+        if held.need > held.room and now.making_room < MAKING_ROOM:
+            if now.evictable > first.here:
+                return replace(held, reason=MAKES_ROOM)
+            if now.incoming or now.outgoing or now.owed:
+                return replace(held, reason=MOVING)
         if now.spilling and held.need > held.room + now.end - now.pause:
             return replace(held, reason=SPILLING)
         lacks = held.need - held.room
@@ -228,7 +274,7 @@ def need_of(candidate: Candidate, running: Iterable[Running]) -> int | None:
 
 def _drain(now: Snapshot, candidates: Iterable[Candidate]) -> Decision:
     """Choose what runs on a paused worker: what frees most, else what is smallest."""
-    room = int(DRAINED * now.end) - now.process - now.growth
+    room = int(DRAINED * now.end) - now.process - now.coming
     if now.executing and now.still < now.patience:
         return Decision(None, PAUSED, 0, room)
     best: Decision | None = None

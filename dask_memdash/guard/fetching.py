@@ -2,7 +2,7 @@
 
 ``transfer_incoming_bytes_limit`` of the worker's state is lowered to the room that
 there is, and put back.  Dask fetches one input whatever its size while nothing else is
-on its way.
+on its way: whether that is now, :mod:`~dask_memdash.guard.moves` asks.
 
 Runs on the worker's event loop.
 """

@@ -8,8 +8,9 @@
   released as ever;
 - ``_ensure_computing``, which returns at once on a paused worker: one task at a time
   may start there;
-- ``_ensure_communicating``, which fetches nothing on a paused worker either: where that
-  has stood still for long, one input at a time;
+- ``_ensure_communicating``, which fetches an input whatever its size while nothing else
+  is on its way: one that does not fit waits; and fetches nothing on a paused worker:
+  where that has stood still for long, one input at a time;
 - ``_handle_event``, for an event of our own: nothing in distributed asks again when
   memory falls.  (``UnpauseEvent`` would set ``running`` while the worker's status stays
   paused.)  And for what a task did that was stopped: it is to run again.
@@ -71,6 +72,9 @@ class Gatekeeper(Protocol):
     def next_drained(self, state: WorkerState) -> TaskState | None:
         """Return which ready task runs on although the worker is paused; None: none."""
 
+    def may_fetch(self, state: WorkerState) -> bool:
+        """Whether the next input is fetched now."""
+
     def may_fetch_paused(self, state: WorkerState) -> bool:
         """Whether inputs are fetched although the worker is paused."""
 
@@ -91,7 +95,8 @@ def stand_in(base: type[WorkerState], keeper: Gatekeeper) -> type[WorkerState]:
     next_drained = boundary.guarded(keeper.next_drained, DECIDING, keeper.failed)
 
     outcome = boundary.guarded(keeper.outcome, "discarding what a stopped task did")
-    may_fetch = boundary.guarded(keeper.may_fetch_paused, DECIDING, False)
+    may_fetch = boundary.guarded(keeper.may_fetch, DECIDING, True)
+    may_fetch_paused = boundary.guarded(keeper.may_fetch_paused, DECIDING, False)
 
     def _next_ready_task(self: WorkerState) -> TaskState | None:
         if keeper.active:
@@ -112,7 +117,10 @@ def stand_in(base: type[WorkerState], keeper: Gatekeeper) -> type[WorkerState]:
         return base._ensure_computing(self)
 
     def _ensure_communicating(self: WorkerState, *, stimulus_id: str) -> RecsInstrs:
-        if self.running or not (keeper.active and keeper.acts and may_fetch(self)):
+        acts = bool(self.data_needed) and keeper.active and keeper.acts
+        if acts and self.running and not may_fetch(self):
+            return {}, []
+        if self.running or not (acts and may_fetch_paused(self)):
             return base._ensure_communicating(self, stimulus_id=stimulus_id)
         self.running = True
         try:

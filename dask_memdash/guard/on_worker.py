@@ -32,6 +32,8 @@ from dask_memdash.guard.braking import Braking
 from dask_memdash.guard.decision import (
     ALONE,
     DRAINS,
+    MAKES_ROOM,
+    MOVING,
     PROGRESS,
     STANDS_STILL,
     Decision,
@@ -39,7 +41,6 @@ from dask_memdash.guard.decision import (
     decide,
 )
 from dask_memdash.guard.expectation import Expectations
-from dask_memdash.guard.fetching import FetchLimit
 from dask_memdash.guard.gate import (
     FAILED,
     MemDashWake,
@@ -47,10 +48,12 @@ from dask_memdash.guard.gate import (
     stand_in,
 )
 from dask_memdash.guard.holding import Holding
+from dask_memdash.guard.making_room import RoomMaker
+from dask_memdash.guard.moves import Moves
 from dask_memdash.guard.protocol import EXPECT
 from dask_memdash.guard.reading import Reading, text_of
 from dask_memdash.guard.snapshots import PATIENCE, Snapshots
-from dask_memdash.guard.stillness import Doing, Stillness
+from dask_memdash.guard.stillness import Stillness
 from dask_memdash.guard.thresholds import Thresholds, read_thresholds
 from dask_memdash.guard.too_large import refuse
 from dask_memdash.model.event_readers import to_dict
@@ -121,9 +124,11 @@ class WorkerGuard:
             self._take(**learnt)
         self.holding = Holding()
         self._stillness = Stillness()
+        room = RoomMaker(worker, process)
         self._snapshots = Snapshots(
-            worker, process, self._reading, self._stillness, self.holding
+            worker, process, self._reading, self._stillness, self.holding, room
         )
+        self._moves = Moves(worker, self._reading, self._snapshots, room, self._see)
         self._look_now = boundary.guarded(
             self._look, "the guard's look at the worker", self.failed
         )
@@ -136,7 +141,6 @@ class WorkerGuard:
         self._hope = HOPE
         # Where the worker is paused and ends, or why the guard is off.
         self._lines: Thresholds | str = ""
-        self._fetch_limit = FetchLimit(worker.state)
         self._actions = Actions()
 
     # -- coming and going ------------------------------------------------------
@@ -153,6 +157,7 @@ class WorkerGuard:
         self._tasks.heard = self.expectations.learn
         if self._acts:
             self._braking.set(self._lines)
+            self._moves.install()
         self._again()
 
     def remove(self) -> None:
@@ -163,7 +168,7 @@ class WorkerGuard:
             self._timer.cancel()
         self._tasks.heard = None
         worker.stream_handlers[EXPECT] = _ignore
-        self._fetch_limit.restore()
+        self._moves.remove()
         self._braking.remove()
         base = base_of(state)
         try:
@@ -195,6 +200,10 @@ class WorkerGuard:
             return None
         return self._next(state, paused=True)
 
+    def may_fetch(self, state: WorkerState) -> bool:
+        """Whether the next input is fetched now."""
+        return self._moves.may_fetch(state)
+
     def may_fetch_paused(self, state: WorkerState) -> bool:
         """Whether inputs are fetched, one at a time, although the worker is paused."""
         return self._stands_still and not state.executing
@@ -225,7 +234,7 @@ class WorkerGuard:
         """Return what it holds, and has done so far."""
         off = isinstance(self._lines, str)
         mode = "off" if off else "on" if self._acts else "dry-run"
-        lowered = self._fetch_limit.lowered
+        lowered = self._moves.fetch_limited
         return self.holding.figures(time.monotonic(), mode, fetch_limited=lowered)
 
     def heartbeat(self) -> dict[str, Any]:
@@ -293,7 +302,12 @@ class WorkerGuard:
     ) -> tuple[Decision, list[TaskState]]:
         looked_at: list[TaskState] = []
         candidates = self._snapshots.candidates(state, looked_at, paused=paused)
-        return decide(self._snapshot(state, paused=paused), candidates), looked_at
+        decision = decide(self._snapshot(state, paused=paused), candidates)
+        if decision.reason not in (MAKES_ROOM, MOVING):
+            self._snapshots.making_room_since = None
+        elif self._snapshots.making_room_since is None:
+            self._snapshots.making_room_since = time.monotonic()
+        return decision, looked_at
 
     def _snapshot(self, state: WorkerState, *, paused: bool) -> Snapshot:
         assert not isinstance(self._lines, str)
@@ -322,15 +336,12 @@ class WorkerGuard:
         if not self.active:
             return
         waiting = bool(state.ready or state.constrained)
+        if not waiting:
+            self._snapshots.making_room_since = None
         paused = not state.running
-        if waiting or (paused and state.data_needed):
-            doing = {
-                task.key: Doing(task.thread, *self._reading.held(task)[:2])
-                for task, ended in self._reading.known()
-                if not ended
-            }
-            self._stillness.look(now, state.executed_count, doing)
-        fetches = self._set_fetch(state)
+        if waiting or (paused and state.data_needed) or self._moves.waits:
+            self._stillness.look(now, state.executed_count, self._reading.doing())
+        fetches = self._moves.step(state)
         if paused and state.data_needed and not state.in_flight_workers:
             still = self._stillness.lasts(now)
             fits = self._snapshots.inputs_fit(state, self._snapshot(state, paused=True))
@@ -342,7 +353,11 @@ class WorkerGuard:
         starts = False
         free = len(state.executing) < state.nthreads
         if waiting and free and (not paused or self._paused_for_memory()):
-            decision, _ = self._decide(state, paused=paused)
+            decision, looked_at = self._decide(state, paused=paused)
+            if decision.reason == MAKES_ROOM:
+                lacks = decision.need - decision.room
+                self._moves.make_room(state, lacks, looked_at[0])
+                decision, _ = self._decide(state, paused=paused)
             starts = decision.start is not None
         if starts or fetches:
             self._wake()
@@ -351,10 +366,11 @@ class WorkerGuard:
         stimulus = f"memdash-guard-{time.time()}"
         self._worker.handle_stimulus(MemDashWake(stimulus_id=stimulus))
 
-    def _set_fetch(self, state: WorkerState) -> bool:
-        """Set what may be on its way; say whether that is more than before."""
-        snapshot = self._snapshot(state, paused=False)
-        return self._fetch_limit.set(snapshot.room)
+    def _see(self) -> Snapshot | None:
+        """Return what there is now; None where there is nothing to decide by."""
+        if not self.active:
+            return None
+        return self._snapshot(self._worker.state, paused=False)
 
     def _paused_for_memory(self) -> bool:
         lines = self._lines

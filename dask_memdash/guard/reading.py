@@ -7,12 +7,15 @@ Reads and changes nothing; what follows from it is
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dask_memdash.guard.decision import Candidate, Running
 from dask_memdash.guard.expectation import Expectations
+from dask_memdash.guard.stillness import Doing
 from dask_memdash.plugins.keys import key_text, prefix_of
+from dask_memdash.plugins.worker.worker_storage import spilled_sizes
 from dask_memdash.text import KEY_KEPT
 
 if TYPE_CHECKING:
@@ -25,6 +28,27 @@ if TYPE_CHECKING:
 
 #: Seconds for which a task waits for a worker that is spilling.
 SPILLING = 2.0
+
+#: Inputs of a task that are looked at.
+INPUTS_LOOKED_AT = 1_000
+
+
+class OnDisk:
+    """What of a worker's stored outputs is on disk, and not in memory too."""
+
+    def __init__(self, data: Any) -> None:
+        data = getattr(data, "inner", data)
+        self._sizes = spilled_sizes(data) or {}
+        # in use, and so in memory as well
+        self._used: Any = getattr(getattr(data, "slow", None), "cache", ())
+
+    def __bool__(self) -> bool:
+        return bool(self._sizes)
+
+    def size(self, key: Any) -> int:
+        """Return what is read back with an output, in bytes."""
+        found = self._sizes.get(key)
+        return 0 if found is None or key in self._used else int(found[0])
 
 
 class Reading:
@@ -57,7 +81,8 @@ class Reading:
             if task_state.key not in begun:  # its thread has not begun it yet
                 prefix = prefix_of(task_state.key)
                 expected = self._expectations.of(prefix, text_of(task_state.key))
-                yield Running(prefix, 0, 0, expected, 0.0)
+                read = self.read_back(other.key for other in task_state.dependencies)
+                yield Running(prefix, 0, 0, expected, 0.0, read_back=read)
 
     def known(self) -> Iterable[tuple[RunningTask, bool]]:
         """Iterate over the tasks that are measured, and whether each has ended."""
@@ -77,16 +102,36 @@ class Reading:
         held, peak, _ = self._recorder.counters(task.slot)
         return held, peak, self._recorder.filling(task.slot)
 
-    def candidate(
-        self, task: TaskState, sizes: Mapping[Any, tuple[int, int]] | None
-    ) -> Candidate:
+    def doing(self) -> dict[Any, Doing]:
+        """Return what those that run have come to, by key."""
+        return {
+            task.key: Doing(task.thread, *self.held(task)[:2])
+            for task, ended in self.known()
+            if not ended
+        }
+
+    def read_back(self, keys: Iterable[Any]) -> int:
+        """Return what of outputs must be read back before they are used, in bytes."""
+        on_disk = OnDisk(self._worker.data)
+        return sum(on_disk.size(key) for key in keys) if on_disk else 0
+
+    def in_use(self, state: WorkerState) -> set[Any]:
+        """Return keys of what running tasks use: on disk or not, it is in memory."""
+        tasks = (*state.executing, *state.long_running)
+        return {
+            other.key
+            for task in tasks
+            for other in islice(task.dependencies, INPUTS_LOOKED_AT)
+        }
+
+    def candidate(self, task: TaskState, on_disk: OnDisk) -> Candidate:
         """Return what a ready task needs, and would free."""
         prefix = prefix_of(task.key)
         inputs = read_back = frees = 0
         for other in task.dependencies:
             size = other.nbytes or 0
             inputs += size
-            if sizes and other.key in sizes:
+            if on_disk and on_disk.size(other.key):
                 read_back += size
             else:
                 frees += size // max(1, len(other.dependents))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
@@ -21,10 +21,11 @@ from dask_memdash.guard.decision import (
 )
 from dask_memdash.guard.gate import freeing_tasks, ready_tasks
 from dask_memdash.guard.holding import Holding
-from dask_memdash.guard.reading import Reading
+from dask_memdash.guard.making_room import RoomMaker
+from dask_memdash.guard.reading import OnDisk, Reading
+from dask_memdash.guard.sending import Sending
 from dask_memdash.guard.stillness import Stillness
 from dask_memdash.guard.thresholds import Thresholds
-from dask_memdash.plugins.worker.worker_storage import spilled_sizes
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -58,12 +59,23 @@ class Snapshots:
         reading: Reading,
         stillness: Stillness,
         holding: Holding,
+        room: RoomMaker,
     ) -> None:
         self._worker = worker
         self._process = process
         self._reading = reading
         self._stillness = stillness
         self._holding = holding
+        self._room = room
+        #: What is sent; None before the guard stands in for it.
+        self.sending: Sending | None = None
+        #: Since when the first has waited for room to be made; None: it does not.
+        self.making_room_since: float | None = None
+
+    def in_use(self, state: WorkerState) -> set[Any]:
+        """Return keys of outputs that tasks use, or that are being sent."""
+        sent = () if self.sending is None else self.sending.keys
+        return self._reading.in_use(state).union(sent)
 
     def take(
         self, state: WorkerState, lines: Thresholds, *, paused: bool, hope: float
@@ -74,6 +86,7 @@ class Snapshots:
         large = any(task.held > SMALL for task in running)
         rss = self._process.recent_rss(0.0 if large else RECENT) or 0
         now = time.monotonic()
+        since = self.making_room_since
         return Snapshot(
             process=rss,
             limit=lines.limit,
@@ -87,6 +100,11 @@ class Snapshots:
             spilling=self._reading.is_spilling(rss, now),
             stored=0 if self._reading.may_spill() else state.nbytes,
             hope=hope,
+            incoming=int(state.transfer_incoming_bytes),
+            outgoing=int(self._worker.transfer_outgoing_bytes),
+            owed=0 if self.sending is None else self.sending.owed(now),
+            evictable=self._room.evictable(self.in_use(state)),
+            making_room=0.0 if since is None else now - since,
             may_pass=self._may_pass(state, lines.limit),
             may_free=state.nthreads > 1,
         )
@@ -98,15 +116,15 @@ class Snapshots:
 
         In the order of their priority, and then those further behind that free memory.
         """
-        sizes = spilled_sizes(getattr(self._worker.data, "inner", self._worker.data))
+        on_disk = OnDisk(self._worker.data)
         for task in ready_tasks(state, LOOKED_AT_PAUSED if paused else LOOKED_AT):
             looked_at.append(task)
-            yield self._reading.candidate(task, sizes)
+            yield self._reading.candidate(task, on_disk)
         seen = set(looked_at)
         for task in freeing_tasks(state, FREEING):
             if task not in seen:
                 looked_at.append(task)
-                yield self._reading.candidate(task, sizes)
+                yield self._reading.candidate(task, on_disk)
 
     def paused_for_memory(self, lines: Thresholds) -> bool:
         """Whether Dask has paused the worker, and not somebody by hand."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 from distributed import Event, Lock, Queue, get_client, worker_client
@@ -22,6 +23,15 @@ def make(i: int, size: int) -> np.ndarray:
 
 def first(array: np.ndarray) -> float:
     return float(array[0])
+
+
+def works_until(flag: str, size: int) -> float:
+    """Hold memory and work until a file is there, for a minute at most."""
+    held = np.ones(size // 8)
+    end = time.monotonic() + 60
+    while not Path(flag).exists() and time.monotonic() < end:
+        sum(range(10_000))
+    return float(held[0])
 
 
 def swallows(size: int) -> str:

@@ -182,6 +182,41 @@ def test_what_frees_memory_is_sent_to_workers_that_are_all_paused(start):
     assert session.api("incidents") == []
 
 
+def told_to_ask_again(dask_worker):
+    return any(entry[0] == "gather-dep-busy" for entry in dask_worker.state.log)
+
+
+def on_disk(dask_worker):
+    return list(dask_worker.data.slow)
+
+
+@pytest.mark.hooks
+def test_an_output_is_not_read_back_for_others_while_a_task_needs_the_room(
+    start, tmp_path
+):
+    session = guarded(start, n_workers=2, threads_per_worker=1, memory_limit="800 MB")
+    client, tasks = session.client, guard_tasks
+    own, other = sorted(session.cluster.scheduler.workers)
+    free = 640 * MB - max(w["breakdown"]["process"] for w in session.api("workers"))
+    size, flag = int(free * 0.6), tmp_path / "end"
+    flag.touch()  # so that it is known what such a task takes
+    client.submit(tasks.works_until, str(flag), size, workers=own).result(timeout=60)
+    flag.unlink()
+    made = client.submit(tasks.make, 7, size, workers=own)
+    wait(made)
+    works = client.submit(tasks.works_until, str(flag), size, workers=own, pure=False)
+    wait_for(lambda: client.run(executing)[own] == 1, "the task to start")
+    # before it started, not while it filled the worker
+    assert client.run(on_disk)[own] == [made.key]
+    used = client.submit(tasks.first, made, workers=other)
+    wait_for(lambda: client.run(told_to_ask_again)[other], "a busy answer")
+    assert client.run(on_disk)[own] == [made.key]
+    flag.touch()
+    assert client.gather([works, used]) == [1.0, 7.0]
+    assert session.api("incidents") == []
+    assert [one["failed"] for one in figures(session)] == [0, 0]
+
+
 def executing(dask_worker):
     return len(dask_worker.state.executing)
 

@@ -4,10 +4,11 @@ Time is virtual.  Tasks take memory while they run and leave outputs behind; som
 for another task as ``get_client().gather`` does, secede, need a resource, are actors,
 or ran elsewhere, so that their output has to be fetched.  A small scheduler sends what
 can be computed, frees what nobody needs any more, steals and cancels.  The worker is
-paused and goes on as Dask's memory monitor has it; nothing is spilled and nobody dies.
+paused, goes on and spills as Dask's memory monitor has it, other workers ask for its
+outputs and are busy themselves at times, and nobody dies.
 
-What comes of it is ``done`` or ``stuck``: no event is left but ticks, and for two
-minutes of these nothing has come of them.
+What comes of it is ``done``, with all that others have asked for, or ``stuck``: no
+event is left but ticks, and for two minutes of these nothing has come of them.
 """
 
 from __future__ import annotations
@@ -15,59 +16,20 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import distributed.worker_state_machine as machine
 from distributed.core import Status
+from guard_plans import MB, Plan
+from guard_storage import Pause, Request, SpillBuffer
 
-from dask_memdash.guard import on_worker, snapshots
+from dask_memdash.guard import making_room, moves, on_worker, sending, snapshots
 from dask_memdash.measure.brake import Refused
 
-MB = 1_000_000
 OWN, OTHER = "tcp://own:1", "tcp://other:1"
 TICK = 0.1
 STUCK_AFTER = 120.0
-
-
-@dataclass(frozen=True)
-class TaskPlan:
-    """One task; others are named by their position in the plan."""
-
-    deps: tuple[int, ...] = ()
-    prefix: str = "task"
-    #: In MB.
-    peak: int = 0
-    output: int = 0
-    seconds: float = 0.1
-    #: A task that it waits for while it runs, and whether it secedes before.
-    waits_for: int | None = None
-    secedes: bool = False
-    resource: bool = False
-    actor: bool = False
-    #: Whether it runs on another worker.
-    elsewhere: bool = False
-    measured: bool = True
-    #: How often the guard's brake stops it before it ends well.
-    stopped: int = 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that happens; sizes in MB."""
-
-    tasks: tuple[TaskPlan, ...]
-    nthreads: int = 2
-    limit: int = 1000
-    idle: int = 100
-    #: Instants at which a ready task is stolen, or cancelled if nobody needs it.
-    steals: tuple[float, ...] = ()
-    cancels: tuple[float, ...] = ()
-    #: Whether what nobody needs is kept, as a client does.
-    keeps: bool = False
-    #: What the guard is told beforehand, in MB.
-    learnt: dict[str, int] = field(default_factory=dict)
 
 
 class World:
@@ -83,6 +45,8 @@ class World:
         self.sent: set[int] = set()
         self._waiting: dict[int, int] = {}
         self._stops = [task.stopped for task in plan.tasks]
+        self._busy = [task.busy for task in plan.tasks]
+        self.requests = [Request(self.now + when, n) for when, n in plan.asks]
         self.told: list[Any] = []
         self.running: dict[int, SimpleNamespace] = {}
         self.most_running = 0
@@ -95,6 +59,7 @@ class World:
             validate=True,
             resources=resources,
             transfer_incoming_bytes_limit=100 * MB,
+            data=SpillBuffer(self._size) if plan.spills else None,
         )
         self.worker = SimpleNamespace(
             state=self.state,
@@ -105,11 +70,13 @@ class World:
             memory_manager=SimpleNamespace(
                 memory_limit=plan.limit * MB,
                 memory_pause_fraction=0.8,
-                memory_spill_fraction=False,
-                memory_target_fraction=False,
+                memory_spill_fraction=0.7 if plan.spills else False,
+                memory_target_fraction=0.6 if plan.spills else False,
             ),
             handle_stimulus=self.handle,
             batched_send=self.told.append,
+            handlers={"get_data": self.get_data},
+            transfer_outgoing_bytes=0,
             _client=None,
         )
         self.tasks = SimpleNamespace(by_thread={}, pending={}, elsewhere={}, heard=None)
@@ -119,8 +86,8 @@ class World:
 
     def _install(self, monkeypatch: Any) -> None:
         clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
-        monkeypatch.setattr(on_worker, "time", clock)
-        monkeypatch.setattr(snapshots, "time", clock)
+        for module in (on_worker, snapshots, moves, sending, making_room):
+            monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(on_worker.WorkerGuard, "_again", lambda guard: None)
         process = SimpleNamespace(
             n_members=1,
@@ -154,7 +121,7 @@ class World:
             self.at(when, self.cancel)
         wanted = len(self.plan.tasks)
         next_tick = self.now
-        while len(self.done | self.cancelled) < wanted:
+        while len(self.done | self.cancelled) < wanted or self.requests:
             if self._events and self._events[0][0] <= next_tick:
                 self.now, _, happen = heapq.heappop(self._events)
                 self.moved = self.now
@@ -174,7 +141,7 @@ class World:
         heapq.heappush(self._events, (self.now + delay, next(self._order), happen))
 
     def rss(self) -> int:
-        stored = sum(self.state.tasks[key].nbytes or 0 for key in self.state.data)
+        stored = sum(self._size(key) for key in self._in_memory)
         held = sum(
             task.held
             for task in self.running.values()
@@ -184,6 +151,10 @@ class World:
 
     def tick(self) -> None:
         """Do what goes by the clock: Dask's memory monitor, and the guard's look."""
+        if self.plan.spills and self.rss() > 0.7 * self.plan.limit * MB:
+            data: Any = self.state.data
+            while data.fast and self.rss() > 0.6 * self.plan.limit * MB:
+                data.evict()
         over = self.rss() > 0.8 * self.plan.limit * MB
         if over and self.worker.status == Status.running:
             self.worker.status = Status.paused
@@ -193,6 +164,43 @@ class World:
             self.handle(machine.UnpauseEvent(stimulus_id="unpause"))
         if self.guard is not None:
             self.guard._look_now()
+        for request in list(self.requests):
+            if request.instant <= self.now and request.coroutine is None:
+                self.ask(request)
+
+    @property
+    def _in_memory(self) -> Any:
+        return getattr(self.state.data, "fast", self.state.data)
+
+    def _size(self, key: Any) -> int:
+        task = self.state.tasks.get(key)
+        return 0 if task is None else task.nbytes or 0
+
+    # -- other workers ---------------------------------------------------------
+
+    def ask(self, request: Request) -> None:
+        """Ask for an output, if it is there."""
+        key = self.key(request.number)
+        if key not in self.state.data:
+            self.requests.remove(request)
+        elif request.ask(self.worker.handlers["get_data"], key):
+            request.sent_at = self.now
+            self.at(0.2, lambda: self.deliver(request))
+
+    def deliver(self, request: Request) -> None:
+        request.end()
+        self.requests.remove(request)
+
+    async def get_data(self, comm: Any, keys: Any) -> None:
+        """Stand in for the host's own."""
+        for key in keys:
+            self.state.data[key]
+        size = sum(map(self._size, keys))
+        self.worker.transfer_outgoing_bytes += size
+        try:
+            await Pause()
+        finally:
+            self.worker.transfer_outgoing_bytes -= size
 
     def handle(self, *events: machine.StateMachineEvent) -> None:
         """Stand in for ``Worker.handle_stimulus``."""
@@ -201,6 +209,11 @@ class World:
                 self.at(0.001, lambda key=instruction.key: self.begin(key))
             elif isinstance(instruction, machine.GatherDep):
                 self.at(0.05, lambda fetch=instruction: self.fetched(fetch))
+            elif isinstance(instruction, machine.RetryBusyWorkerLater):
+                event = machine.RetryBusyWorkerEvent(
+                    worker=instruction.worker, stimulus_id="retry"
+                )
+                self.at(0.15, lambda event=event: self.handle(event))
             elif isinstance(instruction, machine.StealResponseMsg):
                 if instruction.state in ("ready", "constrained", "waiting"):
                     number = int(instruction.key.rpartition("-")[2])
@@ -219,6 +232,8 @@ class World:
     def begin(self, key: str) -> None:
         number = int(key.rpartition("-")[2])
         plan = self.plan.tasks[number]
+        for dep in plan.deps:
+            self.state.data.get(self.key(dep))
         task = SimpleNamespace(
             key=key,
             text=key,
@@ -284,6 +299,15 @@ class World:
         self.send_ready()
 
     def fetched(self, fetch: machine.GatherDep) -> None:
+        numbers = [int(key.rpartition("-")[2]) for key in fetch.to_gather]
+        busy = next((number for number in numbers if self._busy[number]), None)
+        if busy is not None:
+            self._busy[busy] -= 1
+            event = machine.GatherDepBusyEvent(
+                worker=fetch.worker, total_nbytes=fetch.total_nbytes, stimulus_id="busy"
+            )
+            self.handle(event)
+            return
         self.handle(
             machine.GatherDepSuccessEvent(
                 worker=fetch.worker,

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 from distributed.worker_state_machine import WorkerState
-from guard_world import MB, Plan, TaskPlan, World
+from guard_plans import MB, Plan, TaskPlan
+from guard_world import World
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
@@ -52,9 +53,11 @@ def plans(draw):
                 elsewhere=not waits and draw(st.sampled_from([False] * 4 + [True])),
                 measured=draw(st.sampled_from([True] * 4 + [False])),
                 stopped=draw(st.sampled_from([0] * 5 + [1, 2])),
+                busy=draw(st.sampled_from([0] * 4 + [1, 3])),
             )
         )
     instants = st.lists(st.floats(0, 10), max_size=3).map(tuple)
+    asks = st.lists(st.tuples(st.floats(0, 10), st.integers(0, n - 1)), max_size=4)
     learnt = st.dictionaries(
         st.sampled_from(["load", "join", "total"]), st.sampled_from([0, 100, 600, 5000])
     )
@@ -65,6 +68,8 @@ def plans(draw):
         steals=draw(instants),
         cancels=draw(instants),
         keeps=draw(st.booleans()),
+        spills=draw(st.booleans()),
+        asks=tuple(draw(asks)),
         learnt=draw(learnt),
     )
 
@@ -84,6 +89,7 @@ def holds(plan):
         world.guard.remove()
         assert type(world.state) is WorkerState
         assert world.state.transfer_incoming_bytes_limit == 100 * MB
+        assert world.worker.handlers["get_data"] == world.get_data
         world.state.validate_state()
 
 
@@ -279,6 +285,46 @@ def test_a_task_that_was_stopped_runs_again_where_it_fits(monkeypatch):
     assert 1001 < made.now < 1001.3
     assert actions(made)[0][:2] == ("braked", "task-1")
     assert [one["task"]["needs"] for one in made.told] == [350 * MB]
+
+
+#: Two outputs of 300 MB, and then a task that takes 500.
+STORED = [
+    TaskPlan(peak=300, output=300, prefix="load"),
+    TaskPlan(peak=300, output=300, prefix="load"),
+    TaskPlan(peak=500, prefix="heavy", seconds=5.0),
+]
+KNOWN = {"nthreads": 1, "learnt": {"load": 300, "heavy": 500}}
+
+
+def test_room_is_made_before_a_task_starts_rather_than_while_it_runs(monkeypatch):
+    more = {"keeps": True, "spills": True, **KNOWN}
+    free, _ = world(monkeypatch, *STORED, guarded=False, **more)
+    assert free.most == 1200 * MB
+    made, ended = world(monkeypatch, *STORED, **more)
+    assert (ended, made.most, made.state.data.evicted) == ("done", 700 * MB, 2)
+    assert made.now < 1005.5
+
+
+def test_an_output_is_read_back_for_others_when_it_fits(monkeypatch):
+    more = {"keeps": True, "spills": True, "asks": ((3.0, 0),), **KNOWN}
+    made = World(Plan(tasks=tuple(STORED), **more), monkeypatch, guarded=True)
+    (request,) = made.requests
+    assert made.run() == "done"
+    assert made.most == 700 * MB
+    assert request.busy > 10
+    # once the heavy one has ended
+    assert 1005 < request.sent_at < 1005.6
+
+
+def test_an_input_is_fetched_when_it_fits(monkeypatch):
+    fetched = TaskPlan(output=400, elsewhere=True, seconds=0.01)
+    heavy = TaskPlan(peak=500, prefix="heavy", seconds=5.0)
+    plan = [heavy, fetched, TaskPlan(deps=(1,), prefix="total")]
+    free, _ = world(monkeypatch, *plan, guarded=False, nthreads=2)
+    assert free.most == 1000 * MB
+    made, ended = world(monkeypatch, *plan, nthreads=2, learnt={"heavy": 500})
+    assert (ended, made.most) == ("done", 600 * MB)
+    assert 1005 < made.now < 1005.6
 
 
 def test_removing_the_guard_starts_what_it_held(monkeypatch):
