@@ -28,9 +28,11 @@ from distributed import Client, LocalCluster, fire_and_forget, get_worker, wait
 
 from dask_memdash import MemDash
 
-#: Seconds after which a run in which nothing gets on is stuck, and most that one takes.
+#: Seconds after which a run in which nothing gets on is stuck, and most that one takes:
+#: usually, and where outputs go to disk and back.
 STUCK = 15.0
 PATIENCE = 120.0
+PATIENCE_RECHUNK = 600.0
 
 #: What is set for every worker where nothing is to be spilled.
 NO_SPILLING = {
@@ -168,14 +170,21 @@ class Case:
     threads: int = 4
     limit: int = 600
     config: dict[str, Any] = field(default_factory=dict)
+    patience: float = PATIENCE
+
+
+def rechunk_case(side: int) -> Case:
+    """Return the case of a rechunk of a (side², side²) array."""
+    patience = PATIENCE_RECHUNK
+    return Case(rechunk(side), workers=4, threads=1, limit=584, patience=patience)
 
 
 CASES = {
     "12 x 220 MB": Case(large),
     "producers ahead": Case(ahead, threads=2, limit=500, config=NO_SPILLING),
-    "rechunk 112": Case(rechunk(112), workers=4, threads=1, limit=584),
-    "rechunk 120": Case(rechunk(120), workers=4, threads=1, limit=584),
-    "rechunk 128": Case(rechunk(128), workers=4, threads=1, limit=584),
+    "rechunk 112": rechunk_case(112),
+    "rechunk 120": rechunk_case(120),
+    "rechunk 128": rechunk_case(128),
     "shuffle tasks": Case(shuffle("tasks"), threads=2, limit=400),
     "shuffle p2p": Case(shuffle("p2p"), threads=2, limit=400),
     "merge": Case(merge, threads=2, limit=500),
@@ -227,7 +236,7 @@ def run(case: Case, *, guard: bool) -> Run:
         begin = time.monotonic()
         found = case.begin(client)
         found = found if isinstance(found, list) else [found]
-        how = _watch(running, found, begin)
+        how = _watch(running, found, begin, case.patience)
         seconds = time.monotonic() - begin
         time.sleep(1.5)  # for what is told last
         did: dict[str, float] = {}
@@ -243,10 +252,12 @@ def run(case: Case, *, guard: bool) -> Run:
         return Run(how, seconds, deaths, did)
 
 
-def _watch(running: LocalCluster, found: list[Any], begin: float) -> str:
+def _watch(
+    running: LocalCluster, found: list[Any], begin: float, patience: float
+) -> str:
     """Wait until all has ended, or nothing gets on any more; say how it ended."""
     moved, before = begin, None
-    while time.monotonic() < begin + PATIENCE:
+    while time.monotonic() < begin + patience:
         with contextlib.suppress(TimeoutError):
             wait(found, timeout=0.2)
             break

@@ -25,8 +25,9 @@ from dask_memdash.terms import DEATHS
 #: keep what they make in buffers.
 HELD_BACK = "tasks"
 
-#: Longest that the run with the guard may take, in seconds.
-LONGEST_GUARDED = 300.0
+#: How many times as long as others the run with the guard may take: tasks wait for each
+#: other, and what is stored goes to disk and back.
+LONGER_GUARDED = 3
 
 #: What is said where following the advice was not enough.
 NOT_ENOUGH = "It did not complete: the advice was not enough."
@@ -91,7 +92,7 @@ def under_guard(
     say("\n".join(["", *terminal.paragraph(what), ""]))
     with running(plan) as cluster:
         case = array(root, 1.0, HELD_BACK)
-        longest = min(experiment.timeout, LONGEST_GUARDED)
+        longest = LONGER_GUARDED * experiment.timeout
         after = run(cluster, case, longest, lambda text: None)
         guard = Api(cluster.api).get("cluster")["guard"]
         told = f"{tables.with_guard(after)} {tables.what_it_did(guard, after)}"
