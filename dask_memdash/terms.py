@@ -118,6 +118,18 @@ PARTS = _table(
     ),
 )
 
+#: Tints of the colour of execution, and Bokeh's patterns upon them: tasks that stand
+#: beside each other are told apart by both.
+TINTS = ("#e8871e", "#a3540a", "#f6c07f", "#cf6f0e", "#7a3d05", "#f2a54a")
+HATCHES = (
+    " ",
+    "right_diagonal_line",
+    "dot",
+    "horizontal_line",
+    "cross",
+    "vertical_line",
+)
+
 #: Figures that stand beside the parts and are never in their sum.
 BESIDE = _table(
     Term(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask_memdash.terms import CAUSES, EVIDENCE, KINDS, PARTS, REASONS, label
 from dask_memdash.text import (
@@ -25,6 +25,9 @@ from dask_memdash.text import (
     short,
 )
 
+if TYPE_CHECKING:
+    from dask_memdash.analysis.incidents.last_seconds import Scene
+
 #: Characters of a line of prose.
 WIDTH = 96
 
@@ -37,6 +40,9 @@ MAX_TEXT = 1_000
 
 #: Characters of an error's own words.
 MAX_SAID = 200
+
+#: Thresholds that are drawn: colour and dashes.
+THRESHOLDS = (("terminate", "#c8372d", ""), ("pause", "#8a5fbf", ""))
 
 #: Samples from which a worker's memory before an incident is drawn.
 LEAST_POINTS = 3
@@ -240,24 +246,51 @@ class Explanation:
 
 def _timeline(incident: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return a chart of the worker's memory before an incident; None without any."""
+    from dask_memdash.analysis.incidents.last_seconds import scene
     from dask_memdash.client.svg_chart import LIMIT, Chart, Level, Series, geometry
 
-    timeline, end = incident["timeline"], incident["time"]
-    if len(timeline["time"]) < LEAST_POINTS:
+    shown = scene(incident)
+    if len(shown.before) < LEAST_POINTS:
         return None
-    points = [instant - end for instant in timeline["time"]]
-    limit = incident.get("limit")
-    worker = plain(str(incident["worker"]["name"]), MAX_KEY)
+    limit, lines = incident.get("limit"), incident.get("thresholds") or {}
+    name = plain(str(incident["worker"]["name"]), MAX_KEY)
+    worker = f"worker {name}" if name.isdigit() else name
+    levels = [Level("limit", limit, LIMIT)] if limit else []
+    levels += [
+        Level(name, lines[name], colour, dashes)
+        for name, colour, dashes in THRESHOLDS
+        if lines.get(name)
+    ]
     colour = PARTS["baseline"].colour
     return geometry(
         Chart(
             title=f"Memory of {worker} before the incident",
             across="seconds",
-            series=[Series("its process", colour, points, timeline["process"])],
-            levels=[Level("limit", limit, LIMIT)] if limit else [],
-            span=(points[0], max(0.0, points[-1])),
+            series=[Series("its process", colour, shown.before, shown.process)],
+            levels=levels,
+            span=(max(shown.before[0], -shown.seconds), 0.0),
+            stripes=_stripes(shown),
+            mark="death" if shown.over_time else "",
         )
     )
+
+
+def _stripes(shown: Scene) -> list[Any]:
+    """Return what the process was made of over time; empty where that is not known."""
+    from dask_memdash.client.svg_chart import Stripe
+
+    return [
+        Stripe(
+            band.what,
+            band.name,
+            band.colour,
+            band.hatch,
+            band.sizes,
+            band.said,
+        )
+        for band in shown.bands
+        if band.sizes
+    ]
 
 
 def _asked(incident: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A line chart with axes, as numbers for a template: what a notebook shows.
+"""A chart of lines and bands with axes, as numbers for a template: a notebook shows it.
 
 Drawn for 400 units of width, so that its text is readable from 380 pixels on, and in
 the colour of the text around it, so that it is at home on a light and on a dark ground.
@@ -7,7 +7,7 @@ the colour of the text around it, so that it is at home on a light and on a dark
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,13 @@ from dask_memdash.text import UNITS, format_bytes
 #: Size of the drawing, and what is left for labels at each side.
 WIDTH, HEIGHT = 400, 220
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 10, 42
+
+#: What is left at the right where bands are named there, and room for a name.
+NAMES = 118
+LINE = 14
+
+#: Bands lower than this are not drawn, and not named below the other, in units.
+FAINT, LOWEST = 0.6, 6
 
 #: Colour of a limit.
 LIMIT = "#c8372d"
@@ -40,6 +47,22 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Stripe:
+    """One of the bands that stand upon each other; `sizes` are in bytes."""
+
+    name: str
+    #: The same at the edge, where there is little room.
+    short: str
+    #: Empty: room that nothing is drawn in.
+    colour: str
+    #: As Bokeh calls it; a blank for none.
+    hatch: str
+    sizes: Sequence[float]
+    #: Said of it in the legend.
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Level:
     """A line across a chart, at a size in bytes."""
 
@@ -60,6 +83,10 @@ class Chart:
     levels: Sequence[Level] = ()
     #: First and last place; from the series unless given.
     span: tuple[float, float] | None = None
+    #: From the bottom up, at the places of the first series.
+    stripes: Sequence[Stripe] = ()
+    #: What a mark across the chart at its right end is called; none where empty.
+    mark: str = ""
 
 
 def geometry(chart: Chart) -> dict[str, Any]:
@@ -76,10 +103,12 @@ def geometry(chart: Chart) -> dict[str, Any]:
     top = max([top, 1.0, *(level.size for level in drawn)])
     step = size_step(top)
     top = step * -(-top // step)
+    right = RIGHT if not chart.stripes else NAMES
 
     def across(place: float) -> float:
         share = (place - start) / (end - start) if end > start else 0.0
-        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+        share = max(0.0, share)
+        return round(LEFT + share * (WIDTH - LEFT - right), 1)
 
     def up(size: float) -> float:
         return round(HEIGHT - BOTTOM - size / top * (HEIGHT - BOTTOM - TOP), 1)
@@ -95,22 +124,35 @@ def geometry(chart: Chart) -> dict[str, Any]:
         }
         for series in chart.series
     ]
+    drawn_stripes, named = _stripes(chart, [across(place) for place in places], up)
     return {
         "title": chart.title,
         "across": chart.across,
         "width": WIDTH,
         "height": HEIGHT,
         "left": LEFT,
-        "right": WIDTH - RIGHT,
+        "right": WIDTH - right,
+        "top": TOP,
         "bottom": HEIGHT - BOTTOM,
-        "middle": (LEFT + WIDTH - RIGHT) / 2,
+        "middle": (LEFT + WIDTH - right) / 2,
+        "mark": chart.mark,
         "rows": [
             (up(index * step), format_bytes(index * step))
             for index in range(int(top / step) + 1)
         ],
         "columns": [(across(at), text) for at, text in number_ticks(start, end)],
+        "stripes": drawn_stripes,
+        "hatches": sorted(
+            {(s["hatch"], s["colour"]) for s in drawn_stripes if s["hatch"] != " "}
+        ),
+        "names": named,
         "lines": lines,
         "levels": [(up(level.size), level.colour, level.dashes) for level in drawn],
+        "swatches": [
+            (stripe.colour, stripe.hatch, stripe.name, stripe.note)
+            for stripe in chart.stripes
+            if stripe.colour
+        ],
         "legend": [
             *((series.colour, series.dashes, series.name) for series in chart.series),
             *(
@@ -119,6 +161,34 @@ def geometry(chart: Chart) -> dict[str, Any]:
             ),
         ],
     }
+
+
+def _stripes(
+    chart: Chart, xs: Sequence[float], up: Callable[[float], float]
+) -> tuple[list[dict[str, str]], list[tuple[float, str]]]:
+    """Return the bands' outlines, and where the largest are named: height and text."""
+    level, made = [0.0] * len(xs), []
+    middles: list[tuple[float, float, str]] = []
+    for stripe in chart.stripes:
+        above = [a + b for a, b in zip(level, stripe.sizes, strict=True)]
+        low, high = [up(size) for size in level], [up(size) for size in above]
+        thick = max(a - b for a, b in zip(low, high, strict=True)) if xs else 0.0
+        if stripe.colour and thick >= FAINT:
+            outline = [*zip(xs, high, strict=True)]
+            outline += zip(reversed(xs), reversed(low), strict=True)
+            points = " ".join(f"{x:g},{y:g}" for x, y in outline)
+            made.append(
+                {"points": points, "colour": stripe.colour, "hatch": stripe.hatch}
+            )
+        if xs and low[-1] - high[-1] >= LOWEST:
+            said = f"{stripe.short} {format_bytes(stripe.sizes[-1])}"
+            middles.append((low[-1] - high[-1], (low[-1] + high[-1]) / 2, said))
+        level = above
+    named: list[tuple[float, str]] = []
+    for _, middle, said in sorted(middles, reverse=True):
+        if all(abs(middle - other) >= LINE for other, _ in named):
+            named.append((round(middle, 1), said))
+    return made, named
 
 
 def size_step(top: float) -> float:

@@ -17,6 +17,7 @@ from dask_memdash.flight import format as layout
 from dask_memdash.flight.reader import RecorderReader
 from dask_memdash.measure.attribution import TaskBegin, share_out
 from dask_memdash.measure.children import ChildWatch
+from dask_memdash.measure.moments import Moments, Values
 from dask_memdash.measure.regression import PrefixRegression, Share
 from dask_memdash.measure.rss import RssReader
 from dask_memdash.model.breakdown import scale
@@ -59,6 +60,8 @@ class WorkerWatch:
         Its flight recorders; may be added to and taken from by whoever made them.
     prefix_of
         Gives the prefix of a key's text.
+    moments
+        Notes what the process was made of at each sample; None: nobody will ask.
     """
 
     def __init__(
@@ -66,12 +69,16 @@ class WorkerWatch:
         pid: int,
         recorders: Sequence[RecorderReader] = (),
         prefix_of: Callable[[str], str] = str,
+        moments: Moments | None = None,
     ) -> None:
         self.pid = pid
+        self.moments = moments
         #: (Unix time in seconds, RSS in bytes) of the last minute, oldest first.
         self.samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)
         self.recorders = list(recorders)
         self._rss = RssReader(pid)
+        # What the recorders' workers last read, in their order; None where torn.
+        self._readings: list[Values | None] = []
         #: What the RSS was made of at the last sample; None where not known.
         self.parts: RssParts | None = None
         # The task that runs alone: its begin, pages of files just before it, and the
@@ -106,6 +113,11 @@ class WorkerWatch:
         tasks = self._attribute(rss, now, before)
         if rss:  # else it is a zombie
             self._seen = rss, sum(task.now for task in tasks)
+            if self.moments is not None:
+                resident = all(recorder.resident for recorder in self.recorders)
+                self.moments.note(
+                    now, rss, self.parts, self._readings, tasks, resident=resident
+                )
             self._look_at_children(tasks)
         return Glance(now, rss, tuple(tasks), self.parts)
 
@@ -149,6 +161,7 @@ class WorkerWatch:
         filling = {str(n): task.filling for n, task in enumerate(tasks)}
         if not any(filling.values()):
             return tasks
+        self._readings = [recorder.reading() for recorder in self.recorders]
         beyond = self._beyond(rss)
         if beyond is None:  # it was never idle
             beyond = rss - min(task.rss for task in tasks)
@@ -178,6 +191,7 @@ class WorkerWatch:
                 tasks.append(task)
                 if running:
                     counted.append((recorder, task))
+        self._readings = [recorder.reading() for recorder in self.recorders]
         self._note_let_go(tasks)
         if len(counted) + len(sampled) == 1:
             self._look_at_maps(*(counted or sampled)[0], before)
@@ -204,8 +218,8 @@ class WorkerWatch:
     def _note_let_go(self, tasks: Sequence[layout.Slot]) -> None:
         """Keep how much less tasks hold and is stored than at most since none ran."""
         held = sum(task.now for task in tasks)
-        for recorder in self.recorders:
-            held += int((recorder.reading() or {}).get("managed_claimed") or 0)
+        for reading in self._readings:
+            held += int((reading or {}).get("managed_claimed") or 0)
         self._most = max(self._most, held) if tasks else held
         self._let_go = self._most - held
 
@@ -337,8 +351,8 @@ class WorkerWatch:
     def _beyond(self, rss: int) -> int | None:
         """Return what it has beyond storage and beyond what was left when last idle."""
         beyond, base, base_file = rss, None, None
-        for recorder in self.recorders:
-            reading = recorder.reading() or {}
+        for values in self._readings:
+            reading = values or {}
             if base is None:
                 base, base_file = reading.get("last_rest"), reading.get("base_file")
             for name in ("managed_claimed", "incoming", "outgoing", "shuffle"):

@@ -30,6 +30,7 @@ from dask_memdash.model.incidents import (
     with_attempts,
     with_lost,
 )
+from dask_memdash.model.last_seconds import pack
 from dask_memdash.model.prefixes import Prefixes
 from dask_memdash.model.processes import Processes, WorkerState
 from dask_memdash.model.worker_errors import Replacements
@@ -273,6 +274,8 @@ class Deaths:
                     state.children_peak = max(state.children_peak, row.peak)
         if event.samples:
             incident.timeline = event.samples
+        if event.last_seconds is not None:
+            incident.last_seconds = pack(event.last_seconds)
         if event.recorded:
             incident.evidence = "flight-recorder"
             known = {info.key: info for info in (*event.known, *incident.assigned)}

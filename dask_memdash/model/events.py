@@ -34,6 +34,7 @@ from dask_memdash.model.event_parts import (
     WaitingTasks,
 )
 from dask_memdash.model.graph_columns import GraphColumns, RootGroup
+from dask_memdash.model.last_seconds import LastSeconds
 from dask_memdash.model.limit_facts import LimitReport
 
 
@@ -233,6 +234,9 @@ class DeathReported:
     #: Name that the nanny gives its workers, and its host.
     name: str = ""
     host: str = ""
+    #: What the process was made of at samples of its last minute, and whose execution
+    #: was; None where that was not sampled.
+    last_seconds: LastSeconds | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,9 @@ class Incident:
     bytes_stored: int | None = None
     #: RSS in the last minute: (Unix time, bytes).
     timeline: tuple[tuple[float, int], ...] = ()
+    #: What it was made of then, and whose execution was, packed by
+    #: :mod:`dask_memdash.model.last_seconds`; None where that is not known.
+    last_seconds: bytes | None = field(default=None, repr=False)
     #: Tasks that were given up (kind 'killed-worker'): the first ones, and how many.
     tasks: tuple[TaskInfo, ...] = ()
     n_tasks: int = 0

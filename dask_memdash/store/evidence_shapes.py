@@ -125,6 +125,47 @@ class Timeline(TypedDict):
     """Seconds added to the worker's instants, as its clock differs."""
 
 
+class TaskSeconds(TypedDict):
+    """What one task held over a worker's last seconds, or those of a prefix."""
+
+    key: str | None
+    """``None``: the tasks of this prefix that were no longer there at the end."""
+    prefix: str
+    count: int
+    """How many tasks that is."""
+    begin: float
+    """When the first of them began."""
+    bytes: list[int | None]
+    """At each sample; ``None``: it was not among the largest, and is in `others`."""
+
+
+class LastSeconds(TypedDict):
+    """A process before its death, as columns with a value for each sample.
+
+    At each of them the parts, `tasks`, `others`, `uncounted` and `unknown` sum to
+    `process`.
+    """
+
+    why_not: str
+    """Why nothing is known, and all columns are empty; empty where it is."""
+    time: list[float]
+    process: list[int]
+    managed: list[int]
+    transfer: list[int]
+    actors: list[int]
+    retained: list[int]
+    graph: list[int]
+    baseline: list[int]
+    tasks: list[TaskSeconds]
+    others: list[int]
+    """What further tasks held together."""
+    n_others: list[int]
+    uncounted: list[int]
+    """Executing, and counted for no task."""
+    unknown: list[int]
+    """Of what only the size is known: the worker's reading could not be read."""
+
+
 class IncidentTask(TypedDict):
     """A task that an incident is about: given up, or refused memory."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from dask_memdash.store import evidence_shapes as evidence
-from dask_memdash.store.worker_shapes import Breakdown, TaskChildren
+from dask_memdash.store.worker_shapes import Breakdown, TaskChildren, Thresholds
 
 
 class WorkerName(TypedDict):
@@ -126,11 +126,14 @@ class IncidentDetails(Incident, OfSomeKinds):
     innocent: evidence.Innocent
     storage: list[evidence.StoredThen]
     spill: evidence.Spilling
+    thresholds: Thresholds
+    """The worker's, then."""
     children: list[TaskChildren]
     """Processes that its tasks had started, beside the worker's own process."""
     findings: list[IncidentFinding]
     cost: IncidentCost
     timeline: evidence.Timeline
+    last_seconds: evidence.LastSeconds
 
 
 class Failure(TypedDict):

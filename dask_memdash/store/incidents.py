@@ -30,6 +30,7 @@ from dask_memdash.model.incidents import Incident, Suspect
 from dask_memdash.model.stall import Stall
 from dask_memdash.store.block_shapes import block_shape
 from dask_memdash.store.children import children_of_tasks
+from dask_memdash.store.last_seconds import last_seconds
 
 #: Diagnoses kept, and those of several incidents together.
 KEPT = 2_000
@@ -171,6 +172,7 @@ class IncidentReader:
                 for row in incident.storage
             ],
             "spill": _spill(case),
+            "thresholds": asdict(case.facts.thresholds),
             "children": children_of_tasks(case.facts.children),
             "findings": [_finding(finding) for finding in diagnosis.findings],
             "cost": {
@@ -187,6 +189,7 @@ class IncidentReader:
                 "process": [size for _, size in incident.timeline],
                 "clock_offset": incident.clock_offset,
             },
+            "last_seconds": last_seconds(incident),
         }
         if incident.tasks:
             details["tasks"] = [self._task(task) for task in incident.tasks]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast, get_type_hints
 
 from dask_memdash.store.incident_shapes import Incident
+from dask_memdash.store.last_seconds import NOT_RECORDED, nothing
 from dask_memdash.store.order_shapes import Graph
 from dask_memdash.store.recorded_catalogue import KnownWorker
 from dask_memdash.store.worker_shapes import Breakdown, Worker
@@ -38,6 +39,11 @@ GONE: dict[str, Any] = {
 
 def cut_incident(answer: dict[str, Any], instant: float) -> dict[str, Any]:
     """Return an incident; one that lasted beyond the instant lasts."""
+    if "last_seconds" not in answer:  # as older records lack it
+        spill = answer.get("spill") or {}
+        known = {"target": spill.get("target"), "spill": spill.get("threshold")}
+        more = {"thresholds": {**known, "pause": None, "terminate": None}}
+        answer = {**answer, **more, "last_seconds": nothing(NOT_RECORDED)}
     until = answer["until"]
     if until is not None and until > instant:
         return {**answer, "until": None}

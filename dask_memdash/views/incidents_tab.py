@@ -14,11 +14,13 @@ from typing import Any
 import panel as pn
 
 from dask_memdash.analysis.incidents.failure_words import cost_in_words
+from dask_memdash.analysis.incidents.last_seconds import Scene, scene
 from dask_memdash.errors import UnknownFailureError, UnknownIncidentError
 from dask_memdash.store.base import Store
 from dask_memdash.views.base import Context, Text, View
 from dask_memdash.views.issue_text import failure_text, incident_text
-from dask_memdash.views.last_seconds import LastSeconds, tints
+from dask_memdash.views.last_seconds import LastSeconds
+from dask_memdash.views.last_seconds_columns import tints
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import FAILURES, INCIDENTS
 from dask_memdash.views.tabular import address
@@ -77,15 +79,17 @@ class IncidentsView(View):
         self.table.draw(self.store, query, address("incident", chosen), self.once)
         incident = self._opened(chosen)
         suspects = incident["suspects"] if incident else []
+        drawn = scene(incident) if incident else Scene()
         self.story.write(
             incident=incident,
             asked=chosen,
             most=MOST,
             tints=tints(suspects),
+            scene=drawn,
             copied=incident_text(incident) if incident else "",
         )
         self.more.write(incident=incident, most=MOST)
-        self.chart.draw(incident, self._thresholds(incident) if incident else {})
+        self.chart.draw(incident, drawn)
 
     def _draw_failures(self, chosen: str) -> None:
         query = self.shown.table(FAILURES.name)
@@ -125,15 +129,6 @@ class IncidentsView(View):
             return self.store.incident(chosen)
         except UnknownIncidentError:
             return None
-
-    def _thresholds(self, incident: Mapping[str, Any] | None) -> dict[str, int | None]:
-        """Return the thresholds of an incident's worker, as far as still known."""
-        worker = (incident or {}).get("worker") or {}
-        for known in (*self.store.departed(), *self.store.workers()):
-            if known["address"] == worker.get("address"):
-                return dict[str, Any](known["thresholds"])
-        spill = (incident or {}).get("spill") or {}
-        return {"target": spill.get("target"), "spill": spill.get("threshold")}
 
 
 def _addresses(incidents: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -93,6 +93,17 @@ def name_axis(axis: Any, text: str) -> None:
     axis.axis_label_text_font_style = "normal"
 
 
+def plain_axis(axis: Any) -> Any:
+    """Draw of an axis its labels alone; returns it."""
+    axis.axis_line_alpha = 0
+    axis.major_tick_line_alpha = 0
+    axis.minor_tick_line_alpha = 0
+    axis.major_label_text_color = NEUTRAL
+    axis.major_label_text_font = "system-ui, sans-serif"
+    axis.major_label_text_font_size = "12px"
+    return axis
+
+
 def chart(name: str, height: int, **options: Any) -> figure:
     """Make an empty chart in the style of the page.
 
@@ -114,12 +125,7 @@ def chart(name: str, height: int, **options: Any) -> figure:
         **options,
     )
     for axis in plot.axis:
-        axis.axis_line_alpha = 0
-        axis.major_tick_line_alpha = 0
-        axis.minor_tick_line_alpha = 0
-        axis.major_label_text_color = NEUTRAL
-        axis.major_label_text_font = "system-ui, sans-serif"
-        axis.major_label_text_font_size = "12px"
+        plain_axis(axis)
     for grid in plot.grid:
         grid.grid_line_color = NEUTRAL
         grid.grid_line_alpha = 0.25

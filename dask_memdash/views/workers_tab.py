@@ -15,6 +15,7 @@ from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Quad, Range1d
 from dask_memdash.errors import UnknownWorkerError
 from dask_memdash.store.base import Store
 from dask_memdash.store.worker_shapes import PastTask, Worker
+from dask_memdash.terms import TINTS
 from dask_memdash.text import format_bytes, format_clock
 from dask_memdash.views import theme
 from dask_memdash.views.bar_rows import lead
@@ -32,9 +33,6 @@ MOST_LANES = 24
 #: Height of a lane and of what is around the lanes, in CSS pixels.
 LANE = 16
 AROUND = 8
-
-#: Tints of the colour of execution; neighbours among prefixes are told apart by them.
-TINTS = ("#e8871e", "#a3540a", "#f6c07f", "#cf6f0e", "#7a3d05", "#f2a54a")
 
 
 def lanes(ran: Sequence[PastTask], until: float) -> dict[str, list[Any]]:

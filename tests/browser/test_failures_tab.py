@@ -63,7 +63,19 @@ def test_last_seconds_show_whose_the_memory_was_and_lead_there(show, look, width
     figure.scroll_into_view_if_needed()
     box = figure.bounding_box()
     assert box["x"] + box["width"] <= width
-    # the stack at the right: managed below, the task above it
-    page.mouse.click(box["x"] + box["width"] - 8, box["y"] + box["height"] * 0.25)
+    # what it was made of at its death: the task lies at the bottom of the bar
+    place = page.evaluate(
+        """() => { const view = Bokeh.index
+            .find_one_by_id(Bokeh.documents[0]
+              .get_model_by_name("memdash-chart-last-minute").id);
+          const { left, width, top, height } = view.frame.bbox;
+          const x = view.frame.x_scale, y = view.frame.y_scale;
+          const bar = view.model.renderers.at(-1).data_source.data;
+          return [x.compute((bar.left[0] + bar.right[0]) / 2),
+                  y.compute((bar.bottom[0] + bar.top[0]) / 2), view.model.right.length];
+        }"""
+    )
+    assert place[2] == 1
+    page.mouse.click(box["x"] + place[0], box["y"] + place[1])
     story = page.locator("[data-tab=tasks] .md-details")
     story.get_by_role("heading", name="rechunk-split").wait_for()

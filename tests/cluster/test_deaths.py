@@ -18,6 +18,13 @@ from dask_memdash import MemDash
 pytestmark = [pytest.mark.cluster, pytest.mark.hooks]
 
 
+#: What a worker's memory was beside its tasks over its last seconds.
+BESIDE = (
+    *("managed", "transfer", "actors", "retained", "graph", "baseline"),
+    *("others", "uncounted", "unknown"),
+)
+
+
 def hog(_: int) -> None:
     """Take memory, block by block, until somebody ends it."""
     blocks = []
@@ -96,6 +103,15 @@ def test_four_deaths_make_a_killed_worker_whose_suspect_was_executing(start):
         ]
         assert death["breakdown"]["executing"] > 100_000_000
         assert len(death["timeline"]["time"]) > 5
+        last = death["last_seconds"]
+        assert not last["why_not"]
+        columns = [last[name] for name in BESIDE]
+        columns += [task["bytes"] for task in last["tasks"]]
+        for place, process in enumerate(last["process"]):
+            assert sum(column[place] or 0 for column in columns) == process
+        (grown,) = [t for t in last["tasks"] if t["key"] == "hog-of-this-test"]
+        assert grown["bytes"][-1] == max(grown["bytes"]) > 100_000_000
+        assert len({*grown["bytes"]} - {0}) > 1, "it was seen to grow"
         assert "hog-of-this-test" in death["diagnosis"]["text"]
         earlier.append(number)
     joined = session.api(f"incidents/{killed['id']}")["diagnosis"]

@@ -104,10 +104,31 @@ def incident(number: int, kind: str = "terminated", **values: Any) -> dict[str, 
     """Return an incident in full, with one suspect."""
     time = NOW - 60 + 10 * number
     known = deepcopy(stories.after_incident().incident("4"))
-    known["timeline"]["time"] = [time - 30 + i for i in range(31)]
+    for column in (known["timeline"], known["last_seconds"]):
+        column["time"] = [time - 30 + i for i in range(31)]
     known["worker"] = {"name": f"worker-{number}", "host": f"10.0.0.{number}"}
     known["worker"].update(stories.identity(number))
     return {**known, "id": str(number), "time": time, "kind": kind, **values}
+
+
+def last_seconds(end: float = 1000.0) -> dict[str, Any]:
+    """Let a process grow over ten seconds, and its task ``a-1`` with it."""
+    sizes = [0, 200 * MiB, 300 * MiB]
+    known: dict[str, Any] = {
+        "why_not": "",
+        "time": [end - 10, end - 0.1, end],
+        "process": [500 * MiB, 700 * MiB, 800 * MiB],
+        "tasks": [
+            {"key": "a-1", "prefix": "a", "count": 1, "begin": end - 10, "bytes": sizes}
+        ],
+        "managed": [400 * MiB] * 3,
+        "baseline": [100 * MiB] * 3,
+    }
+    nothing = ("transfer", "actors", "retained", "graph", "others", "n_others")
+    return {
+        **known,
+        **{name: [0, 0, 0] for name in (*nothing, "uncounted", "unknown")},
+    }
 
 
 def given_up(number: int, attempts: list[str], **values: Any) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from dask_memdash.model.events import (
     TaskKilled,
     Ticked,
 )
+from dask_memdash.model.last_seconds import LastSeconds, TaskSeconds
 from dask_memdash.model.quantiles import QuantileSketch
 from dask_memdash.store.live import LiveStore
 
@@ -232,6 +233,27 @@ GRAPH = GraphArrived(
 )
 
 
+def growing(time: float, key: str) -> LastSeconds:
+    """Let the blamed task grow for 12 s upon what is stored, up to 990 MiB."""
+    process = [(300 + 23 * n) * MiB for n in range(31)]
+    held = [max(0, 200 * (n - 18) // 12) * MiB for n in range(31)]
+    stored = [a - b - 90 * MiB for a, b in zip(process, held, strict=True)]
+    return LastSeconds(
+        time=tuple(time - 30 + n for n in range(31)),
+        process=tuple(process),
+        parts={
+            "managed": tuple(stored),
+            "executing": tuple(held),
+            "baseline": (90 * MiB,) * 31,
+        },
+        tasks=(
+            TaskSeconds(key, "", "rechunk-split", 1, time - 12, 18, tuple(held[18:])),
+        ),
+        others=(0,) * 31,
+        n_others=(0,) * 31,
+    )
+
+
 def falls(
     model: ClusterModel, number: int, time: float, *, last_straw: bool = False, **how
 ) -> None:
@@ -282,6 +304,7 @@ def falls(
             time=time,
             reading=last.reading,
             samples=tuple((time - 30 + n, (300 + 23 * n) * MiB) for n in range(31)),
+            last_seconds=growing(time, culprit["executing"][0].key),
             known=(BLAMED,),
             **culprit,
             **how,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import dask.array as da
 import fake_store
 import pytest
-from fake_parts import incident
+from fake_parts import incident, last_seconds
 from fake_store import HOSTILE
 from test_client import Client, answered, served
 
@@ -26,6 +26,7 @@ from dask_memdash.client.svg_chart import (
     Chart,
     Level,
     Series,
+    Stripe,
     geometry,
     number_ticks,
     size_step,
@@ -228,6 +229,35 @@ def test_everything_of_a_chart_is_inside_it():
     ]
 
 
+def test_bands_stand_upon_each_other_and_are_named_at_the_edge():
+    line = Series("all", "#000000", [-2, -1, 0], [4 * MiB, 4 * MiB, 8 * MiB])
+    bands = [
+        Stripe("a-1", "a", "#e8871e", " ", [0, MiB, 5 * MiB]),
+        Stripe("rest", "rest", "#7b8794", "dot", [4 * MiB, 3 * MiB, 3 * MiB]),
+        Stripe("trifle", "trifle", "#2f74c0", " ", [0, 0, 1]),
+        Stripe("not known", "not known", "", " ", [0, 0, 0]),
+    ]
+    made = geometry(Chart("t", "s", [line], stripes=bands, mark="death"))
+    lower, upper = (
+        [tuple(map(float, point.split(","))) for point in stripe["points"].split()]
+        for stripe in made["stripes"]
+    )
+    assert lower[:3] == upper[:2:-1]  # the one ends where the other begins
+    assert lower[-1] == (made["left"], made["bottom"])
+    assert max(x for x, _ in upper) == made["right"]
+    assert made["hatches"] == [("dot", "#7b8794")]
+    assert [text for _, text in made["names"]] == ["a 5 MiB", "rest 3 MiB"]
+    assert [name for _, _, name, _ in made["swatches"]] == ["a-1", "rest", "trifle"]
+
+
+def test_an_explanation_draws_whose_the_memory_was_over_time():
+    html = Explanation(incident(4, last_seconds=last_seconds()))._repr_html_()
+    assert html.count("<polygon") == 3
+    assert ">death</text>" in html
+    assert "a-1 <span" in html
+    assert ">a 300 MiB</text>" in html
+
+
 def test_a_chart_of_nothing_is_one_still():
     made = geometry(Chart("t", "tasks", [Series("a", "#000000", [], [])]))
     assert made["rows"][0][1] == "0 B"
@@ -249,16 +279,20 @@ def test_the_order_is_drawn_with_axes_title_and_legend():
 
 
 def test_an_explanation_draws_the_workers_memory_before_its_death():
-    html = Explanation(incident(4))._repr_html_()
+    nothing = {**last_seconds(), "time": []}
+    html = Explanation(incident(4, last_seconds=nothing))._repr_html_()
     assert "Memory of worker-4 before the incident" in html
     assert ">seconds</text>" in html
     assert html.count("<polyline") == 1
+    assert "<polygon" not in html
     assert "limit 1 GiB" in html
 
 
 def test_an_explanation_without_samples_draws_nothing():
     empty = {"time": [], "process": [], "clock_offset": 0.0}
-    assert "<svg" not in Explanation(incident(4, timeline=empty))._repr_html_()
+    nothing = {**last_seconds(), "time": []}
+    known = incident(4, timeline=empty, last_seconds=nothing)
+    assert "<svg" not in Explanation(known)._repr_html_()
 
 
 def test_a_failure_is_html_with_a_title_advice_and_a_link():

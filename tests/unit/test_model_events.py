@@ -56,6 +56,7 @@ from dask_memdash.model.events import (
     WorkerTimedOut,
 )
 from dask_memdash.model.graph_columns import GraphColumns, RootGroup
+from dask_memdash.model.last_seconds import LastSeconds, TaskSeconds
 from dask_memdash.model.quantiles import QuantileSketch
 
 READING = Reading(
@@ -143,6 +144,14 @@ EXAMPLES = {
         samples=((0.25, 10), (0.5, 20)),
         recorded=True,
         known=(info(),),
+        last_seconds=LastSeconds(
+            time=(0.25, 0.5),
+            process=(10, 20),
+            parts={"executing": (None, 20)},
+            tasks=(TaskSeconds("☃-1", "", "☃", 1, 0.2, 0, (None, 20)),),
+            others=(5, 0),
+            n_others=(2, 0),
+        ),
     ),
     TaskKilled: TaskKilled(1.0, info("☃-1"), -5, "tcp://a:1", 3),
     MemoryErrorRaised: MemoryErrorRaised(1.0, "tcp://a:1", info(), "MemoryError()"),

@@ -113,6 +113,56 @@ def test_a_nanny_that_the_scheduler_knows_is_believed(world):
     assert world.said == []
 
 
+SECONDS = {
+    "time": [T - 2, T - 1],
+    "process": [500, 600],
+    "parts": {"executing": [400, 500], "baseline": [100, 100]},
+    "tasks": [
+        {
+            "key": "sum-1",
+            "digest": "",
+            "prefix": "sum",
+            "tasks": 1,
+            "begin": T - 3,
+            "first": 0,
+            "bytes": [400, None],
+        }
+    ],
+    "others": [0, 500],
+    "n_others": [0, 1],
+}
+
+
+def test_last_seconds_are_taken_in_with_a_death(world):
+    death = world.border.report({**DEATH, "last_seconds": SECONDS}, comm("10.0.0.1"))
+    assert death.last_seconds.process == (500, 600)
+    assert death.last_seconds.tasks[0].bytes == (400, None)
+    assert world.said == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"others": [0]}, "last seconds that contradict themselves"),
+        ({"process": [500, 700]}, "last seconds that contradict themselves"),
+        (
+            {"process": [0] * 2000},
+            "last seconds of more samples or tasks than any has",
+        ),
+        (
+            {"tasks": SECONDS["tasks"] * 500},
+            "last seconds of more samples or tasks than any has",
+        ),
+    ],
+)
+def test_a_death_counts_without_last_seconds_that_cannot_be(world, wrong, why):
+    message = {**DEATH, "last_seconds": {**SECONDS, **wrong}}
+    death = world.border.report(message, comm("10.0.0.1"))
+    assert (death.died, death.last_seconds) == (T, None)
+    assert len(world.said) == 1
+    assert why in world.said[0]
+
+
 @pytest.mark.parametrize("nanny", ["tcp://nobody:1", "", None, 7, ["x"], "x" * 10**6])
 def test_a_stranger_is_not_believed(world, nanny):
     message = {**DEATH, "nanny": nanny}

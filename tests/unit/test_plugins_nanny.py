@@ -11,7 +11,9 @@ import pytest
 from dask_memdash import config
 from dask_memdash.flight.files import recorder_path
 from dask_memdash.flight.writer import FlightRecorder
+from dask_memdash.model.event_readers import from_dict
 from dask_memdash.model.events import DeathReported
+from dask_memdash.model.last_seconds import LastSeconds, sound
 from dask_memdash.plugins.nanny import probe as module
 from dask_memdash.plugins.nanny import reporting, watching
 from dask_memdash.plugins.nanny.probe import NannyProbe
@@ -184,6 +186,24 @@ def test_what_the_nanny_terminated_had_at_least_what_it_terminates_for(
     message = death(probe, nanny, -15)
     assert message["reading"]["rss"] == rss
     assert message["address"] == "tcp://b:1", "the recorder's word, not the nanny's"
+
+
+def test_a_death_tells_whose_the_memory_was_over_the_last_seconds(
+    nanny, recorder, tmp_path
+):
+    reading = {"time": T, "rss": 70_000_000, "managed_claimed": 0, "base": 10_000_000}
+    recorder.write_reading(reading)
+    settings = config.load({"recorder.directory": str(tmp_path)})
+    probe = NannyProbe(settings)
+    probe.setup(nanny)
+    probe._look(T)
+    probe._watched.watch.samples.append((T, 70_000_000))
+    message = death(probe, nanny, -9)
+    told = from_dict(LastSeconds, message["last_seconds"])
+    assert sound(told, T, T + 2) == told
+    # the samples are the watch's; the death itself is the last of them
+    assert (told.time[-1], told.process[-1]) == (T + 1, 70_000_000)
+    assert told.parts["baseline"][-1] == 70_000_000
 
 
 def test_a_kill_that_the_kernel_has_counted_was_its_own(probe, nanny, oom):

@@ -80,6 +80,8 @@ DETAILS = INCIDENT | {
     "findings",
     "cost",
     "timeline",
+    "last_seconds",
+    "thresholds",
 }
 KILLED = {"tasks", "n_tasks", "task", "attempts"}
 SUSPECT = {

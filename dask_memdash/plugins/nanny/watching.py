@@ -17,7 +17,8 @@ from dask_memdash.flight.format import Header
 from dask_memdash.flight.reader import RecorderReader, RecorderSearch
 from dask_memdash.measure.largest_block import as_block
 from dask_memdash.measure.methods import ESTIMATED, EXACT, UNMEASURED
-from dask_memdash.measure.watch import WorkerWatch
+from dask_memdash.measure.moments import Moments
+from dask_memdash.measure.watch import MAX_SAMPLES, SPAN, WorkerWatch
 from dask_memdash.model.event_parts import Executing
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.keys import prefix_of
@@ -52,7 +53,8 @@ class Watched:
         self._child = getattr(process, "_process", None)
         self.pid = int(process.pid)
         self._search = RecorderSearch(self.pid, directory)
-        self.watch = WorkerWatch(self.pid, prefix_of=prefix_of)
+        self.moments = Moments(prefix_of, SPAN, MAX_SAMPLES)
+        self.watch = WorkerWatch(self.pid, (), prefix_of, self.moments)
         #: Looks at the nanny's cgroup, which is the worker's too; a dead worker's own
         #: cannot be looked up any more.
         self.oom = OomWatch(os.getpid())
@@ -147,6 +149,12 @@ class Watched:
         if killer == "nanny":  # it read more than this, and perhaps no sample did
             rss = max(rss, identity.terminates_above(nanny))
         tasks = self.watch.tasks_at_death(rss)
+        if rss and self.recorders:
+            (recorder,) = self.recorders
+            reading = recorder.reading()
+            if reading is not None:  # else the last sample says more
+                parts, resident = self.watch.parts, recorder.resident
+                self.moments.note(now, rss, parts, [reading], tasks, resident=resident)
         return {
             "kind": "death",
             **self.describe(nanny),
@@ -160,6 +168,7 @@ class Watched:
             "executing": self.executing(tasks, now),
             "children": self.children(),
             "samples": _thin(samples, MAX_TIMELINE),
+            "last_seconds": to_dict(self.moments.told()),
             "recorded": header is not None,
         }
 

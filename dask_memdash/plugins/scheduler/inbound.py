@@ -35,6 +35,7 @@ from dask_memdash.model.events import (
     WorkerReported,
     WorkerSampled,
 )
+from dask_memdash.model.last_seconds import is_small, sound
 from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.plugins.scheduler import translate
 from dask_memdash.plugins.scheduler.refused import Refused
@@ -378,6 +379,9 @@ class Inbound:
         if isinstance(executing, list | tuple) and len(executing) > MAX_EXECUTING:
             fitting["executing"] = executing[:MAX_EXECUTING]
             self._cut(sender, f"more than {MAX_EXECUTING} running tasks")
+        if not is_small(data.get("last_seconds")):
+            fitting["last_seconds"] = None
+            self._cut(sender, "last seconds of more samples or tasks than any has")
         if "notices" in data:
             fitting["notices"] = _sentences(data["notices"])
         return fitting
@@ -419,7 +423,10 @@ class Inbound:
         samples = tuple(
             (at, size) for at, size in event.samples if died - OLDEST < at <= now
         )
-        return replace(event, died=died, samples=samples)
+        last = event.last_seconds and sound(event.last_seconds, died - OLDEST, now)
+        if last is None and event.last_seconds is not None:
+            self._cut(sender, "last seconds that contradict themselves")
+        return replace(event, died=died, samples=samples, last_seconds=last)
 
     def _refuse(self, sender: str, why: str) -> None:
         self._refused.refuse(sender, why, self._monotonic())

@@ -33,6 +33,7 @@ from dask_memdash.model.events import (
     WorkerTimedOut,
 )
 from dask_memdash.model.evidence import MAX_PREFIXES
+from dask_memdash.model.last_seconds import later, named
 from dask_memdash.model.packed_report import unpack
 from dask_memdash.plugins.keys import key_text
 from dask_memdash.plugins.scheduler.shared_storage import is_load
@@ -374,6 +375,7 @@ def nanny_reported(
             event,
             died=event.died + offset,
             samples=tuple((at + offset, size) for at, size in event.samples),
+            last_seconds=event.last_seconds and later(event.last_seconds, offset),
         )
     known, names = find_tasks(
         scheduler, [(e.key, e.digest) for e in event.executing], event.address
@@ -381,7 +383,8 @@ def nanny_reported(
     executing = tuple(
         replace(task, key=names.get(task.digest, task.key)) for task in event.executing
     )
-    return replace(event, executing=executing, known=known)
+    last = event.last_seconds and named(event.last_seconds, names)
+    return replace(event, executing=executing, known=known, last_seconds=last)
 
 
 def trouble(
