@@ -57,7 +57,7 @@ class PrefixRegression:
 
     def observe(self, total: float, running: Sequence[str]) -> None:
         """Note a sum in bytes (of either sign) and the prefixes of all that run."""
-        self._seen.append((total, tuple(running)))
+        self._seen.append((total, tuple(sorted(running))))
         self._new += 1
 
     def of(self, prefix: str) -> Share | None:
@@ -69,20 +69,24 @@ class PrefixRegression:
         if not self._new:
             return
         self._new = 0
-        seen = [(total, Counter(running)) for total, running in list(self._seen)]
-        often = Counter(prefix for _, running in seen for prefix in running)
+        kinds = _kinds(list(self._seen))
+        often: Counter[str] = Counter()
+        for running, totals in kinds.items():
+            for prefix in set(running):
+                often[prefix] += len(totals)
         names = [n for n, k in often.most_common(MAX_PREFIXES) if k >= ENOUGH]
         known = set(names)
+        sign = 1
+        if sum(sum(t) for kind, t in kinds.items() if known.issuperset(kind)) < 0:
+            sign = -1
         rows = [
-            (total, [running.get(name, 0) for name in names])
-            for total, running in seen
+            _Row([running.count(n) for n in names], [sign * t for t in totals])
+            for running, totals in kinds.items()
             if known.issuperset(running)
         ]
         if not rows or not names:
             self._shares = {}
             return
-        sign = 1 if sum(total for total, _ in rows) >= 0 else -1
-        rows = [(sign * total, counts) for total, counts in rows]
         solution = _non_negative(rows, len(names))
         self._shares = {
             name: Share(
@@ -90,23 +94,47 @@ class PrefixRegression:
                 _spread(rows, solution, i) + _doubt(rows, solution, i),
             )
             for i, name in enumerate(names)
-            if any(counts[i] for _, counts in rows)
+            if any(row.counts[i] for row in rows)
         }
 
 
-def _non_negative(rows: list[tuple[float, list[int]]], n: int) -> list[float]:
+class _Row(NamedTuple):
+    """All observations in which as many tasks of each prefix ran."""
+
+    #: How many of each prefix.
+    counts: list[int]
+    #: The sums that were observed, in bytes.
+    totals: list[float]
+
+
+def _kinds(
+    seen: Sequence[tuple[float, tuple[str, ...]]],
+) -> dict[tuple[str, ...], list[float]]:
+    """Put together what was observed with the same tasks running: there is little else.
+
+    Of as many tasks of one prefix as there are threads, say.
+    """
+    kinds: dict[tuple[str, ...], list[float]] = {}
+    for total, running in seen:
+        kinds.setdefault(running, []).append(total)
+    return kinds
+
+
+def _non_negative(rows: list[_Row], n: int) -> list[float]:
     """Minimise the squares of ``total - counts @ x`` over ``x >= 0``."""
     products = [[0.0] * n for _ in range(n)]
     target = [0.0] * n
-    for total, counts in rows:
+    for counts, totals in rows:
+        weight, total = len(totals), sum(totals)
         for i, count in enumerate(counts):
             if count:
                 target[i] += count * total
                 row = products[i]
                 for j, other in enumerate(counts):
-                    row[j] += count * other
+                    row[j] += weight * count * other
+    observed = sum(len(row.totals) for row in rows)
     for i in range(n):
-        products[i][i] += RIDGE * max(1.0, products[i][i] / len(rows))
+        products[i][i] += RIDGE * max(1.0, products[i][i] / observed)
     x = [_mean(rows, i) for i in range(n)]
     for _ in range(MAX_ROUNDS):
         largest = 0.0
@@ -121,16 +149,18 @@ def _non_negative(rows: list[tuple[float, list[int]]], n: int) -> list[float]:
     return x
 
 
-def _mean(rows: list[tuple[float, list[int]]], index: int) -> float:
+def _mean(rows: list[_Row], index: int) -> float:
     """Return what a task has on average where one of a prefix runs: where to start.
 
     Prefixes that only ever run together stay there, as nothing moves them apart.
     """
-    shares = [total / sum(counts) for total, counts in rows if counts[index]]
-    return max(0.0, sum(shares) / len(shares)) if shares else 0.0
+    own = [row for row in rows if row.counts[index]]
+    observed = sum(len(row.totals) for row in own)
+    shares = sum(sum(row.totals) / sum(row.counts) for row in own)
+    return max(0.0, shares / observed) if observed else 0.0
 
 
-def _doubt(rows: list[tuple[float, list[int]]], x: list[float], index: int) -> int:
+def _doubt(rows: list[_Row], x: list[float], index: int) -> int:
     """Return by how much a share may be wrong as others always run beside it.
 
     Of prefixes that only ever run together only the sum is known.
@@ -138,16 +168,18 @@ def _doubt(rows: list[tuple[float, list[int]]], x: list[float], index: int) -> i
     others = [
         i
         for i in range(len(x))
-        if i != index and all(counts[i] == counts[index] for _, counts in rows)
+        if i != index and all(row.counts[i] == row.counts[index] for row in rows)
     ]
     return int(max(x[index], sum(x[i] for i in others))) if others else 0
 
 
-def _spread(rows: list[tuple[float, list[int]]], x: list[float], index: int) -> int:
+def _spread(rows: list[_Row], x: list[float], index: int) -> int:
     """Return what 9 in 10 observations of a prefix leave unexplained, per task."""
-    left = sorted(
-        abs(total - sum(c * b for c, b in zip(counts, x, strict=True))) / sum(counts)
-        for total, counts in rows
-        if counts[index]
-    )
+    left: list[float] = []
+    for counts, totals in rows:
+        if counts[index]:
+            tasks = sum(counts)
+            explained = sum(c * b for c, b in zip(counts, x, strict=True))
+            left += [abs(total - explained) / tasks for total in totals]
+    left.sort()
     return int(left[min(len(left) - 1, 9 * len(left) // 10)])

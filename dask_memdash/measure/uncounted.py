@@ -23,8 +23,8 @@ OBSERVED_EVERY = 0.005
 #: For how long what was observed need not be asked again, in seconds.
 JUST_NOW = 0.001
 
-#: Time spent on an observation is at most one part in so many.
-OBSERVED_SHARE = 50
+#: Time spent on observations is at most one part in so many; on solving likewise.
+SHARE_OF_TIME = 200
 
 
 class Uncounted:
@@ -46,7 +46,7 @@ class Uncounted:
         self._process = process
         self._shares = shares
         self._counted = counted
-        self._observe_from = 0.0
+        self._observe_from = self._solve_from = 0.0
         self._last_reusable = self._last_room = 0
         # What each of the tasks seen together last had beside its count, if all had
         # the same, in bytes.
@@ -84,11 +84,14 @@ class Uncounted:
             self._shares.observe(uncounted, [task.prefix for task in running])
             self._each = abs(uncounted) // max(1, len(running))
         took = time.monotonic() - now  # a heap in pieces is slow to ask
-        self._observe_from = now + max(OBSERVED_EVERY, OBSERVED_SHARE * took)
+        self._observe_from = now + max(OBSERVED_EVERY, SHARE_OF_TIME * took)
 
     def solve(self) -> None:
-        """Work the shares of all prefixes out again."""
-        self._shares.solve()
+        """Work the shares of all prefixes out again, unless that was just now."""
+        now = time.monotonic()
+        if now >= self._solve_from:
+            self._shares.solve()
+            self._solve_from = now + SHARE_OF_TIME * (time.monotonic() - now)
 
     def unexplained(self, rss: int, running: list[RunningTask]) -> int:
         """Return by how much the process differs now from what explains it, in bytes.

@@ -9,6 +9,7 @@ each with its recorder.  Not thread-safe: it belongs to the sampler's thread.
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,8 +30,10 @@ from dask_memdash.system.proc import RssParts
 SPAN = 60.0
 #: Samples kept at most, whatever the rate.
 MAX_SAMPLES = 2400
-#: Seconds between two solutions of what tasks of each prefix use.
+#: Seconds between two solutions of what tasks of each prefix use, at least; and at most
+#: one part in so many of the time goes into them.
 SOLVE_INTERVAL = 0.25
+SHARE_OF_TIME = 200
 #: Seconds for which counts must stand still until what was counted and is not resident
 #: is no page that is about to be touched.
 STILL = 0.25
@@ -99,7 +102,7 @@ class WorkerWatch:
         self._told: tuple[ChildRow, ...] = ()
         self._prefix_of = prefix_of
         self._use = PrefixRegression()
-        self._solved = 0.0
+        self._solve_from = 0.0
 
     def tick(self, now: float) -> Glance | None:
         """Take a sample; None when the process is gone."""
@@ -326,9 +329,11 @@ class WorkerWatch:
 
     def _learn(self, total: int, names: list[str], now: float) -> None:
         self._use.observe(total, names)
-        if now > self._solved + SOLVE_INTERVAL:
-            self._solved = now
+        if now > self._solve_from:
+            begun = time.monotonic()
             self._use.solve()
+            took = time.monotonic() - begun
+            self._solve_from = now + max(SOLVE_INTERVAL, SHARE_OF_TIME * took)
 
     def _share_out(
         self, rss: int, now: float, pending: int, tasks: list[layout.Slot]

@@ -87,3 +87,18 @@ def test_what_allocators_keep_is_no_error_of_tasks_that_run(
     process.held, process.kept = 80 * MB, kept * MB
     uncounted = Uncounted(process, Shares(), counted=True)  # type: ignore[arg-type]
     assert uncounted.unexplained(230 * MB, RUNNING) == error * MB
+
+
+def test_solving_takes_at_most_its_share_of_the_time(clock: list[float]) -> None:
+    solved: list[float] = []
+
+    class Slow(Shares):
+        def solve(self) -> None:
+            solved.append(clock[0])
+            clock[0] += 0.01
+
+    uncounted = Uncounted(Process(), Slow(), counted=True)  # type: ignore[arg-type]
+    for _ in range(500):
+        uncounted.solve()
+        clock[0] += 0.01
+    assert [round(at, 2) for at in solved] == [10.0, 12.0, 14.0]
