@@ -23,9 +23,10 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
 
-#: Calls that take less, in seconds, are timed ever more rarely, up to one in so many.
+#: Calls that take less, in seconds, are timed ever more rarely, up to one in so many: a
+#: prime, so that of calls of several kinds by turns each kind has its turn.
 CHEAP = 5e-5
-RAREST = 32
+RAREST = 31
 
 #: Seconds over which a rate is taken at least.
 SPAN = 5.0
@@ -68,11 +69,20 @@ class CostMeter:
             try:
                 return function(*args, **kwargs)
             finally:
-                spent = time.thread_time() - begun
-                self.seconds += spent * stride
-                left = stride = min(2 * stride, RAREST) if spent < CHEAP else 1
+                left = stride = self.charge(time.thread_time() - begun, stride)
 
         return timed  # type: ignore[return-value]
+
+    def charge(self, spent: float, calls: int) -> int:
+        """Add up what a call took that stands for so many, in seconds.
+
+        Returns
+        -------
+        int
+            For how many calls the next one that is timed will stand.
+        """
+        self.seconds += spent * calls
+        return min(2 * calls, RAREST) if spent < CHEAP else 1
 
     def rate(self) -> float | None:
         """Return seconds of processor time per second: the share of a core.
@@ -120,21 +130,33 @@ class Backoff:
         Share of a core.
     most
         Highest level.
+    young
+        So many first rates count for nothing: what a start costs, once, is no reason to
+        hold back.
+    eased
+        Part of the budget below which a level is given back.  Where a level halves the
+        cost, as much as it saved must fit in again; where it saves less, more.
     """
 
-    def __init__(self, budget: float, most: int) -> None:
+    def __init__(
+        self, budget: float, most: int, *, young: int = 0, eased: float = 0.25
+    ) -> None:
         self.level = 0
         self._budget = budget
         self._most = most
+        self._young = young
+        self._eased = eased * budget
         self._judged: float | None = None
 
     def judge(self, rate: float | None) -> int:
         """Take in a rate, each but once; give the level, 0 if nothing is held back."""
         if rate is not None and rate != self._judged:
             self._judged = rate
-            if rate > self._budget:
+            if self._young > 0:
+                self._young -= 1
+            elif rate > self._budget:
                 self.level = min(self._most, self.level + 1)
-            elif rate < self._budget / 4:
+            elif rate < self._eased:
                 self.level = max(0, self.level - 1)
         return self.level
 

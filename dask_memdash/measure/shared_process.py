@@ -7,10 +7,12 @@ what each running task may have is worked out among all that run in the process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 from dask_memdash.measure.arrow import arrow_pool, uncounted_pool
@@ -105,6 +107,8 @@ class SharedProcess:
         self._recent: int | None = None
         self._recent_at = 0.0
         self._lock = threading.Lock()
+        # What the heap had free in the moment that this thread is in (see `moment`).
+        self._asked = threading.local()
 
     # -- its workers -----------------------------------------------------------
 
@@ -189,6 +193,27 @@ class SharedProcess:
             self._recent_at = now
         return self._recent
 
+    @contextlib.contextmanager
+    def moment(self) -> Iterator[None]:
+        """Take what this thread does within it as one moment: a heartbeat, say.
+
+        What the heap has free is asked once in it: that takes long where there are many
+        threads, or pieces.
+        """
+        self._asked.free = []
+        try:
+            yield
+        finally:
+            del self._asked.free
+
+    def _heap_free(self) -> int | None:
+        known: list[int | None] | None = getattr(self._asked, "free", None)
+        if known is None:
+            return allocator_free()
+        if not known:
+            known.append(allocator_free())
+        return known[0]
+
     @property
     def high_water(self) -> bool:
         """Whether the kernel has a high-water mark that can be set back."""
@@ -227,14 +252,14 @@ class SharedProcess:
         unseen = self._kept_by_others() + self.arena_room()
         if tally is not None and tally.counts_resident and LARGE_ARE_MAPPED:
             return unseen  # of blocks that threads without a task take, only small ones
-        return unseen + (allocator_free() or 0)
+        return unseen + (self._heap_free() or 0)
 
     def kept(self) -> int:
         """Return all that allocators may keep of what was freed, in bytes.
 
         A count of resident memory may be of that, and the process not grow.
         """
-        free = allocator_free() or 0
+        free = self._heap_free() or 0
         return self.kept_unseen() + free + self._kept_by_others()
 
     def kept_unseen(self) -> int:
@@ -256,7 +281,7 @@ class SharedProcess:
         tally = current()
         mapped = tally.mapped_by_allocators() if tally is not None else 0
         if self._least_own is None or not (
-            mapped or OWN_ALLOCATORS.intersection(sys.modules)
+            mapped or any(name in sys.modules for name in OWN_ALLOCATORS)
         ):
             return 0
         counted = max(0, self.held_by_tasks()) + max(0, self._left_behind())
@@ -266,7 +291,7 @@ class SharedProcess:
         """Return what no file backs, no storage explains and glibc has not free."""
         if parts is None:
             return 0
-        known = self.stored() + self._moving + self.named() + (allocator_free() or 0)
+        known = self.stored() + self._moving + self.named() + (self._heap_free() or 0)
         return max(0, parts.anon + parts.shmem - known)
 
     # -- since it was idle last ------------------------------------------------
@@ -283,7 +308,7 @@ class SharedProcess:
         parts
             What it is made of; asked for where it is not given.
         """
-        self.free = allocator_free()
+        self.free = self._heap_free()
         self.parts = parts or self.read_parts()
         self._moving = sum(member.moving() for member in self._members)
         rest = max(0, rss - self.stored() - self._moving - self.named())
@@ -344,7 +369,7 @@ class SharedProcess:
         last = self.baseline.last
         if last is None:
             return None
-        freed = max(0, (allocator_free() or 0) - self.baseline.last_free)
+        freed = max(0, (self._heap_free() or 0) - self.baseline.last_free)
         mapped = _more(self.baseline.last_file, self.baseline.file)
         kept = self._kept_when_idle
         return max(0, last - mapped) + kept + freed + self.named()

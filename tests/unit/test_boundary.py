@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from dask_memdash.boundary import LOG_INTERVAL, MAX_FAULTS, Boundary, guard_entr
 from dask_memdash.plugins.nanny.probe import NannyProbe
 from dask_memdash.plugins.scheduler.plugin import MemDash
 from dask_memdash.plugins.worker.probe import WorkerProbe
+from dask_memdash.self_cost import CostMeter
 
 
 @pytest.fixture
@@ -187,6 +189,33 @@ def test_faults_can_be_forgotten(boundary):
 
 
 # -- classes -------------------------------------------------------------------
+
+
+def test_what_every_task_calls_is_guarded_and_metered_at_once(boundary):
+    cost = CostMeter()
+    calls = []
+
+    def work(key):
+        calls.append(key)
+        end = time.thread_time() + 0.002
+        while time.thread_time() < end:
+            pass
+        if key % 2:
+            raise ValueError(key)
+        return key
+
+    guarded = boundary.metered(work, "working", cost)
+    assert [guarded(key) for key in range(4)] == [0, None, 2, None]
+    assert calls == [0, 1, 2, 3]
+    assert boundary.texts() == ("MemDash failed in working 2 times: ValueError: 3",)
+    assert cost.seconds >= 0.008
+
+
+def test_cheap_calls_that_fail_are_held_back_where_they_are_not_timed(boundary):
+    guarded = boundary.metered(failing(ValueError("no")), "adding", CostMeter())
+    assert [guarded() for _ in range(100)] == [None] * 100
+    (text,) = boundary.texts()
+    assert text == "MemDash failed in adding 100 times: ValueError: no"
 
 
 def test_public_methods_of_a_class_are_guarded_and_no_others(process_border):

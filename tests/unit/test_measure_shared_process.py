@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -85,6 +86,23 @@ def test_beyond_is_without_storage_transfer_and_what_was_left(shared):
     shared.observe(2.0, 700)
     assert shared.in_execution(700) == 700 - 150 - 30 - 290
     assert shared.in_execution(300) == -170, "of either sign"
+
+
+def test_within_a_moment_the_heap_is_asked_once(shared, monkeypatch):
+    shared.join(Member())
+    shared.observe(1.0, 400)
+    asked = []
+    monkeypatch.setattr(module, "allocator_free", lambda: asked.append(1) or 7)
+    with shared.moment():
+        inside = shared.idle_rest(), shared.idle_rest(), shared.reusable()
+        other = []
+        thread = threading.Thread(target=lambda: other.append(shared.idle_rest()))
+        thread.start()
+        thread.join(10)
+    assert len(asked) == 2, "once here, and once by a thread that is in no moment"
+    assert inside[0] == inside[1] == other[0] == 407
+    shared.idle_rest()
+    assert len(asked) == 3
 
 
 def test_a_graph_that_arrives_is_nobodys_execution_and_no_part_of_what_was_left(shared):

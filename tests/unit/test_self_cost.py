@@ -93,6 +93,16 @@ def test_backing_off_goes_step_by_step_and_comes_back():
     ]
 
 
+def test_what_a_start_costs_is_no_reason_to_hold_back():
+    backoff = Backoff(budget=0.02, most=2, young=2)
+    assert [backoff.judge(rate) for rate in (0.9, 0.8, 0.01, 0.03)] == [0, 0, 0, 1]
+
+
+def test_a_level_that_saves_little_is_given_back_within_the_budget():
+    backoff = Backoff(budget=0.02, most=2, eased=0.75)
+    assert [backoff.judge(rate) for rate in (0.03, 0.018, 0.014)] == [1, 1, 0]
+
+
 @dataclass(slots=True)
 class Slotted:
     numbers: array

@@ -60,8 +60,8 @@ def of_now(
     yield from boundary.recent()
     if over_budget is not None:
         yield (
-            f"MemDash cost more than {over_budget:.2%} of a core here and measures "
-            "more coarsely until it does not. Raise memdash.budget to change that"
+            "MemDash cost more of a core here than memdash.budget allows "
+            f"({over_budget:.2%}), so it measures more coarsely until it costs less"
         )
     if not certain:
         yield NEVER_IDLE

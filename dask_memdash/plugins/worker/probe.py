@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_memdash.boundary import TOLD_FOR, boundary, guard_entry_points
@@ -58,6 +59,12 @@ EXECUTING = frozenset({"executing", "long-running", "cancelled", "resumed"})
 #: States that matter when a task enters or leaves them.
 FOLLOWED = EXECUTING | {"memory", "error"}
 
+#: Rates of our own cost that are a worker's start, when much is looked at for the first
+#: time.  And the part of the budget below which it holds back less: what holding back
+#: saves depends on its tasks, and may be little.
+YOUNG = 4
+EASED = 0.75
+
 #: Seconds between two looks at what our own data weighs.
 WEIGHED_EVERY = 10.0
 
@@ -88,11 +95,9 @@ class WorkerProbe:
         self.told: tuple[Reading | None, SelfCost] = (None, SelfCost())
         self._up = False
         self.cost = CostMeter()
-        self._backoff = Backoff(settings.budget, most=2)
-        self._follow = self.cost.metered(
-            boundary.guarded(self._follow_task, "following a task's state")
-        )
-        self._come_or_go = boundary.guarded(self._follow_arrival, "a task's arrival")
+        self._backoff = Backoff(settings.budget, most=2, young=YOUNG, eased=EASED)
+        self._follow = self._guarded(self._follow_task, "following a task's state")
+        self._come_or_go = self._guarded(self._follow_arrival, "a task's arrival")
 
     # -- called by the host ----------------------------------------------------
 
@@ -204,7 +209,8 @@ class WorkerProbe:
 
     def heartbeat(self) -> dict[str, Any]:
         """Return what travels with the worker's next heartbeat."""
-        report = self._report()
+        with process.moment():
+            report = self._report()
         return {"protocol": PROTOCOL} if report is None else pack(report)
 
     def _report(self) -> dict[str, Any] | None:
@@ -379,11 +385,11 @@ class WorkerProbe:
         self._settles_at = now + min(max(SETTLE_LEAST, rest), SETTLE_MOST)
 
     def _mark_threads(self, undo: contextlib.ExitStack) -> None:
-        worker, metered = self._worker, self.cost.metered
+        worker = self._worker
         threads = self._threads = ActiveThreads(
             worker,
-            metered(boundary.guarded(self._begin, "the mark of a task's begin")),
-            metered(boundary.guarded(self._end, "the mark of a task's end")),
+            self._guarded(self._begin, "the mark of a task's begin"),
+            self._guarded(self._end, "the mark of a task's end"),
         )
         undo.callback(threads.restore)
         undo.callback(threads.disarm)
@@ -394,6 +400,10 @@ class WorkerProbe:
         for key in list(worker.active_keys):
             if key not in threads.before.values() and runs_elsewhere(worker, key):
                 self.tasks.begin_elsewhere(key)
+
+    def _guarded(self, function: Callable[..., Any], where: str) -> Callable[..., Any]:
+        """Wrap what is called for every task: metered, and behind the boundary."""
+        return boundary.metered(function, where, self.cost)
 
     def _begin(self, ident: int, key: Any) -> None:
         self.tasks.begin(ident, key)
