@@ -55,10 +55,13 @@ class Block:
     called: str
 
 
+_NONE = bytes(16)
+
+
 def clear_block(buffer: memoryview, start: int) -> None:
     """Take out what stands in the slot that begins at `start`, in bytes."""
     place = start + BLOCK_OFFSET
-    buffer[place : place + 16] = bytes(16)
+    buffer[place : place + 16] = _NONE
 
 
 def read_block(buffer: memoryview, start: int) -> Block | None:

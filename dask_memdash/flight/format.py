@@ -88,6 +88,7 @@ COUNTERS_RESIDENT = 2
 FLAG_CLOSING = 1
 
 FREE, RUNNING, PENDING = 0, 1, 2
+_STATES = tuple(state.to_bytes(4, "little") for state in (FREE, RUNNING, PENDING))
 FLAG_UNMEASURED = 1
 FLAG_GATHERING = 2
 
@@ -105,6 +106,7 @@ _FILLING = 24
 _PAYLOAD = struct.Struct("<IIQdq16sH")
 _SEQUENCE = 32
 _STATE = 40
+_NOTHING = bytes(_SEQUENCE)
 _KEY = _STATE + _PAYLOAD.size
 KEY_CAPACITY = BLOCK_OFFSET - _KEY
 
@@ -244,15 +246,19 @@ def write_task(
         raw, digest = key.encode(), b""
     payload = _PAYLOAD.pack(state, flags, thread, begin, rss, digest, len(raw)) + raw
     start = slot_offset(index)
-    buffer[start : start + _SEQUENCE] = bytes(_SEQUENCE)
+    rest = start + _STATE
+    (sequence,) = _U64.unpack_from(buffer, start + _SEQUENCE)
+    odd, even = sequence | 1, ((sequence | 1) + 1) & 0xFFFFFFFFFFFFFFFF
+    buffer[start:rest] = _NOTHING + _U64.pack(odd)
     clear_block(buffer, start)
-    _publish(buffer, start + _SEQUENCE, payload)
+    buffer[rest : rest + len(payload)] = payload
+    buffer[rest - 8 : rest] = _U64.pack(even)
 
 
 def write_state(buffer: memoryview, index: int, state: int) -> None:
     """Change a slot's state; four aligned bytes, so never torn."""
     start = slot_offset(index) + _STATE
-    buffer[start : start + 4] = _U32.pack(state)
+    buffer[start : start + 4] = _STATES[state]
 
 
 def write_counters(
@@ -277,6 +283,8 @@ def raw_counters(buffer: memoryview, index: int) -> tuple[int, int, int]:
 def read_counters(buffer: memoryview, index: int) -> tuple[int, int, int]:
     """Return a slot's bytes now, at most, and their error; each at least 0."""
     now, peak, error = raw_counters(buffer, index)
+    if 0 <= now <= peak and error >= 0:  # the usual case
+        return now, peak, error
     return max(now, 0), max(peak, now, 0), max(error, 0)
 
 

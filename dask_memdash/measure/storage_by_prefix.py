@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Hashable, Mapping
-from typing import NamedTuple
 
 from dask_memdash.model.event_parts import StorageRow
 
@@ -36,11 +35,6 @@ def largest_rows(
     return kept
 
 
-class _Entry(NamedTuple):
-    prefix: str
-    nbytes: int
-
-
 class StorageLedger:
     """Running sums of a worker's storage, by prefix.
 
@@ -51,7 +45,8 @@ class StorageLedger:
     SLICE = 5_000
 
     def __init__(self) -> None:
-        self._entries: dict[Hashable, _Entry] = {}
+        # Prefix and size in bytes, by key.
+        self._entries: dict[Hashable, tuple[str, int]] = {}
         self._stored: dict[str, list[int]] = {}
         self._spilled: dict[str, list[int]] = {}
         self._spilled_total = (0, 0)
@@ -67,9 +62,12 @@ class StorageLedger:
 
     def store(self, key: Hashable, prefix: str, nbytes: int) -> None:
         """Count a key that is stored now (again: with its newest size)."""
-        self.release(key)
-        self._entries[key] = _Entry(prefix, nbytes)
-        sums = self._stored.setdefault(prefix, [0, 0])
+        if key in self._entries:
+            self.release(key)
+        self._entries[key] = prefix, nbytes
+        sums = self._stored.get(prefix)
+        if sums is None:
+            sums = self._stored[prefix] = [0, 0]
         sums[0] += 1
         sums[1] += nbytes
         self.total += nbytes
@@ -80,12 +78,13 @@ class StorageLedger:
         entry = self._entries.pop(key, None)
         if entry is None:
             return
-        sums = self._stored[entry.prefix]
+        prefix, nbytes = entry
+        sums = self._stored[prefix]
         sums[0] -= 1
-        sums[1] -= entry.nbytes
+        sums[1] -= nbytes
         if sums[0] == 0:
-            del self._stored[entry.prefix]
-        self.total -= entry.nbytes
+            del self._stored[prefix]
+        self.total -= nbytes
         self.version += 1
 
     def look_at_spilled(self, sizes: Mapping[Hashable, tuple[int, int]]) -> bool:
@@ -112,7 +111,7 @@ class StorageLedger:
             entry = self._entries.get(key)
             if entry is None:
                 continue
-            sums = self._partial.setdefault(entry.prefix, [0, 0])
+            sums = self._partial.setdefault(entry[0], [0, 0])
             sums[0] += memory
             sums[1] += disk
         if self._todo:

@@ -12,6 +12,7 @@ Imports the standard library only.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -37,10 +38,13 @@ class QuantileSketch:
 
     def add(self, value: int) -> None:
         """Count a size in bytes (negative counts as 0)."""
+        self._add(value, 1)
+
+    def _add(self, value: int, times: int) -> None:
         value = max(0, value)
         bucket = math.ceil(math.log(value) / _LOG_GAMMA) if value > 1 else 0
-        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
-        self.count += 1
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + times
+        self.count += times
         self.min = value if self.min is None else min(self.min, value)
         self.max = value if self.max is None else max(self.max, value)
 
@@ -130,6 +134,6 @@ class QuantileSketch:
     def of(cls, values: Iterable[int]) -> QuantileSketch:
         """Make a sketch of some sizes in bytes."""
         sketch = cls()
-        for value in values:
-            sketch.add(value)
+        for value, times in Counter(values).items():  # tasks are much alike
+            sketch._add(value, times)
         return sketch

@@ -19,6 +19,9 @@ def key_text(key: object) -> str:
 
 def prefix_of(key: object) -> str:
     """Return the name of a key's task prefix; never raises."""
+    if type(key) is str:  # the usual case, in which nothing can go wrong
+        prefix: str = key_split(key)
+        return prefix[:KEY_KEPT]
     return str(_split(key))[:KEY_KEPT]
 
 

@@ -45,6 +45,9 @@ MAX_ARGUMENTS = 8
 MAX_ITEMS = 32
 MAX_TEXT = 1_000
 
+#: What most small tasks are called with: never data.
+NUMBERS = frozenset({int, float, bool, type(None)})
+
 #: Prefixes of which a heartbeat tells, the largest, and of which something is kept.
 MAX_TOLD = 20
 MAX_PREFIXES = 1_000
@@ -164,21 +167,21 @@ class GraphBytes:
         if prefix is None:
             self._make_room()
             prefix = self._prefixes[name] = _Prefix()
-        before = prefix.total
-        self._sizes[key] = alone = prefix.weigh(spec, begun=self._begun(key))
-        prefix.tasks += 1
+        tasks, common = prefix.tasks, prefix.common
+        begun = not prefix.sure and self._begun(key)
+        self._sizes[key] = alone = prefix.weigh(spec, begun=begun)
+        prefix.tasks = tasks + 1
         prefix.alone += alone
-        self.total += prefix.total - before
+        self.total += alone + prefix.common + RECORD + tasks * (prefix.common - common)
 
     def _subtract(self, key: Any) -> None:
         alone = self._sizes.pop(key, None)
         prefix = self._prefixes.get(prefix_of(key))
         if alone is None or prefix is None:
             return
-        before = prefix.total
         prefix.tasks -= 1
         prefix.alone -= alone
-        self.total += prefix.total - before
+        self.total -= alone + prefix.common + RECORD
 
     def _make_room(self) -> None:
         if len(self._prefixes) >= MAX_PREFIXES:
@@ -189,7 +192,7 @@ class GraphBytes:
 class _Prefix:
     """The tasks of one prefix on a worker, and what was learnt of them."""
 
-    __slots__ = ("_differ", "_met", "_sure", "_typical", "alone", "common", "tasks")
+    __slots__ = ("_differ", "_met", "_typical", "alone", "common", "sure", "tasks")
 
     def __init__(self) -> None:
         self.tasks = 0
@@ -198,8 +201,8 @@ class _Prefix:
         self.alone = 0
         self.common = 0
         self._met = 0
-        # Whether the latter was seen in a task that had not begun.
-        self._sure = False
+        #: Whether the latter was seen in a task that had not begun.
+        self.sure = False
         # What the arguments of the task looked at last weigh, in bytes, and whether
         # that was something else than of the one before.
         self._typical = 0
@@ -219,13 +222,13 @@ class _Prefix:
         """Return the bytes that a task's arguments weigh, about."""
         self._met += 1
         arguments = arguments_of(spec)
-        if not self._sure and self._met <= WEIGHED:
+        if not self.sure and self._met <= WEIGHED:
             alone = deep_size(arguments, most=FIRST[0], seconds=FIRST[1]).bytes
             whole = deep_size([spec], most=FIRST[0], seconds=FIRST[1]).bytes
             common = max(0, whole - alone)
             known = self._met > 1 and begun
             self.common = min(common, self.common) if known else common
-            self._sure = not begun
+            self.sure = not begun
             self._differ = self._met > 1 and abs(alone - self._typical) > DIFFERENCE
             self._typical = alone
         elif (
@@ -291,7 +294,7 @@ def arguments_of(spec: Any) -> list[Any]:
     """Return what a task is called with, without the names of other tasks."""
     arguments = list(getattr(spec, "args", None) or ())
     keywords = getattr(spec, "kwargs", None)
-    if isinstance(keywords, Mapping):
+    if keywords and isinstance(keywords, Mapping):
         arguments += keywords.values()
     value = getattr(spec, "value", None)  # of a node that is data
     return arguments if value is None else [*arguments, value]
@@ -315,6 +318,8 @@ def has_data(arguments: list[Any]) -> bool:
 
 def _is_data(argument: Any) -> bool:
     kind: Any = type(argument)
+    if kind in NUMBERS:
+        return False
     if kind in (str, bytes, bytearray):
         return len(argument) > MAX_TEXT
     return _is_of_data(kind)

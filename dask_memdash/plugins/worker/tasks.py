@@ -133,7 +133,8 @@ class RunningTasks:
             self._threads.add(ident)
             native = threading.get_native_id()
             self._recorder.note_thread(len(self._threads) - 1, ident, native)
-        self._gathered(key)
+        if self._gathering:
+            self._gathered(key)
         process, meter = self._process, self._meter
         task = self._new(key, ident, time.time(), meter.method)
         # Seen by others before it looks itself: of two that begin at the same time
@@ -222,7 +223,8 @@ class RunningTasks:
         output
             Size of its output in bytes if it has been stored, else None.
         """
-        self._gathered(key)
+        if self._gathering:
+            self._gathered(key)
         task = self.pending.pop(key, None) or self.elsewhere.pop(key, None)
         if task is not None:
             self._finish(task, output)
@@ -277,7 +279,7 @@ class RunningTasks:
 
     def _gathered(self, key: Any) -> None:
         """Give the slot back of a task that was about to begin, if it has one."""
-        slot = self._gathering.pop(key, None) if self._gathering else None
+        slot = self._gathering.pop(key, None)
         if slot is not None:
             self._recorder.release(slot)
 
@@ -365,18 +367,19 @@ class RunningTasks:
             self._recorder.write_counters(slot, held, peak, task.beyond)
 
     def _finish(self, task: RunningTask, output: int | None) -> None:
-        counters = None
-        if task.slot is not None:
-            if task.measured:
-                counters = self._recorder.counters(task.slot)
-            self._recorder.release(task.slot)
-        brief = self._durations.was_brief(task.prefix)
-        first = task.prefix not in self._met
+        counters, slot, prefix = None, task.slot, task.prefix
+        if slot is not None:
+            if task.method != UNMEASURED:
+                counters = self._recorder.counters(slot)
+            self._recorder.release(slot)
+        brief = self._durations.was_brief(prefix)
+        first = prefix not in self._met
         done = finished(task, counters, output, brief=brief, first=first)
         self._finished.append(done)
         if self.heard is not None:
-            self.heard(done.prefix, done.peak)
-        self._met.add(task.prefix)
+            self.heard(prefix, done.peak)
+        if first:
+            self._met.add(prefix)
         if task.net is not None:
             self.left_behind += task.net - (output or 0)
 

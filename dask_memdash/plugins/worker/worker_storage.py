@@ -44,6 +44,11 @@ class WorkerStorage:
         self.ledger = StorageLedger()
         self._worker = worker
         self._rows_sent = -1
+        # The worker's mapping as last met, Dask's own within it, and where that sums up
+        # what it has spilled (None: a mapping of another kind).
+        self._met: Any = None
+        self._own: Any = None
+        self._spill: Any = None
         # Outputs received from other workers, so far, in bytes.
         self._received = 0
         for key in list(self._data):
@@ -53,7 +58,11 @@ class WorkerStorage:
     def _data(self) -> Any:
         """Dask's own mapping: what a share of RAM has dropped from it is not here."""
         data = self._worker.data
-        return getattr(data, "inner", data)
+        if data is not self._met:
+            self._own = getattr(data, "inner", data)
+            self._spill = _spill_of(self._own)
+            self._met = data
+        return self._own
 
     # -- storage ---------------------------------------------------------------
 
@@ -62,7 +71,7 @@ class WorkerStorage:
         task = self._worker.state.tasks.get(key)
         size = int(getattr(task, "nbytes", None) or 0)
         prefix = getattr(task, "prefix", None) or prefix_of(key)
-        self.ledger.store(key, str(prefix), size)
+        self.ledger.store(key, prefix, size)
         return size
 
     def receive(self, size: int) -> None:
@@ -128,7 +137,11 @@ class WorkerStorage:
 
         As the spill buffer itself sums them up, else as last looked at.
         """
-        total = getattr(self._data, "spilled_total", None)
+        data = self._data
+        if self._spill is not None:  # asked for every task: without its properties
+            memory, disk = self._spill.total_weight
+            return memory, disk
+        total = getattr(data, "spilled_total", None)
         return (total[0], total[1]) if isinstance(total, tuple) else self.ledger.spilled
 
     def look_at_spilled(self) -> bool:
@@ -146,7 +159,10 @@ class WorkerStorage:
 
     def has_spilled_inputs(self, key: Any) -> bool:
         """Say whether a task has inputs that must be read back before it begins."""
-        sizes = spilled_sizes(self._data)
+        data = self._data
+        sizes = (
+            spilled_sizes(data) if self._spill is None else self._spill.weight_by_key
+        )
         if not sizes:  # the usual case
             return False
         task = self._worker.state.tasks.get(key)
@@ -216,6 +232,18 @@ def _written(buffer: Mapping[str, Any]) -> int:
 def _on_disk(buffer: Mapping[str, Any]) -> bool:
     """Whether that is on disk: the host's buffer in memory has no limit of its own."""
     return buffer.get("memory_limit") is not None
+
+
+def _spill_of(data: object) -> Any:
+    """Return what keeps the sums of Dask's own spill buffer; None for other data."""
+    slow = getattr(getattr(data, "slow", None), "data", None)
+    total = getattr(data, "spilled_total", None)
+    own = total is not None and total is getattr(slow, "total_weight", None)
+    return (
+        slow
+        if own and isinstance(total, tuple) and spilled_sizes(data) is not None
+        else None
+    )
 
 
 def spilled_sizes(data: object) -> Mapping[Any, tuple[int, int]] | None:
