@@ -47,6 +47,9 @@ class Process:
     def short_by(self):
         return 0
 
+    def others(self):
+        return 0
+
     def high_mark(self):
         return self.marked
 
