@@ -25,7 +25,7 @@ C = TypeVar("C", bound=type)
 
 #: Calls that take less, in seconds, are timed ever more rarely, up to one in so many: a
 #: prime, so that of calls of several kinds by turns each kind has its turn.
-CHEAP = 5e-5
+CHEAP = 2e-4
 RAREST = 31
 
 #: Seconds over which a rate is taken at least.
@@ -82,7 +82,8 @@ class CostMeter:
             For how many calls the next one that is timed will stand.
         """
         self.seconds += spent * calls
-        return min(2 * calls, RAREST) if spent < CHEAP else 1
+        # One that is dear now and then does not have all those after it timed.
+        return min(2 * calls, RAREST) if spent < CHEAP else max(1, calls // 4)
 
     def rate(self) -> float | None:
         """Return seconds of processor time per second: the share of a core.
@@ -142,6 +143,8 @@ class Backoff:
         self, budget: float, most: int, *, young: int = 0, eased: float = 0.25
     ) -> None:
         self.level = 0
+        #: How many rates in a row it has held back by now.
+        self.lasts = 0
         self._budget = budget
         self._most = most
         self._young = young
@@ -158,6 +161,7 @@ class Backoff:
                 self.level = min(self._most, self.level + 1)
             elif rate < self._eased:
                 self.level = max(0, self.level - 1)
+            self.lasts = self.lasts + 1 if self.level else 0
         return self.level
 
 

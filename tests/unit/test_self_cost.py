@@ -98,6 +98,27 @@ def test_what_a_start_costs_is_no_reason_to_hold_back():
     assert [backoff.judge(rate) for rate in (0.9, 0.8, 0.01, 0.03)] == [0, 0, 0, 1]
 
 
+def test_it_is_known_for_how_many_rates_it_has_held_back():
+    backoff = Backoff(budget=0.02, most=1, eased=0.5)
+    lasted = []
+    for rate in (0.03, 0.031, 0.031, 0.015, 0.001, 0.04):
+        backoff.judge(rate)
+        lasted.append(backoff.lasts)
+    assert lasted == [1, 2, 2, 3, 0, 1]
+
+
+def test_one_dear_call_among_cheap_ones_does_not_have_the_next_timed():
+    meter = CostMeter()
+    assert [meter.charge(1e-6, 1), meter.charge(1e-6, 16), meter.charge(1e-6, 31)] == [
+        2,
+        31,
+        31,
+    ]
+    assert meter.charge(0.01, 31) == 7
+    assert meter.charge(0.01, 7) == meter.charge(0.01, 1) == 1
+    assert meter.seconds == pytest.approx(0.39, rel=0.01)
+
+
 def test_a_level_that_saves_little_is_given_back_within_the_budget():
     backoff = Backoff(budget=0.02, most=2, eased=0.75)
     assert [backoff.judge(rate) for rate in (0.03, 0.018, 0.014)] == [1, 1, 0]

@@ -65,6 +65,10 @@ FOLLOWED = EXECUTING | {"memory", "error"}
 YOUNG = 4
 EASED = 0.75
 
+#: Rates in a row that a worker must hold back for until that is told in words: it shows
+#: beside its cost at once, and a busy moment is no state to warn of.
+LASTING = 6
+
 #: Seconds between two looks at what our own data weighs.
 WEIGHED_EVERY = 10.0
 
@@ -481,7 +485,9 @@ class WorkerProbe:
             *(self._guard.notices() if self._guard is not None else ()),
             *(self._tally.check() if self._tally is not None else ()),
             *notices.of_now(
-                over_budget=self._settings.budget if self._backoff.level else None,
+                over_budget=self._settings.budget
+                if self._backoff.lasts >= LASTING
+                else None,
                 certain=process.baseline.certain,
                 without_slot=self.tasks.without_slot
                 if time.monotonic() - self.tasks.slots_lacked_at < TOLD_FOR
