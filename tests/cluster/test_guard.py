@@ -39,7 +39,8 @@ def on_worker(dask_worker):
     """Say what the guard changes on a worker."""
     state = dask_worker.state
     return (
-        type(state) is WorkerState,
+        type(state) is WorkerState
+        and dask_worker.handlers["get_data"] == dask_worker.get_data,
         state.transfer_incoming_bytes_limit,
         any(name.startswith("dask_memdash.guard") for name in sys_modules()),
     )
