@@ -35,8 +35,8 @@ from dask_memdash import MemDash
 from dask_memdash.demos.api import Api
 from dask_memdash.measure.tally_choice import AUTO, MODES, OFF
 from dask_memdash.model.event_parts import Finished
-from dask_memdash.model.event_readers import from_dict
 from dask_memdash.model.exactness import method_shown
+from dask_memdash.model.packed_report import unpack
 from dask_memdash.model.quantiles import ACCURACY
 
 #: Where the truth is less than this share of what was asked for, errors are shares of
@@ -101,8 +101,10 @@ class Listener:
         pass_on = extension.heartbeat
 
         def heartbeat(worker: Any, data: Any) -> None:
-            for prefix, finished in (data.get("finished") or {}).items():
-                self.told.setdefault(prefix, []).append(from_dict(Finished, finished))
+            if "packed" in data:
+                report = unpack(data, 0.0, worker.address, 0)
+                for prefix, finished in report.finished.items():
+                    self.told.setdefault(prefix, []).append(finished)
             pass_on(worker, data)
 
         extension.heartbeat = heartbeat
