@@ -1,6 +1,7 @@
 """DESIGN's import rules: one table, read off the source and tried."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -163,7 +164,10 @@ def imports_of(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-IMPORTS = {module_name(p): set(imports_of(p)) for p in sorted(PACKAGE.rglob("*.py"))}
+@functools.cache
+def all_imports():
+    """Return every module's imports; reading them takes a second or more."""
+    return {module_name(p): set(imports_of(p)) for p in sorted(PACKAGE.rglob("*.py"))}
 
 
 def tops(imports):
@@ -185,41 +189,46 @@ def rule_for(module):
 
 
 def test_the_walk_finds_what_there_is():
-    assert "dask_memdash.model.cluster" in IMPORTS
-    plugin = IMPORTS["dask_memdash.plugins.scheduler.plugin"]
+    assert "dask_memdash.model.cluster" in all_imports()
+    plugin = all_imports()["dask_memdash.plugins.scheduler.plugin"]
     assert "distributed.diagnostics.plugin" in plugin
 
 
-@pytest.mark.parametrize("module", IMPORTS)
-def test_a_module_imports_only_what_its_room_may(module):
-    name = rule_for(module)
-    rooms, libraries = RULES[name]
-    allowed = rooms | OPEN_TO_ALL | {name.partition(".")[0]}
-    assert own(IMPORTS[module]) <= allowed
-    assert tops(IMPORTS[module]) <= STANDARD | libraries | {"dask_memdash"}
+def test_a_module_imports_only_what_its_room_may():
+    wrong = {}
+    for module, imported in all_imports().items():
+        name = rule_for(module)
+        rooms, libraries = RULES[name]
+        allowed = rooms | OPEN_TO_ALL | {name.partition(".")[0]}
+        over = own(imported) - allowed
+        over |= tops(imported) - STANDARD - libraries - {"dask_memdash"}
+        if over:
+            wrong[module] = over
+    assert wrong == {}
 
 
 def test_every_rule_is_needed():
-    assert {rule_for(module) for module in IMPORTS} == set(RULES)
+    assert {rule_for(module) for module in all_imports()} == set(RULES)
 
 
-@pytest.mark.parametrize("module", IMPORTS)
-def test_only_config_reads_dasks_configuration(module):
-    if module not in ("dask_memdash.config", "dask_memdash.demos.cluster"):
-        assert not any(i.startswith("dask.config") for i in IMPORTS[module])
+def test_only_config_reads_dasks_configuration():
+    readers = {
+        module
+        for module, imported in all_imports().items()
+        if any(name.startswith("dask.config") for name in imported)
+    }
+    assert readers <= {"dask_memdash.config", "dask_memdash.demos.cluster"}
 
 
-@pytest.mark.parametrize("module", IMPORTS)
-def test_the_page_is_loaded_by_the_installation_alone(module):
-    if not module.startswith(
-        (
-            "dask_memdash.web",
-            "dask_memdash.plugins.scheduler.install",
-            "dask_memdash.client.recorded",
-            "dask_memdash.cli.runs",
-        )
-    ):
-        assert "web" not in own(IMPORTS[module])
+def test_the_page_is_loaded_by_the_installation_alone():
+    may = (
+        "dask_memdash.web",
+        "dask_memdash.plugins.scheduler.install",
+        "dask_memdash.client.recorded",
+        "dask_memdash.cli.runs",
+    )
+    loading = {module for module, names in all_imports().items() if "web" in own(names)}
+    assert {module for module in loading if not module.startswith(may)} == set()
 
 
 def loaded_by(code):

@@ -79,18 +79,15 @@ def test_strips_are_the_same(both):
     "question",
     ["workers", "departed", "prefixes", "incidents", "failures", "order", "limits"],
 )
-@pytest.mark.parametrize("page", [(), (None, 0), (1, 0), (2, 1), (0, 0), (5, 100)])
-def test_lists_are_the_same_page_by_page(both, question, page):
+def test_lists_are_the_same_page_by_page(both, question):
     live, recorded = both
-    expected = plain(getattr(live, question)(*page))
-    if question == "departed":
-        for row in expected:
-            row.pop("self_cost")
-    found = plain(getattr(recorded, question)(*page))
-    if question == "departed":
-        for row in found:
-            row.pop("self_cost")
-    assert found == expected
+    for page in ((), (None, 0), (1, 0), (2, 1), (0, 0), (5, 100)):
+        expected = plain(getattr(live, question)(*page))
+        found = plain(getattr(recorded, question)(*page))
+        if question == "departed":
+            for row in (*expected, *found):
+                row.pop("self_cost")
+        assert found == expected, page
 
 
 def test_totals_of_prefixes_are_the_same(both):
