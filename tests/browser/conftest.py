@@ -28,6 +28,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 #: Nothing but the page: no sandbox (tests may run as root), no calls home.
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    # what Debian's start script turns on is costly where no GPU is
+    *("--disable-gpu-rasterization", "--disable-software-rasterizer"),
     *("--disable-background-networking", "--disable-component-update"),
     "--disable-sync",
 ]
@@ -41,9 +43,10 @@ def find_browser():
     return named or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-@pytest.fixture(scope="module")
+# For this folder, not the session: its loop would be in the way of other tests' loops.
+@pytest.fixture(scope="package")
 def browser():
-    """Start Chromium once for a module; without one, fail in CI and skip elsewhere."""
+    """Start Chromium once for all; without one, fail in CI and skip elsewhere."""
     path = find_browser()
     if path is None:
         message = "no Chromium: set MEMDASH_CHROMIUM or put one on the PATH"

@@ -30,7 +30,9 @@ def details(page):
     return page.locator(".md-details:visible")
 
 
-@pytest.mark.parametrize("width", [380, 900, 1400])
+@pytest.mark.parametrize(
+    "width", [380, pytest.param(900, marks=pytest.mark.corpora), 1400]
+)
 def test_details_stand_beside_their_list_which_stays_where_it_is(look, show, width):
     page = look(show(fake_store.busy(30)) + "#workers", width=width)
     row = page.locator("[data-table=workers] .md-rows tr").nth(20)

@@ -1,14 +1,22 @@
 """The Failures tab, in a real browser."""
 
+import itertools
 import os
 
 import fake_store
 import pytest
 
+#: Of twelve cases those that have each number, width and scheme at least once.
+ALWAYS = {(0, 380, "dark"), (1, 1400, "light"), (10, 380, "light")}
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 380])
-@pytest.mark.parametrize("number", [0, 1, 10])
+
+@pytest.mark.parametrize(
+    ("number", "width", "scheme"),
+    [
+        pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.corpora)
+        for case in itertools.product((0, 1, 10), (1400, 380), ("light", "dark"))
+    ],
+)
 def test_failures_are_rows_and_each_opens(show, look, number, width, scheme):
     store = fake_store.failing(number) if number else fake_store.busy()
     url = show(store)
@@ -48,7 +56,7 @@ def test_failure_leads_to_its_incidents_and_is_copied_as_text(show, look):
     chart.wait_for()
 
 
-@pytest.mark.parametrize("width", [380, 1400])
+@pytest.mark.parametrize("width", [pytest.param(380, marks=pytest.mark.corpora), 1400])
 def test_last_seconds_show_whose_the_memory_was_and_lead_there(show, look, width):
     page = look(show(fake_store.failing(1)) + "#incident-1", width)
     page.locator("[data-chart=last-minute] canvas").first.wait_for()

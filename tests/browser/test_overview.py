@@ -33,7 +33,9 @@ def overview(page):
     return page.locator("[data-tab=overview]")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "scheme", ["light", pytest.param("dark", marks=pytest.mark.corpora)]
+)
 def test_first_words_fit_every_width(look, show, scheme):
     for store, said in (
         (fake_store.empty(), "No worker is connected."),

@@ -100,7 +100,10 @@ EXECUTING = re.compile(r"^(9\d(\.\d)?|10\d) MiB$")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (800, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(1400, "light"), pytest.param(800, "dark", marks=pytest.mark.corpora)],
+)
 def test_death_of_a_worker_is_read_off_the_page(look, cluster, width, scheme):
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         client, url = cluster(n_workers=2, memory_limit="400MiB")
@@ -179,8 +182,21 @@ def on_every_tab(page, said):
 # --- made-up stores ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [800, 1400, 2500])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        *(
+            (800, "dark"),
+            (1400, "light"),
+            pytest.param(800, "light", marks=pytest.mark.corpora),
+        ),
+        pytest.param(1400, "dark", marks=pytest.mark.corpora),
+        *(
+            pytest.param(2500, scheme, marks=pytest.mark.corpora)
+            for scheme in ("light", "dark")
+        ),
+    ],
+)
 def test_page_fits_its_window_and_is_readable(look, show, width, scheme):
     store = fake_store.after_incident()
     store.all_graphs = [fake_parts.graph(1)]

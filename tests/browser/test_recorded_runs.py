@@ -79,7 +79,10 @@ def test_runs_are_found_opened_and_moved_along(served, look):
     assert len(names(page)) == 4
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(380, "dark"), (1920, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(380, "dark"), pytest.param(1920, "light", marks=pytest.mark.corpora)],
+)
 def test_an_empty_list_explains_itself_and_fills(served, look, width, scheme):
     root, url = served
     page = look(url, width=width, scheme=scheme)

@@ -28,7 +28,14 @@ def wide_store():
     return store
 
 
-@pytest.mark.parametrize("width", [380, 900, 1400, 1920])
+@pytest.mark.parametrize(
+    "width",
+    [
+        380,
+        *(pytest.param(width, marks=pytest.mark.corpora) for width in (900, 1920)),
+        1400,
+    ],
+)
 def test_no_column_is_out_of_sight(look, show, width):
     page = look(show(wide_store()), width=width)
     for name, tab in (("workers",) * 2, ("tasks",) * 2, ("failures", "incidents")):

@@ -37,14 +37,22 @@ def many_workers(number):
     ("address", "tab", "said"),
     [
         ("", "overview", "outputs kept in memory"),
-        ("#workers", "workers", "Click a worker"),
+        pytest.param(
+            "#workers", "workers", "Click a worker", marks=pytest.mark.corpora
+        ),
         ("#worker-tcp%3A%2F%2F10.0.0.2%3A4000", "workers", "1002 on 10.0.0.2"),
         ("#prefix-sum", "tasks", "Sizes of its outputs"),
         ("#incident-2", "incidents", "Incident 2: killed by the kernel"),
-        ("#failures", "incidents", "Every single event"),
-        ("#graph-graph-7", "order", "graph-7"),
-        ("#limits", "limits", "No limits to check yet"),
-        ("#nonsense", "overview", "outputs kept in memory"),
+        pytest.param(
+            "#failures", "incidents", "Every single event", marks=pytest.mark.corpora
+        ),
+        pytest.param("#graph-graph-7", "order", "graph-7", marks=pytest.mark.corpora),
+        pytest.param(
+            "#limits", "limits", "No limits to check yet", marks=pytest.mark.corpora
+        ),
+        pytest.param(
+            "#nonsense", "overview", "outputs kept in memory", marks=pytest.mark.corpora
+        ),
         ("#worker-%E0%A4%A", "workers", "is known"),
     ],
 )
@@ -111,7 +119,9 @@ def test_tab_counts_failures_rather_than_their_incidents(look, show):
     page.get_by_text("3 failures").wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "scheme", ["light", pytest.param("dark", marks=pytest.mark.corpora)]
+)
 def test_bars_on_a_narrow_page_leave_room_and_their_ticks_stand_apart(
     look, show, scheme
 ):
@@ -473,7 +483,10 @@ def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
 # --- the cluster's memory of intermediates --------------------------------------------
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(380, "light"), (1920, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(380, "light"), pytest.param(1920, "dark", marks=pytest.mark.corpora)],
+)
 def test_the_storage_of_intermediates_has_its_place_where_a_cluster_has_one(
     look, show, width, scheme
 ):

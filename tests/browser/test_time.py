@@ -84,7 +84,7 @@ def wait_for_mark(page, expected):
     )
 
 
-@pytest.mark.parametrize("width", [380, 1400])
+@pytest.mark.parametrize("width", [pytest.param(380, marks=pytest.mark.corpora), 1400])
 def test_charts_stand_beneath_each_other_exactly(look, show, width):
     page = look(show(stories.after_incident()), width=width)
     first, second = (frame(page, chart) for chart in CHARTS)
@@ -94,7 +94,7 @@ def test_charts_stand_beneath_each_other_exactly(look, show, width):
     assert not wide
 
 
-@pytest.mark.parametrize("width", [380, 1400])
+@pytest.mark.parametrize("width", [380, pytest.param(1400, marks=pytest.mark.corpora)])
 def test_click_shows_an_instant_and_escape_goes_back_to_now(look, show, width):
     page = look(show(stories.busy()), width=width)
     total = page.locator(".md-summary .md-big").first

@@ -23,6 +23,7 @@ from dask_memdash.flight.files import default_directory
 OTHERS_OF_THEIR_KIND = (
     *("small ones, one thread", "pandas", "of strings", "two threads, never idle"),
     *("fragmentation", "p2p rechunk", "cannot be pickled", "retired", "os._exit"),
+    *("task-based shuffle", "a spill directory that is full"),
 )
 
 

@@ -206,7 +206,10 @@ def test_pages_that_never_reached_the_file_hide_tasks_and_invent_none():
         assert read(spoilt) <= tasks
 
 
-@pytest.mark.parametrize("number", range(200))
+@pytest.mark.parametrize(
+    "number",
+    [*range(60), *(pytest.param(n, marks=pytest.mark.corpora) for n in range(60, 200))],
+)
 def test_files_of_any_kind_are_opened_or_refused(tmp_path, number):
     chance = random.Random(100 + number)
     buffer, tasks, _ = busy(chance)
