@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import re
@@ -44,16 +45,18 @@ class Terminal:
             env={**os.environ, "TERM": "xterm"},
         )
         self.seen = ""
+        # a read may end within a character
+        self._decoded = codecs.getincrementaldecoder("utf-8")().decode
 
     def sees(self, text):
         """Wait until the screen has had a text on it since the last key."""
 
         def seen():
             while select.select([self._ours], [], [], 0.05)[0]:
-                self.seen += os.read(self._ours, 65536).decode()
+                self.seen += self._decoded(os.read(self._ours, 65536))
             return text in ESCAPES.sub("", self.seen)
 
-        wait_for(seen, f"{text!r} on the screen", 30)
+        wait_for(seen, f"{text!r} on the screen", 60)
 
     def press(self, key):
         self.seen = ""
