@@ -6,6 +6,8 @@ same buffer for the same thing (``SpillBuffer.evict``) earlier: when a task that
 start, or an input or output that is to be moved, would not fit.
 
 What is in use frees nothing when it is put on disk, so it is made the newest first.
+What is on disk and still in memory, though no task uses it and it is not being sent, is
+taken for room to come: what has just ended may hold it, or it waits to be collected.
 
 Runs on the worker's event loop.
 """
@@ -15,6 +17,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
+
+from dask_memdash.plugins.worker.worker_storage import spilled_sizes
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -42,7 +46,7 @@ class RoomMaker:
             return 0
         weights = fast.weights
         used = sum(weights.get(key, 0) for key in in_use)
-        return max(0, int(fast.total_weight - used))
+        return max(0, int(fast.total_weight - used)) + self._lingers(in_use)
 
     def make(self, lacks: int, in_use: Collection[Any]) -> int:
         """Put outputs on disk until so many bytes are free; return how many outputs.
@@ -56,7 +60,7 @@ class RoomMaker:
         for key in kept:
             fast[key]  # it is now the one that was used last
         before = self._process.recent_rss(0.0) or 0
-        gone = 0
+        gone = freed = 0
         while len(fast) > len(kept):
             if self._data.evict() < 0:
                 self._not_before = now + TRIES_AGAIN
@@ -65,7 +69,17 @@ class RoomMaker:
             freed = before - (self._process.recent_rss(0.0) or 0)
             if freed >= lacks or time.monotonic() - now > TAKES:
                 break
+        if freed < lacks and self._lingers(in_use):
+            # as the host does where what it spills frees nothing; at a limited rate
+            self._worker.memory_manager._throttled_gc.collect()
         return gone
+
+    def _lingers(self, in_use: Collection[Any]) -> int:
+        """Return what is on disk and in memory too, and not in use, in bytes."""
+        sizes = spilled_sizes(self._data) or {}
+        kept = list(getattr(self._data.slow, "cache", ())) if sizes else []
+        found = (sizes.get(key) for key in kept if key not in in_use)
+        return sum(int(size[0]) for size in found if size is not None)
 
     @property
     def _data(self) -> Any:

@@ -72,6 +72,20 @@ def test_where_nothing_can_be_written_it_is_tried_again_after_a_while(world, clo
     assert world.room.evictable(()) == 40 * MB
 
 
+def test_what_lingers_in_memory_though_it_is_on_disk_is_room_to_come(world):
+    world.data.evict()
+    world.data.slow.cache["a"] = "A"
+    assert world.room.evictable(()) == 40 * MB
+    assert world.room.evictable(["a"]) == 30 * MB
+    collected = []
+    collector = SimpleNamespace(collect=lambda: collected.append(1))
+    world.manager._throttled_gc = collector
+    assert world.room.make(10 * MB, ()) == 1
+    assert not collected
+    assert world.room.make(500 * MB, ()) == 2
+    assert collected
+
+
 def test_where_nothing_is_spilled_no_room_is_made(world):
     world.manager.memory_spill_fraction = world.manager.memory_target_fraction = False
     assert world.room.evictable(()) == 0
