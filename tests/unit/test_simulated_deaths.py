@@ -80,7 +80,9 @@ def check_accounts(case):
     assert 0 <= spillable(case) <= process
     growth = give_out(case)
     given = (growth.graph, growth.actors, growth.hidden, growth.moved, growth.leaked)
+    given = (*given, growth.ended)
     sizes = [*(size for by in given for size in by.values()), growth.unaccounted]
+    sizes.append(growth.untold)
     assert min(sizes) >= 0
     assert sum(sizes) + growth.running == case.grown + case.unexplained
     for finding in diagnose(case).findings:

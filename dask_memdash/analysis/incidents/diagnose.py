@@ -244,6 +244,12 @@ def missing(case: Case) -> str:
             f"it grew by {format_bytes(case.unseen)} after its last heartbeat, and no "
             "flight recorder says what ran then"
         )
+    untold = give_out(case).untold
+    if untold >= LEAST * case.above:
+        return (
+            f"it grew by {format_bytes(untold)} after its last report, while tasks ran "
+            "and ended, and it died before it could tell what they left"
+        )
     unseen = _unseen_idle(case)
     if unseen >= LEAST * case.above:
         return (
@@ -270,7 +276,8 @@ def _least(case: Case, top: Finding) -> float:
     """
     if top.cause in NOT_MEMORY or case.kind not in DEATHS:
         return LEAST
-    return max(LEAST, _unlooked(case) / case.above, _unseen_idle(case) / case.above)
+    unseen = max(_unlooked(case), _unseen_idle(case), give_out(case).untold)
+    return max(LEAST, unseen / case.above)
 
 
 def _unseen_idle(case: Case) -> int:

@@ -11,6 +11,8 @@ no running task is known to hold it.  It is given out in this order:
   hand it over to a shuffle),
 - what the process grew by while the running tasks ran (`charged`): native code that is
   not counted.  No task is charged with more than that,
+- what came after the last report while tasks ended of which none had told yet what they
+  leave (`ended`, or `untold` where it is not known whose they were),
 - the rest is nobody's (`unaccounted`): threads, plugins, caches, modules.
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dask_memdash.analysis.incidents.case import Case, most_held
+from dask_memdash.analysis.incidents.ended_unseen import of_ended
 from dask_memdash.model.breakdown import scale
 from dask_memdash.model.evidence import Expected
 from dask_memdash.model.incidents import Suspect
@@ -98,6 +101,11 @@ class Growth:
     charged: dict[str, int]
     #: How far `charged` is believed to be the tasks' own, from 0 to 1.
     belief: float
+    #: By prefix, what came while its tasks ran and ended, each with as much, and no
+    #: report told any more what they left.
+    ended: dict[str, int]
+    #: The same where it is not known to be of these tasks.
+    untold: int
     #: What nobody counted.
     unaccounted: int
 
@@ -140,6 +148,8 @@ def give_out(case: Case) -> Growth:
         hidden[name] = hidden.get(name, 0) + left.pop(name)
     moved, leaked = _sort(left)
     nobodys = pool - since - sum(charged.values())
+    ended, untold = of_ended(case, nobodys)
+    nobodys -= sum(ended.values()) + untold
     copies = _copies_on_their_way(case, moved, nobodys)
     moved = {p: moved.get(p, 0) + copies.get(p, 0) for p in {**moved, **copies}}
     return Growth(
@@ -150,6 +160,8 @@ def give_out(case: Case) -> Growth:
         leaked=leaked,
         charged=charged,
         belief=belief,
+        ended=ended,
+        untold=untold,
         unaccounted=nobodys - sum(copies.values()),
     )
 

@@ -23,7 +23,10 @@ SHORTEST = 5.0
 
 def leak(case: Case) -> Iterator[Finding]:
     """Yield memory that stays after the tasks that took it."""
-    leaked = give_out(case).leaked
+    growth = give_out(case)
+    leaked = growth.leaked
+    if growth.ended:
+        yield _ended(case, growth.ended)
     if not leaked:
         return
     total = sum(leaked.values())
@@ -39,6 +42,26 @@ def leak(case: Case) -> Iterator[Finding]:
         "their outputs, on average.",
         prefix=prefix,
         advice=tuple(_advice(case, prefix, total, each)),
+    )
+
+
+def _ended(case: Case, ended: dict[str, int]) -> Finding:
+    """Return what tasks have left that ended after the last report, and how sure."""
+    (prefix,) = ended
+    size = ended[prefix]
+    ran = count(sum(row.count for row in case.storage if row.prefix == prefix), "task")
+    return Finding(
+        cause="leak",
+        weight=size / case.above,
+        text=f"{format_bytes(size)} belong to no stored output and to no running task, "
+        f"and came while {ran} of {code(prefix)} ran and ended, none of any other "
+        "prefix.",
+        prefix=prefix,
+        advice=(
+            f"Look in {code(prefix)} for what keeps its memory alive: globals, caches, "
+            "mutable default arguments, reference cycles, handles of native libraries.",
+        ),
+        thin="the worker died before it had told what these tasks left",
     )
 
 
