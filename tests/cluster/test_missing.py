@@ -153,10 +153,12 @@ def test_a_recorder_directory_that_cannot_be_written_is_said_and_done_without(
     with dask.config.set({"memdash.recorder.directory": str(blocked)}):
         session = start(n_workers=1, register=False)
         session.client.register_plugin(MemDash())
-    notices = wait_for(
-        lambda: session.api("workers")[0]["degraded"], "the worker's notice"
-    )
-    assert any("flight recorder is in memory only" in text for text in notices)
+
+    def said() -> bool:
+        notices = session.api("workers")[0]["degraded"]
+        return any("flight recorder is in memory only" in text for text in notices)
+
+    wait_for(said, "the worker's notice", 60)
     # It is found in memory all the same, and speaks after a death.
     session.cluster.scheduler.allowed_failures = 0
     future = session.client.submit(die, key="dying")

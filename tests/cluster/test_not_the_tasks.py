@@ -143,7 +143,8 @@ def test_a_process_that_a_task_starts_is_measured_and_is_the_tasks(
         return worker if alone and held["rss"] > 300 * MB else None
 
     worker = wait_for(children, "the child's memory")
-    (family,) = worker["children"]["tasks"]
+    # loading it may have started others, which are gone
+    family = max(worker["children"]["tasks"], key=lambda family: family["peak"])
     assert family["key"] == running.key
     assert family["prefix"] == "start_child"
     assert family["command"].startswith("python")
@@ -204,7 +205,7 @@ def test_what_children_had_is_known_after_the_workers_death(one: Session) -> Non
     pid = wait_for(children, "the child's memory")
     os.kill(pid, signal.SIGKILL)
     death = one.api.wait_for_death("killed")
-    (family,) = death["children"]
+    family = max(death["children"], key=lambda family: family["peak"])
     assert family["prefix"] == "start_child"
     assert family["peak"] > 190 * MB
     running.release()
