@@ -38,6 +38,9 @@ SEQUENCES = (list, tuple, set, frozenset, deque)
 #: A container's elements that are weighed; the others are taken to be like them.
 SAMPLE = 16
 
+#: How many times as long as it took to weigh is waited at least before the next time.
+RESTS = 5000
+
 
 class CostMeter:
     """Adds up the processor time that functions take, and says at what rate.
@@ -163,6 +166,36 @@ class Backoff:
                 self.level = max(0, self.level - 1)
             self.lasts = self.lasts + 1 if self.level else 0
         return self.level
+
+
+class Scale:
+    """Weighs something now and then, the more rarely the longer that takes.
+
+    Parameters
+    ----------
+    every
+        Seconds from one time to the next at least.
+    """
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._weight = 0
+        self._weighed = self._next = float("-inf")
+
+    def weight(self, thing: object, now: float) -> int:
+        """Return what an object weighs, or weighed last, in bytes.
+
+        Parameters
+        ----------
+        now
+            Seconds of any clock; where it was set back, it is weighed again.
+        """
+        if not self._weighed <= now < self._next:
+            begun = time.thread_time()
+            self._weight = weigh(thing)
+            took = time.thread_time() - begun
+            self._weighed, self._next = now, now + max(self._every, RESTS * took)
+        return self._weight
 
 
 def weigh(thing: object, depth: int = 8) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dask_memdash.self_cost import Backoff, CostMeter, weigh
+from dask_memdash.self_cost import RESTS, Backoff, CostMeter, Scale, weigh
 
 
 class Clock:
@@ -149,3 +149,25 @@ def test_weighing_what_holds_itself_ends():
     loop = []
     loop.append(loop)
     assert weigh(loop) > 0
+
+
+def test_what_takes_long_to_weigh_is_weighed_more_rarely(monkeypatch):
+    clock, weighed = Clock(), []
+
+    def slow(thing):
+        weighed.append(thing)
+        clock.now += thing
+        return 7
+
+    monkeypatch.setattr("dask_memdash.self_cost.weigh", slow)
+    monkeypatch.setattr("dask_memdash.self_cost.time.thread_time", clock)
+    scale = Scale(10.0)
+    assert scale.weight(0.0, now=0) == scale.weight(0.0, now=9.9) == 7
+    assert weighed == [0.0]
+    scale.weight(0.1, now=10)
+    scale.weight(0.0, now=10 + 0.1 * RESTS - 1)
+    assert weighed == [0.0, 0.1]
+    scale.weight(0.0, now=10 + 0.1 * RESTS + 1)
+    assert weighed == [0.0, 0.1, 0.0]
+    scale.weight(0.0, now=5)  # the clock was set back
+    assert len(weighed) == 4

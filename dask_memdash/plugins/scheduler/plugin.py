@@ -54,7 +54,7 @@ from dask_memdash.plugins.scheduler.storage_scan import StorageScan, look_at
 from dask_memdash.plugins.scheduler.teaching import teacher
 from dask_memdash.plugins.worker.worker_errors import MEMORY_ERROR, SPILL_FAILED
 from dask_memdash.redact import shown
-from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
+from dask_memdash.self_cost import Backoff, CostMeter, Scale, metered_methods
 from dask_memdash.store.live import LiveStore
 from dask_memdash.text import KEY_KEPT
 
@@ -136,8 +136,7 @@ class MemDash(SchedulerPlugin):
         self._removals: dict[str, Mapping[str, Any]] = {}
         self._heard_until: float | None = None
         self.cost = CostMeter()
-        self._weighed_at = 0.0
-        self._weight = 0
+        self._scale = Scale(WEIGHED_EVERY)
         self._watch: GraphWatch | None = None
         # What looks around at each tick, at an instant in seconds; none raises.
         self._looks: list[Callable[[float], Any]] = []
@@ -457,10 +456,8 @@ class MemDash(SchedulerPlugin):
     def _own_cost(self, now: float) -> SelfCost:
         """Say what MemDash costs here; if too much, look at storage more rarely."""
         rate = self.cost.rate()
-        if now > self._weighed_at + WEIGHED_EVERY:
-            self._weighed_at = now
-            self._weight = weigh(self._model)
-        return SelfCost(rate, self._weight, self._backoff.judge(rate))
+        weight = self._scale.weight(self._model, now)
+        return SelfCost(rate, weight, self._backoff.judge(rate))
 
     def _joined(self, worker: WorkerState, now: float) -> None:
         self._handle(translate.worker_added(worker, now))

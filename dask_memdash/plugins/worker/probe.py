@@ -45,7 +45,7 @@ from dask_memdash.plugins.worker.storing import storing
 from dask_memdash.plugins.worker.tasks import RunningTasks
 from dask_memdash.plugins.worker.worker_errors import ErrorWatch
 from dask_memdash.plugins.worker.worker_storage import WorkerStorage
-from dask_memdash.self_cost import Backoff, CostMeter, metered_methods, weigh
+from dask_memdash.self_cost import Backoff, CostMeter, Scale, metered_methods
 
 if TYPE_CHECKING:
     from distributed.worker import Worker
@@ -131,8 +131,7 @@ class WorkerProbe:
         """
         self._has_nanny = bool(worker.nanny)
         self._settles_at = 0.0
-        self._weighed_at = 0.0
-        self._weight = 0
+        self._scale = Scale(WEIGHED_EVERY)
         self._pace = ReportPace(worker)
         self._storage = WorkerStorage(worker)
         self._notices: list[str] = []
@@ -466,10 +465,10 @@ class WorkerProbe:
         """Say what it costs here, and hold back where that is too much."""
         rate = self.cost.rate()
         self.tasks.held_back = self._backoff.judge(rate)
-        if now > self._weighed_at + WEIGHED_EVERY:
-            self._weighed_at = now
-            self._weight = len(self._recorder.buffer) + weigh(self._storage.ledger)
-        return SelfCost(rate, self._weight, self._backoff.level)
+        held = len(self._recorder.buffer) + self._scale.weight(
+            self._storage.ledger, now
+        )
+        return SelfCost(rate, held, self._backoff.level)
 
     def _nanny_cost(self) -> SelfCost:
         """Say what sampling costs, as the sampler has left it in the recorder."""
