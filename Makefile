@@ -25,7 +25,7 @@ PIP_INSTALL = -m pip install $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest matrix wheel demos corpora attack docs coverage lint format bench browser redis clean sanitize valgrind
+.PHONY: help demo test test-oldest slow matrix wheel demos corpora attack docs coverage lint format bench browser redis clean sanitize valgrind
 
 help: ## show this list
 	@echo "make <target>, one of:"
@@ -46,7 +46,7 @@ ifeq ($(strip $(ARGS)),)
 	@status=0; \
 	$(MAKE) --no-print-directory test-oldest || status=1; \
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) \
-	  -m "not demos and not corpora and (not attack or quick)" \
+	  -m "not slow and not demos and not corpora and (not attack or quick)" \
 	  || $(call once-more,$(BIN)) || status=1; \
 	if [ $$status = 0 ]; then exit 0; fi; \
 	echo "tests failed: above, here or on distributed $(OLDEST)" >&2; exit 1
@@ -63,7 +63,7 @@ IN_MATRIX := tests/cluster/test_death_evidence.py tests/cluster/test_demo.py \
 
 test-oldest: $(VENV_OLDEST)/.dev ## what differs between versions, on the oldest supported distributed
 	$(VENV_OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) -o cache_dir=.pytest_cache/oldest \
-	  -m "hooks and not demos and not corpora and not attack" \
+	  -m "hooks and not slow and not demos and not corpora and not attack" \
 	  $(filter-out $(IN_MATRIX),$(shell grep -rl --include='test_*.py' 'mark\.hooks' tests)) \
 	  || $(call once-more,$(VENV_OLDEST)/bin) -o cache_dir=.pytest_cache/oldest
 
@@ -73,6 +73,12 @@ matrix: $(VENV)/.dev browser redis ## the tests on every Python and stack that i
 # From the same commit the same bytes: what is in them is as old as the commit.
 wheel: $(VENV)/.dev ## an sdist and a wheel for this machine, in dist/
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
+
+# Each promise has a test in `make test`; of those that take long, these are the others.
+slow: $(VENV)/.dev browser redis ## run the tests that take more than ten seconds: ten minutes
+	$(BIN)/python -m pytest -n 2 --dist worksteal \
+	  -m "slow and not demos and not corpora and not attack" $(ARGS) \
+	  || $(call once-more,$(BIN))
 
 demos: $(VENV)/.dev ## run the tests of every demo: five minutes
 	$(BIN)/python -m pytest -m demos tests/cluster $(ARGS)
@@ -174,11 +180,15 @@ $(VENV)/.attack: $(VENV)/.dev
 	@$(BIN)/python $(PIP_INSTALL) --editable ".[attack]"
 	@touch $@
 
-$(VENV_OLDEST)/.dev: $(BUILT_FROM) Makefile
+# All else is the main environment's: only Dask differs, and little is installed twice.
+$(VENV_OLDEST)/.dev: $(VENV)/.dev Makefile
 	$(call make-venv,$(VENV_OLDEST))
-	@echo "installing dask_memdash with distributed $(OLDEST) into $(VENV_OLDEST)"
-	@$(VENV_OLDEST)/bin/python $(PIP_INSTALL) --editable ".[demo,test]" \
+	@echo "installing distributed $(OLDEST) into $(VENV_OLDEST)"
+	@$(VENV_OLDEST)/bin/python $(PIP_INSTALL) --no-deps \
 	  "distributed==$(OLDEST)" "dask==$(OLDEST)"
+	@$(BIN)/python .ci/share.py $(VENV_OLDEST)/bin/python
+	@$(VENV_OLDEST)/bin/python -c "import distributed, dask_memdash; \
+	  assert distributed.__version__ == '$(OLDEST)'"
 	@touch $@
 
 # An environment of its own: with pyarrow, pandas stores strings in another way.

@@ -100,7 +100,7 @@ def environments(pythons: dict[str, str], *, quick: bool) -> Iterator[Environmen
     first, newest = PYTHONS[0], max(pythons, key=PYTHONS.index)
     for version in sorted(pythons, key=PYTHONS.index, reverse=True):
         name = NEWEST if version == newest != first else f"python{version}"
-        more = () if quick else (*with_hooks(), "-m", SHORT)
+        more = ("-m", "not slow") if quick else (*with_hooks(), "-m", SHORT)
         yield Environment(
             name,
             pythons[version],

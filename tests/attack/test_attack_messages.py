@@ -101,7 +101,6 @@ def test_a_nanny_that_reports_deaths_without_end(cluster, tell):
     )
 
 
-@pytest.mark.quick
 def test_reports_that_are_large(cluster, tell):
     nanny = nanny_of(cluster)
     time.sleep(5)  # so that its deaths are taken in again: one a second
@@ -154,7 +153,6 @@ def test_reports_that_are_large(cluster, tell):
     )
 
 
-@pytest.mark.quick
 def test_a_death_of_the_future(cluster, tell):
     nanny = nanny_of(cluster)
     time.sleep(2)

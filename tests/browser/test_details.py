@@ -31,7 +31,12 @@ def details(page):
 
 
 @pytest.mark.parametrize(
-    "width", [380, pytest.param(900, marks=pytest.mark.corpora), 1400]
+    "width",
+    [
+        pytest.param(380, marks=pytest.mark.slow),
+        pytest.param(900, marks=pytest.mark.corpora),
+        1400,
+    ],
 )
 def test_details_stand_beside_their_list_which_stays_where_it_is(look, show, width):
     page = look(show(fake_store.busy(30)) + "#workers", width=width)
@@ -151,7 +156,7 @@ def test_details_that_are_not_here_yet_say_so(look, show):
     said.wait_for(state="hidden")
 
 
-@pytest.mark.parametrize("width", [380, 1400])
+@pytest.mark.parametrize("width", [380, pytest.param(1400, marks=pytest.mark.slow)])
 def test_nothing_is_cut_or_must_be_scrolled_sideways(look, show, width):
     store = fake_store.with_graphs()
     failure, incident = store.all_failures[0]["id"], store.all_incidents[-1]["id"]

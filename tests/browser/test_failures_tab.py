@@ -39,6 +39,7 @@ def test_failures_are_rows_and_each_opens(show, look, number, width, scheme):
         page.screenshot(path=f"{folder}/{number}-{width}-{scheme}.png", full_page=True)
 
 
+@pytest.mark.slow
 def test_failure_leads_to_its_incidents_and_is_copied_as_text(show, look):
     page = look(show(fake_store.failing(2)) + "#failure-2")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

@@ -33,6 +33,7 @@ def overview(page):
     return page.locator("[data-tab=overview]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scheme", ["light", pytest.param("dark", marks=pytest.mark.corpora)]
 )

@@ -41,6 +41,7 @@ def tooltip(page, name, across, down):
 # --- real clusters -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cluster_without_workers_says_how_to_start_one(look, cluster):
     _, url = cluster(n_workers=0)
     page = look(url)
@@ -99,7 +100,6 @@ def fill_memory(seconds):
 EXECUTING = re.compile(r"^(9\d(\.\d)?|10\d) MiB$")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "scheme"),
     [(1400, "light"), pytest.param(800, "dark", marks=pytest.mark.corpora)],
@@ -274,6 +274,7 @@ def test_hostile_names_appear_as_text_in_tooltips_and_tables(look, show):
     assert page.locator("mjx-container").count() == 0
 
 
+@pytest.mark.slow
 def test_open_page_follows_the_store_without_growing(look, show):
     store = fake_store.after_incident()
     page = look(show(store))
@@ -334,6 +335,7 @@ def test_incident_has_an_address_that_can_be_shared(look, show):
 # --- where it is served --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_prefix_of_the_dashboard_is_honoured(look, show):
     url = show(fake_store.busy(), http_prefix="/some/where")
     assert urlsplit(url).path == "/some/where/memdash"
@@ -344,7 +346,7 @@ def test_prefix_of_the_dashboard_is_honoured(look, show):
     page.wait_for_url("**/some/where/status")
 
 
-@pytest.mark.parametrize("prefix", ["", "/inner"])
+@pytest.mark.parametrize("prefix", [pytest.param("", marks=pytest.mark.slow), "/inner"])
 def test_reverse_proxy_under_a_path_needs_no_setting(look, show, prefix):
     url = urlsplit(show(fake_store.after_incident(), http_prefix=prefix or "/"))
     with reverse_proxy(url.port, "/user/proxy") as proxy:
@@ -357,6 +359,7 @@ def test_reverse_proxy_under_a_path_needs_no_setting(look, show, prefix):
         page.context.close()
 
 
+@pytest.mark.slow
 def test_dashboard_behind_tls(look, show, tmp_path):
     openssl = shutil.which("openssl")
     if openssl is None:

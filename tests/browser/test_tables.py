@@ -33,7 +33,7 @@ def wide_store():
     [
         380,
         *(pytest.param(width, marks=pytest.mark.corpora) for width in (900, 1920)),
-        1400,
+        pytest.param(1400, marks=pytest.mark.slow),
     ],
 )
 def test_no_column_is_out_of_sight(look, show, width):
@@ -54,6 +54,7 @@ def test_no_column_is_out_of_sight(look, show, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_columns_are_chosen_by_set_and_one_by_one_and_kept(look, show):
     page = look(show(fake_store.busy()) + "#tasks")
     found = table(page, "tasks")

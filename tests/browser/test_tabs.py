@@ -409,6 +409,7 @@ def test_click_on_the_order_says_what_was_held_there(look, show):
     row.get_by_text("2.25 GiB").wait_for()
 
 
+@pytest.mark.slow
 def test_help_opens_by_button_and_key_and_explains_every_part(look, show):
     page = look(show(fake_store.busy()))
     page.get_by_role("button", name="Help").click()
@@ -426,6 +427,7 @@ def test_help_opens_by_button_and_key_and_explains_every_part(look, show):
     assert not panel.is_visible(), "a question mark in a search is none for help"
 
 
+@pytest.mark.slow
 def test_everything_that_can_be_used_has_a_name_and_can_be_reached(look, show):
     store = fake_store.after_incident()
     store.all_graphs = [fake_parts.graph(1)]
@@ -457,7 +459,9 @@ def test_everything_that_can_be_used_has_a_name_and_can_be_reached(look, show):
     assert wanted <= reached
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)]
+)
 def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     store = fake_store.after_incident()

@@ -14,6 +14,7 @@ from fake_parts import HOSTILE
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.slow
 def test_table_is_saved_as_csv_as_it_was_searched_and_sorted(look, show):
     page = look(show(fake_store.busy(60)) + "#workers")
     page.get_by_role("searchbox", name="Search workers").fill("worker-1")
@@ -32,6 +33,7 @@ def test_table_is_saved_as_csv_as_it_was_searched_and_sorted(look, show):
     assert sizes == sorted(sizes, reverse=True)
 
 
+@pytest.mark.slow
 def test_chart_is_saved_as_a_picture(look, show):
     page = look(show(fake_store.busy()))
     page.get_by_text("in 4 workers").wait_for()
@@ -90,6 +92,7 @@ def individual(url):
     return root, {url for url in listed.values() if "memdash" in url}, listed
 
 
+@pytest.mark.slow
 def test_charts_stand_in_the_list_that_jupyterlab_reads(look, show):
     root, ours, listed = individual(show(fake_store.busy()))
     assert ours == {

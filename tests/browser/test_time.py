@@ -154,6 +154,7 @@ def test_keyboard_chooses_and_moves_the_moment(look, show):
     wait_for_moment(page, shown=False)
 
 
+@pytest.mark.slow
 def test_address_carries_the_moment_and_back_goes_to_the_one_before(look, show):
     url = show(stories.busy())
     page = look(f"{url}?at={NOW - 60:.3f}#workers")

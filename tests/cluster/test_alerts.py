@@ -132,6 +132,7 @@ def test_a_failure_is_told_when_it_opens_and_when_it_is_over(start, endpoint, tm
     assert TOKEN not in texts_of(session)
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_hangs_costs_the_loop_nothing(start, endpoint):
     session = start(register=False)
     session.client.register_plugin(MemDash(notify=endpoint.url, notify__timeout="60s"))

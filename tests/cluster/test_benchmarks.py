@@ -40,6 +40,7 @@ def test_accuracy_tells_how_far_figures_are_from_the_truth() -> None:
     assert own[0][10] == "0"
 
 
+@pytest.mark.slow
 def test_overhead_compares_each_tool_with_bare_runs() -> None:
     rows = tables_of("overhead", "--workloads", "1", "--no-peers")
     assert [row[:2] for row in rows if row[0] == "empty tasks"] == [
@@ -50,10 +51,11 @@ def test_overhead_compares_each_tool_with_bare_runs() -> None:
     assert all("(" in row[3] and "(" in row[5] for row in rows[-2:])
 
 
+@pytest.mark.slow
 def test_scheduler_cost_tells_what_the_hooks_add() -> None:
     rows = tables_of("scheduler_cost")
     beats = [row for row in rows if row[0].startswith(("idle, ", "busy, "))]
-    assert len(beats) == 4
+    assert len(beats) == 2
     assert all(float(row[4]) > float(row[3]) > 0 for row in beats)
     assert any("live graph" in row[0] for row in rows)
 
@@ -65,6 +67,7 @@ def test_metrics_tells_what_a_scrape_costs() -> None:
     assert 100 < int(rows[2][2]) <= 200
 
 
+@pytest.mark.slow
 def test_intermediates_says_what_is_computed_again() -> None:
     rows = tables_of("intermediates", "--no-s3")
     stored = next(row for row in rows if row[0] == "file://" and len(row) == 8)

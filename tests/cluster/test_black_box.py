@@ -33,6 +33,7 @@ def alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.hooks
 def test_when_the_nanny_dies_too_the_last_heartbeat_is_the_evidence(processes):
     with processes.scheduler() as client:

@@ -104,6 +104,7 @@ def test_arguments_stay_with_the_outputs_that_were_made_of_them(start):
     assert death.facts.held_share == 1.0
 
 
+@pytest.mark.slow
 def test_who_waits_for_an_output_and_how_many_have_it_is_known_at_the_death(start):
     session = start()
     first, other = sorted(session.addresses())
@@ -143,6 +144,7 @@ def test_the_state_of_actors_is_known_and_their_methods_are_theirs(start):
     assert "Keeper.add" not in names
 
 
+@pytest.mark.slow
 def test_a_worker_lost_to_its_silence_is_an_incident_that_nobody_asked_for(start):
     # The scheduler waits for ten heartbeats at least: 5 s here.
     with dask.config.set({"distributed.scheduler.worker-ttl": "1s"}):

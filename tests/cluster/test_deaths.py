@@ -166,6 +166,7 @@ def test_a_first_worker_that_dies_in_its_first_task_is_explained(start):
     assert len([i for i in session.api.deaths() if i["kind"] != "killed-worker"]) == 1
 
 
+@pytest.mark.slow
 def test_workers_that_die_in_their_first_task_one_after_the_other_are_explained(start):
     session = start(n_workers=1)
     future = session.client.submit(burst_and_die, 0, key="burst")
@@ -251,6 +252,7 @@ def test_innocent_tasks_are_listed_apart(start):
     session.client.gather(others)
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_nanny_is_lost_and_the_heartbeat_is_the_evidence(
     processes,
 ):

@@ -124,6 +124,7 @@ def test_demo_runs_out_of_memory_and_completes_as_advised(
     assert nothing_left(process.pid)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_held_page_stays_until_ctrl_c(start: Start) -> None:
     process = start("--workers=1", "--memory-limit=1GB", "--sizes=16", "--hold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def check_keeps(notebook: Any) -> None:
 
 
 CHECKS = {NOTEBOOK: check, KEEPS: check_keeps}
-each_notebook = pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem)
+stem = attrgetter("stem")
+each_notebook = pytest.mark.parametrize("path", CHECKS, ids=stem)
 
 
 @each_notebook
@@ -84,9 +86,10 @@ def test_stored_notebook_names_no_machine(path: Path) -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-@each_notebook
+@pytest.mark.parametrize(
+    "path", [NOTEBOOK, pytest.param(KEEPS, marks=pytest.mark.slow)], ids=stem
+)
 def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

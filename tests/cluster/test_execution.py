@@ -387,6 +387,7 @@ def test_what_memdash_costs_becomes_known_everywhere(start):
     assert costs["workers"]["bytes"] > 2 * 4096
 
 
+@pytest.mark.slow
 def test_where_the_budget_is_tiny_everybody_holds_back(start):
     session = start(register=False, n_workers=1)
     session.client.register_plugin(MemDash(budget=0.0001))
@@ -403,6 +404,7 @@ def test_where_the_budget_is_tiny_everybody_holds_back(start):
     assert finished(session, "array")["peak"]["max"] == pytest.approx(50 * MB, rel=0.15)
 
 
+@pytest.mark.slow
 def test_two_hundred_threads_are_all_seen_and_none_is_lost(start):
     session = start(n_workers=1, threads_per_worker=200, memory_limit="900 MB")
     futures = session.client.map(lambda n: n + 1, range(3000), key="tiny", pure=False)

@@ -83,6 +83,7 @@ def test_the_killed_worker_that_is_raised_carries_a_note(start):
     assert given_up["n_tasks"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.hooks
 def test_explain_waits_for_the_evidence_and_tells_it_whole(start):
     session = start()

@@ -25,7 +25,7 @@ def grow(number: int) -> float:
     return float(sum(block[0] for block in blocks))
 
 
-@pytest.mark.parametrize("allowed", [1, 3])
+@pytest.mark.parametrize("allowed", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_quick_deaths_of_one_graph_are_one_row_and_two_lines(start, caplog, allowed):
     session = start(n_workers=2, memory_limit="300 MB")
     session.cluster.scheduler.allowed_failures = allowed
@@ -63,6 +63,7 @@ def test_quick_deaths_of_one_graph_are_one_row_and_two_lines(start, caplog, allo
     assert explained.cause == failure["diagnosis"]["cause"]
 
 
+@pytest.mark.slow
 def test_submits_of_two_prefixes_are_two_failures(start):
     session = start(n_workers=2, nthreads=1, memory_limit="300 MB")
     session.cluster.scheduler.allowed_failures = 1

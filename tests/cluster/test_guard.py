@@ -191,6 +191,7 @@ def on_disk(dask_worker):
     return list(dask_worker.data.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.hooks
 def test_an_output_is_not_read_back_for_others_while_a_task_needs_the_room(
     start, tmp_path

@@ -116,6 +116,7 @@ def kill(client: Client, how_many: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_new_cluster_opens_and_persists_with_nothing_recomputed(
     cluster, memory, runs
 ):
@@ -157,6 +158,7 @@ def test_a_cluster_killed_half_way_computes_only_the_rest(cluster, memory, runs)
     assert runs.count() == CHUNKS - before
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_takes_nothing_stored_with_it(cluster, memory, runs):
     session = cluster()
     y = persist(runs.source(), memory=memory, name="x")
@@ -168,6 +170,7 @@ def test_a_worker_that_dies_takes_nothing_stored_with_it(cluster, memory, runs):
     assert runs.count() == 0
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_midst_costs_only_what_it_was_doing(
     cluster, memory, runs
 ):
@@ -237,6 +240,7 @@ def test_a_shuffled_frame_resumes_with_nothing_recomputed(
     assert sorted(again.compute().k.value_counts().tolist()) == [100] * 7
 
 
+@pytest.mark.slow
 def test_a_p2p_rechunk_is_stored(cluster, memory, runs):
     cluster()
     with dask.config.set({"array.rechunk.method": "p2p"}):
@@ -400,6 +404,7 @@ WRITER = """
 """
 
 
+@pytest.mark.slow
 def test_of_two_clusters_that_write_one_name_one_wins_whole(tmp_path, memory):
     memory.create()
     script = tmp_path / "writer.py"
@@ -456,6 +461,7 @@ def test_workers_memory_persists_as_dask_does(cluster, runs):
     assert runs.count() == CHUNKS
 
 
+@pytest.mark.slow
 def test_overwriting_while_another_writes_tells_the_other_in_the_log(
     cluster, memory, runs, caplog
 ):

@@ -58,6 +58,7 @@ def test_a_limit_above_what_the_machine_has_is_too_high(processes):
     assert [link["level"] for link in audit["chain"]][-1] == "worker"
 
 
+@pytest.mark.slow
 def test_an_address_space_limit_is_found(processes):
     """``ulimit -v``, as some batch systems set it."""
     address_space = 8 * GiB

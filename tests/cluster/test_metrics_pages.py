@@ -190,6 +190,7 @@ def test_unregistering_takes_everything_out_of_the_registry(start):
     assert scrape(scheduler_port(session))
 
 
+@pytest.mark.slow
 def test_two_clusters_at_a_time_and_one_after_the_other(start):
     first, second = start(n_workers=1), start(n_workers=2)
     name = "dask_scheduler_memdash_workers"

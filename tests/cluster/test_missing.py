@@ -59,7 +59,9 @@ def register_and_wait_for_notices(client: Client, api: Api, n: int = 1) -> None:
     client.submit(sum, [1], pure=False).result(timeout=30)  # behind the warnings
 
 
-@pytest.mark.parametrize("nanny", ["--nanny", "--no-nanny"])
+@pytest.mark.parametrize(
+    "nanny", ["--nanny", pytest.param("--no-nanny", marks=pytest.mark.slow)]
+)
 def test_workers_without_the_package_work_on_and_are_named(
     processes, bare_python, nanny
 ):

@@ -104,6 +104,7 @@ def test_a_worker_that_dies_is_on_the_curve_and_its_keys_count_once(start):
     assert 20 <= incident["position"] <= 121
 
 
+@pytest.mark.slow
 def test_graphs_that_come_again_and_share_keys_are_each_their_own(start):
     session = start()
     kept = session.client.get(pairs(1), "total-1", sync=False)
@@ -140,6 +141,7 @@ def test_submitted_tasks_are_gathered_and_a_map_is_a_graph(start):
     assert maps["verdict"]["kind"] == "fits"
 
 
+@pytest.mark.slow
 def test_a_large_graph_is_taken_in_slices_and_known_by_its_order(start):
     session = start()
     n = 5_000

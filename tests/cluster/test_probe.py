@@ -179,6 +179,7 @@ def test_workers_that_share_a_process_are_counted_once(start):
     wait_for(one_process_and_one_sum, "answers of one moment")
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_nanny_samples_itself(processes):
     with processes.scheduler() as client:
         processes.worker("--no-nanny")

@@ -157,6 +157,7 @@ def test_what_a_marker_says_is_checked_and_failing_records_are_kept(session, pyt
         assert (run / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_asynchronous_clusters_side_by_side_on_workers_of_xdist(
     session, pytester, monkeypatch
 ):

@@ -600,6 +600,7 @@ def last_pid(stand_ins: dict[str, str], name: str) -> int:
     return int(text.split()[-1])
 
 
+@pytest.mark.slow
 def test_slurm_recipe_runs_from_start_to_end(stand_ins, tmp_path) -> None:
     steps = [b for b in BLOCKS if in_slurm(b) and not b.reason]
     assert [b.language for b in steps] == [SHELL, PYTHON, SHELL, SHELL]

@@ -192,6 +192,7 @@ def pauses(run: Path) -> int:
     return sum(number for (number,) in found)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_disk_that_hangs_or_is_slow_holds_up_no_scheduler(
     tmp_path: Path, processes: Processes

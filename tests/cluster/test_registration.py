@@ -158,7 +158,9 @@ def test_workers_that_join_later_and_workers_that_restart_are_measured(start):
     )
 
 
-@pytest.mark.parametrize("how", ["option", "configuration"])
+@pytest.mark.parametrize(
+    "how", ["option", pytest.param("configuration", marks=pytest.mark.slow)]
+)
 def test_a_scheduler_that_preloads_serves_from_the_start(processes, how):
     if how == "option":
         client = processes.scheduler("--preload", "dask_memdash")

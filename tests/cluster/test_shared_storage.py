@@ -122,6 +122,7 @@ def everything(path):
     ]
 
 
+@pytest.mark.slow
 def test_plain_persist_is_found_again_by_a_new_cluster(cluster, memory, runs):
     path = str(runs.path)
     for number in range(2):
@@ -232,6 +233,7 @@ def test_a_killed_worker_costs_nothing_that_is_stored(cluster, memory, runs):
     wait_for(lambda: not scheduler.tasks, "tasks to be forgotten")
 
 
+@pytest.mark.slow
 @pytest.mark.hooks
 def test_stored_results_take_their_share_of_ram_and_are_all_there_again(
     cluster, tmp_path, runs

@@ -112,6 +112,7 @@ def test_producers_that_ran_ahead_of_what_consumes_them(quick):
     wait_for(lambda: stuck(session)[0]["until"], "the stall to be over")
 
 
+@pytest.mark.slow
 def test_a_cluster_whose_last_worker_died_says_that_none_is_left(processes):
     with processes.scheduler() as client:
         worker = processes.worker("--no-nanny")
@@ -144,6 +145,7 @@ def never_stuck(session, seconds=LONG_ENOUGH):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_filled_workers_and_a_client_that_waits_for_nothing_are_not_stuck(quick):
     session = quick(NO_SPILL, after="2s")
     kept = session.client.map(keep, range(16))
@@ -161,6 +163,7 @@ def grind(seconds):
     return float(block[0])
 
 
+@pytest.mark.slow
 def test_a_long_task_on_a_paused_worker_that_others_wait_for_is_not_stuck(quick):
     session = quick(NO_SPILL, n_workers=1, after="2s")
     future = session.client.submit(grind, LONG_ENOUGH)
@@ -180,6 +183,7 @@ def pause(dask_worker):
     dask_worker.status = Status.paused
 
 
+@pytest.mark.slow
 def test_workers_that_somebody_has_paused_are_not_stuck(quick):
     off = {"distributed.worker.memory.pause": False}
     session = quick(off, n_workers=1, after="2s")
@@ -190,6 +194,7 @@ def test_workers_that_somebody_has_paused_are_not_stuck(quick):
     assert all(future.status == "pending" for future in waiting)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_has_no_worker_yet_is_not_stuck(quick):
     session = quick(n_workers=0, after="2s")
     waiting = session.client.map(keep, range(5))

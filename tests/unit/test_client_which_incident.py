@@ -120,6 +120,7 @@ def test_an_incident_on_its_way_is_waited_for(model):
     assert Connection(Client(late)).explain(error, timeout=20).id == "1"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_without_a_mark_waits_for_an_incident_that_is_late(
     model, monkeypatch
 ):

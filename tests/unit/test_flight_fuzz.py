@@ -123,6 +123,7 @@ def rounds(seed: int, number: int) -> Iterator[random.Random]:
         yield chance
 
 
+@pytest.mark.slow
 def test_a_death_while_a_task_begins_shows_the_others_and_never_half_of_it():
     seen_new = seen_old = 0
     for number, chance in enumerate(rounds(1, 50_000)):

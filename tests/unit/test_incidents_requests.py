@@ -335,6 +335,7 @@ PIECES = st.lists(
 ).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(PIECES, st.none() | st.integers(), st.none() | st.integers())
 def test_no_text_makes_it_raise(text, limit, machine):

@@ -60,6 +60,7 @@ class TestS3(MemorySuite):
         with pytest.raises(UnreachableError, match="tried"):
             FSMemory("s3://bucket/store", options).get("objects/a")
 
+    @pytest.mark.slow
     def test_a_server_on_a_bad_day_is_asked_until_it_answers(self, s3):
         endpoint = s3["client_kwargs"]["endpoint_url"]
         with bad_day(endpoint, lambda number: number % 3 == 1, late=0.05) as worse:

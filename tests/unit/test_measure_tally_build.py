@@ -107,6 +107,7 @@ def test_without_a_compiler_the_package_is_pure_python(source: Path) -> None:
     assert "False the lines of allocations are not known: that part was not" in out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler here")
 def test_with_a_compiler_the_wheel_holds_a_tally_that_works(source: Path) -> None:
     wheel, printed = build(source)

@@ -86,6 +86,7 @@ def test_the_last_twenty_deaths_are_named():
     assert log.executing_at("a", "31") == tuple(str(n) for n in range(11, 31))
 
 
+@pytest.mark.slow
 def test_a_log_full_of_suspects_does_not_slow_the_next_death_down():
     log = IncidentLog(1_000)
     for n in range(500):

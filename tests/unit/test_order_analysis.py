@@ -270,6 +270,7 @@ def test_the_uncertainty_is_that_of_what_is_held_at_the_peak():
     assert made.uncertainty == 6
 
 
+@pytest.mark.slow
 def test_a_graph_in_which_every_task_is_a_prefix_of_its_own_is_judged_quickly():
     graph = {f"only{n}": ((), n) for n in range(20_000)}
     taken = snapshot(graph, wanted=())

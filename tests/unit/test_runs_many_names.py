@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import stories
 from recorded_runs import Segment, write_run
 
@@ -27,6 +28,7 @@ EVIL = (
 NUMBER = 100_000
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_hostile_names(tmp_path):
     live = stories.after_incident()
     path = write_run(tmp_path / "20260801-100000-abcdef", live)

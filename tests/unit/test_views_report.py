@@ -101,6 +101,7 @@ def test_report_is_made_of_one_reading_whatever_happens_to_the_store():
     assert "worker-3" in text
 
 
+@pytest.mark.slow
 def test_snapshot_is_bounded():
     store = fake_store.busy()
     store.all_incidents = [fake_parts.incident(n) for n in range(5000)]
