@@ -293,15 +293,24 @@ def _span(dimension: str, colour: str, dash: str) -> Span:
 
 
 def _label(colour: str, baseline: str) -> Label:
-    """Make what names a line, beneath it or above."""
+    """Make what names a line, beneath it or above.
+
+    White on the line's colour: no colour of words is readable on a light ground and on
+    a dark one.
+    """
     return Label(
         x=0,
         y=0,
         text="",
-        text_color=colour,
+        text_color="#ffffff",
+        background_fill_color=(
+            theme.NEUTRAL_GROUND if colour == theme.NEUTRAL else colour
+        ),
+        padding=(1, 4),
+        border_radius=3,
         text_font="system-ui, sans-serif",
         text_font_size="12px",
         text_baseline=baseline,
-        y_offset=-2 if baseline == "top" else 2,
+        y_offset=-3 if baseline == "top" else 3,
         visible=False,
     )

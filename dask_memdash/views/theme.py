@@ -33,6 +33,8 @@ CHOSEN = "#0e8a8a"
 FULL = "#b8327f"
 #: Readable on a light and on a dark ground where CSS has no say.
 NEUTRAL = "#7c8794"
+#: White words are readable on it, which they are not on the former.
+NEUTRAL_GROUND = "#5b6672"
 
 
 def nice_ceiling(value: float) -> float:
