@@ -19,7 +19,8 @@ SIDE_BY_SIDE := -n $(JOBS) --dist worksteal
 once-more = $(1)/python -m pytest --last-failed --last-failed-no-failures none
 
 BIN := $(VENV)/bin
-PIP_FLAGS := --disable-pip-version-check --quiet
+# Of what is installed little is imported: Python compiles that much on its own.
+PIP_FLAGS := --disable-pip-version-check --quiet --no-compile
 # --no-deps and --no-index would break a fresh machine: pip takes what the user configured.
 PIP_INSTALL = -m pip install $(PIP_FLAGS)
 
@@ -74,8 +75,8 @@ matrix: $(VENV)/.dev browser redis ## the tests on every Python and stack that i
 wheel: $(VENV)/.dev ## an sdist and a wheel for this machine, in dist/
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
 
-# Each promise has a test in `make test`; of those that take long, these are the others.
-slow: $(VENV)/.dev browser redis ## run the tests that take more than ten seconds: ten minutes
+# Each promise has its test in `make test`; these are more cases of it, and what is long.
+slow: $(VENV)/.dev browser redis ## run more cases of each promise, and what takes long: half an hour
 	$(BIN)/python -m pytest -n 2 --dist worksteal \
 	  -m "slow and not demos and not corpora and not attack" $(ARGS) \
 	  || $(call once-more,$(BIN))

@@ -150,7 +150,7 @@ def run(environment: Environment, *, tests: bool = True) -> Outcome:
     try:
         if not python.exists():
             call(environment.python, "-m", "venv", str(place))
-        pip = (str(python), "-m", "pip", "install", "--quiet")
+        pip = (str(python), "-m", "pip", "install", "--quiet", "--no-compile")
         call(*pip, *environment.install)
         if not tests:
             line = "installed"

@@ -32,11 +32,7 @@ def details(page):
 
 @pytest.mark.parametrize(
     "width",
-    [
-        pytest.param(380, marks=pytest.mark.slow),
-        pytest.param(900, marks=pytest.mark.corpora),
-        1400,
-    ],
+    [380, pytest.param(900, marks=pytest.mark.corpora), 1400],
 )
 def test_details_stand_beside_their_list_which_stays_where_it_is(look, show, width):
     page = look(show(fake_store.busy(30)) + "#workers", width=width)
@@ -93,6 +89,7 @@ def test_updates_leave_focus_scroll_and_what_is_open_alone(look, show):
     assert page.url.endswith(address)
 
 
+@pytest.mark.slow
 def test_opened_parts_of_a_story_stay_open(look, show):
     store = fake_store.failing(1)
     page = look(show(store) + "#incident-1")
@@ -120,6 +117,7 @@ def test_bars_and_names_lead_to_details(look, show):
     assert page.url.endswith("#prefix-sum")
 
 
+@pytest.mark.slow
 def test_every_name_in_a_story_is_a_link(look, show):
     page = look(show(fake_store.failing(2)) + "#incident-3")
     opened = details(page)

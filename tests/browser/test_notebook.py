@@ -60,7 +60,9 @@ SMALLEST = """() => Math.min(99, ...[...document.querySelectorAll("svg text")]
     .map(e => e.getBoundingClientRect().height))"""
 
 
-@pytest.mark.parametrize("ground", [("#fff", "#111"), ("#111", "#eee")])
+@pytest.mark.parametrize(
+    "ground", [("#fff", "#111"), pytest.param(("#111", "#eee"), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", SHOWN)
 def test_it_fits_a_side_pane_and_can_be_read(browser, name, ground):
     page = browser.new_page(viewport={"width": 380, "height": 600})

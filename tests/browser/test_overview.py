@@ -77,6 +77,7 @@ def test_a_line_to_change_is_copied_and_the_keyboard_keeps_its_place(look, show)
     )
 
 
+@pytest.mark.slow
 def test_figures_change_without_moving_anything(look, show):
     store = fake_store.busy()
     page = look(show(store), width=900)

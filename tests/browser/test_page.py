@@ -186,7 +186,7 @@ def on_every_tab(page, said):
     ("width", "scheme"),
     [
         *(
-            (800, "dark"),
+            pytest.param(800, "dark", marks=pytest.mark.slow),
             (1400, "light"),
             pytest.param(800, "light", marks=pytest.mark.corpora),
         ),
@@ -238,6 +238,7 @@ def contrast(page, part):
     return (light + 0.05) / (dark + 0.05)
 
 
+@pytest.mark.slow
 def test_hovering_explains_each_part_in_words(look, show):
     page = look(show(fake_store.busy()))
     assert "a worker keeps in memory" in tooltip(page, "workers", 0.25, 0.15)
@@ -322,6 +323,7 @@ def test_store_is_left_alone_when_nobody_looks(look, show):
         threading.Event().wait(0.05)
 
 
+@pytest.mark.slow
 def test_incident_has_an_address_that_can_be_shared(look, show):
     url = show(fake_store.after_incident())
     page = look(f"{url}#incident-2")
@@ -346,7 +348,7 @@ def test_prefix_of_the_dashboard_is_honoured(look, show):
     page.wait_for_url("**/some/where/status")
 
 
-@pytest.mark.parametrize("prefix", [pytest.param("", marks=pytest.mark.slow), "/inner"])
+@pytest.mark.parametrize("prefix", ["", "/inner"])
 def test_reverse_proxy_under_a_path_needs_no_setting(look, show, prefix):
     url = urlsplit(show(fake_store.after_incident(), http_prefix=prefix or "/"))
     with reverse_proxy(url.port, "/user/proxy") as proxy:

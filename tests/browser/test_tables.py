@@ -78,6 +78,7 @@ def test_columns_are_chosen_by_set_and_one_by_one_and_kept(look, show):
     assert "Threads that fit" in heads(found)
 
 
+@pytest.mark.slow
 def test_row_of_totals_stands_first_and_follows(look, show):
     page = look(show(fake_store.busy()) + "#workers")
     row = table(page, "workers").locator(".md-totals tr")
@@ -103,6 +104,7 @@ def test_a_click_anywhere_on_a_row_opens_it_and_one_on_a_name_what_it_names(look
     page.locator("[data-tab=tasks]").get_by_role("heading", name=name).wait_for()
 
 
+@pytest.mark.slow
 def test_figures_move_without_moving_the_table(look, show):
     store = fake_store.busy(3)
     page = look(show(store) + "#workers")
@@ -117,6 +119,7 @@ def test_figures_move_without_moving_the_table(look, show):
         assert found.evaluate(places) == before
 
 
+@pytest.mark.slow
 def test_narrow_page_sorts_by_a_choice_and_shows_every_figure_with_its_name(look, show):
     page = look(show(fake_store.busy()) + "#tasks", width=380)
     found = table(page, "tasks")

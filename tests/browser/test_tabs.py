@@ -40,8 +40,15 @@ def many_workers(number):
         pytest.param(
             "#workers", "workers", "Click a worker", marks=pytest.mark.corpora
         ),
-        ("#worker-tcp%3A%2F%2F10.0.0.2%3A4000", "workers", "1002 on 10.0.0.2"),
-        ("#prefix-sum", "tasks", "Sizes of its outputs"),
+        pytest.param(
+            "#worker-tcp%3A%2F%2F10.0.0.2%3A4000",
+            "workers",
+            "1002 on 10.0.0.2",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "#prefix-sum", "tasks", "Sizes of its outputs", marks=pytest.mark.slow
+        ),
         ("#incident-2", "incidents", "Incident 2: killed by the kernel"),
         pytest.param(
             "#failures", "incidents", "Every single event", marks=pytest.mark.corpora
@@ -69,10 +76,17 @@ def test_every_tab_and_thing_has_an_address(look, show, address, tab, said):
 @pytest.mark.parametrize(
     ("tab", "address", "said"),
     [
-        ("workers", "worker-tcp%3A%2F%2F10.0.0.2%3A4000", "1002 on 10.0.0.2"),
-        ("tasks", "prefix-sum", "Sizes of its outputs"),
+        pytest.param(
+            "workers",
+            "worker-tcp%3A%2F%2F10.0.0.2%3A4000",
+            "1002 on 10.0.0.2",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "tasks", "prefix-sum", "Sizes of its outputs", marks=pytest.mark.slow
+        ),
         ("tasks", "other-global%20app.CACHE", "What a variable of an"),
-        ("incidents", "failure-1", "Failure 1:"),
+        pytest.param("incidents", "failure-1", "Failure 1:", marks=pytest.mark.slow),
         ("incidents", "incident-2", "Incident 2:"),
     ],
 )
@@ -99,6 +113,7 @@ def test_what_is_chosen_far_down_is_seen_at_once_and_escape_closes_it(
     assert page.url.endswith(f"#{tab}")
 
 
+@pytest.mark.slow
 def test_escape_in_the_help_closes_the_help_alone(look, show):
     page = look(f"{show(fake_store.after_incident())}#incident-2")
     panel = shown(page, "incidents")
@@ -110,6 +125,7 @@ def test_escape_in_the_help_closes_the_help_alone(look, show):
     assert page.url.endswith("#incident-2")
 
 
+@pytest.mark.slow
 def test_tab_counts_failures_rather_than_their_incidents(look, show):
     store = fake_store.failing(3)
     assert len(store.all_incidents) != 3
@@ -119,6 +135,7 @@ def test_tab_counts_failures_rather_than_their_incidents(look, show):
     page.get_by_text("3 failures").wait_for()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scheme", ["light", pytest.param("dark", marks=pytest.mark.corpora)]
 )
@@ -153,6 +170,7 @@ def test_going_back_leads_through_the_tabs(look, show):
     shown(page, "overview")
 
 
+@pytest.mark.slow
 def test_banner_of_a_degraded_memdash_stands_above_every_tab(look, show):
     page = look(show(fake_store.degraded()))
     for tab in ("Overview", "Workers", "Tasks", "Failures", "Order", "Limits"):
@@ -186,6 +204,7 @@ def test_table_is_sorted_searched_and_paged_on_the_server(look, show):
     page.get_by_text("Nothing matches").wait_for()
 
 
+@pytest.mark.slow
 def test_keyboard_focus_stays_while_figures_move(look, show):
     store = many_workers(4)
     page = look(show(store) + "#workers")
@@ -201,6 +220,7 @@ def test_keyboard_focus_stays_while_figures_move(look, show):
     assert page.url.endswith("#worker-tcp%3A%2F%2F10.0.0.3%3A4000")
 
 
+@pytest.mark.slow
 def test_worker_that_has_left_stays_readable(look, show):
     store = fake_store.busy()
     gone = fake_parts.worker(9, status="left", last_seen=NOW)
@@ -270,6 +290,7 @@ def wait_for_axis(page, condition):
     )
 
 
+@pytest.mark.slow
 def test_length_of_the_time_axis_is_chosen(look, show):
     page = look(show(fake_store.busy()))
     wait_for_axis(page, "seconds => seconds === 118")
@@ -280,6 +301,7 @@ def test_length_of_the_time_axis_is_chosen(look, show):
     wait_for_axis(page, "seconds => seconds === 118")
 
 
+@pytest.mark.slow
 def test_only_new_points_are_sent(look, show):
     store = fake_store.busy()
     page = look(show(store))
@@ -364,6 +386,7 @@ def test_page_that_gets_no_figures_says_why(look, show):
 # --- many workers --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_map_shows_every_worker_of_a_large_cluster_and_leads_to_it(look, show):
     page = look(show(many_workers(120)))
     chart = page.locator("[data-chart=map]")
@@ -381,6 +404,7 @@ def test_map_shows_every_worker_of_a_large_cluster_and_leads_to_it(look, show):
     shown(page, "workers").get_by_role("heading", name="worker-43").wait_for()
 
 
+@pytest.mark.slow
 def test_small_cluster_has_no_map(look, show):
     page = look(show(fake_store.busy()))
     page.get_by_text("in 4 workers").wait_for()
@@ -390,6 +414,7 @@ def test_small_cluster_has_no_map(look, show):
 # --- order and help ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_click_on_the_order_says_what_was_held_there(look, show):
     store = fake_store.busy()
     store.all_graphs = [fake_parts.graph(1)]
@@ -517,6 +542,7 @@ def test_the_storage_of_intermediates_has_its_place_where_a_cluster_has_one(
     ).wait_for()
 
 
+@pytest.mark.slow
 def test_without_a_memory_the_overview_has_no_such_place(look, show):
     page = look(show(stories.busy()))
     shown(page, "overview").get_by_text("outputs kept in memory").first.wait_for()

@@ -108,6 +108,7 @@ def test_charts_stand_in_the_list_that_jupyterlab_reads(look, show):
         page.get_by_text("2.87 GiB of 4 GiB").wait_for()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preloaded", [False, True])
 def test_charts_are_listed_preloaded_and_registered_late(cluster, preloaded):
     preload = ["dask_memdash"] if preloaded else []

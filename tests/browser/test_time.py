@@ -114,6 +114,7 @@ def test_click_shows_an_instant_and_escape_goes_back_to_now(look, show, width):
     wait_for_mark(page, expected=False)
 
 
+@pytest.mark.slow
 def test_drag_shows_the_most_of_a_span_and_zooms_to_it(look, show):
     page = look(show(stories.busy()))
     (x, y, start), (until, _, end) = (place(page, "history", s) for s in (0.4, 0.6))
@@ -172,6 +173,7 @@ def test_address_carries_the_moment_and_back_goes_to_the_one_before(look, show):
     page.get_by_text(re.compile("Showing")).wait_for()
 
 
+@pytest.mark.slow
 def test_strip_opens_its_worker_at_the_moment_that_was_clicked(look, show):
     page = look(show(stories.busy()))
     x, y, time = place(page, "strips", 0.5, down=1 / 8)
@@ -184,6 +186,7 @@ def test_strip_opens_its_worker_at_the_moment_that_was_clicked(look, show):
     wait_for_moment(page, shown=False)
 
 
+@pytest.mark.slow
 def test_cross_opens_the_incident(look, show):
     page = look(show(stories.after_incident()))
     link, share, down = page.evaluate(
@@ -200,6 +203,7 @@ def test_cross_opens_the_incident(look, show):
     page.wait_for_url(re.compile(f"#{link}$"))
 
 
+@pytest.mark.slow
 def test_pointer_is_not_sent_to_the_server(look, show):
     page = look(show(stories.busy()))
     page.evaluate(
@@ -231,6 +235,7 @@ def recorded(tmp_path):
             process.terminate()
 
 
+@pytest.mark.slow
 def test_record_has_the_strips_and_one_moment_with_its_slider(look, recorded):
     page = look(recorded)
     x, y, time = place(page, "history", 0.3)

@@ -29,6 +29,7 @@ def tables_of(name: str, *options: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(tally.load() is None, reason="the tally is not built here")
 def test_accuracy_tells_how_far_figures_are_from_the_truth() -> None:
     rows = tables_of("accuracy", "--kinds", "numpy_array")
@@ -76,6 +77,7 @@ def test_intermediates_says_what_is_computed_again() -> None:
     assert int(killed[2]) + int(killed[3]) == 12
 
 
+@pytest.mark.slow
 def test_diff_compares_two_simulated_days() -> None:
     rows = {row[0]: row[1] for row in tables_of("diff", "--only", "day")}
     # Of 40 prefixes peak, output and stored, and figures of workers and the cluster.

@@ -93,6 +93,7 @@ def test_reports_that_are_lost_on_the_way_are_sent_again_and_counted_once(start)
     scheduler.handlers["memdash_report"] = real
 
 
+@pytest.mark.slow
 def test_two_schedulers_on_one_host_tell_of_their_own_workers_only(start):
     first, second = start(n_workers=1), start(n_workers=1)
     for session in (first, second):

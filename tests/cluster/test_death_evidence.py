@@ -81,6 +81,7 @@ def test_a_worker_that_dies_in_its_first_task_is_known_by_what_it_was_sent(start
     assert death.facts.graph["die"].arguments == pytest.approx(9 * MB, rel=0.02)
 
 
+@pytest.mark.slow
 def test_arguments_stay_with_the_outputs_that_were_made_of_them(start):
     session = start(n_workers=1)
     blocks = [np.full(9 * MB, n, "u1") for n in range(4)]
@@ -156,6 +157,7 @@ def test_a_worker_lost_to_its_silence_is_an_incident_that_nobody_asked_for(start
     assert 5 < death.unresponsive < 60
 
 
+@pytest.mark.slow
 def test_modules_that_came_with_a_first_task_are_not_held_against_it(start):
     """Where they were memory that nobody counted, a young worker's death was theirs."""
     session = start(n_workers=1)

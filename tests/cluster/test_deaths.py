@@ -209,6 +209,7 @@ def test_an_idle_worker_killed_from_outside_has_no_suspects(start):
     assert len(session.api.deaths()) == 1
 
 
+@pytest.mark.slow
 def test_a_death_in_an_allocation_that_holds_the_gil_is_recorded(start):
     session = start(n_workers=1, memory_limit="600 MB")
     session.cluster.scheduler.allowed_failures = 0
@@ -232,6 +233,7 @@ def test_a_death_in_an_allocation_that_holds_the_gil_is_recorded(start):
     assert death["suspects"][0]["bytes"] > 80_000_000
 
 
+@pytest.mark.slow
 def test_innocent_tasks_are_listed_apart(start):
     session = start(n_workers=1)
     running = session.client.submit(idle, 60, key="running-one")
@@ -288,6 +290,7 @@ def test_restarting_retiring_and_scaling_are_no_incidents(start):
     assert session.api.deaths() == []
 
 
+@pytest.mark.slow
 def test_a_pause_is_a_band_that_ends_and_no_incident(start):
     session = start(n_workers=1, memory_limit="300 MB")
 
@@ -330,6 +333,7 @@ def test_a_graph_gives_each_suspect_its_place_in_the_order(start):
     assert 1 <= suspect["order_position"] <= 7
 
 
+@pytest.mark.slow
 def test_inputs_that_have_just_come_back_from_disk_are_stored_in_memory(start):
     session = start(n_workers=1, memory_limit="600 MB")
     session.cluster.scheduler.allowed_failures = 0

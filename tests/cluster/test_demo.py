@@ -148,9 +148,9 @@ def test_held_page_stays_until_ctrl_c(start: Start) -> None:
 @pytest.mark.parametrize(
     ("name", "when"),
     [
-        ("SIGINT", "Starting"),
+        pytest.param("SIGINT", "Starting", marks=pytest.mark.slow),
         ("SIGINT", "Watch it live"),
-        ("SIGTERM", "Watch it live"),
+        pytest.param("SIGTERM", "Watch it live", marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_demo_leaves_nothing_behind(

@@ -105,6 +105,7 @@ def test_died_is_followed_from_the_error_to_the_record(start, tmp_path, capsys) 
     exec(compile(register.text, str(register), "exec"), names)
 
 
+@pytest.mark.slow
 def test_fits_is_followed_on_a_cluster_that_has_run_it(start, capsys) -> None:
     session = start(n_workers=1)
     collection = da.ones((4000, 1000), chunks=(1000, 1000)).map_blocks(same)

@@ -273,6 +273,7 @@ def test_without_the_tally_a_task_alone_has_the_kernels_figure(start):
     assert session.api("workers")[0]["method"] == "hwm"
 
 
+@pytest.mark.slow
 def test_without_the_tally_four_threads_of_one_prefix_share_rightly(start):
     session = without_tally(start, threads_per_worker=4, memory_limit="900 MB")
     run(session, "warm", array, 1)
@@ -308,6 +309,7 @@ def test_outputs_that_lie_about_their_size_are_called_too_light(start):
     assert audited["ratio"] < 0.001
 
 
+@pytest.mark.slow
 @counts
 def test_views_are_called_too_heavy_and_said_why(start):
     session = start(n_workers=1)
@@ -351,6 +353,7 @@ def test_a_prefix_that_puts_something_aside_is_known_to_leak(start):
 # -- live --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_growth_is_seen_while_the_worker_cannot_speak(start):
     session = start(n_workers=1)
     run(session, "warm", warm_up)

@@ -213,6 +213,7 @@ def not_registered(memdash) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_an_asynchronous_client_awaits(start):
     session = start(n_workers=1)
     session.cluster.scheduler.allowed_failures = 0
@@ -263,6 +264,7 @@ def test_a_failure_is_an_event_and_a_line_in_the_log_once(start, caplog):
     assert len(line) <= 200
 
 
+@pytest.mark.slow
 def test_a_note_that_cannot_be_made_leaves_dasks_exception_as_it_is(start, monkeypatch):
     session = start(n_workers=1)
     session.cluster.scheduler.allowed_failures = 0
@@ -297,8 +299,8 @@ def test_removing_memdash_takes_the_notes_and_the_handler_away(start):
 HOSTILE = [
     pytest.param("<img src=x onerror=alert(1)>-1", id="html"),
     pytest.param("line\nbreak\r\n\ttab-1", id="newlines"),
-    pytest.param("☃🧨-1", id="emoji"),
-    pytest.param(("odd-1", 1.5, (-3, "y<b>"), "x"), id="tuple"),
+    pytest.param("☃🧨-1", id="emoji", marks=pytest.mark.slow),
+    pytest.param(("odd-1", 1.5, (-3, "y<b>"), "x"), id="tuple", marks=pytest.mark.slow),
 ]
 
 
@@ -314,6 +316,7 @@ def test_hostile_keys_are_explained_like_others(start, key):
     assert "<img" not in told._repr_html_()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sending large graph")
 def test_a_key_of_ten_megabytes_is_explained_like_others(start):
     session = start(n_workers=1)
@@ -328,6 +331,7 @@ def test_a_key_of_ten_megabytes_is_explained_like_others(start):
     wait_for(lambda: session.client.get_events("memdash"), "it to be told of")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate")
 def test_it_works_over_tls_and_without_a_dashboard(tmp_path):
     key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
@@ -429,8 +433,13 @@ def failed(future) -> BaseException:
     [
         (ask_numpy, 2**48, "256 TiB for an array of shape (35184372088832,) and dtype"),
         (ask_arrow, 2**62, "4096 PiB"),
-        (ask_in_vain, 2**48, "256 TiB for an array of shape (35184372088832,) and"),
-        (ask_in_a_group, 9 * 2**30, "9 GiB"),
+        pytest.param(
+            ask_in_vain,
+            2**48,
+            "256 TiB for an array of shape (35184372088832,) and",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(ask_in_a_group, 9 * 2**30, "9 GiB", marks=pytest.mark.slow),
         (ask_system, None, "[Errno 12] Cannot allocate memory"),
     ],
 )

@@ -141,6 +141,7 @@ def test_nothing_of_it_is_there_before_it_is_asked_for_or_after_it_is_removed(st
     assert client.submit(sum, (1, 3)).result() == 4
 
 
+@pytest.mark.slow
 def test_what_is_held_starts_when_the_guard_is_removed(start):
     session = guarded(start, threads_per_worker=2, memory_limit="900 MB")
     client = session.client
@@ -156,6 +157,7 @@ def test_what_is_held_starts_when_the_guard_is_removed(start):
     client.cancel(found)
 
 
+@pytest.mark.slow
 @pytest.mark.hooks
 def test_what_frees_memory_is_sent_to_workers_that_are_all_paused(start):
     """The scheduler sends nothing to a paused worker, and so none ever goes on."""
@@ -223,6 +225,7 @@ def executing(dask_worker):
     return len(dask_worker.state.executing)
 
 
+@pytest.mark.slow
 def test_a_dry_run_notes_what_would_have_waited_and_holds_nothing(start):
     session = guarded(start, "dry-run", memory_limit="1 GB", threads_per_worker=2)
     client = session.client
@@ -239,6 +242,7 @@ def test_a_dry_run_notes_what_would_have_waited_and_holds_nothing(start):
     assert known[0]["seconds"] == 0
 
 
+@pytest.mark.slow
 def test_it_is_off_and_says_so_where_there_is_no_limit(start):
     session = start(register=False, n_workers=1, memory_limit=0)
     session.client.register_plugin(MemDash(guard=True))
@@ -308,6 +312,7 @@ def test_a_task_that_cannot_be_stopped_and_has_no_room_fails_with_its_figures(st
     assert "killed-worker" not in kinds
 
 
+@pytest.mark.slow
 def test_a_guard_that_cannot_start_leaves_the_page_as_it_is(start, monkeypatch):
     # not above: workers import this module too, and have no guard before they are asked
     from dask_memdash.guard.on_scheduler import GuardTeacher

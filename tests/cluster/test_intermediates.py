@@ -199,6 +199,7 @@ def test_no_value_stays_with_the_workers(cluster, memory, runs):
     wait_for(lambda: held() == 0, "workers to hold nothing")
 
 
+@pytest.mark.slow
 def test_progress_and_waiting_work_as_dasks_own(cluster, memory, runs, capsys):
     cluster()
     y = persist(runs.source(0.01), memory=memory, name="x")
@@ -207,6 +208,7 @@ def test_progress_and_waiting_work_as_dasks_own(cluster, memory, runs, capsys):
     assert "100% Completed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_dropping_it_cancels_the_rest(cluster, memory, runs):
     session = cluster()
     y = persist(runs.source(0.2), memory=memory, name="x")
@@ -218,7 +220,9 @@ def test_dropping_it_cancels_the_rest(cluster, memory, runs):
     assert not named(memory, "x")
 
 
-@pytest.mark.parametrize("method", ["p2p", "tasks"])
+@pytest.mark.parametrize(
+    "method", ["p2p", pytest.param("tasks", marks=pytest.mark.slow)]
+)
 def test_a_shuffled_frame_resumes_with_nothing_recomputed(
     cluster, memory, runs, method
 ):
@@ -252,6 +256,7 @@ def test_a_p2p_rechunk_is_stored(cluster, memory, runs):
     assert runs.count() == CHUNKS
 
 
+@pytest.mark.slow
 def test_annotations_reach_the_tasks_that_store(cluster, memory, tmp_path):
     session = cluster()
     chosen, other = sorted(session.client.scheduler_info()["workers"])
@@ -267,6 +272,7 @@ def test_annotations_reach_the_tasks_that_store(cluster, memory, tmp_path):
     assert other not in ran
 
 
+@pytest.mark.slow
 async def test_an_asynchronous_client_persists(memory, runs):
     async with (
         LocalCluster(
@@ -286,6 +292,7 @@ async def test_an_asynchronous_client_persists(memory, runs):
     assert runs.count() == CHUNKS
 
 
+@pytest.mark.slow
 def test_memory_of_one_process_is_refused_by_workers_of_their_own(cluster, runs):
     cluster(n_workers=1)
     y = persist(runs.source(chunks=2), memory=FSMemory("memory://one"), name="x")
@@ -312,6 +319,7 @@ def test_a_store_that_is_full_fails_the_task_and_is_named(cluster, memory, runs)
     assert not named(memory, "x")
 
 
+@pytest.mark.slow
 def test_a_writer_killed_in_the_midst_of_a_put_leaves_no_object(cluster, memory, runs):
     session = cluster(n_workers=1)
 
@@ -436,6 +444,7 @@ def test_of_two_clusters_that_write_one_name_one_wins_whole(tmp_path, memory):
         assert open_persisted(memory, "x").sum().compute() == 40 * factor
 
 
+@pytest.mark.slow
 def test_a_script_that_ends_after_waiting_has_given_the_name(tmp_path, memory):
     script = tmp_path / "writer.py"
     script.write_text(textwrap.dedent(WRITER))

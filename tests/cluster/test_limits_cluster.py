@@ -38,6 +38,7 @@ def audited(api: Api, n: int = 1):
     return wait_for(known, f"the audits of {n} workers", 60)
 
 
+@pytest.mark.slow
 @pytest.mark.hooks
 def test_a_limit_above_what_the_machine_has_is_too_high(processes):
     with processes.scheduler() as client:

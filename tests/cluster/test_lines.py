@@ -95,6 +95,7 @@ def test_no_line_leaves_a_worker_where_lines_are_off(start):
     running.result(timeout=60)
 
 
+@pytest.mark.slow
 def test_workers_of_one_process_count_without_lines_where_those_are_off(start):
     with dask.config.set({"memdash.lines": False}):
         session = start(processes=False, n_workers=2, memory_limit="2 GB")

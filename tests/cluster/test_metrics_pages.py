@@ -212,6 +212,7 @@ def test_two_clusters_at_a_time_and_one_after_the_other(start):
     assert measured(start(n_workers=3, memory_limit="250 MB")) == 3
 
 
+@pytest.mark.slow
 def test_workers_in_the_schedulers_process_have_pages_of_their_own(start):
     session = start(processes=False, n_workers=2, memory_limit="4 GB")
     kept = session.client.submit(ones, 50_000_000)
@@ -249,6 +250,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_without_the_library_all_else_works(tmp_path):
     script = tmp_path / "nobody.py"
     script.write_text(NOBODY)
@@ -275,6 +277,7 @@ def plain_cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
+@pytest.mark.slow
 def test_it_can_be_turned_off(plain_cluster):
     from dask_memdash import MemDash
 

@@ -134,6 +134,7 @@ def test_a_scheduler_without_panel_or_bokeh_serves_the_api_and_says_what_is_miss
         computes(client)
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_protocol_is_named_and_works_on(start, monkeypatch):
     monkeypatch.setattr("dask_memdash.plugins.scheduler.install.PROTOCOL", 99)
     session = start(register=False)

@@ -152,6 +152,7 @@ def test_strings_of_arrow_are_counted(start):
     assert 40 * MB < execution["peak"]["p50"] < 68 * MB
 
 
+@pytest.mark.slow
 def test_what_fails_its_trial_leaves_the_first_generation_and_says_why(start):
     session = start(n_workers=1, register=False)
     session.client.run(spoil_the_trial)
@@ -171,6 +172,7 @@ def spoil_the_trial() -> None:
     trial.outcome = lambda tally: os.abort()
 
 
+@pytest.mark.slow
 def test_environment_of_a_worker_forbids_it_there(start, monkeypatch):
     monkeypatch.setenv("DASK_MEMDASH__TALLY", "off")
     # a server that forks workers has read its environment already

@@ -165,6 +165,7 @@ def test_a_process_that_a_task_starts_is_measured_and_is_the_tasks(
     assert prefix(one, "start_child")["children"]["rss"] == 0
 
 
+@pytest.mark.slow
 def test_a_forked_pool_counts_without_what_it_shares_with_the_worker(
     one: Session,
 ) -> None:
@@ -312,6 +313,7 @@ def test_what_each_task_carries_is_the_graphs_and_comes_with_advice(
     wait_for(gone, "the tasks to be forgotten")
 
 
+@pytest.mark.slow
 def test_what_quick_tasks_gather_in_a_global_is_not_what_they_were_sent_with(
     one: Session,
 ) -> None:
@@ -378,6 +380,7 @@ def test_what_arrow_keeps_is_retained_with_advice(one: Session) -> None:
         wait_for(freed, "what Arrow keeps no more")
 
 
+@pytest.mark.slow
 def test_the_scheduler_says_what_its_tasks_carry(one: Session) -> None:
     blocks = [np.full(24 * MB, n, dtype="u1") for n in range(4)]
     with warnings.catch_warnings():

@@ -76,6 +76,7 @@ def test_a_cluster_without_queuing_runs_ahead_and_says_of_what(start):
     assert "worker-saturation` (now inf" in graph["verdict"]["text"]
 
 
+@pytest.mark.slow
 def test_a_cluster_that_queues_stays_near_the_order(start):
     session = start(memory_limit="1 GB")
     session.client.get(pairs(1), "total-1")
@@ -87,6 +88,7 @@ def test_a_cluster_that_queues_stays_near_the_order(start):
     assert graph["uncertainty"] == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_on_the_curve_and_its_keys_count_once(start):
     session = start(threads_per_worker=1)
     future = session.client.get(pairs(1), "total-1", sync=False)
@@ -157,6 +159,7 @@ def test_a_large_graph_is_taken_in_slices_and_known_by_its_order(start):
     assert known["actual_peak"] > 0
 
 
+@pytest.mark.slow
 def test_a_priority_annotation_moves_a_part_of_the_graph_to_the_front(start):
     session = start(n_workers=1)
     make = dask.delayed(bytes)

@@ -149,6 +149,7 @@ def test_several_threads_share_the_growth_and_say_how_wrong_that_may_be(start):
     assert peak <= 4 * 50 * MB * 1.2
 
 
+@pytest.mark.slow
 def test_workers_that_share_a_process_are_counted_once(start):
     session = start(processes=False, n_workers=3, memory_limit="2 GB")
     futures = [
@@ -199,6 +200,7 @@ def test_a_worker_without_a_nanny_samples_itself(processes):
         future.result(timeout=30)
 
 
+@pytest.mark.slow
 def test_async_tasks_are_shown_and_not_measured(start):
     session = start(n_workers=1)
 
@@ -232,6 +234,7 @@ class Pool(WorkerPlugin):
         worker.executors.pop("pool").shutdown()
 
 
+@pytest.mark.slow
 def test_a_task_in_another_process_is_shown_and_not_measured(start, monkeypatch):
     monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__DAEMON", "False")
     with dask.config.set({"distributed.worker.daemon": False}):
@@ -310,6 +313,7 @@ def count_threads(dask_worker) -> int:
     return len(dask_worker.active_threads)
 
 
+@pytest.mark.slow
 def test_tasks_that_were_running_at_registration_are_shown_and_not_measured(start):
     session = start(n_workers=1, register=False)
     future = session.client.submit(hold, 10, 3, key="early")

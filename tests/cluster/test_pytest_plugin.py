@@ -140,6 +140,7 @@ def session(pytester):
     return run
 
 
+@pytest.mark.slow
 def test_what_a_marker_says_is_checked_and_failing_records_are_kept(session, pytester):
     records = pytester.path / "kept"
     done = session(TESTS, "--memdash-records", str(records), "--strict-markers")

@@ -764,6 +764,7 @@ def test_compose_file_limits_the_workers_by_what_was_measured() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+@pytest.mark.slow
 def test_worker_of_kubernetes_starts_with_its_limit_and_name(
     deployment, processes, tmp_path
 ) -> None:
@@ -791,6 +792,7 @@ def test_kubernetes_limits_are_requested_too_and_labels_agree() -> None:
     assert selector["dask.org/cluster-name"] == daskcluster()["metadata"]["name"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [

@@ -140,6 +140,7 @@ def test_registering_twice_is_harmless(start):
     )
 
 
+@pytest.mark.slow
 def test_workers_that_join_later_and_workers_that_restart_are_measured(start):
     session = start(n_workers=1)
     session.cluster.scale(2)
@@ -197,6 +198,7 @@ def test_a_wrong_configuration_value_is_shown_and_the_default_used(start):
     assert session.client.submit(inc, 1).result() == 2
 
 
+@pytest.mark.slow
 async def test_an_asynchronous_cluster_without_a_dashboard_works():
     from distributed import Client, Scheduler
 
@@ -216,6 +218,7 @@ async def test_an_asynchronous_cluster_without_a_dashboard_works():
         assert "memdash" not in scheduler.plugins
 
 
+@pytest.mark.slow
 async def test_a_nanny_that_is_set_up_twice_hands_over():
     from distributed import Scheduler
 

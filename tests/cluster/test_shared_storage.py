@@ -152,6 +152,7 @@ def test_plain_persist_is_found_again_by_a_new_cluster(cluster, memory, runs):
         close(session)
 
 
+@pytest.mark.slow
 def test_what_writes_elsewhere_writes_again(cluster, memory, tmp_path, runs):
     frame = pd.DataFrame({"a": range(20)})
     session = cluster(memory, n_workers=1)
@@ -210,6 +211,7 @@ class Target:
         return "Target", str(self.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.hooks
 def test_a_killed_worker_costs_nothing_that_is_stored(cluster, memory, runs):
     session = cluster(memory)

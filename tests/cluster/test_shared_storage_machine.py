@@ -341,6 +341,7 @@ def drive(start, tmp_path, **options):
         print(f"the machine ran for {time.monotonic() - begun:.1f} s")
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_what_was_persisted(start, tmp_path):
     drive(start, tmp_path, max_examples=3, stateful_step_count=8, derandomize=True)
 

@@ -94,6 +94,7 @@ def test_spilled_bytes_by_prefix_are_those_of_the_spill_buffers(start):
     assert storage(session, "block")["spilled"] == 0
 
 
+@pytest.mark.slow
 def test_replicas_are_counted_once_as_data(start):
     session = start(n_workers=3)
     session.client.amm.stop()  # it would take the copies away again
@@ -132,6 +133,7 @@ def test_pinned_and_awaited_outputs_are_told_apart(start):
     session.client.cancel(slow)
 
 
+@pytest.mark.slow
 def test_without_a_spill_buffer_nothing_is_spilled_and_the_rest_is_right(start):
     import dask
 
@@ -153,6 +155,7 @@ def test_without_a_spill_buffer_nothing_is_spilled_and_the_rest_is_right(start):
         assert session.api("workers")[0]["thresholds"]["spill"] is None
 
 
+@pytest.mark.slow
 def test_data_of_another_kind_is_counted_and_its_spilling_not_known(start):
     session = start(n_workers=1, data=foreign_buffer)
     futures = session.client.map(block, range(3))

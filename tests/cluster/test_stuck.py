@@ -67,6 +67,7 @@ def total(blocks):
 # -- stuck ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_outputs_that_a_client_holds_are_named_and_letting_go_of_them_releases(quick):
     session = quick(NO_SPILL)
     kept = session.client.map(keep, range(44))

@@ -75,6 +75,7 @@ def test_tasks_that_raise_memory_error_are_one_incident_and_nobody_dies(start):
     assert len(story["tasks"]) == 5
 
 
+@pytest.mark.slow
 def test_a_memory_error_that_dask_retries_is_an_incident_too(start, tmp_path):
     session = start(n_workers=1)
     path = str(tmp_path / "tried")

@@ -99,6 +99,7 @@ def cgroup() -> Iterator[Path]:
         made.rmdir()
 
 
+@pytest.mark.slow
 def test_a_limit_above_the_cgroups_is_told_with_both(
     cgroup: Path, processes: Processes
 ) -> None:

@@ -93,6 +93,7 @@ def holds(plan):
         world.state.validate_state()
 
 
+@pytest.mark.slow
 @given(plans())
 @SETTINGS
 @pytest.mark.timeout(3600 if WORLDS else 180)

@@ -239,6 +239,7 @@ close(slots.read()[1], SIZE, 0.02)
     )
 
 
+@pytest.mark.slow
 @native
 def test_hooks_come_and_go_while_threads_make_objects() -> None:
     run(

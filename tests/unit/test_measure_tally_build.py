@@ -94,6 +94,7 @@ print(lines.load() is not None, lines.why_not())
 NATIVE = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_package_is_pure_python(source: Path) -> None:
     nothing = shutil.which("false") or "/bin/false"
     wheel, printed = build(source, CC=nothing, CXX=nothing)

@@ -47,6 +47,7 @@ def test_a_seed_tells_the_same_death_each_time(verdicts):
     assert judging.simulate(3) == verdicts[3]
 
 
+@pytest.mark.slow
 def test_the_simulation_has_every_cause_relief_and_fault():
     seen = [judging.imagine(seed) for seed in range(600)]
     causes = {cause for told in seen for cause in told.truth.causes}

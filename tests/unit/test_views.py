@@ -548,6 +548,7 @@ def test_hostile_names_are_text_everywhere(boundary):
         assert "safe}" not in str(hover.tooltips)
 
 
+@pytest.mark.slow
 def test_document_does_not_grow_while_the_cluster_lives(boundary):
     store = fake_store.busy(60)
     store.all_prefixes = [fake_parts.prefix(f"p{i}", i * MiB) for i in range(60)]

@@ -49,6 +49,7 @@ def test_report_invites_to_no_click_and_tells_what_no_task_has():
     assert "shows the memory that belongs to no task" in body(html), "none is known"
 
 
+@pytest.mark.slow
 def test_report_is_made_after_a_page_has_failed(mislead):
     mislead(Document())
     gc.collect()

@@ -286,6 +286,14 @@ async def test_the_page_is_read_alone_and_no_other_site_is_given_a_session(start
     await mounted.unmount()
 
 
+async def discarded(context, session):
+    """Discard a session, once no callback of its document is under way."""
+    async with asyncio.timeout(10):
+        while session in context.sessions:
+            await context._discard_session(session, lambda session: True)
+            await asyncio.sleep(0)
+
+
 async def test_a_document_ends_without_a_collection_and_garbage_is_collected_once(
     started, monkeypatch
 ):
@@ -308,10 +316,10 @@ async def test_a_document_ends_without_a_collection_and_garbage_is_collected_onc
     )
     *sessions, last = context.sessions
     for session in sessions:
-        await context._discard_session(session, lambda session: True)
+        await discarded(context, session)
     assert collections == []
     monkeypatch.setattr(open_pages, "QUIET", 0.3)
-    await context._discard_session(last, lambda session: True)
+    await discarded(context, last)
     assert not context.sessions
     del session, sessions, last
     async with asyncio.timeout(10):
