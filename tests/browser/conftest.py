@@ -70,9 +70,14 @@ class Watch:
     def page(self, page, host):
         page.on("console", self.console)
         page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
-        page.on("requestfailed", lambda r: self.wrong.append(f"failed: {r.url}"))
+        page.on("requestfailed", self.failed)
         page.on("request", lambda request: self.request(request, host))
         page.on("response", self.response)
+
+    def failed(self, request):
+        # what a page gives up itself, as when it is left, has not failed
+        if request.failure != "net::ERR_ABORTED":
+            self.wrong.append(f"failed: {request.url}: {request.failure}")
 
     def console(self, message):
         if message.type == "error":

@@ -303,6 +303,7 @@ def count_elements(page):
     )
 
 
+@pytest.mark.slow
 def test_store_is_left_alone_when_nobody_looks(look, show):
     options = {"unused_session_lifetime_milliseconds": 100}
     options["check_unused_sessions_milliseconds"] = 100

@@ -33,7 +33,7 @@ def wide_store():
     [
         380,
         *(pytest.param(width, marks=pytest.mark.corpora) for width in (900, 1920)),
-        pytest.param(1400, marks=pytest.mark.slow),
+        1400,
     ],
 )
 def test_no_column_is_out_of_sight(look, show, width):

@@ -337,6 +337,7 @@ def fake_store_now(store):
 # --- connection ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_page_goes_on_after_a_lost_connection(look, show):
     store = many_workers(4)
     page = look(show(store) + "#workers")
@@ -512,6 +513,7 @@ def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
 # --- the cluster's memory of intermediates --------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "scheme"),
     [(380, "light"), pytest.param(1920, "dark", marks=pytest.mark.corpora)],

@@ -325,6 +325,7 @@ def test_views_are_called_too_heavy_and_said_why(start):
     assert audited["measured"] < 1 * MB
 
 
+@pytest.mark.slow
 @counts
 def test_a_prefix_that_puts_something_aside_is_known_to_leak(start):
     session = start(n_workers=1)

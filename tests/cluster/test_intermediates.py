@@ -346,6 +346,7 @@ def test_a_writer_killed_in_the_midst_of_a_put_leaves_no_object(cluster, memory,
     assert open_persisted(memory, "x").sum().compute() == total(3)
 
 
+@pytest.mark.slow
 def test_damage_is_noticed_by_workers_and_the_error_reaches_the_client(
     cluster, memory, runs
 ):

@@ -60,7 +60,7 @@ def register_and_wait_for_notices(client: Client, api: Api, n: int = 1) -> None:
 
 
 @pytest.mark.parametrize(
-    "nanny", ["--nanny", pytest.param("--no-nanny", marks=pytest.mark.slow)]
+    "nanny", [pytest.param("--nanny", marks=pytest.mark.slow), "--no-nanny"]
 )
 def test_workers_without_the_package_work_on_and_are_named(
     processes, bare_python, nanny
@@ -100,6 +100,7 @@ def test_workers_without_the_package_work_on_and_are_named(
         assert len(client.scheduler_info(n_workers=-1)["workers"]) == 3
 
 
+@pytest.mark.slow
 def test_a_scheduler_without_the_package_says_so_to_whoever_registers(
     processes, bare_python
 ):
@@ -112,7 +113,9 @@ def test_a_scheduler_without_the_package_says_so_to_whoever_registers(
         computes(client)
 
 
-@pytest.mark.parametrize("module", ["panel", "bokeh"])
+@pytest.mark.parametrize(
+    "module", ["panel", pytest.param("bokeh", marks=pytest.mark.slow)]
+)
 def test_a_scheduler_without_panel_or_bokeh_serves_the_api_and_says_what_is_missing(
     processes, tmp_path, module
 ):

@@ -267,6 +267,7 @@ class Counter:
         raise RuntimeError("on purpose")
 
 
+@pytest.mark.slow
 def test_calls_of_an_actor_are_tasks_of_their_own_and_end_even_if_they_fail(start):
     session = start(n_workers=1)
     counter = session.client.submit(Counter, actor=True).result(timeout=30)

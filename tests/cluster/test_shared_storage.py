@@ -291,6 +291,7 @@ def test_configuration_alone_gives_a_cluster_a_memory(processes, tmp_path, runs)
         assert len(list((tmp_path / "store" / "objects").iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_a_death_costs_only_what_is_computed_again_and_says_so(cluster, memory, runs):
     session = cluster(memory)
     session.register()

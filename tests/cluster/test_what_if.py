@@ -17,6 +17,7 @@ def kept(number):
     return np.ones(500_000)  # 4 MB
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_worker_that_fills_says_when_and_its_record_what_would_have_been(
     start, tmp_path

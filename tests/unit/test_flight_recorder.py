@@ -581,6 +581,7 @@ def test_a_nanny_may_read_what_its_worker_left_before_anybody_sweeps_it(director
             assert not Path(dead_path).exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_of_very_many_files_takes_its_time_and_no_more(recorder, directory):
     space = Path("/proc/self/ns/pid").stat().st_ino
     for number in range(10_000):

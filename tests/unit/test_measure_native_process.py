@@ -71,6 +71,7 @@ def test_protection_of_pages_is_as_it_was_before() -> None:
     )
 
 
+@pytest.mark.slow
 def test_it_goes_in_and_out_while_threads_allocate_and_load_libraries() -> None:
     run(
         """

@@ -120,6 +120,7 @@ async def test_unmounting_leaves_nothing_and_can_be_repeated(started):
     assert (await fetch(scheduler, "/status"))[0] == 200
 
 
+@pytest.mark.slow
 async def test_unmounting_ends_the_sessions_of_open_pages(started, monkeypatch):
     from dask_memdash.views.layout import OpenPage
 
@@ -294,6 +295,7 @@ async def discarded(context, session):
             await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 async def test_a_document_ends_without_a_collection_and_garbage_is_collected_once(
     started, monkeypatch
 ):
