@@ -624,10 +624,18 @@ def test_a_task_that_would_have_fitted_beside_its_modules_is_not_to_blame():
     assert said.cause == "unaccounted"
 
 
-def test_more_than_half_of_a_workers_room_is_not_taken_for_modules():
+def test_what_is_more_than_half_of_a_workers_room_is_not_taken_for_modules():
     known = with_modules(loaded=600, task=150, baseline=(100, 800))
-    assert (known.loaded, known.risen) == (0, 700 * MiB)
+    assert (known.loaded, known.risen) == (425 * MiB, 275 * MiB)
     assert diagnose(known).cause == "unaccounted"
+
+
+def test_modules_of_a_little_more_than_half_of_a_small_workers_room_are_modules():
+    known = with_modules(loaded=440, task=430, baseline=(100, 540), process=970)
+    assert (known.loaded, known.risen) == (425 * MiB, 15 * MiB)
+    said = diagnose(known)
+    assert (said.cause, said.key) == ("task-too-large", "sum-1")
+    assert said.confidence > 0.9
 
 
 def test_modules_that_the_first_report_had_already_are_not_taken_off_twice():

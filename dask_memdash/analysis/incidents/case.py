@@ -166,15 +166,15 @@ class Case:
     def loaded(self) -> int:
         """How much of `idle` came with the tasks: modules that they import.
 
-        An idle worker that runs them has it too, and nobody has left it behind.  More
-        than half of a worker's room is no module: whose it is, is not known.
+        An idle worker that runs them has it too, and nobody has left it behind.  What
+        is more than half of a worker's room is hardly modules: whose the rest is, is
+        not known.
         """
         if self.breakdown is None:
             return 0
         came = max(0, self.facts.loaded - self.facts.loaded_before)
-        room = None if self.ceiling is None else max(0, self.ceiling - self._first)
-        if room is not None and came > MOST_LOADED * room:
-            return 0
+        if self.ceiling is not None:
+            came = min(came, int(MOST_LOADED * max(0, self.ceiling - self._first)))
         return max(0, min(came, self.parts.baseline - self._first))
 
     @property
