@@ -259,20 +259,27 @@ def tell_real(both: list[Real]) -> None:
 # -- simulated -------------------------------------------------------------------------
 
 
-async def simulate(days: int, caught: dict[str, Any]) -> list[tuple[int, float, int]]:
-    """Let simulated days pass; return of some of them RSS in MB, and objects."""
+async def simulate(
+    days: int, caught: dict[str, Any], *, ours: bool
+) -> list[tuple[int, float, int]]:
+    """Let simulated days pass; return of some of them RSS in MB, and objects.
+
+    A scheduler grows without MemDash too: it keeps the last computations, and what it
+    tells simulated workers nobody takes from it.
+    """
     clock = simulated.Clock()
     seen = []
     told = {1, *range(5, days + 1, 5), days}
     with clock.installed():
         async with simulated.scheduler() as running:
             plugin = MemDash()
-            await running.register_scheduler_plugin(
-                plugin, name="memdash", idempotent=True
-            )
+            if ours:
+                await running.register_scheduler_plugin(
+                    plugin, name="memdash", idempotent=True
+                )
             await simulated.add_workers(running, SIMULATED, caught["idle"]["metrics"])
             busy, idle = (
-                simulated.packed(caught[kind], SIMULATED, with_memdash=True)
+                simulated.packed(caught[kind], SIMULATED, with_memdash=ours)
                 for kind in ("busy", "idle")
             )
             minutes = int(DAY / MINUTE)
@@ -280,7 +287,8 @@ async def simulate(days: int, caught: dict[str, Any]) -> list[tuple[int, float, 
                 for minute in range(minutes):
                     clock.now += MINUTE
                     simulated.beat(running, busy if minute % 2 else idle)
-                    plugin.tick()
+                    if ours:
+                        plugin.tick()
                     if minute % GRAPHS == 0:
                         graph = simulated.Graph(f"d{day}m{minute}", 40)
                         await graph.submit(running)
@@ -292,15 +300,22 @@ async def simulate(days: int, caught: dict[str, Any]) -> list[tuple[int, float, 
                     gc.collect()
                     rss = psutil.Process().memory_info().rss / MB
                     seen.append((day, rss, len(gc.get_objects())))
-                    progress(f"day {day}: {rss:.0f} MB")
+                    name = "with MemDash" if ours else "bare"
+                    progress(f"{name}, day {day}: {rss:.0f} MB")
     return seen
 
 
-def tell_simulated(seen: list[tuple[int, float, int]]) -> None:
+def tell_simulated(
+    seen: list[tuple[int, float, int]], bare: list[tuple[int, float, int]]
+) -> None:
     """Print a table of the days that were looked at."""
-    header("simulated days", "RSS, MB", "Python objects that are tracked")
-    for day, rss, objects in seen:
-        row(day, f"{rss:.1f}", objects)
+    header(
+        "simulated days", "RSS, MB", "Python objects that are tracked",
+        "more than on the first day", "the same without MemDash",
+    )  # fmt: skip
+    for (day, rss, objects), (_, _, alone) in zip(seen, bare, strict=True):
+        more, alone = objects - seen[0][2], alone - bare[0][2]
+        row(day, f"{rss:.1f}", objects, more, alone)
 
 
 def main() -> None:
@@ -318,7 +333,8 @@ def main() -> None:
     if given.only != "real":
         print()
         caught = simulated.catch()
-        tell_simulated(asyncio.run(simulate(days, caught)))
+        seen = asyncio.run(simulate(days, caught, ours=True))
+        tell_simulated(seen, asyncio.run(simulate(days, caught, ours=False)))
 
 
 if __name__ == "__main__":
