@@ -134,6 +134,7 @@ def test_every_name_in_a_story_is_a_link(look, show):
     assert opened.get_by_role("link", name="worker-1").first.get_attribute("href")
 
 
+@pytest.mark.slow
 def test_details_that_are_not_here_yet_say_so(look, show):
     store = fake_store.after_incident()
     wanted, here = store.all_incidents[0]["id"], threading.Event()

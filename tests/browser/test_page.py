@@ -349,6 +349,7 @@ def test_prefix_of_the_dashboard_is_honoured(look, show):
     page.wait_for_url("**/some/where/status")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "/inner"])
 def test_reverse_proxy_under_a_path_needs_no_setting(look, show, prefix):
     url = urlsplit(show(fake_store.after_incident(), http_prefix=prefix or "/"))

@@ -79,6 +79,7 @@ def test_a_small_pane_shows_all_it_says(pane, name, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -139,6 +139,7 @@ def test_drag_shows_the_most_of_a_span_and_zooms_to_it(look, show):
     )
 
 
+@pytest.mark.slow
 def test_keyboard_chooses_and_moves_the_moment(look, show):
     page = look(show(stories.busy()))
     page.keyboard.press("ArrowLeft")  # belongs to the page while nothing is chosen

@@ -111,6 +111,7 @@ def test_two_schedulers_on_one_host_tell_of_their_own_workers_only(start):
     assert told.incident["task"]["key"] == "of-the-first"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
 @pytest.mark.parametrize("options", ["size=4k", "ro"])
 def test_a_recorder_directory_that_is_full_or_read_only_leaves_memory(

@@ -312,6 +312,7 @@ def test_a_pause_is_a_band_that_ends_and_no_incident(start):
     assert session.api("incidents") == []
 
 
+@pytest.mark.slow
 def test_a_graph_gives_each_suspect_its_place_in_the_order(start):
     dask = pytest.importorskip("dask")
     session = start(n_workers=1)

@@ -261,6 +261,7 @@ def test_tasks_of_four_threads_are_counted_each_for_itself(start):
         assert done["peak"]["p50"] == pytest.approx(size * MB, rel=0.02)
 
 
+@pytest.mark.slow
 @looks
 def test_without_the_tally_a_task_alone_has_the_kernels_figure(start):
     session = without_tally(start)
@@ -375,6 +376,7 @@ def test_growth_is_seen_while_the_worker_cannot_speak(start):
 # -- what it costs -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_memdash_costs_becomes_known_everywhere(start):
     session = start(n_workers=2)
 

@@ -115,6 +115,7 @@ def test_explain_waits_for_the_evidence_and_tells_it_whole(start):
     assert all(0.0 < cost["seconds_away"] < 30 for cost in costs)
 
 
+@pytest.mark.slow
 def test_an_exception_that_a_killed_worker_caused_is_explained_too(start):
     session = start(n_workers=1)
     session.cluster.scheduler.allowed_failures = 0

@@ -76,6 +76,7 @@ def test_each_hook_of_the_scheduler_plugin_may_raise_and_harms_nobody(
         assert any(f"MemDash.{hook}" in text for text in texts), hook
 
 
+@pytest.mark.slow
 def test_all_of_the_scheduler_plugin_may_fail_at_once(start, monkeypatch):
     session = start()
     sabotage(MemDash, [h for h in HOOKS if h != "tick"], monkeypatch)
@@ -172,6 +173,7 @@ def test_a_malformed_heartbeat_is_refused_and_the_others_go_on(start):
     assert len(session.cluster.scheduler.workers) == 2
 
 
+@pytest.mark.slow
 def test_a_malformed_report_of_a_nanny_is_refused(start):
     session = start()
     report = session.cluster.scheduler.handlers["memdash_report"]

@@ -301,6 +301,7 @@ def test_what_a_stopped_task_returns_is_discarded_and_it_runs_where_it_fits(star
     assert abs(stopped[0].need - 320 * MB) < 2 * MB
 
 
+@pytest.mark.slow
 def test_a_task_that_cannot_be_stopped_and_has_no_room_fails_with_its_figures(start):
     session = guarded(start, threads_per_worker=1, memory_limit="400 MB")
     found = session.client.submit(guard_tasks.of_python, 1500 * MB)

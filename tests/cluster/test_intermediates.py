@@ -185,6 +185,7 @@ def test_a_worker_killed_in_the_midst_costs_only_what_it_was_doing(
     assert y.sum().compute() == total()
 
 
+@pytest.mark.slow
 def test_no_value_stays_with_the_workers(cluster, memory, runs):
     session = cluster()
     y = persist(runs.source(), memory=memory, name="x")
@@ -461,6 +462,7 @@ def test_a_script_that_ends_after_waiting_has_given_the_name(tmp_path, memory):
     assert named(memory, "x")
 
 
+@pytest.mark.slow
 def test_workers_memory_persists_as_dask_does(cluster, runs):
     from dask_memdash import WorkerMemory
 

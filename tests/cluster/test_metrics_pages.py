@@ -149,6 +149,7 @@ def nap(seconds: float) -> int:
     return int(block[0])
 
 
+@pytest.mark.slow
 def test_a_running_task_is_executing_on_its_worker(start):
     session = start(n_workers=1)
     future = session.client.submit(nap, 60)
@@ -163,6 +164,7 @@ def test_a_running_task_is_executing_on_its_worker(start):
     future.cancel()
 
 
+@pytest.mark.slow
 def test_unregistering_takes_everything_out_of_the_registry(start):
     session = start(n_workers=1, register=False)
     (port,) = worker_ports(session).values()

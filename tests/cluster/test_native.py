@@ -139,6 +139,7 @@ def test_neighbours_of_all_kinds_are_told_apart(start):
     )
 
 
+@pytest.mark.slow
 def test_strings_of_arrow_are_counted(start):
     pytest.importorskip("pyarrow")
     session = with_tally(start, "native", threads_per_worker=2)

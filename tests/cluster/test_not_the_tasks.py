@@ -196,6 +196,7 @@ def test_a_child_that_is_killed_is_an_incident_of_its_task(one: Session) -> None
     assert "does not" in incident["diagnosis"]["text"]
 
 
+@pytest.mark.slow
 def test_what_children_had_is_known_after_the_workers_death(one: Session) -> None:
     running = one.client.submit(start_child, 200, 60, retries=0)
 

@@ -130,6 +130,7 @@ def test_graphs_that_come_again_and_share_keys_are_each_their_own(start):
     assert first["actual_peak"] < 15 * SIZE
 
 
+@pytest.mark.slow
 def test_submitted_tasks_are_gathered_and_a_map_is_a_graph(start):
     session = start()
     client = session.client
@@ -187,6 +188,7 @@ def swell(i):
     return float(taken[0])
 
 
+@pytest.mark.slow
 def test_a_graph_that_died_of_tasks_at_once_is_not_said_to_fit(start):
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         session = start(n_workers=1, threads_per_worker=4, memory_limit="300 MB")

@@ -86,6 +86,7 @@ def test_several_threads_are_told_apart_by_the_tally(start):
         assert execution["peak"]["p50"] == pytest.approx(size * MB, rel=0.011)
 
 
+@pytest.mark.slow
 def test_without_the_tally_the_page_and_whoever_registers_are_told(start, monkeypatch):
     session = start(n_workers=1, register=False)
     session.client.run(hide_the_tally)
@@ -137,6 +138,7 @@ def test_a_running_task_is_shown_with_what_it_holds(start, method):
     future.result(timeout=30)
 
 
+@pytest.mark.slow
 def test_several_threads_share_the_growth_and_say_how_wrong_that_may_be(start):
     with dask.config.set({"memdash.tally": False}):
         session = start(n_workers=1, threads_per_worker=4, memory_limit="600 MB")

@@ -138,6 +138,7 @@ def test_a_run_whose_scheduler_is_killed_is_whole_up_to_the_last_second(
     assert peaks == [("load",)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_unregistering_ends_the_record_and_leaves_no_thread(tmp_path: Path) -> None:
     from distributed import Client, LocalCluster

@@ -106,6 +106,7 @@ def test_unregistering_leaves_nothing_but_the_inert_extension(start):
     assert len(session.api("workers")) == 2
 
 
+@pytest.mark.slow
 def test_unregistering_while_tasks_run_keeps_them_running(start):
     session = start(n_workers=1)
 

@@ -21,6 +21,7 @@ def first(block: np.ndarray) -> int:
     return int(block[0])
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_fills_its_address_space_is_told_of_before_it_fails(
     processes: Processes,
 ) -> None:

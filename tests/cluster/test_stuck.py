@@ -205,6 +205,7 @@ def test_a_cluster_that_has_no_worker_yet_is_not_stuck(quick):
     assert stuck(session) == []
 
 
+@pytest.mark.slow
 def test_an_input_that_could_not_be_received_is_stuck_until_its_worker_restarts(quick):
     session = quick()
     sender, receiver = session.addresses()

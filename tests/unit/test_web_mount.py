@@ -233,6 +233,7 @@ async def request(scheduler, path, method):
     return await AsyncHTTPClient().fetch(url, request_timeout=60, **asked)
 
 
+@pytest.mark.slow
 async def test_a_page_beyond_the_limit_is_a_light_one_that_says_where_to_look(started):
     scheduler = await started()
     mounted = limited(scheduler, 1)
