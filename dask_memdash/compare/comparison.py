@@ -302,6 +302,8 @@ def _pairs(a: RunFacts, b: RunFacts) -> Iterator[tuple[str, GroupFacts, GroupFac
 
 
 def _storage(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
+    if not (a.most["memory"] and b.most["memory"]):
+        return  # one ended before it had recorded any figure of its workers
     for measure in ("memory", "stored", "spilled"):
         first, second = a.most[measure], b.most[measure]
         if first or second:

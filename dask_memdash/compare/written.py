@@ -116,10 +116,17 @@ def _of_run(run: RunFacts) -> str:
         format_duration(run.length),
         count(run.n_workers, "worker"),
         count(run.finished, "task"),
-        f"{format_bytes(run.most['memory'])} at most",
+        _most(run, "memory", "{} at most"),
         count(sum(f.deaths for f in run.failures.values()), "death"),
     ]
     return ", ".join(parts)
+
+
+def _most(run: RunFacts, key: str, words: str = "{}") -> str:
+    """Say how much the workers had; a run of a few seconds may not have told."""
+    if not run.most["memory"]:
+        return "memory not recorded"
+    return words.format(format_bytes(run.most[key]))
 
 
 def as_markdown(found: Comparison, rows: int = 20) -> str:
@@ -170,7 +177,7 @@ def run_rows(found: Comparison) -> Iterator[tuple[str, str, str]]:
     yield "workers", f"{a.n_workers:,}", f"{b.n_workers:,}"
     yield "tasks", f"{a.finished:,}", f"{b.finished:,}"
     for what, key in (("most memory", "memory"), ("most stored", "stored")):
-        yield what, format_bytes(a.most[key]), format_bytes(b.most[key])
+        yield what, _most(a, key), _most(b, key)
     yield "deaths", f"{deaths[0]:,}", f"{deaths[1]:,}"
 
 

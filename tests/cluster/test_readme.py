@@ -297,9 +297,10 @@ def recorded(tmp_path_factory) -> Path:
 
         def measured() -> bool:
             known = {row["prefix"]: row["execution"] for row in api("prefixes")}
-            return bool(known.get("block_of", {}).get("finished"))
+            told = known.get("block_of", {}).get("finished")
+            return bool(told and api("history")["time"])  # which a tick records
 
-        wait_for(measured, "the first task's peak")
+        wait_for(measured, "the first task's peak, and the cluster's memory")
         with pytest.raises(KilledWorker):
             client.submit(hog, key="hog-1").result(timeout=40)
         api.wait_for_death("killed-worker")

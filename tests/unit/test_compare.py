@@ -426,3 +426,15 @@ def test_the_client_gives_frames_and_text(runs):
         assert first.diff(a).verdict in (SAME, CANNOT_SAY)
     with pytest.raises(RunError):
         dask_memdash.diff(a, runs / "none")
+
+
+def test_a_run_too_short_to_tell_its_memory_says_so_and_not_that_it_was_nothing(
+    compared,
+):
+    found = compared(Run(memory=0, stored=0), Run())
+    assert "memory not recorded" in as_text(found)
+    assert "0 B" not in as_text(found)
+    (line,) = [
+        one for one in as_markdown(found).splitlines() if one.startswith("| most memory")
+    ]
+    assert line.count("not recorded") == 1
