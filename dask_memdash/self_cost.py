@@ -191,10 +191,12 @@ class Scale:
             Seconds of any clock; where it was set back, it is weighed again.
         """
         if not self._weighed <= now < self._next:
+            # First, so that what cannot be weighed is not tried again at once.
+            self._weighed, self._next = now, now + self._every
             begun = time.thread_time()
             self._weight = weigh(thing)
             took = time.thread_time() - begun
-            self._weighed, self._next = now, now + max(self._every, RESTS * took)
+            self._next = now + max(self._every, RESTS * took)
         return self._weight
 
 

@@ -171,3 +171,18 @@ def test_what_takes_long_to_weigh_is_weighed_more_rarely(monkeypatch):
     assert weighed == [0.0, 0.1, 0.0]
     scale.weight(0.0, now=5)  # the clock was set back
     assert len(weighed) == 4
+
+
+def test_what_cannot_be_weighed_is_not_tried_again_at_once(monkeypatch):
+    tried = []
+
+    def fail(thing):
+        tried.append(thing)
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr("dask_memdash.self_cost.weigh", fail)
+    scale = Scale(10.0)
+    with pytest.raises(RuntimeError):
+        scale.weight({}, now=0)
+    assert scale.weight({}, now=9.9) == 0
+    assert len(tried) == 1
