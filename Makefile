@@ -188,7 +188,7 @@ $(VENV_OLDEST)/.dev: $(VENV)/.dev Makefile
 	@$(VENV_OLDEST)/bin/python $(PIP_INSTALL) --no-deps \
 	  "distributed==$(OLDEST)" "dask==$(OLDEST)"
 	@$(BIN)/python .ci/share.py $(VENV_OLDEST)/bin/python
-	@$(VENV_OLDEST)/bin/python -c "import distributed, dask_memdash; \
+	@$(VENV_OLDEST)/bin/python -c "import dask_memdash, distributed, panel; \
 	  assert distributed.__version__ == '$(OLDEST)'"
 	@touch $@
 
