@@ -1,6 +1,7 @@
 """Tabs, tables and time on the page, in a real browser."""
 
 import re
+from functools import partial
 
 import fake_parts
 import fake_store
@@ -9,6 +10,10 @@ import stories
 from stories import NOW, MiB
 
 pytestmark = pytest.mark.browser
+
+#: A case that `make slow` runs, or `make corpora`.
+slow = partial(pytest.param, marks=pytest.mark.slow)
+corpora = partial(pytest.param, marks=pytest.mark.corpora)
 
 
 def sections(page):
@@ -37,29 +42,14 @@ def many_workers(number):
     ("address", "tab", "said"),
     [
         ("", "overview", "outputs kept in memory"),
-        pytest.param(
-            "#workers", "workers", "Click a worker", marks=pytest.mark.corpora
-        ),
-        pytest.param(
-            "#worker-tcp%3A%2F%2F10.0.0.2%3A4000",
-            "workers",
-            "1002 on 10.0.0.2",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "#prefix-sum", "tasks", "Sizes of its outputs", marks=pytest.mark.slow
-        ),
+        corpora("#workers", "workers", "Click a worker"),
+        slow("#worker-tcp%3A%2F%2F10.0.0.2%3A4000", "workers", "1002 on 10.0.0.2"),
+        slow("#prefix-sum", "tasks", "Sizes of its outputs"),
         ("#incident-2", "incidents", "Incident 2: killed by the kernel"),
-        pytest.param(
-            "#failures", "incidents", "Every single event", marks=pytest.mark.corpora
-        ),
-        pytest.param("#graph-graph-7", "order", "graph-7", marks=pytest.mark.corpora),
-        pytest.param(
-            "#limits", "limits", "No limits to check yet", marks=pytest.mark.corpora
-        ),
-        pytest.param(
-            "#nonsense", "overview", "outputs kept in memory", marks=pytest.mark.corpora
-        ),
+        corpora("#failures", "incidents", "Every single event"),
+        corpora("#graph-graph-7", "order", "graph-7"),
+        corpora("#limits", "limits", "No limits to check yet"),
+        corpora("#nonsense", "overview", "outputs kept in memory"),
         ("#worker-%E0%A4%A", "workers", "is known"),
     ],
 )
@@ -76,17 +66,10 @@ def test_every_tab_and_thing_has_an_address(look, show, address, tab, said):
 @pytest.mark.parametrize(
     ("tab", "address", "said"),
     [
-        pytest.param(
-            "workers",
-            "worker-tcp%3A%2F%2F10.0.0.2%3A4000",
-            "1002 on 10.0.0.2",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "tasks", "prefix-sum", "Sizes of its outputs", marks=pytest.mark.slow
-        ),
+        slow("workers", "worker-tcp%3A%2F%2F10.0.0.2%3A4000", "1002 on 10.0.0.2"),
+        slow("tasks", "prefix-sum", "Sizes of its outputs"),
         ("tasks", "other-global%20app.CACHE", "What a variable of an"),
-        pytest.param("incidents", "failure-1", "Failure 1:", marks=pytest.mark.slow),
+        slow("incidents", "failure-1", "Failure 1:"),
         ("incidents", "incident-2", "Incident 2:"),
     ],
 )
@@ -136,9 +119,7 @@ def test_tab_counts_failures_rather_than_their_incidents(look, show):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "scheme", ["light", pytest.param("dark", marks=pytest.mark.corpora)]
-)
+@pytest.mark.parametrize("scheme", ["light", corpora("dark")])
 def test_bars_on_a_narrow_page_leave_room_and_their_ticks_stand_apart(
     look, show, scheme
 ):
@@ -485,9 +466,7 @@ def test_everything_that_can_be_used_has_a_name_and_can_be_reached(look, show):
     assert wanted <= reached
 
 
-@pytest.mark.parametrize(
-    "scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("scheme", ["light", slow("dark")])
 def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     store = fake_store.after_incident()
@@ -516,7 +495,7 @@ def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "scheme"),
-    [(380, "light"), pytest.param(1920, "dark", marks=pytest.mark.corpora)],
+    [(380, "light"), corpora(1920, "dark")],
 )
 def test_the_storage_of_intermediates_has_its_place_where_a_cluster_has_one(
     look, show, width, scheme
