@@ -6,7 +6,6 @@ from functools import partial
 import fake_parts
 import fake_store
 import pytest
-import stories
 from stories import NOW, MiB
 
 pytestmark = pytest.mark.browser
@@ -487,44 +486,3 @@ def test_axe_finds_nothing_serious_on_any_tab(look, show, scheme):
         found = axe.run(page).response["violations"]
         serious = [v for v in found if v["impact"] in ("serious", "critical")]
         assert serious == [], address
-
-
-# --- the cluster's memory of intermediates --------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("width", "scheme"),
-    [(380, "light"), corpora(1920, "dark")],
-)
-def test_the_storage_of_intermediates_has_its_place_where_a_cluster_has_one(
-    look, show, width, scheme
-):
-    url = show(stories.storing(failed=2, error="OSError: No space left on device"))
-    page = look(url, width=width, scheme=scheme)
-    card = page.get_by_role("region", name="Storage of intermediates")
-    card.get_by_text("2 of 25 results could not be stored").wait_for()
-    card.get_by_text("Newest error: OSError: No space left on device").wait_for()
-    meter = card.get_by_role(
-        "img", name="Of 25 results: 20 stored, 3 pending, 2 failed"
-    )
-    segments = meter.locator(".md-fill").evaluate_all(
-        "parts => parts.map(p => p.getBoundingClientRect().width)"
-    )
-    assert segments[0] > segments[1] > segments[2] > 0
-    clipped = card.evaluate(
-        "card => card.scrollWidth > card.clientWidth"
-        " || document.documentElement.scrollWidth > innerWidth"
-    )
-    assert not clipped
-    card.get_by_role("link", name="worker-2").press("Enter")
-    shown(page, "workers").get_by_text(
-        "60 MiB of its outputs, 2 MiB pending"
-    ).wait_for()
-
-
-@pytest.mark.slow
-def test_without_a_memory_the_overview_has_no_such_place(look, show):
-    page = look(show(stories.busy()))
-    shown(page, "overview").get_by_text("outputs kept in memory").first.wait_for()
-    assert page.locator("[data-needs=storage]").is_hidden()

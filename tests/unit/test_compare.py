@@ -435,6 +435,8 @@ def test_a_run_too_short_to_tell_its_memory_says_so_and_not_that_it_was_nothing(
     assert "memory not recorded" in as_text(found)
     assert "0 B" not in as_text(found)
     (line,) = [
-        one for one in as_markdown(found).splitlines() if one.startswith("| most memory")
+        one
+        for one in as_markdown(found).splitlines()
+        if one.startswith("| most memory")
     ]
     assert line.count("not recorded") == 1
