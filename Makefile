@@ -76,7 +76,7 @@ wheel: $(VENV)/.dev ## an sdist and a wheel for this machine, in dist/
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
 
 # Each promise has its test in `make test`; these are more cases of it, and what is long.
-slow: $(VENV)/.dev browser redis ## run more cases of each promise, and what takes long: half an hour
+slow: $(VENV)/.dev browser redis ## run more cases of each promise, and what takes long: a quarter of an hour
 	$(BIN)/python -m pytest -n 2 --dist worksteal \
 	  -m "slow and not demos and not corpora and not attack" $(ARGS) \
 	  || $(call once-more,$(BIN))

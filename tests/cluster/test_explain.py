@@ -10,6 +10,7 @@ import pickle
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -235,7 +236,9 @@ def test_an_asynchronous_client_awaits(start):
             else:
                 raise AssertionError("the task should have ended its worker")
 
-    asyncio.run(work())
+    # in a thread: a browser of another test may have a loop running in this one
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work()).result()
 
 
 @pytest.mark.hooks
