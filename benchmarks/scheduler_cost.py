@@ -36,7 +36,7 @@ TASK_BUDGET = 48
 
 #: Heartbeats that come in turns, so that each tells of something new; of very many
 #: workers, some of them tell what has finished, and some nothing.
-IN_TURNS = 12
+IN_TURNS = 15
 
 Heartbeats = dict[str, list[dict[str, Any]]]
 

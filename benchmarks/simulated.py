@@ -40,9 +40,11 @@ from dask_memdash.model.packed_report import unpack
 from dask_memdash.model.prefixes import Prefixes, PrefixState
 from dask_memdash.plugins.protocol import PROTOCOL
 from dask_memdash.plugins.scheduler.inbound import Inbound
+from dask_memdash.plugins.scheduler.reports import Reports
 from dask_memdash.plugins.worker.packing import pack
 from dask_memdash.plugins.worker.report_pace import (
     FINISHED_EVERY,
+    FINISHED_INTERVALS,
     MANY_WORKERS,
     REPORT_EVERY,
 )
@@ -110,6 +112,10 @@ class Clock:
     def __init__(self) -> None:
         self.now = time.time()
 
+    def read(self) -> float:
+        """Return the time, in seconds."""
+        return self.now
+
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """Show this clock to the scheduler plugin, and call no tick by itself."""
@@ -121,7 +127,12 @@ class Clock:
             mock.patch.object(
                 dask_memdash.plugins.scheduler.plugin,
                 "Inbound",
-                partial(Inbound, monotonic=lambda: self.now),
+                partial(Inbound, clock=self.read, monotonic=self.read),
+            ),
+            mock.patch.object(
+                dask_memdash.plugins.scheduler.plugin,
+                "Reports",
+                partial(Reports, clock=self.read, monotonic=self.read),
             ),
         ):
             yield
@@ -159,7 +170,10 @@ def catch_several(count: int) -> dict[str, list[dict[str, Any]]]:
             copy = pickle.loads(pickle.dumps(message))
             if "packed" in (own := copy["extensions"].get("memdash") or {}):
                 plain = to_dict(unpack(own, 0.0, "", 0))
-                copy["extensions"]["memdash"] = {**plain, "protocol": PROTOCOL}
+                sent = {
+                    name: part for name, part in plain.items() if name not in NOBODY
+                }
+                copy["extensions"]["memdash"] = {**sent, "protocol": PROTOCOL}
             caught.append(copy)
             return heartbeat(**message)
 
@@ -287,6 +301,7 @@ def as_many_tell(
     """
     if interval < MANY_WORKERS:
         return messages
+    finished_every = max(FINISHED_EVERY, FINISHED_INTERVALS * interval)
     told, prefixes, reported, finished = [], Prefixes(), -math.inf, -math.inf
     for number, message in enumerate(messages):
         now = number * interval
@@ -295,7 +310,7 @@ def as_many_tell(
         prefixes.finish(from_dict(WorkerReported, {**own, **NOBODY}).finished)
         own["finished"] = {}
         waits = holds and now < reported + REPORT_EVERY
-        if not waits and now >= finished + FINISHED_EVERY:
+        if not waits and now >= finished + finished_every:
             finished = now
             own["finished"] = {
                 name: _finished(state) for name, state in prefixes.by_name.items()

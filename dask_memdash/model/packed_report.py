@@ -36,7 +36,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache, partial
 from operator import gt, itemgetter
-from typing import Any
+from struct import Struct
+from typing import Any, NamedTuple
 
 from dask_memdash.errors import EventError
 from dask_memdash.model.breakdown import Reading
@@ -114,6 +115,37 @@ make_finished = quickly(Finished)
 make_weighed, make_unseen = quickly(Weighed), quickly(Unseen)
 
 _DAMAGED = (ArithmeticError, LookupError, TypeError, ValueError)
+
+#: What every packed report has beside the run.
+_ALWAYS = frozenset({"names", "packed", "pid", "protocol"})
+
+_COUNTS = Struct("<3q")
+_RSS = Struct("<q")
+_AT_RSS = 8 * (_AT_READING + READING.index("rss"))
+
+
+class Glimpse(NamedTuple):
+    """What can be told of a packed report without unpacking it."""
+
+    pid: Any
+    #: Resident memory, in bytes.
+    rss: int
+    #: Whether it says what the worker stores; else nothing of that has changed.
+    stores: bool
+    #: Whether it tells more than how the worker is now: what has finished, and parts
+    #: that are not in every report.
+    tells_more: bool
+
+
+def glimpse(report: Mapping[str, Any]) -> Glimpse | None:
+    """Look at a packed report; None where it is none, or cut short."""
+    packed = report.get("packed")
+    if type(packed) is not bytes or len(packed) < 8 * _FIXED:
+        return None
+    rows, _, finished = _COUNTS.unpack_from(packed)
+    (rss,) = _RSS.unpack_from(packed, _AT_RSS)
+    more = finished != 0 or not report.keys() <= _ALWAYS
+    return Glimpse(report.get("pid"), rss, rows >= 0, more)
 
 
 def unpack(

@@ -74,10 +74,21 @@ class LiveStore:
     """A :class:`~dask_memdash.store.base.Store` over a live model.
 
     Not thread-safe: belongs to the thread that feeds the model.
+
+    Parameters
+    ----------
+    model
+        What is read.
+    looked
+        Told before the memory of workers is looked at, so that the model is as new as
+        what is known.
     """
 
-    def __init__(self, model: ClusterModel) -> None:
+    def __init__(
+        self, model: ClusterModel, looked: Callable[[], None] = lambda: None
+    ) -> None:
         self._model = model
+        self._looked = looked
         self._orders = Orders(model)
         self._incidents = IncidentReader(model, self._orders.facts)
         self._failures = FailureReader(model, self._incidents)
@@ -94,6 +105,7 @@ class LiveStore:
 
     def cluster(self) -> Cluster:
         """Return the cluster at a glance."""
+        self._looked()
         model = self._model
         workers = model.processes.workers.values()
         limits = [process.limit for process in model.processes.by_key.values()]
@@ -124,6 +136,7 @@ class LiveStore:
 
     def workers(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
         """Return the connected workers, by name."""
+        self._looked()
         return _page(self._once("workers", self._workers), limit, offset)
 
     def worker(self, address: str) -> Worker:
@@ -133,6 +146,7 @@ class LiveStore:
         ------
         UnknownWorkerError
         """
+        self._looked()
         processes = self._model.processes
         known = processes.workers.get(address)
         if known is None:
@@ -147,6 +161,7 @@ class LiveStore:
 
     def task_history(self, worker: str) -> list[PastTask]:
         """Return the recent tasks that a worker was seen to run, oldest first."""
+        self._looked()
         processes = self._model.processes
         known = processes.workers.get(worker)
         if known is None:
@@ -158,6 +173,7 @@ class LiveStore:
 
     def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
         """Return the task prefixes, largest first."""
+        self._looked()
         known = self._model.prefixes.by_name
         order, _ = self._once("walk over prefixes", self._walk_prefixes)
         end = len(order) if limit is None else min(len(order), offset + limit)
@@ -176,10 +192,12 @@ class LiveStore:
 
     def prefix_totals(self) -> PrefixTotals:
         """Return the sums over all task prefixes."""
+        self._looked()
         return self._once("walk over prefixes", self._walk_prefixes)[1]
 
     def prefix(self, name: str) -> PrefixDetails:
         """Return one task prefix with the distribution of its outputs' sizes."""
+        self._looked()
         state = self._model.prefixes.by_name.get(name)
         if state is None:
             raise UnknownPrefixError(name)
@@ -198,6 +216,7 @@ class LiveStore:
 
     def prefix_minute(self, name: str) -> PrefixMinute:
         """Return what a prefix had in the last minute, and longer."""
+        self._looked()
         times, sizes = self._model.prefix_history.in_processes(name)
         return {"time": times, "bytes": sizes}
 
@@ -243,12 +262,14 @@ class LiveStore:
 
     def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:
         """Return the audit of every worker's memory limit, worst first."""
+        self._looked()
         return _page(self._limit_audits.read(), limit, offset)
 
     def history(
         self, worker: str | None = None, since: float | None = None, points: int = 300
     ) -> History:
         """Return the breakdown over time of the cluster or of one worker."""
+        self._looked()
         processes = self._model.processes
         series, pauses = processes.history, self._model.pauses
         if worker is not None:
@@ -266,10 +287,12 @@ class LiveStore:
 
     def strips(self, start: float, end: float) -> Strips:
         """Return how full all workers were over a stretch of time, in few rows."""
+        self._looked()
         return self._strips.answer(start, end)
 
     def then(self, start: float, end: float) -> PastStore:
         """Return the cluster at an earlier instant, or at the most of a span."""
+        self._looked()
         return PastStore(self._model, self, start, end)
 
     # -- making ----------------------------------------------------------------

@@ -227,7 +227,7 @@ def test_a_nanny_cannot_speak_of_anothers_worker(world):
 @pytest.mark.parametrize("message", [None, 7, "text", [], {}, {"protocol": 99}])
 def test_what_speaks_another_protocol_is_refused(world, message):
     assert world.border.report(message, comm("10.0.0.1")) is None
-    assert world.border.heartbeat(worker(), message) is None
+    assert not world.border.admits(worker(), message)
     assert len(world.said) == 2
     assert all("refused" in text for text in world.said)
 
@@ -253,7 +253,7 @@ def test_a_report_of_100_megabytes_costs_nothing_and_keeps_nothing(world):
 
 def test_of_many_running_tasks_the_first_are_taken(world):
     tasks = [to_dict(executing(f"sum-{n}")) for n in range(1000)]
-    event = world.border.heartbeat(worker(), {**HEARTBEAT, "executing": tasks})
+    event = world.border.heartbeat(worker(), {**HEARTBEAT, "executing": tasks}, T)
     assert isinstance(event, WorkerReported)
     assert [task.key for task in event.executing] == [f"sum-{n}" for n in range(256)]
     assert world.said == [f"1 message of worker {A} cut: more than 256 running tasks"]
@@ -267,9 +267,9 @@ def test_a_packed_heartbeat_is_cut_and_refused_like_a_plain_one(world):
     reading = to_dict(Reading(time=T, rss=5))
     packed = pack({**HEARTBEAT, **more, "reading": reading})
     assert "packed" in packed
-    event = world.border.heartbeat(worker(), packed)
+    event = world.border.heartbeat(worker(), packed, T)
     assert [task.key for task in event.executing] == [f"sum-{n}" for n in range(256)]
-    assert world.border.heartbeat(worker(), {**packed, "packed": b"short"}) is None
+    assert world.border.heartbeat(worker(), {**packed, "packed": b"short"}, T) is None
     assert world.said == [
         f"1 message of worker {A} cut: more than 256 running tasks",
         f"1 message of worker {A} refused: WorkerReported.packed is b'short'; it must "
@@ -278,7 +278,7 @@ def test_a_packed_heartbeat_is_cut_and_refused_like_a_plain_one(world):
 
 
 def test_a_heartbeat_that_says_nothing_is_no_event_and_no_fault(world):
-    assert world.border.heartbeat(worker(), {"protocol": 2}) is None
+    assert world.border.heartbeat(worker(), {"protocol": 2}, T) is None
     assert world.said == []
 
 
@@ -311,10 +311,10 @@ def test_the_text_of_a_key_is_not_evaluated_where_it_is_long(world):
 
 def test_sentences_are_made_harmless_and_few(world):
     texts = ["a\x1b[31m\u202eb\x00", "x" * 10**6, *map(str, range(100))]
-    event = world.border.heartbeat(worker(), {**HEARTBEAT, "notices": texts})
+    event = world.border.heartbeat(worker(), {**HEARTBEAT, "notices": texts}, T)
     assert event.notices[0] == "a\ufffd[31m\ufffdb\ufffd"
     assert (len(event.notices), len(event.notices[1])) == (20, 500)
-    event = world.border.heartbeat(worker(), {"protocol": 2, "notices": texts})
+    event = world.border.heartbeat(worker(), {"protocol": 2, "notices": texts}, T)
     assert isinstance(event, Noticed)
     assert (len(event.texts), len(event.texts[1])) == (20, 500)
 
@@ -341,7 +341,7 @@ def test_a_thousand_reports_a_second_of_one_nanny_are_mostly_refused(world):
 def test_a_worker_that_beats_as_dask_asks_is_never_refused(world):
     for _ in range(10_000):
         world.now += 0.25
-        assert world.border.heartbeat(worker(), HEARTBEAT) is not None
+        assert world.border.admits(worker(), HEARTBEAT)
     assert world.said == []
 
 

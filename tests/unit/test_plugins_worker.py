@@ -283,7 +283,10 @@ def test_one_of_very_many_workers_tells_finished_tasks_together(worker, monkeypa
         finish(worker, f"sum-{number}")
         assert heartbeat_of(probe)["finished"] == {}
     monkeypatch.setattr(report_pace, "FINISHED_EVERY", 0.0)
-    assert heartbeat_of(probe)["finished"]["sum"]["count"] == 2
+    finish(worker, "sum-4")
+    assert heartbeat_of(probe)["finished"] == {}, "not with two heartbeats in a row"
+    monkeypatch.setattr(report_pace, "FINISHED_INTERVALS", 0.0)
+    assert heartbeat_of(probe)["finished"]["sum"]["count"] == 3
     probe.teardown(worker)
 
 

@@ -187,22 +187,29 @@ class Inbound:
 
     # -- messages --------------------------------------------------------------
 
-    def heartbeat(
-        self, worker: WorkerState, data: Any
-    ) -> WorkerReported | Noticed | None:
-        """Check what came with a worker's heartbeat; None where it is refused."""
+    def admits(self, worker: WorkerState, data: Any) -> bool:
+        """Whether what came with a worker's heartbeat is one of ours, and in time."""
         sender = f"worker {worker.address}"
         if not self._allowed(sender, sender, MESSAGES):
-            return None
+            return False
         try:
             _check_protocol(data)
-            if "packed" not in data and "reading" not in data:
-                if "notices" not in data:
-                    return None  # nothing new, as it is of one of very many workers
-                return Noticed(self._clock(), sender, _sentences(data.get("notices")))
-            event = translate.worker_reported(
-                worker, self._fitting(sender, data), self._clock()
-            )
+        except EventError as error:
+            self._refuse(sender, str(error))
+            return False
+        return True
+
+    def heartbeat(
+        self, worker: WorkerState, data: Mapping[str, Any], now: float
+    ) -> WorkerReported | Noticed | None:
+        """Read what was admitted of a worker's at `now`; None where it is refused."""
+        sender = f"worker {worker.address}"
+        if "packed" not in data and "reading" not in data:
+            if "notices" not in data:
+                return None  # nothing new, as it is of one of very many workers
+            return Noticed(now, sender, _sentences(data.get("notices")))
+        try:
+            event = translate.worker_reported(worker, self._fitting(sender, data), now)
         except EventError as error:
             self._refuse(sender, str(error))
             return None

@@ -27,11 +27,9 @@ from dask_memdash.model.cluster import ClusterModel
 from dask_memdash.model.event_parts import SelfCost
 from dask_memdash.model.events import (
     Event,
-    Noticed,
     StorageHeld,
     Ticked,
     WorkerClosing,
-    WorkerReported,
     WorkersRestarting,
     WorkerStatusChanged,
 )
@@ -49,6 +47,7 @@ from dask_memdash.plugins.scheduler.receiving_watch import ReceivingWatch
 from dask_memdash.plugins.scheduler.recording import Recording, begin
 from dask_memdash.plugins.scheduler.refusals import Refusals
 from dask_memdash.plugins.scheduler.removal import RemovalWatch
+from dask_memdash.plugins.scheduler.reports import Reports
 from dask_memdash.plugins.scheduler.shared_storage import IntermediatesWatch, kept_by
 from dask_memdash.plugins.scheduler.storage_scan import StorageScan, look_at
 from dask_memdash.plugins.scheduler.teaching import teacher
@@ -173,7 +172,14 @@ class MemDash(SchedulerPlugin):
         settings = self._settings()
         self._scheduler = scheduler
         self._model = ClusterModel(settings.history_points, settings.incidents_keep)
-        self.store = LiveStore(self._model)
+        self.inbound = Inbound(scheduler)
+        self._reports = Reports(
+            self.inbound,
+            self._model,
+            self._handle,
+            lambda: bool(self._recording or self._teacher),
+        )
+        self.store = LiveStore(self._model, self._reports.looked)
         self.copies = CopyWatch(scheduler)
         self._walk = StorageScan(
             scheduler,
@@ -208,7 +214,6 @@ class MemDash(SchedulerPlugin):
         self.refusals = Refusals(
             scheduler, self._model, self._handle, self.notifications.page
         )
-        self.inbound = Inbound(scheduler)
         self._notices = Notices(scheduler, self._model, self._handle)
         for worker in scheduler.workers.values():
             self._model.handle(translate.worker_added(worker, time.time()))
@@ -361,13 +366,7 @@ class MemDash(SchedulerPlugin):
 
     def heartbeat(self, worker: WorkerState, data: Any) -> None:
         """Take in what came with a worker's heartbeat."""
-        event = self.inbound.heartbeat(worker, data)
-        if event is None:
-            return
-        self._handle(event)
-        where = f"worker {worker.address}"
-        if isinstance(event, WorkerReported) and where in self._model.notices:
-            self._handle(Noticed(time.time(), where, ()))
+        self._reports.heartbeat(worker, data)
 
     def report(self, comm: Any, message: Any) -> dict[str, Any]:
         """Take in a nanny's message; what it gets back acknowledges it.
@@ -403,6 +402,7 @@ class MemDash(SchedulerPlugin):
                 self._joined(real[address], now)
             for address in known.keys() - real.keys():
                 self._left(address, "", now)
+        self._reports.step()
         self.inbound.look()
         self._notices.update(now, self.inbound.texts())
         if self._watch is not None:
@@ -443,6 +443,7 @@ class MemDash(SchedulerPlugin):
 
     def _close_watch(self) -> None:
         self._looks = []
+        self._reports.forget()
         guard, self._teacher = self._teacher, None
         if guard is not None:
             guard.close()
@@ -475,6 +476,8 @@ class MemDash(SchedulerPlugin):
 
     def _handle(self, event: Event) -> None:
         if self._installation is not None:
+            if self._reports.waiting and (address := getattr(event, "address", None)):
+                self._reports.settle(address)
             self._model.handle(event)
             if self._teacher is not None:
                 self._teacher.see(event)

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 #: Seconds between two heartbeats from which on there are very many workers.
 MANY_WORKERS = 5.0
 
-#: Seconds after which a report, and what has finished, is told in any case.
+#: Seconds after which a report, and what has finished, is told in any case; what has
+#: finished not with two heartbeats in a row.
 REPORT_EVERY = 9.0
-FINISHED_EVERY = 15.0
+FINISHED_EVERY = 25.0
+FINISHED_INTERVALS = 1.5
 
 #: News is by how much the RSS has changed since the last report: this share of the
 #: memory limit, or so many bytes without one.
@@ -46,9 +48,12 @@ class ReportPace:
 
     def many(self) -> bool:
         """Whether there are so many workers that anything may wait."""
+        return self._interval() >= MANY_WORKERS
+
+    def _interval(self) -> float:
+        """Return the time between two heartbeats, in seconds; 0 if it is not known."""
         callbacks = getattr(self._worker, "periodic_callbacks", {})
-        interval = getattr(callbacks.get("heartbeat"), "callback_time", 0)  # in ms
-        return bool(interval >= 1000 * MANY_WORKERS)
+        return float(getattr(callbacks.get("heartbeat"), "callback_time", 0)) / 1000
 
     def may_wait(self, rss: int | None) -> bool:
         """Whether the last report was a moment ago and still holds.
@@ -70,7 +75,8 @@ class ReportPace:
 
     def finished_may_wait(self) -> bool:
         """Whether finished tasks were told a moment ago."""
-        return time.monotonic() < self._told + FINISHED_EVERY and self.many()
+        wait = max(FINISHED_EVERY, FINISHED_INTERVALS * self._interval())
+        return time.monotonic() < self._told + wait and self.many()
 
     def tells_finished(self) -> None:
         """Take note that finished tasks are told."""

@@ -1,0 +1,361 @@
+"""Heartbeats of very many workers: which reports wait, and that nothing is lost."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+from builders import (
+    T0,
+    A,
+    MiB,
+    added,
+    check_invariants,
+    executing,
+    finished,
+    removed,
+    reported,
+)
+
+from dask_memdash.boundary import boundary
+from dask_memdash.model.cluster import ClusterModel
+from dask_memdash.model.event_parts import StorageRow
+from dask_memdash.model.event_readers import to_dict
+from dask_memdash.model.events import WorkerRemoved, WorkerReported
+from dask_memdash.plugins.scheduler import reports as module
+from dask_memdash.plugins.scheduler.inbound import Inbound
+from dask_memdash.plugins.scheduler.reports import Reports
+from dask_memdash.plugins.worker.packing import pack
+from dask_memdash.store.live import LiveStore
+
+MANY, FEW = 1000, 100
+INTERVAL = 6.0
+LIMIT = 1000 * MiB
+
+
+def address_of(number):
+    return A if number == 0 else f"tcp://10.1.{number // 250}.{number % 250}:1"
+
+
+class World:
+    """A scheduler's side of MemDash with so many workers, and a clock moved by hand."""
+
+    def __init__(self, workers=MANY, eager=False, limit=LIMIT):
+        self.now = T0
+        self.model = ClusterModel()
+        for number in range(workers):
+            self.model.handle(
+                added(address_of(number), 100 + number, name=str(number), limit=limit)
+            )
+        self.scheduler = SimpleNamespace(
+            workers={}, tasks={}, stream_comms={}, _starting_nannies=set()
+        )
+        self.handled = []
+        inbound = Inbound(self.scheduler, self.read, self.read)
+        self.eager = eager
+        self.reports = Reports(
+            inbound, self.model, self.handle, lambda: self.eager, self.read, self.read
+        )
+        self.store = LiveStore(self.model, self.reports.looked)
+        self.border = inbound
+        self.pass_by(module.LOOKED_FOR)  # since MemDash began, nobody has looked
+
+    def read(self):
+        return self.now
+
+    def pass_by(self, seconds=INTERVAL):
+        self.now += seconds
+
+    def handle(self, event):
+        """Take an event in, as the plugin does."""
+        self.reports.settle(getattr(event, "address", ""))
+        self.handled.append(event)
+        self.model.handle(event)
+
+    def beat(self, number=0, **more):
+        """Let a worker's heartbeat come with a report of these parts."""
+        self.send(sent(number, **more), number)
+
+    def send(self, message, number=0):
+        worker = SimpleNamespace(
+            address=address_of(number), memory=SimpleNamespace(unmanaged_old=0)
+        )
+        self.reports.heartbeat(worker, message)
+
+    def rss(self, number=0):
+        reading = self.model.processes.workers[address_of(number)].reading
+        return None if reading is None else reading.rss
+
+
+def sent(number=0, **more):
+    """Return a report as a worker packs it."""
+    plain = to_dict(reported(address_of(number), 100 + number, **more))
+    del plain["time"], plain["address"]
+    message = pack({**plain, "protocol": 2})
+    assert "packed" in message
+    return message
+
+
+@pytest.fixture
+def world():
+    made = World()
+    made.beat(rss=400 * MiB)  # the first of a worker never waits
+    assert made.rss() == 400 * MiB
+    made.pass_by()
+    return made
+
+
+# -- what waits ------------------------------------------------------------------------
+
+
+def test_while_nobody_looks_a_report_waits_and_the_next_takes_its_place(world):
+    for rss in (410, 420, 430):
+        world.beat(rss=rss * MiB, rows={"sum": StorageRow(1, MiB, 0, 0)})
+        world.pass_by()
+    assert world.rss() == 400 * MiB
+    assert len(world.handled) == 1
+    assert world.store.worker(A)["breakdown"]["process"] == 430 * MiB
+    assert len(world.handled) == 2, "those between were never unpacked"
+
+
+def test_a_report_is_taken_in_at_the_time_at_which_it_came(world):
+    came = world.now
+    world.beat(rss=410 * MiB)
+    world.pass_by()
+    world.store.cluster()
+    assert world.handled[-1].time == came
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"finished": {"sum": finished(5 * MiB)}},
+        {"notices": ("its tally is off",)},
+        {"rss": 500 * MiB},
+        {"rss": 300 * MiB},
+    ],
+    ids=["finished tasks", "a notice", "a tenth more", "a tenth less"],
+)
+def test_what_brings_news_does_not_wait(world, more):
+    world.beat(**more)
+    assert len(world.handled) == 2
+    assert not world.reports.waiting
+
+
+def test_of_a_worker_that_is_nearly_full_nothing_waits(world):
+    world.beat(rss=800 * MiB)
+    world.pass_by()
+    world.beat(rss=801 * MiB)
+    assert world.rss() == 801 * MiB
+
+
+def test_without_a_limit_news_is_so_many_bytes():
+    world = World(limit=None)
+    world.beat(rss=400 * MiB)
+    world.beat(rss=527 * MiB)
+    assert world.rss() == 400 * MiB
+    world.beat(rss=528 * MiB)
+    assert world.rss() == 528 * MiB
+
+
+def test_nothing_grows_older_than_half_a_minute(world):
+    begun = world.now - INTERVAL
+    while world.rss() == 400 * MiB:
+        world.beat(rss=401 * MiB)
+        world.pass_by()
+    assert world.now - begun <= module.OLDEST + INTERVAL
+
+
+def test_a_report_of_a_worker_that_falls_silent_is_taken_in_by_a_tick(world):
+    world.beat(rss=410 * MiB)
+    world.reports.step()
+    assert world.rss() == 400 * MiB
+    world.pass_by(module.OLDEST + 1)
+    world.reports.step()
+    assert world.rss() == 410 * MiB
+
+
+# -- what never waits ------------------------------------------------------------------
+
+
+def test_of_few_workers_nothing_waits():
+    world = World(FEW)
+    for rss in (400, 401, 402):
+        world.beat(rss=rss * MiB)
+        assert world.rss() == rss * MiB
+
+
+def test_nothing_waits_for_a_record_or_the_guard(world):
+    world.eager = True
+    world.beat(rss=401 * MiB)
+    assert world.rss() == 401 * MiB
+
+
+def test_nothing_waits_for_ten_seconds_after_a_look(world):
+    world.store.workers(limit=1)
+    world.beat(rss=401 * MiB)
+    assert world.rss() == 401 * MiB
+    world.pass_by(module.LOOKED_FOR)
+    world.beat(rss=402 * MiB)
+    assert world.rss() == 401 * MiB
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda s: s.cluster(),
+        lambda s: s.workers(),
+        lambda s: s.worker(A),
+        lambda s: s.prefixes(),
+        lambda s: s.prefix_totals(),
+        lambda s: s.prefix("sum"),
+        lambda s: s.prefix_minute("sum"),
+        lambda s: s.limits(),
+        lambda s: s.history(A),
+        lambda s: s.strips(T0, T0 + 60),
+        lambda s: s.then(T0, T0 + 60),
+        lambda s: s.task_history(A),
+    ],
+)
+def test_every_question_about_memory_is_a_look(world, look):
+    world.beat(rss=401 * MiB, rows={"sum": StorageRow(1, MiB, 0, 0)})
+    assert world.reports.waiting
+    look(world.store)
+    assert world.rss() == 401 * MiB
+
+
+def test_alerts_and_metrics_are_no_looks(world):
+    world.beat(rss=401 * MiB)
+    world.store.incidents()
+    world.store.failures()
+    assert world.rss() == 400 * MiB
+
+
+# -- order and damage ------------------------------------------------------------------
+
+
+def test_storage_that_the_next_report_builds_on_is_not_lost(world):
+    rows = {"sum": StorageRow(3, 30 * MiB, 0, 0)}
+    world.beat(rss=410 * MiB, rows=rows)
+    world.pass_by()
+    world.beat(rss=411 * MiB, rows=None)  # nothing has changed since the last
+    assert world.model.processes.workers[A].rows == rows
+    world.store.cluster()
+    assert world.model.processes.workers[A].rows == rows
+    assert world.rss() == 411 * MiB
+
+
+def test_a_heartbeat_that_says_nothing_leaves_what_waits(world):
+    world.beat(rss=410 * MiB, rows={"sum": StorageRow(1, MiB, 0, 0)})
+    world.send({"protocol": 2})
+    assert world.reports.waiting
+    world.store.cluster()
+    assert world.rss() == 410 * MiB
+
+
+def test_what_else_is_told_of_a_worker_comes_after_what_waited(world):
+    world.beat(rss=410 * MiB, executing=(executing("sum-1"),))
+    world.handle(removed(time=world.now + 1))
+    kinds = [type(event) for event in world.handled]
+    assert kinds == [WorkerReported, WorkerReported, WorkerRemoved]
+
+
+def test_a_damaged_report_is_refused_when_it_is_read_and_nothing_else_stops(world):
+    world.beat(1, rss=400 * MiB)
+    message = sent(rss=410 * MiB)
+    message["names"] = [7]
+    world.send(message)
+    world.beat(1, rss=410 * MiB)
+    assert len(world.reports.waiting) == 2
+    world.store.cluster()
+    assert world.rss(1) == 410 * MiB
+    assert any(
+        "names" in text for texts in world.border.texts().values() for text in texts
+    )
+
+
+def test_a_fault_of_ours_stops_neither_the_reader_nor_the_others(world, monkeypatch):
+    world.beat(1, rss=400 * MiB)
+    world.beat(rss=410 * MiB)
+    world.beat(1, rss=420 * MiB)
+    handle = world.model.handle
+
+    def break_on_first(event):
+        if getattr(event, "address", "") == A:
+            raise ZeroDivisionError
+        handle(event)
+
+    monkeypatch.setattr(world.model, "handle", break_on_first)
+    boundary.clear()
+    assert world.store.cluster()["n_workers"] == MANY
+    assert world.rss(1) == 420 * MiB
+    assert any("a report that waited" in text for text in boundary.texts())
+    boundary.clear()
+
+
+def test_a_look_takes_so_long_at_most_the_largest_changes_first(world):
+    for number in range(1, 60):
+        world.beat(number, rss=400 * MiB)
+    for number in range(1, 60):
+        world.beat(number, rss=(400 + number) * MiB)
+    ticking = world.read
+
+    def slow():  # each look at the clock takes two hundredths of a second
+        world.now += 0.02
+        return ticking()
+
+    world.reports._monotonic = slow
+    world.store.cluster()
+    assert world.rss(59) == 459 * MiB
+    assert world.rss(1) == 400 * MiB
+    assert 0 < len(world.reports.waiting) < 59
+    for _ in range(100):
+        world.reports.step()
+    assert not world.reports.waiting, "a tick after the other takes in the rest"
+    assert world.rss(1) == 401 * MiB
+
+
+# -- nothing is lost -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_after_a_look_all_is_as_if_nothing_had_waited(seed):
+    chance = random.Random(seed)
+    lazy, eager = World(), World(eager=True)
+    looks = chance.choice((0.0, 0.02))
+    rss = dict.fromkeys(range(5), 400)
+    for _ in range(200):
+        number = chance.randrange(5)
+        rss[number] += chance.choice((-120, -30, -5, 0, 5, 30, 120))
+        rss[number] = min(950, max(100, rss[number]))
+        more = {"rss": rss[number] * MiB}
+        if chance.random() < 0.6:
+            more["rows"] = {
+                name: StorageRow(
+                    chance.randrange(1, 5), chance.randrange(50) * MiB, 0, 0
+                )
+                for name in chance.sample(("sum", "mean", "load"), 2)
+            }
+        if chance.random() < 0.2:
+            more["finished"] = {"sum": finished(chance.randrange(1, 90) * MiB)}
+        if chance.random() < 0.5:
+            more["executing"] = (executing(f"sum-{chance.randrange(9)}"),)
+        for world in (lazy, eager):
+            world.beat(number, **more)
+            world.pass_by(1.0)
+        if chance.random() < looks:
+            lazy.store.cluster()
+    lazy.store.cluster()
+    check_invariants(lazy.model)
+    assert len(lazy.handled) < len(eager.handled)
+    for number in range(5):
+        one, other = (
+            w.model.processes.workers[address_of(number)] for w in (lazy, eager)
+        )
+        for name in ("reading", "rows", "executing", "shares", "last_seen"):
+            assert getattr(one, name) == getattr(other, name), name
+    assert lazy.model.processes.total == eager.model.processes.total
+    for name, state in eager.model.prefixes.by_name.items():
+        found = lazy.model.prefixes.by_name[name]
+        for figure in ("finished", "managed", "executing", "count", "running"):
+            assert getattr(found, figure) == getattr(state, figure), (name, figure)
+        assert found.peaks.buckets == state.peaks.buckets
