@@ -43,8 +43,8 @@ from dask_memdash.plugins.scheduler.inbound import Inbound
 from dask_memdash.plugins.scheduler.reports import Reports
 from dask_memdash.plugins.worker.packing import pack
 from dask_memdash.plugins.worker.report_pace import (
-    FINISHED_EVERY,
-    FINISHED_INTERVALS,
+    ALL_EVERY,
+    ALL_INTERVALS,
     MANY_WORKERS,
     REPORT_EVERY,
 )
@@ -52,6 +52,9 @@ from dask_memdash.plugins.worker.report_pace import (
 #: Threads of the worker whose heartbeats are caught, and kinds of outputs it holds.
 THREADS = 4
 PREFIXES = "abcdefgh"
+
+#: What changes slowly.
+SLOW = ("limits", "graph", "actors", "named")
 
 #: What the scheduler adds to a report.
 NOBODY = {"time": 0.0, "address": ""}
@@ -287,8 +290,8 @@ def as_many_tell(
 ) -> list[dict[str, Any]]:
     """Return heartbeats as workers send them that are so many.
 
-    What has finished is told in some of them, then with that of those before; and
-    while a report holds, some heartbeats say nothing.
+    What has finished is told in some of them, then with that of those before, and with
+    what changes slowly; and while a report holds, some heartbeats say nothing.
 
     Parameters
     ----------
@@ -301,17 +304,24 @@ def as_many_tell(
     """
     if interval < MANY_WORKERS:
         return messages
-    finished_every = max(FINISHED_EVERY, FINISHED_INTERVALS * interval)
-    told, prefixes, reported, finished = [], Prefixes(), -math.inf, -math.inf
+    all_every = max(ALL_EVERY, ALL_INTERVALS * interval)
+    slow = {
+        name: part
+        for message in messages
+        for name in SLOW
+        if (part := message["extensions"]["memdash"][name]) is not None
+    }
+    told, prefixes, reported, told_all = [], Prefixes(), -math.inf, -math.inf
     for number, message in enumerate(messages):
         now = number * interval
         copy = pickle.loads(pickle.dumps(message))
         own = copy["extensions"]["memdash"]
         prefixes.finish(from_dict(WorkerReported, {**own, **NOBODY}).finished)
-        own["finished"] = {}
+        own |= {"finished": {}, **dict.fromkeys(SLOW)}
         waits = holds and now < reported + REPORT_EVERY
-        if not waits and now >= finished + finished_every:
-            finished = now
+        if not waits and now >= told_all + all_every:
+            told_all = now
+            own |= slow
             own["finished"] = {
                 name: _finished(state) for name, state in prefixes.by_name.items()
             }

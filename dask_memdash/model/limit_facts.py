@@ -24,6 +24,17 @@ KINDS = ("host", "cgroup", "batch", "rlimit")
 #: batch system has been asked for.
 EFFECTS = ("kills", "throttles", "fails", "declared")
 
+#: What is left of a cgroup, and of a machine, when the kernel is about to act: these
+#: shares of it, and at most so many bytes.
+CGROUP_LEFT, HOST_LEFT = 0.1, 0.05
+MOST_LEFT = 1024 * MiB
+
+
+def runs_out(kind: str, of: int, left: float) -> bool:
+    """Whether so little is left of a cap that the kernel is about to act; in bytes."""
+    share = HOST_LEFT if kind == "host" else CGROUP_LEFT
+    return left <= min(share * of, MOST_LEFT)
+
 
 @dataclass(frozen=True, slots=True)
 class Cap:
@@ -121,6 +132,20 @@ class LimitFacts:
         """Return the least cap of some kinds (of any without), None without one."""
         caps = [cap for cap in self.caps if not kinds or cap.kind in kinds]
         return min(caps, key=lambda cap: cap.bytes, default=None)
+
+    def is_close(self, live: LiveFigures) -> bool:
+        """Whether twice what :func:`runs_out` leaves, or less, is left of a cap."""
+        left: list[tuple[Cap | None, int | None]] = [
+            (self.least("host"), live.available)
+        ]
+        cap = self.least("cgroup")
+        if cap is not None and live.cgroup_used is not None:
+            left.append((cap, cap.bytes - live.cgroup_used))
+        return any(
+            runs_out(cap.kind, cap.bytes, free / 2)
+            for cap, free in left
+            if cap is not None and free is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from dask_memdash.model.events import SchedulerLooked
 from dask_memdash.model.evidence import HostFacts
-from dask_memdash.model.limit_facts import Cap, LimitFacts, MiB
+from dask_memdash.model.limit_facts import Cap, LimitFacts, MiB, runs_out
 from dask_memdash.model.processes import (
     Processes,
     ProcessKey,
@@ -33,14 +33,10 @@ SLOPE_SECONDS = 15.0
 SLOPE_POINTS = 5
 
 
-#: What is left of a cgroup, and of a machine, when the kernel is about to act: these
-#: shares of it, and at most so many bytes …
-CGROUP_LEFT, HOST_LEFT = 0.1, 0.05
-MOST_LEFT = 1024 * MiB
-
 #: Share of a cap that a scheduler's own process must have to be what fills it.
 SCHEDULERS_SHARE = 0.25
-#: … and Dask will not have noticed if the worker is below this share of its limit.
+#: Dask has not noticed that the kernel is about to act if the worker is below this
+#: share of its limit.
 UNAWARE = 0.8
 
 
@@ -236,10 +232,15 @@ def danger_of(worker: WorkerState, process: ProcessState) -> Danger | None:
         return None  # Dask sees it coming
     cap, used = facts.least("cgroup"), live.cgroup_used
     kills = cap is not None and cap.effect == "kills"
-    if kills and cap and used is not None and _runs_out(cap, cap.bytes - used):
+    if (
+        kills
+        and cap
+        and used is not None
+        and runs_out("cgroup", cap.bytes, cap.bytes - used)
+    ):
         return Danger("cgroup", used, cap.bytes, own)
     total, free = facts.least("host"), live.available
-    if total is not None and free is not None and _runs_out(total, free):
+    if total is not None and free is not None and runs_out("host", total.bytes, free):
         return Danger("host", total.bytes - free, total.bytes, own)
     return None
 
@@ -250,11 +251,8 @@ def scheduler_danger(seen: SchedulerLooked) -> Danger | None:
     Where others fill its machine that is told of them.  Nobody else can fill what an
     rlimit leaves it: at that, the next allocation fails.
     """
-    if seen.rlimit is not None and seen.rlimit_used is not None:
-        left = seen.rlimit - seen.rlimit_used
-        if left <= min(CGROUP_LEFT * seen.rlimit, MOST_LEFT):
-            return Danger("rlimit", seen.rlimit_used, seen.rlimit, seen.rss)
     for kind, of, used in (
+        ("rlimit", seen.rlimit, seen.rlimit_used),
         ("cgroup", seen.cgroup, seen.cgroup_used),
         (
             "host",
@@ -264,10 +262,11 @@ def scheduler_danger(seen: SchedulerLooked) -> Danger | None:
             else seen.host - seen.available,
         ),
     ):
-        if of is None or used is None or seen.rss < SCHEDULERS_SHARE * of:
+        if of is None or used is None:
             continue
-        share = CGROUP_LEFT if kind == "cgroup" else HOST_LEFT
-        if of - used <= min(share * of, MOST_LEFT):
+        if kind != "rlimit" and seen.rss < SCHEDULERS_SHARE * of:
+            continue
+        if runs_out(kind, of, of - used):
             return Danger(kind, used, of, seen.rss)
     return None
 
@@ -290,11 +289,6 @@ def slope(process: ProcessState, now: float) -> int | None:
 
 
 # -- parts ---------------------------------------------------------------------
-
-
-def _runs_out(cap: Cap, left: int) -> bool:
-    share = CGROUP_LEFT if cap.kind == "cgroup" else HOST_LEFT
-    return left <= min(share * cap.bytes, MOST_LEFT)
 
 
 def _names(workers: Iterable[WorkerState]) -> dict[str, str]:

@@ -116,8 +116,8 @@ make_weighed, make_unseen = quickly(Weighed), quickly(Unseen)
 
 _DAMAGED = (ArithmeticError, LookupError, TypeError, ValueError)
 
-#: What every packed report has beside the run.
-_ALWAYS = frozenset({"names", "packed", "pid", "protocol"})
+#: What every packed report has beside the run, and sentences that stand in each.
+_ALWAYS = frozenset({"names", "packed", "pid", "protocol", "notices"})
 
 _COUNTS = Struct("<3q")
 _RSS = Struct("<q")
@@ -135,6 +135,8 @@ class Glimpse(NamedTuple):
     #: Whether it tells more than how the worker is now: what has finished, and parts
     #: that are not in every report.
     tells_more: bool
+    #: How MemDash is degraded there.
+    notices: tuple[Any, ...]
 
 
 def glimpse(report: Mapping[str, Any]) -> Glimpse | None:
@@ -145,7 +147,9 @@ def glimpse(report: Mapping[str, Any]) -> Glimpse | None:
     rows, _, finished = _COUNTS.unpack_from(packed)
     (rss,) = _RSS.unpack_from(packed, _AT_RSS)
     more = finished != 0 or not report.keys() <= _ALWAYS
-    return Glimpse(report.get("pid"), rss, rows >= 0, more)
+    notices = report.get("notices")
+    said = tuple(notices) if isinstance(notices, list | tuple) else ()
+    return Glimpse(report.get("pid"), rss, rows >= 0, more, said)
 
 
 def unpack(

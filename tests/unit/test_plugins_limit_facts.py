@@ -67,6 +67,25 @@ def test_everything_is_said_once_and_then_what_changed(tmp_path, meminfo):
     assert reporter.report() == LimitReport(LiveFigures(available=7900 * MiB))
 
 
+def test_what_may_wait_does_not_where_memory_is_about_to_run_out(tmp_path, meminfo):
+    clock = Clock()
+    reporter = LimitReporter(fake_worker(), str(tmp_path), clock)
+    assert reporter.report(may_wait=True) is not None, "the first is never late"
+    clock.now += 5
+    meminfo(2000)
+    assert reporter.report(may_wait=True) is None
+    clock.now += 5
+    meminfo(1600)  # the kernel acts at about 800, a twentieth of the machine
+    assert reporter.report(may_wait=True) == LimitReport(
+        LiveFigures(available=1600 * MiB)
+    )
+    clock.now += 5
+    meminfo(3000)
+    assert reporter.report(may_wait=True) is None
+    clock.now += 5
+    assert reporter.report() is not None, "what has waited is told"
+
+
 def test_whether_the_worker_spills_is_told(tmp_path):
     spilling = types.SimpleNamespace(slow={})
     for data, expected in (({}, False), (spilling, True), (object(), None)):

@@ -141,6 +141,22 @@ def test_what_brings_news_does_not_wait(world, more):
     assert not world.reports.waiting
 
 
+def test_a_notice_that_stands_is_no_news(world):
+    notices = ("its tally is off",)
+    world.beat(rss=401 * MiB, notices=notices)
+    world.beat(rss=402 * MiB, notices=notices)
+    assert world.rss() == 401 * MiB
+    world.beat(rss=403 * MiB)
+    assert world.rss() == 403 * MiB, "it is gone"
+
+
+@pytest.mark.parametrize("notices", [7, None, {"a": 1}])
+def test_notices_that_are_none_stop_nothing(world, notices):
+    world.send({**sent(rss=402 * MiB), "notices": notices})
+    world.store.cluster()
+    assert world.rss() == 402 * MiB
+
+
 def test_of_a_worker_that_is_nearly_full_nothing_waits(world):
     world.beat(rss=800 * MiB)
     world.pass_by()
@@ -157,7 +173,7 @@ def test_without_a_limit_news_is_so_many_bytes():
     assert world.rss() == 528 * MiB
 
 
-def test_nothing_grows_older_than_half_a_minute(world):
+def test_nothing_grows_older_than_some_time(world):
     begun = world.now - INTERVAL
     while world.rss() == 400 * MiB:
         world.beat(rss=401 * MiB)
@@ -237,11 +253,23 @@ def test_storage_that_the_next_report_builds_on_is_not_lost(world):
     rows = {"sum": StorageRow(3, 30 * MiB, 0, 0)}
     world.beat(rss=410 * MiB, rows=rows)
     world.pass_by()
-    world.beat(rss=411 * MiB, rows=None)  # nothing has changed since the last
-    assert world.model.processes.workers[A].rows == rows
+    for rss in (411, 412, 411):
+        world.beat(rss=rss * MiB, rows=None)  # nothing has changed since the last
+        world.pass_by()
+    assert len(world.handled) == 1, "that is no reason to take any of them in"
     world.store.cluster()
     assert world.model.processes.workers[A].rows == rows
     assert world.rss() == 411 * MiB
+
+
+def test_storage_that_waits_is_taken_in_before_news_that_build_on_it(world):
+    rows = {"sum": StorageRow(3, 30 * MiB, 0, 0)}
+    world.beat(rss=410 * MiB, rows=rows)
+    world.beat(rss=411 * MiB, rows=None)
+    world.beat(rss=600 * MiB, rows=None)
+    assert [event.reading.rss // MiB for event in world.handled] == [400, 410, 600]
+    assert world.model.processes.workers[A].rows == rows
+    assert not world.reports.waiting
 
 
 def test_a_heartbeat_that_says_nothing_leaves_what_waits(world):

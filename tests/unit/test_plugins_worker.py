@@ -282,10 +282,10 @@ def test_one_of_very_many_workers_tells_finished_tasks_together(worker, monkeypa
     for number in (2, 3):
         finish(worker, f"sum-{number}")
         assert heartbeat_of(probe)["finished"] == {}
-    monkeypatch.setattr(report_pace, "FINISHED_EVERY", 0.0)
+    monkeypatch.setattr(report_pace, "ALL_EVERY", 0.0)
     finish(worker, "sum-4")
     assert heartbeat_of(probe)["finished"] == {}, "not with two heartbeats in a row"
-    monkeypatch.setattr(report_pace, "FINISHED_INTERVALS", 0.0)
+    monkeypatch.setattr(report_pace, "ALL_INTERVALS", 0.0)
     assert heartbeat_of(probe)["finished"]["sum"]["count"] == 3
     probe.teardown(worker)
 
@@ -303,11 +303,40 @@ def test_one_of_very_many_workers_reports_when_there_is_news(worker, monkeypatch
     assert probe.heartbeat() == {"protocol": 2}, "less than a twentieth of its limit"
     rss[0] = first + 21 * MB
     told = heartbeat_of(probe)
-    assert told["finished"]["sum"]["count"] == 1, "nothing is lost by waiting"
+    assert told["finished"] == {}
     rss[0] = told["reading"]["rss"]
     assert probe.heartbeat() == {"protocol": 2}
     monkeypatch.setattr(report_pace, "REPORT_EVERY", 0.0)
     assert "packed" in probe.heartbeat(), "it is time"
+    monkeypatch.setattr(report_pace, "ALL_EVERY", 0.0)
+    monkeypatch.setattr(report_pace, "ALL_INTERVALS", 0.0)
+    count = heartbeat_of(probe)["finished"]["sum"]["count"]
+    assert count == 1, "nothing is lost by waiting"
+    probe.teardown(worker)
+
+
+def test_of_very_many_workers_what_changes_slowly_is_told_with_what_has_finished(
+    worker, monkeypatch
+):
+    monkeypatch.setattr(report_pace, "REPORT_EVERY", 0.0)
+    probe = probe_on(worker)
+    asked = []
+    report = probe._limits.report
+    monkeypatch.setattr(
+        probe._limits, "report", lambda *, may_wait: asked.append(may_wait) or report()
+    )
+    worker.periodic_callbacks = {"heartbeat": SimpleNamespace(callback_time=6000)}
+    first, second = probe.heartbeat(), probe.heartbeat()
+    assert (
+        first.keys()
+        > second.keys()
+        == {"protocol", "pid", "names", "packed"} | (second.keys() & {"notices"})
+    )
+    assert asked == [False, True]
+    monkeypatch.setattr(report_pace, "ALL_EVERY", 0.0)
+    monkeypatch.setattr(report_pace, "ALL_INTERVALS", 0.0)
+    probe.heartbeat()
+    assert asked == [False, True, False]
     probe.teardown(worker)
 
 

@@ -38,8 +38,8 @@ LOOKED_FOR = 10.0
 
 #: Seconds, and intervals of heartbeats, after which a worker's report is taken in; the
 #: more of both.
-OLDEST = 30.0
-OLDEST_INTERVALS = 2.0
+OLDEST = 40.0
+OLDEST_INTERVALS = 3.0
 
 #: News is an RSS that differs from the last one taken in by this share of the limit,
 #: or, without one, by so many bytes; and any that is at so much of the limit.
@@ -62,10 +62,16 @@ class _Waiting:
     data: Mapping[str, Any]
     #: When it came, as Unix time.
     time: float
-    #: Whether it says what the worker stores, which the next need not say again.
-    stores: bool
     #: By how much its RSS differs from the last one taken in, in bytes.
     change: int
+    #: Whether it says what the worker stores, which the next need not say again.
+    stores: bool
+    #: Where it does not: the one before it that does, if that waits too.
+    base: _Waiting | None
+
+    def newest_that_stores(self) -> _Waiting | None:
+        """Return the newest one up to this that says what the worker stores."""
+        return self if self.stores else self.base
 
 
 class Reports:
@@ -123,20 +129,24 @@ class Reports:
             self._take(worker, data, now)
             return
         before = self.waiting.pop(address, None)
-        if before is not None and before.stores and not seen.stores:
-            self._take_late(before.worker, before.data, before.time)
+        base = None if seen.stores or before is None else before.newest_that_stores()
         change = self._change(address, seen, now) if some_may_wait else None
-        if change is None:
-            self._take(worker, data, now)
-        else:
-            waits = _Waiting(worker, data, now, seen.stores, change)
+        if change is not None:
+            waits = _Waiting(worker, data, now, change, seen.stores, base)
             self.waiting[address] = waits
+            return
+        if base is not None:
+            self._take_late(base.worker, base.data, base.time)
+        self._take(worker, data, now)
 
     def settle(self, address: str) -> None:
         """Take in what waits of a worker of which something else is told."""
         one = self.waiting.pop(address, None)
-        if one is not None:
-            self._take_late(one.worker, one.data, one.time)
+        if one is None:
+            return
+        if one.base is not None:
+            self._take_late(one.base.worker, one.base.data, one.base.time)
+        self._take_late(one.worker, one.data, one.time)
 
     def looked(self) -> None:
         """Take in what waits, as somebody looks; what comes next does not wait."""
@@ -193,6 +203,8 @@ class Reports:
         if known is None or known.reading is None or known.info.pid != seen.pid:
             return None
         if seen.tells_more or now - known.last_seen >= self._wait():
+            return None
+        if seen.notices != known.notices:
             return None
         limit, change = known.info.limit, abs(seen.rss - known.reading.rss)
         if not limit:

@@ -127,13 +127,22 @@ class KnownUnmanaged:
         """Return the actor's own prefix for that of a call of its method."""
         return self._actors.prefix_of(prefix) if self._worker.state.actors else prefix
 
-    def heartbeat(self) -> dict[str, Any]:
-        """Return what travels with a heartbeat, as plain data."""
+    def heartbeat(self, *, may_wait: bool = False) -> dict[str, Any]:
+        """Return what travels with a heartbeat, as plain data.
+
+        Parameters
+        ----------
+        may_wait
+            Whether what is in few of them may be told later.
+        """
+        room = {"spill_room": to_dict(self._spill_room.look(time.monotonic()))}
+        if may_wait:
+            return room
         return {
             "graph": to_dict(self._graph.new_rows()),
             "actors": to_dict(self._actors.look(time.perf_counter)),
             "named": to_dict(self._look_for_names(time.perf_counter)),
-            "spill_room": to_dict(self._spill_room.look(time.monotonic())),
+            **room,
         }
 
     @property

@@ -65,8 +65,14 @@ class LimitReporter:
         self._next = clock() + INTERVAL
         self._sent: LiveFigures | None = None
 
-    def report(self) -> LimitReport | None:
-        """Return what is new for the next heartbeat, None when nothing is."""
+    def report(self, *, may_wait: bool = False) -> LimitReport | None:
+        """Return what is new for the next heartbeat, None when nothing is.
+
+        Parameters
+        ----------
+        may_wait
+            Whether it may be told later, but where memory is about to run out.
+        """
         if self._sent is None:
             self._sent = self._facts.first
             return LimitReport(self._facts.first, self._facts)
@@ -76,6 +82,8 @@ class LimitReporter:
         self._next = now + INTERVAL
         live = self._reader.read()
         if not differs(live, self._sent):
+            return None
+        if may_wait and not self._facts.is_close(live):
             return None
         self._sent = live
         return LimitReport(live)

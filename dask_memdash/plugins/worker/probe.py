@@ -22,7 +22,7 @@ from dask_memdash.measure.running_task import RunningTask
 from dask_memdash.measure.shared_process import process
 from dask_memdash.measure.tally import Tally
 from dask_memdash.measure.tally_choice import acquire_tally, best_method, choose_meter
-from dask_memdash.model.event_parts import Finished, SelfCost
+from dask_memdash.model.event_parts import SelfCost
 from dask_memdash.model.event_readers import to_dict
 from dask_memdash.plugins.keys import prefix_of
 from dask_memdash.plugins.protocol import PROTOCOL
@@ -227,13 +227,16 @@ class WorkerProbe:
         executing = self.tasks.executing(now)
         # A guard's scheduler learns from reports: they do not wait.
         waits = self._guard is None and self._pace.may_wait(process.read_rss())
-        unmanaged = {} if waits else self._unmanaged.heartbeat()
+        less = self._guard is None and self._pace.rest_may_wait()
+        unmanaged = {} if waits else self._unmanaged.heartbeat(may_wait=less)
         reading = self._read(now, spills=spills)
         self._figures.write(reading, process.idle_rest())
         cost = self._own_cost(now)
         if waits:
             return None
         self._pace.reports(reading.rss)
+        if not less:
+            self._pace.tells_all()
         self.told = reading, cost
         thresholds = read_thresholds(self._worker, has_nanny=self._has_nanny)
         method = best_method(
@@ -245,27 +248,18 @@ class WorkerProbe:
             "reading": to_dict(reading),
             "rows": self._storage.new_rows(),
             "executing": to_dict(tuple(executing)),
-            "finished": to_dict(self._finished()),
+            "finished": {} if less else to_dict(self.tasks.take_finished()),
             "thresholds": to_dict(thresholds),
             "method": method,
             "cost": to_dict(cost),
             "notices": self._all_notices(),
             "nanny_cost": to_dict(self._nanny_cost()),
-            "limits": to_dict(self._limits.report()) if self._limits else None,
+            "limits": self._limits and to_dict(self._limits.report(may_wait=less)),
             "children": told_children(self._recorder),
             "storing": storing(self._worker),
             **(self._guard.heartbeat() if self._guard else {}),
             **unmanaged,
         }
-
-    def _finished(self) -> dict[str, Finished]:
-        """Return what has finished since it was told last; nothing if that may wait."""
-        if self._guard is None and self._pace.finished_may_wait():
-            return {}
-        finished = self.tasks.take_finished()
-        if finished:
-            self._pace.tells_finished()
-        return finished
 
     def read(self) -> Reading:
         """Read the worker as it is now, on its event loop."""

@@ -2,8 +2,9 @@
 
 The scheduler asks for rarer heartbeats the more workers there are, yet not for fewer in
 all: from about 800 workers on, it gets nearly 200 a second.  There a report may wait
-for the next heartbeat while the last one still holds, and finished tasks, which are
-much of what a report costs, are told together.
+for the next heartbeat while the last one still holds, and much of what it may say is
+said in some of them only: finished tasks, which are most of what a report costs, and
+what changes slowly.  Where memory is about to run out nothing of that waits.
 
 What a nanny reads after a death is in the flight recorder, which hears of all at once.
 """
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 #: Seconds between two heartbeats from which on there are very many workers.
 MANY_WORKERS = 5.0
 
-#: Seconds after which a report, and what has finished, is told in any case; what has
-#: finished not with two heartbeats in a row.
+#: Seconds after which a report is made in any case.
 REPORT_EVERY = 9.0
-FINISHED_EVERY = 25.0
-FINISHED_INTERVALS = 1.5
+
+#: Seconds, and intervals of heartbeats (the more of both), after which a report says
+#: all: what has finished, limits, graph and actors too.
+ALL_EVERY = 31.0
+ALL_INTERVALS = 2.5
 
 #: News is by how much the RSS has changed since the last report: this share of the
 #: memory limit, or so many bytes without one.
@@ -43,7 +46,7 @@ class ReportPace:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._reported = self._told = -math.inf
+        self._reported = self._told_all = -math.inf
         self._rss: int | None = None
 
     def many(self) -> bool:
@@ -73,11 +76,11 @@ class ReportPace:
         """Take note that a report is made, with an RSS in bytes."""
         self._reported, self._rss = time.monotonic(), rss
 
-    def finished_may_wait(self) -> bool:
-        """Whether finished tasks were told a moment ago."""
-        wait = max(FINISHED_EVERY, FINISHED_INTERVALS * self._interval())
-        return time.monotonic() < self._told + wait and self.many()
+    def rest_may_wait(self) -> bool:
+        """Whether a moment ago all was told that is not in every report."""
+        wait = max(ALL_EVERY, ALL_INTERVALS * self._interval())
+        return time.monotonic() < self._told_all + wait and self.many()
 
-    def tells_finished(self) -> None:
-        """Take note that finished tasks are told."""
-        self._told = time.monotonic()
+    def tells_all(self) -> None:
+        """Take note that a report says all that there is to say."""
+        self._told_all = time.monotonic()
