@@ -10,6 +10,7 @@ from builders import (
     MiB,
     added,
     check_invariants,
+    died,
     executing,
     finished,
     removed,
@@ -18,9 +19,14 @@ from builders import (
 
 from dask_memdash.boundary import boundary
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.event_parts import StorageRow
+from dask_memdash.model.event_parts import StorageRow, WaitingTasks
 from dask_memdash.model.event_readers import to_dict
-from dask_memdash.model.events import WorkerRemoved, WorkerReported
+from dask_memdash.model.events import (
+    ClusterStuck,
+    Noticed,
+    WorkerRemoved,
+    WorkerReported,
+)
 from dask_memdash.plugins.scheduler import reports as module
 from dask_memdash.plugins.scheduler.inbound import Inbound
 from dask_memdash.plugins.scheduler.reports import Reports
@@ -67,7 +73,7 @@ class World:
 
     def handle(self, event):
         """Take an event in, as the plugin does."""
-        self.reports.settle(getattr(event, "address", ""))
+        self.reports.before(event)
         self.handled.append(event)
         self.model.handle(event)
 
@@ -285,6 +291,53 @@ def test_what_else_is_told_of_a_worker_comes_after_what_waited(world):
     world.handle(removed(time=world.now + 1))
     kinds = [type(event) for event in world.handled]
     assert kinds == [WorkerReported, WorkerReported, WorkerRemoved]
+
+
+def test_an_older_report_does_not_take_back_what_is_noticed_after_it(world):
+    world.beat(rss=410 * MiB)
+    world.pass_by()
+    world.send({"protocol": 2, "notices": ["its probe fails"]})
+    assert world.rss() == 410 * MiB
+    where = f"worker {A}"
+    assert world.model.notices[where] == (world.now, ("its probe fails",))
+    world.beat(rss=411 * MiB)
+    world.handle(Noticed(world.now, where, ("dask_memdash is missing",)))
+    world.store.cluster()
+    assert world.model.notices[where][1] == ("dask_memdash is missing",)
+
+
+def test_a_plain_report_comes_after_the_one_that_waits(world):
+    world.beat(rss=410 * MiB)
+    plain = to_dict(reported(A, 100, rss=411 * MiB))
+    world.send({**plain, "protocol": 2})
+    assert [event.reading.rss // MiB for event in world.handled] == [400, 410, 411]
+
+
+def test_a_stall_is_told_with_what_waited_of_the_paused(world):
+    other = address_of(1)
+    world.beat(1, rss=420 * MiB)
+    world.beat(rss=430 * MiB)
+    waiting = (WaitingTasks("sum", 3, 0),)
+    counts = {"n_waiting": 3, "n_paused": 2, "n_workers": 2, "by_hand": 2, "running": 0}
+    stuck = {"since": world.now - 60, "waiting": waiting, "paused": (A, other)}
+    world.handle(ClusterStuck(time=world.now, **stuck, **counts))
+    (incident,) = world.model.incidents
+    assert incident.worker.address == A, "the fullest"
+    assert incident.breakdown.process == 430 * MiB
+
+
+def test_a_death_without_an_address_is_told_with_what_waited():
+    world = World(MANY - 1)
+    home = "tcp://10.0.0.1:9"
+    world.model.handle(added(address_of(MANY), 777, home=home))
+    message = {**sent(rss=400 * MiB), "pid": 777}
+    world.send(message, MANY)
+    tasks = (executing("sum-1", 50 * MiB),)
+    world.send({**sent(rss=450 * MiB, executing=tasks), "pid": 777}, MANY)
+    assert world.reports.waiting
+    world.handle(died("", 777, world.now, nanny=home, recorded=False, reading=None))
+    (incident,) = world.model.incidents
+    assert [suspect.key for suspect in incident.suspects] == ["sum-1"]
 
 
 def test_a_damaged_report_is_refused_when_it_is_read_and_nothing_else_stops(world):

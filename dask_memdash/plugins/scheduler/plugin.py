@@ -476,8 +476,8 @@ class MemDash(SchedulerPlugin):
 
     def _handle(self, event: Event) -> None:
         if self._installation is not None:
-            if self._reports.waiting and (address := getattr(event, "address", None)):
-                self._reports.settle(address)
+            if self._reports.waiting:
+                self._reports.before(event)
             self._model.handle(event)
             if self._teacher is not None:
                 self._teacher.see(event)

@@ -25,7 +25,13 @@ from distributed.scheduler import heartbeat_interval
 
 from dask_memdash.boundary import boundary
 from dask_memdash.model.cluster import ClusterModel
-from dask_memdash.model.events import Event, Noticed, WorkerReported
+from dask_memdash.model.events import (
+    ClusterStuck,
+    DeathReported,
+    Event,
+    Noticed,
+    WorkerReported,
+)
 from dask_memdash.model.packed_report import Glimpse, glimpse
 from dask_memdash.plugins.scheduler.inbound import Inbound
 from dask_memdash.plugins.worker.report_pace import MANY_WORKERS
@@ -124,8 +130,6 @@ class Reports:
             return
         seen = glimpse(data)
         if seen is None:
-            if "reading" in data:
-                self.settle(address)
             self._take(worker, data, now)
             return
         before = self.waiting.pop(address, None)
@@ -139,8 +143,26 @@ class Reports:
             self._take_late(base.worker, base.data, base.time)
         self._take(worker, data, now)
 
+    def before(self, event: Event) -> None:
+        """Take in what waits of the workers that an event tells of, to be called first.
+
+        A death may come without its worker's address.
+        """
+        if isinstance(event, ClusterStuck):
+            addresses = event.paused
+        elif isinstance(event, Noticed):
+            addresses = (event.where.removeprefix("worker "),)
+        else:
+            addresses = (getattr(event, "address", ""),)
+        if isinstance(event, DeathReported):
+            waiting = self.waiting.items()
+            same = [a for a, one in waiting if one.data.get("pid") == event.pid]
+            addresses = (*addresses, *same)
+        for address in addresses:
+            self.settle(address)
+
     def settle(self, address: str) -> None:
-        """Take in what waits of a worker of which something else is told."""
+        """Take in what waits of a worker."""
         one = self.waiting.pop(address, None)
         if one is None:
             return
