@@ -196,6 +196,19 @@ def test_a_report_of_a_worker_that_falls_silent_is_taken_in_by_a_tick(world):
     assert world.rss() == 410 * MiB
 
 
+def test_a_clock_that_was_set_back_makes_nothing_wait_until_it_is_there_again(world):
+    world.reports._monotonic = world.border._monotonic = lambda: T0 + 1000
+    world.beat(rss=410 * MiB)
+    world.now -= 3600
+    world.reports.step()
+    assert world.rss() == 410 * MiB
+    world.beat(rss=420 * MiB)
+    assert world.rss() == 420 * MiB
+    world.pass_by()
+    world.beat(rss=430 * MiB)
+    assert world.rss() == 420 * MiB, "from here on as ever"
+
+
 # -- what never waits ------------------------------------------------------------------
 
 

@@ -183,10 +183,10 @@ class Reports:
         if not self._may_any_wait():
             self._take_in(AT_A_TICK)
             return
-        oldest = self._clock() - self._wait()
+        now, wait = self._clock(), self._wait()
         until = self._monotonic() + AT_A_TICK
         for one in list(islice(self.waiting.values(), AT_ONCE)):
-            if one.time > oldest or self._monotonic() >= until:
+            if 0 <= now - one.time < wait or self._monotonic() >= until:
                 break
             self.settle(one.worker.address)
 
@@ -224,7 +224,8 @@ class Reports:
         known = self._workers.get(address)
         if known is None or known.reading is None or known.info.pid != seen.pid:
             return None
-        if seen.tells_more or now - known.last_seen >= self._wait():
+        # Below 0 where the clock was set back.
+        if seen.tells_more or not 0 <= now - known.last_seen < self._wait():
             return None
         if seen.notices != known.notices:
             return None
