@@ -81,11 +81,13 @@ class LiveStore:
         What is read.
     looked
         Told before the memory of workers is looked at, so that the model is as new as
-        what is known.
+        what is known: the address of the one, or None for all.
     """
 
     def __init__(
-        self, model: ClusterModel, looked: Callable[[], None] = lambda: None
+        self,
+        model: ClusterModel,
+        looked: Callable[[str | None], None] = lambda address: None,
     ) -> None:
         self._model = model
         self._looked = looked
@@ -105,7 +107,7 @@ class LiveStore:
 
     def cluster(self) -> Cluster:
         """Return the cluster at a glance."""
-        self._looked()
+        self._looked(None)
         model = self._model
         workers = model.processes.workers.values()
         limits = [process.limit for process in model.processes.by_key.values()]
@@ -136,7 +138,7 @@ class LiveStore:
 
     def workers(self, limit: int | None = None, offset: int = 0) -> list[Worker]:
         """Return the connected workers, by name."""
-        self._looked()
+        self._looked(None)
         return _page(self._once("workers", self._workers), limit, offset)
 
     def worker(self, address: str) -> Worker:
@@ -146,7 +148,7 @@ class LiveStore:
         ------
         UnknownWorkerError
         """
-        self._looked()
+        self._looked(address)
         processes = self._model.processes
         known = processes.workers.get(address)
         if known is None:
@@ -161,7 +163,7 @@ class LiveStore:
 
     def task_history(self, worker: str) -> list[PastTask]:
         """Return the recent tasks that a worker was seen to run, oldest first."""
-        self._looked()
+        self._looked(worker)
         processes = self._model.processes
         known = processes.workers.get(worker)
         if known is None:
@@ -173,7 +175,7 @@ class LiveStore:
 
     def prefixes(self, limit: int | None = None, offset: int = 0) -> list[Prefix]:
         """Return the task prefixes, largest first."""
-        self._looked()
+        self._looked(None)
         known = self._model.prefixes.by_name
         order, _ = self._once("walk over prefixes", self._walk_prefixes)
         end = len(order) if limit is None else min(len(order), offset + limit)
@@ -192,12 +194,12 @@ class LiveStore:
 
     def prefix_totals(self) -> PrefixTotals:
         """Return the sums over all task prefixes."""
-        self._looked()
+        self._looked(None)
         return self._once("walk over prefixes", self._walk_prefixes)[1]
 
     def prefix(self, name: str) -> PrefixDetails:
         """Return one task prefix with the distribution of its outputs' sizes."""
-        self._looked()
+        self._looked(None)
         state = self._model.prefixes.by_name.get(name)
         if state is None:
             raise UnknownPrefixError(name)
@@ -216,7 +218,7 @@ class LiveStore:
 
     def prefix_minute(self, name: str) -> PrefixMinute:
         """Return what a prefix had in the last minute, and longer."""
-        self._looked()
+        self._looked(None)
         times, sizes = self._model.prefix_history.in_processes(name)
         return {"time": times, "bytes": sizes}
 
@@ -262,14 +264,14 @@ class LiveStore:
 
     def limits(self, limit: int | None = None, offset: int = 0) -> list[LimitAudit]:
         """Return the audit of every worker's memory limit, worst first."""
-        self._looked()
+        self._looked(None)
         return _page(self._limit_audits.read(), limit, offset)
 
     def history(
         self, worker: str | None = None, since: float | None = None, points: int = 300
     ) -> History:
         """Return the breakdown over time of the cluster or of one worker."""
-        self._looked()
+        self._looked(worker)
         processes = self._model.processes
         series, pauses = processes.history, self._model.pauses
         if worker is not None:
@@ -287,12 +289,12 @@ class LiveStore:
 
     def strips(self, start: float, end: float) -> Strips:
         """Return how full all workers were over a stretch of time, in few rows."""
-        self._looked()
+        self._looked(None)
         return self._strips.answer(start, end)
 
     def then(self, start: float, end: float) -> PastStore:
         """Return the cluster at an earlier instant, or at the most of a span."""
-        self._looked()
+        self._looked(None)
         return PastStore(self._model, self, start, end)
 
     # -- making ----------------------------------------------------------------

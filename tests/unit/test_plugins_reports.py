@@ -386,7 +386,9 @@ def test_a_fault_of_ours_stops_neither_the_reader_nor_the_others(world, monkeypa
     boundary.clear()
 
 
-def test_a_look_takes_so_long_at_most_the_largest_changes_first(world):
+def many_waiting():
+    """Return a world in which more waits than can be taken in at once."""
+    world = World()
     for number in range(1, 60):
         world.beat(number, rss=400 * MiB)
     for number in range(1, 60):
@@ -398,6 +400,11 @@ def test_a_look_takes_so_long_at_most_the_largest_changes_first(world):
         return ticking()
 
     world.reports._monotonic = slow
+    return world
+
+
+def test_a_look_takes_so_long_at_most_the_largest_changes_first():
+    world = many_waiting()
     world.store.cluster()
     assert world.rss(59) == 459 * MiB
     assert world.rss(1) == 400 * MiB
@@ -406,6 +413,25 @@ def test_a_look_takes_so_long_at_most_the_largest_changes_first(world):
         world.reports.step()
     assert not world.reports.waiting, "a tick after the other takes in the rest"
     assert world.rss(1) == 401 * MiB
+
+
+def test_questions_that_follow_each_other_agree_and_ticks_take_in_the_rest():
+    world = many_waiting()
+    whole = world.store.cluster()["breakdown"]["process"]
+    left = len(world.reports.waiting)
+    rows = world.store.workers()
+    assert sum(row["breakdown"]["process"] or 0 for row in rows) == whole
+    assert len(world.reports.waiting) == left > 0
+    world.reports.step()
+    assert len(world.reports.waiting) < left
+
+
+def test_the_worker_that_is_asked_for_comes_first():
+    for look in ("worker", "task_history", "history"):
+        world = many_waiting()
+        getattr(world.store, look)(address_of(1))
+        assert world.rss(1) == 401 * MiB, "the least change of all"
+        assert world.reports.waiting
 
 
 # -- nothing is lost -------------------------------------------------------------------

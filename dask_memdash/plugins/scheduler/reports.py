@@ -170,10 +170,22 @@ class Reports:
             self._take_late(one.base.worker, one.base.data, one.base.time)
         self._take_late(one.worker, one.data, one.time)
 
-    def looked(self) -> None:
-        """Take in what waits, as somebody looks; what comes next does not wait."""
-        self._awake_until = self._monotonic() + LOOKED_FOR
-        if self.waiting:
+    def looked(self, address: str | None = None) -> None:
+        """Take in what waits, as somebody looks; what comes next does not wait.
+
+        Only as a first question does that: those that follow it, as the others of a
+        page do, have to agree with it.
+
+        Parameters
+        ----------
+        address
+            The worker that is looked at, which comes first; None for all.
+        """
+        now = self._monotonic()
+        first, self._awake_until = now >= self._awake_until, now + LOOKED_FOR
+        if first and self.waiting:
+            if address is not None:
+                self.settle(address)
             self._take_in(AT_A_LOOK)
 
     def step(self) -> None:
