@@ -59,6 +59,10 @@ from dask_memdash.model.events import WorkerReported
 from dask_memdash.model.quantiles import MAX_BUCKET, QuantileSketch
 from dask_memdash.model.quick_making import quickly
 
+#: Bytes of a run, and characters of all its texts, that a report has at most which is
+#: kept packed: 400 prefixes or so.
+SMALL = 2**15
+
 #: What stands for None.
 ABSENT = -(2**63)
 
@@ -140,9 +144,13 @@ class Glimpse(NamedTuple):
 
 
 def glimpse(report: Mapping[str, Any]) -> Glimpse | None:
-    """Look at a packed report; None where it is none, or cut short."""
-    packed = report.get("packed")
-    if type(packed) is not bytes or len(packed) < 8 * _FIXED:
+    """Look at a packed report; None where it is none, cut short, or not `SMALL`."""
+    packed, names = report.get("packed"), report.get("names")
+    if type(packed) is not bytes or not 8 * _FIXED <= len(packed) <= SMALL:
+        return None
+    if not isinstance(names, list | tuple) or set(map(type, names)) - {str}:
+        return None
+    if len(names) + sum(map(len, names)) > SMALL:
         return None
     rows, _, finished = _COUNTS.unpack_from(packed)
     (rss,) = _RSS.unpack_from(packed, _AT_RSS)

@@ -265,6 +265,24 @@ def test_alerts_and_metrics_are_no_looks(world):
     assert world.rss() == 400 * MiB
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"packed": bytes(32_776)},
+        {"names": ["x" * 32_768]},
+        {"names": [""] * 32_769},
+        {"names": [["x" * 9]]},
+    ],
+    ids=["numbers", "a long text", "many texts", "a list for a text"],
+)
+def test_nothing_large_or_odd_is_kept_and_what_waits_stays(world, part):
+    world.beat(rss=410 * MiB)
+    (before,) = world.reports.waiting.values()
+    world.send({**sent(rss=411 * MiB), **part})
+    assert [*world.reports.waiting.values()] == [before]
+    assert world.border.texts(), "it was refused at once"
+
+
 # -- order and damage ------------------------------------------------------------------
 
 
@@ -356,14 +374,14 @@ def test_a_death_without_an_address_is_told_with_what_waited():
 def test_a_damaged_report_is_refused_when_it_is_read_and_nothing_else_stops(world):
     world.beat(1, rss=400 * MiB)
     message = sent(rss=410 * MiB)
-    message["names"] = [7]
+    message["names"] = []
     world.send(message)
     world.beat(1, rss=410 * MiB)
     assert len(world.reports.waiting) == 2
     world.store.cluster()
     assert world.rss(1) == 410 * MiB
     assert any(
-        "names" in text for texts in world.border.texts().values() for text in texts
+        "damaged" in text for texts in world.border.texts().values() for text in texts
     )
 
 
