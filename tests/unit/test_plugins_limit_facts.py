@@ -145,6 +145,17 @@ def test_it_is_not_told_where_dask_knows_no_total():
     assert set_by(GiB, 0, 2, 8, None) is None
 
 
+def test_what_has_waited_is_told_as_soon_as_it_may_not_wait(tmp_path, meminfo):
+    clock = Clock()
+    reporter = LimitReporter(fake_worker(), str(tmp_path), clock)
+    reporter.report()
+    clock.now += 5.1
+    meminfo(8000)
+    assert reporter.report(may_wait=True) is None
+    clock.now += 4.9
+    assert reporter.report() == LimitReport(LiveFigures(available=8000 * MiB))
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_heartbeat_costs_next_to_nothing():
     """Not a benchmark: an order of magnitude, on any machine that is not stuck."""

@@ -79,11 +79,11 @@ class LimitReporter:
         now = self._clock()
         if now < self._next:
             return None
-        self._next = now + INTERVAL
         live = self._reader.read()
-        if not differs(live, self._sent):
-            return None
         if may_wait and not self._facts.is_close(live):
+            return None  # what may not wait comes when it is asked for
+        self._next = now + INTERVAL
+        if not differs(live, self._sent):
             return None
         self._sent = live
         return LimitReport(live)
