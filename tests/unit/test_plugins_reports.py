@@ -24,6 +24,7 @@ from dask_memdash.model.event_readers import to_dict
 from dask_memdash.model.events import (
     ClusterStuck,
     Noticed,
+    StorageHeld,
     WorkerRemoved,
     WorkerReported,
 )
@@ -204,7 +205,6 @@ def test_a_clock_that_was_set_back_makes_nothing_wait_until_it_is_there_again(wo
     assert world.rss() == 410 * MiB
     world.beat(rss=420 * MiB)
     assert world.rss() == 420 * MiB
-    world.pass_by()
     world.beat(rss=430 * MiB)
     assert world.rss() == 420 * MiB, "from here on as ever"
 
@@ -273,7 +273,6 @@ def test_alerts_and_metrics_are_no_looks(world):
         {"names": [""] * 32_769},
         {"names": [["x" * 9]]},
     ],
-    ids=["numbers", "a long text", "many texts", "a list for a text"],
 )
 def test_nothing_large_or_odd_is_kept_and_what_waits_stays(world, part):
     world.beat(rss=410 * MiB)
@@ -319,14 +318,15 @@ def test_a_heartbeat_that_says_nothing_leaves_what_waits(world):
 
 def test_what_else_is_told_of_a_worker_comes_after_what_waited(world):
     world.beat(rss=410 * MiB, executing=(executing("sum-1"),))
+    world.handle(StorageHeld(world.now, A, {}))
+    assert world.reports.waiting, "a report does not say why outputs are held"
     world.handle(removed(time=world.now + 1))
     kinds = [type(event) for event in world.handled]
-    assert kinds == [WorkerReported, WorkerReported, WorkerRemoved]
+    assert kinds == [WorkerReported, StorageHeld, WorkerReported, WorkerRemoved]
 
 
 def test_an_older_report_does_not_take_back_what_is_noticed_after_it(world):
     world.beat(rss=410 * MiB)
-    world.pass_by()
     world.send({"protocol": 2, "notices": ["its probe fails"]})
     assert world.rss() == 410 * MiB
     where = f"worker {A}"

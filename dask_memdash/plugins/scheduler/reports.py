@@ -30,6 +30,7 @@ from dask_memdash.model.events import (
     DeathReported,
     Event,
     Noticed,
+    StorageHeld,
     WorkerReported,
 )
 from dask_memdash.model.packed_report import Glimpse, glimpse
@@ -146,8 +147,11 @@ class Reports:
     def before(self, event: Event) -> None:
         """Take in what waits of the workers that an event tells of, to be called first.
 
-        A death may come without its worker's address.
+        A death may come without its worker's address.  Why outputs are held, which all
+        workers are looked through for every few seconds, is apart from what they say.
         """
+        if isinstance(event, StorageHeld):
+            return
         if isinstance(event, ClusterStuck):
             addresses = event.paused
         elif isinstance(event, Noticed):
