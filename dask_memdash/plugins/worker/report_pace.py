@@ -4,7 +4,7 @@ The scheduler asks for rarer heartbeats the more workers there are, yet not for 
 all: from about 800 workers on, it gets nearly 200 a second.  There a report may wait
 for the next heartbeat while the last one still holds, and much of what it may say is
 said in some of them only: finished tasks, which are most of what a report costs, and
-what changes slowly.  Where memory is about to run out nothing of that waits.
+what changes slowly (limits not where the machine or the cgroup is about to run out).
 
 What a nanny reads after a death is in the flight recorder, which hears of all at once.
 """
