@@ -140,7 +140,7 @@ class ServedRun:
     def stop(self) -> None:
         """Close its pages and its files."""
         self.pages.close()
-        self.page.stop()
+        self.page.stop(wait=False)
         self.store.reader.close()
 
 

@@ -87,7 +87,8 @@ def test_garbage_of_others_does_not_lower_a_peak(tally, work, own, garbage):
     # what of the strings shared arenas with others is in neither
     assert abs(peak - truth) <= error + 2
     assert error < 8
-    assert now < -0.6 * GARBAGE / MB  # the process shrank by it
+    # the process shrank by most of it: strings share arenas with what others hold
+    assert now < -0.4 * GARBAGE / MB
 
 
 def test_own_garbage_that_is_collected_is_in_the_peak_once(tally):
