@@ -10,8 +10,10 @@ Covers files and rows; what they mean stands in :mod:`dask_memdash.store.recorde
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -128,6 +130,8 @@ class RunReader:
         #: File → why it cannot be read.
         self.problems: dict[str, str] = {}
         self._open: OrderedDict[Path, sqlite3.Connection] = OrderedDict()
+        # Who forgets to close a run gets no warning of files that are open.
+        weakref.finalize(self, _close_all, self._open)
         self._segments: dict[Path, SegmentFile] = {}
         self._looked = float("-inf")
         #: Grows when something was found to be new.
@@ -141,8 +145,7 @@ class RunReader:
 
     def close(self) -> None:
         """Let go of its files."""
-        while self._open:
-            self._open.popitem()[1].close()
+        _close_all(self._open)
 
     def state(self) -> tuple[str, str]:
         """Return how the run stands, in words, and a sentence where more is known."""
@@ -292,6 +295,13 @@ class RunReader:
     def _forget(self, path: Path) -> None:
         connection = self._open.pop(path, None)
         if connection is not None:
+            connection.close()
+
+
+def _close_all(connections: OrderedDict[Path, sqlite3.Connection]) -> None:
+    while connections:
+        connection = connections.popitem()[1]
+        with contextlib.suppress(sqlite3.Error):  # it is another thread's
             connection.close()
 
 

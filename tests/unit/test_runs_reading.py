@@ -1,6 +1,7 @@
 """Runs that are damaged, unfinished, or looked at in the middle."""
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -202,6 +203,17 @@ def test_a_reader_of_a_live_segment_lets_the_writer_close_it(tmp_path):
     assert store.cluster()["n_workers"] == 4
     assert reader.problems == {}
     reader.close()
+
+
+def test_the_files_of_a_run_that_nobody_closed_are_closed_with_it(run):
+    reader = RunReader(run)
+    connections = list(reader._open.values())
+    assert connections
+    del reader
+    gc.collect()
+    for connection in connections:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
 
 
 def test_a_run_that_grows_is_followed(tmp_path):
