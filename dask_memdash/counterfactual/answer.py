@@ -14,7 +14,7 @@ from typing import Any
 
 from dask_memdash.counterfactual.change import Change
 from dask_memdash.counterfactual.evidence import Evidence
-from dask_memdash.counterfactual.execution import Execution, execution
+from dask_memdash.counterfactual.execution import Execution, execution, not_theirs
 from dask_memdash.counterfactual.interval import Interval, total
 from dask_memdash.counterfactual.storage import Bound, own, storage
 from dask_memdash.text import code, count, format_bytes
@@ -144,7 +144,7 @@ def _parts(evidence: Evidence, change: Change, limit: int, *, spilling: bool) ->
     threads = evidence.threads if change.threads is None else change.threads
     run = execution(evidence, threads, change.chunks)
     stored = storage(evidence, change, workers, threads)
-    mine = own(evidence, change, workers)
+    mine = own(evidence, change, workers, not_theirs(evidence))
     in_ram, size = stored.size, run.size
     if spilling:
         in_ram = Interval(0, in_ram.high)

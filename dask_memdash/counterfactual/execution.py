@@ -45,7 +45,7 @@ def execution(evidence: Evidence, threads: int, chunks: float) -> Execution:
     low = round(_at_least(evidence, at_once, before) * _lower(known, chunks))
     if unknown:
         return Execution(Interval(low, None), at_once, largest, unknown)
-    high = _top(known, at_once, chunks) * _missed(evidence, known, before)
+    high = _top(known, at_once, chunks) * _missed(evidence, at_once, before)
     return Execution(Interval(min(low, round(high)), round(high)), at_once, largest)
 
 
@@ -119,10 +119,28 @@ def _largest_of(task: TaskSizes, number: int, chunks: float) -> list[float]:
     return bounds
 
 
-def _missed(evidence: Evidence, known: Sequence[TaskSizes], before: int) -> float:
+def not_theirs(evidence: Evidence) -> int:
+    """Return what was in tasks that ran beyond all that is counted of them, in bytes.
+
+    While tasks run what a leak left behind is taken for theirs, and so are outputs that
+    are larger than Dask believes.  It may as well be memory of theirs that nobody
+    counts.  A trifle, and what is of a run that ended well, is none.
+    """
+    if evidence.complete or not evidence.tasks:
+        return 0
+    known = sorted(evidence.tasks, key=_largest, reverse=True)
+    counted = max(_top(known, evidence.threads, 1.0), sum(evidence.suspects))
+    seen = max((s.executing for s in evidence.seen), default=0)
+    beyond = seen - round(counted)
+    return beyond if beyond > WARM else 0
+
+
+def _missed(evidence: Evidence, at_once: int, before: int) -> float:
     """Return by what factor more was seen than tasks account for: 1 or more."""
     if evidence.left_behind > WARM:
         return 1.0  # what was left behind was taken for theirs
-    counted = _top(known, before, 1.0)
+    if at_once <= before and not_theirs(evidence):
+        return 1.0  # it is taken for what was left behind, which may come to more
+    counted = _top(sorted(evidence.tasks, key=_largest, reverse=True), before, 1.0)
     seen = max((s.executing for s in evidence.seen), default=0)
     return max(1.0, seen / counted) if counted > 0 else 1.0

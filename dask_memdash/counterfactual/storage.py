@@ -106,30 +106,42 @@ def workers_same(change: Change) -> bool:
     return change.workers == 0
 
 
-def own(evidence: Evidence, change: Change, workers: int) -> Bound:
+def own(evidence: Evidence, change: Change, workers: int, beyond: int = 0) -> Bound:
     """Return what the worst worker has of its own, with what tasks left behind in it.
 
     What they leave behind goes with the tasks: with fewer of them on a worker there is
     less.
+
+    Parameters
+    ----------
+    evidence, change, workers
+        What is known, what is asked, and how many workers there would have been.
+    beyond
+        What was in running tasks and is in no count of theirs, in bytes.  Some or all
+        of it was left behind by those before.
     """
     if not evidence.seen:
         return Bound(NOTHING, "no worker has told of its memory")
     idle = min(s.own_least for s in evidence.seen)
     grown = [s.own_most - s.own_least for s in evidence.seen]
     most = max(s.own_most for s in evidence.seen) - idle
-    if most <= WARM:
+    if most <= WARM and not beyond:
         return Bound(Interval(idle, idle + most + TRIFLE))
     # Modules and caches come once to each worker; a leak goes with its tasks. Which it
     # was is open, so that both are within the interval.
-    low, high = most * (1 - SPREAD), most * (1 + SPREAD)
+    low, high = most * (1 - SPREAD), (most + beyond) * (1 + SPREAD)
     if workers != evidence.workers:
         low = min(low, sum(grown) / workers)
         high *= max(1.0, evidence.workers / workers)
     if evidence.complete:
         return Bound(Interval(idle + round(low), idle + round(high)))
+    if beyond and "unaccounted" in evidence.deaths:
+        why = "memory that nobody counted grew, and what it would have come to is open"
+        return Bound(Interval(idle + round(low), None), why)
     order = evidence.order
     if order is None or not order.done:
         why = "memory was left behind, and how many tasks were to come is open"
         return Bound(Interval(idle + round(low), None), why)
-    high *= order.tasks / order.done
+    # A task may leave as much if its chunk is smaller, and there are more of them.
+    high *= order.tasks / order.done * max(1.0, 1 / change.chunks)
     return Bound(Interval(idle + round(low), idle + round(high)))

@@ -254,6 +254,42 @@ def test_a_leak_goes_with_the_tasks_as_far_as_is_known():
     assert found.high > (70 + 300) * MB  # twice the tasks leave twice as much
 
 
+#: A worker whose tasks hold 8 MB each and leave as much behind; while the last ones ran
+#: all of it was taken for theirs.
+LEFT = replace(
+    DIED,
+    threads=1,
+    seen=(replace(SEEN, process=275 * MB, executing=200 * MB),),
+    tasks=(replace(TASKS, finished=25, p50=8 * MB, p95=8 * MB, most=8 * MB),),
+    order=Order(60, 25, 0, 0, 0, 0, need=8 * MB),
+    deaths=("leak",),
+    suspects=(8 * MB,),
+)
+
+
+@pytest.mark.parametrize("cause", ["leak", "sizeof"])
+def test_what_is_in_no_tasks_count_grows_with_the_tasks(cause):
+    left = replace(LEFT, deaths=(cause,))
+    for limit in (1.0, 1.5, 2.0):  # 192 MB of 25 tasks are 460 of 60
+        assert verdict(left, limit=limit) == "unknown"
+    assert verdict(left, limit=3.0) == "lived"
+    assert verdict(left, chunks=0.5) == "unknown"
+    assert verdict(left, chunks=0.5, limit=3.0) == "unknown", "twice as many tasks"
+    open_end = ask(replace(left, order=None), limit=3.0)
+    assert "how many tasks were to come is open" in open_end.because
+
+
+def test_memory_that_nobody_counted_has_no_bound():
+    found = ask(replace(LEFT, deaths=("unaccounted",)), limit=10.0)
+    assert (found.verdict, found.high) == ("unknown", None)
+    assert "nobody counted" in found.because
+
+
+def test_what_running_tasks_hold_is_no_growth():
+    one = replace(LEFT, suspects=(195 * MB,))
+    assert verdict(one, limit=1.5) == "lived"
+
+
 def test_more_is_to_come_while_tasks_run():
     alone = replace(LIVED, order=None, spilling=False)
     assert verdict(alone) == "lived"
