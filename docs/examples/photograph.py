@@ -24,7 +24,7 @@ PATIENCE = 60_000
 WIDTH, HEIGHT = 820, 2400
 
 #: Colours that a picture keeps: it is a page, no photograph.
-COLOURS = 64
+COLOURS = 128
 
 
 def photograph(address: str, file: Path) -> None:
@@ -57,4 +57,6 @@ def _made_small(picture: bytes, file: Path) -> None:
     box = ImageChops.difference(image, ground).crop(within).getbbox()
     bottom = image.height if box is None else min(image.height, box[3] + 16)
     image = image.crop((0, 0, image.width, bottom))
-    image.quantize(COLOURS).save(file, optimize=True)
+    # even the colours of a thin line and of a small key
+    cover, exact = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+    image.quantize(COLOURS, cover, dither=exact).save(file, optimize=True)
