@@ -16,7 +16,7 @@ from dask_memdash.counterfactual.change import Change
 from dask_memdash.counterfactual.evidence import Evidence
 from dask_memdash.counterfactual.execution import Execution, execution, not_theirs
 from dask_memdash.counterfactual.interval import Interval, total
-from dask_memdash.counterfactual.storage import Bound, own, storage
+from dask_memdash.counterfactual.storage import TRIFLE, Bound, own, storage
 from dask_memdash.text import code, count, format_bytes
 
 LIVED, DIED, UNKNOWN = "lived", "died", "unknown"
@@ -173,7 +173,7 @@ def _same_or_more(
 ) -> bool:
     """Whether what was seen is what would have been, or less."""
     squeezed = spilling and (
-        change.limit < 1 or any(s.stored > 0 for s in evidence.seen)
+        change.limit < 1 or any(s.stored > TRIFLE for s in evidence.seen)
     )
     return (
         threads >= evidence.threads
