@@ -306,7 +306,7 @@ def _label(colour: str, baseline: str) -> Label:
         background_fill_color=(
             theme.NEUTRAL_GROUND if colour == theme.NEUTRAL else colour
         ),
-        padding=(1, 4),
+        padding=(4, 1),
         border_radius=3,
         text_font="system-ui, sans-serif",
         text_font_size="12px",
