@@ -45,6 +45,7 @@ def test_buffers_are_transfer_and_the_shuffles_prefix_is_named():
         )
     )
     assert (finding.weight, finding.prefix) == (0.75, "x-rechunk-transfer")
+    assert "no buffer" not in finding.text
 
 
 def test_buffers_of_pieces_that_hardly_fit_are_advised_to_be_smaller():
@@ -72,6 +73,10 @@ def test_what_a_shuffles_tasks_have_handed_over_is_transfer_and_no_leak():
     )
     (finding,) = transfer(known)
     assert (finding.weight, finding.prefix) == (1.0, "shuffle-transfer")
+    assert finding.text.endswith(
+        "800 MiB of it are in no buffer that Dask tells of: pieces that tasks had handed "
+        "over, or copies of them."
+    )
     assert list(leak(known)) == []
 
 

@@ -26,11 +26,20 @@ def transfer(case: Case) -> Iterator[Finding]:
     if size <= 0:
         return
     prefix = next(iter([*largest(moved), *shuffling(case)]), None)
+    text = (
+        f"{format_bytes(size)} were on the move: buffers of shuffles, and outputs "
+        "being sent and received."
+    )
+    handed = min(size, sum(moved.values()))
+    if 2 * handed > size:  # it shows as executing, for no task, in the breakdown
+        text += (
+            f" {format_bytes(handed)} of it are in no buffer that Dask tells of: pieces"
+            " that tasks had handed over, or copies of them."
+        )
     yield Finding(
         cause="transfer",
         weight=size / case.above,
-        text=f"{format_bytes(size)} were on the move: buffers of shuffles, and outputs "
-        "being sent and received.",
+        text=text,
         prefix=prefix,
         advice=tuple(_advice(case, size, prefix)),
     )
