@@ -74,8 +74,8 @@ def test_what_a_shuffles_tasks_have_handed_over_is_transfer_and_no_leak():
     (finding,) = transfer(known)
     assert (finding.weight, finding.prefix) == (1.0, "shuffle-transfer")
     assert finding.text.endswith(
-        "800 MiB of it are in no buffer that Dask tells of: pieces that tasks had handed "
-        "over, or copies of them."
+        "800 MiB of it are in no buffer that Dask tells of: pieces that tasks had "
+        "handed over, or copies of them."
     )
     assert list(leak(known)) == []
 
