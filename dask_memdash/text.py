@@ -311,6 +311,11 @@ def short(key: str, length: int = KEY_IN_SENTENCE) -> str:
     return plain(key, length)
 
 
+def with_capital(text: str) -> str:
+    """Return a text as a sentence begins: Dask's own letters stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def shorten(name: str, length: int = KEY_IN_CELL) -> str:
     """Cut the middle out of a long name, so that both its ends can be read.
 

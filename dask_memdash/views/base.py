@@ -54,6 +54,7 @@ def environment() -> jinja2.Environment:
     env.filters["factor"] = text.format_factor
     env.filters["clock"] = text.format_clock
     env.filters["shorten"] = text.shorten
+    env.filters["with_capital"] = text.with_capital
     env.globals.update(
         percent=text.format_share,
         count=text.count,

@@ -252,6 +252,16 @@ def test_tasks_whose_prefix_is_new_may_hold_what_is_not_counted():
     assert (give_out(known).running, list(leak(known))) == (790 * MiB, [])
 
 
+@pytest.mark.parametrize(("came", "told"), [(10, False), (30, True)])
+def test_a_trifle_that_came_while_tasks_ran_is_not_worth_a_word(came, told):
+    running = tuple(
+        suspect(f"scan-{n}", 1, grown=came * MiB, seconds=1.0) for n in range(2)
+    )
+    known = case(breakdown=parts(executing=800), suspects=running)
+    (finding,) = unaccounted(known)
+    assert ("while `scan` ran" in finding.text) is told
+
+
 def test_with_estimates_what_was_there_before_the_running_tasks_is_unaccounted():
     known = case(
         breakdown=parts(executing=800),

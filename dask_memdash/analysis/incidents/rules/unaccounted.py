@@ -9,6 +9,9 @@ from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.growth_attribution import give_out
 from dask_memdash.text import code, format_bytes, join
 
+#: Share of what nobody counted from which on it is told that some came while tasks ran.
+WORTH_A_WORD = 0.02
+
 
 def unaccounted(case: Case) -> Iterator[Finding]:
     """Yield growth that no count explains, with its size."""
@@ -22,7 +25,7 @@ def unaccounted(case: Case) -> Iterator[Finding]:
         counted = ""
     perhaps = ""
     whole = size
-    if growth.running > 0 and growth.belief < 1:
+    if growth.running > WORTH_A_WORD * size and growth.belief < 1:
         whole = growth.unaccounted + growth.running
         names = list(dict.fromkeys(s.prefix for s in case.suspects))[:3]
         named = join([code(name) for name in names])
