@@ -422,15 +422,31 @@ def test_where_the_pagemap_was_closed_by_the_host_pages_that_were_read_count(
 
 @pytest.fixture
 def kept_heap(libc: Any) -> Iterator[Any]:
-    """A heap with 20 MB free in one piece, whose pages are there."""
-    parts = [libc.malloc(100_000) for _ in range(210)]
+    """A heap whose next 10 MB are of 20 MB that are free in one piece, and there.
+
+    Other holes, which earlier tests left, are filled as long as it is used.
+    """
+    others: list[int] = []
+    parts: list[int] = []
+    while len(parts) < 210:
+        part = libc.malloc(100_000)
+        if parts and not 0 < part - parts[-1] < 101_000:  # it lies elsewhere
+            others += parts
+            parts = []
+        parts.append(part)
+        assert len(others) < 20_000
     for part in parts:
         ctypes.memset(part, 7, 100_000)
-    fence = libc.malloc(100_000)  # so that the heap's end stays where it is
+    others.append(libc.malloc(100_000))  # so that the heap's end stays where it is
     for part in parts:
         libc.free(part)
+    while not parts[0] <= (block := libc.malloc(10 * MB)) < parts[-1]:
+        others.append(block)
+        assert len(others) < 20_000
+    libc.free(block)
     yield libc
-    libc.free(fence)
+    for block in others:
+        libc.free(block)
 
 
 @pytest.mark.parametrize("part", [0, 0.13, 0.4, 0.99])
