@@ -305,7 +305,7 @@ async def print_costs(
     )  # fmt: skip
     common.row("none open", 0, f"{nobody} refreshes", f"{idle:.1%}", "", "", "")
     first: dict[str, Any] | None = None
-    for tab, pages in [*((tab, 1) for tab in options.tabs), ("overview", MANY)]:
+    for tab, pages in [*((tab, 1) for tab in options.tabs), ("overview", options.many)]:
         refreshes.taken.clear()
         answer, load = await visit(f"{url}#{tab}", pages, options.seconds)
         first = first or answer
@@ -336,7 +336,7 @@ async def print_costs(
         "",
     )
     common.row("a refresh's budget", "", f"{1e3 * REFRESH_BUDGET:.0f} ms")
-    loads: dict[int, list[float]] = {0: [], 1: [], MANY: []}
+    loads: dict[int, list[float]] = {0: [], 1: [], options.many: []}
     for number in range(options.rounds):
         for pages, found in loads.items():
             if pages:
@@ -345,10 +345,10 @@ async def print_costs(
                 load = await load_with_none(options.seconds)
             found.append(load)
             await all_gone(running)
-        progress(f"none, one and {MANY} open, {number + 1} of {options.rounds}")
+        progress(f"none, one and {options.many} open, {number + 1} of {options.rounds}")
     none, one, many = map(statistics.median, loads.values())
     common.row(
-        f"{MANY} pages over one, load (medians of {options.rounds} in turns)",
+        f"{options.many} pages over one, load (medians of {options.rounds} in turns)",
         f"{(many - none) / (one - none):.2f} ({many - none:.1%}, {one - none:.1%})",
         "2",
     )
@@ -383,6 +383,9 @@ def main() -> None:
     parser.add_argument("--incidents", type=int, help="incidents")
     parser.add_argument("--seconds", type=float, help="time on each tab")
     parser.add_argument("--rounds", type=int, help="comparisons of one page and many")
+    parser.add_argument(
+        "--many", type=int, default=MANY, help=f"pages at once (default {MANY})"
+    )
     parser.add_argument("--tabs", nargs="*", default=TABS, choices=TABS)
     parser.add_argument("--browse", help=argparse.SUPPRESS)
     parser.add_argument("--pages", type=int, default=1, help=argparse.SUPPRESS)
