@@ -23,6 +23,7 @@ from dask_memdash.text import (
     format_rate,
     format_share,
     shorten,
+    with_capital,
 )
 from dask_memdash.views.base import TextView
 from dask_memdash.views.tabular import address
@@ -99,7 +100,7 @@ def _headroom(stands: Standing, n_workers: int) -> Fact:
     link = address("worker", worker["address"])
     if room.left < 0:
         text = f"{who} is {format_bytes(-room.left)} above {LINES[room.line]}."
-        return Fact(question, "none", _capital(text), link, "alarm")
+        return Fact(question, "none", with_capital(text), link, "alarm")
     mood = (
         "alarm" if share < NEXT_TO_NOTHING else "caution" if share < LITTLE else "good"
     )
@@ -180,10 +181,6 @@ def _wanted(awaited: int | None, pinned: int | None) -> str:
     if awaited:
         return f" Tasks to come need {format_bytes(awaited)} of it."
     return ""
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 class AnswersView(TextView):

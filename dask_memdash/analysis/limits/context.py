@@ -18,7 +18,7 @@ from dask_memdash.model.memory_pools import (
     MemoryPool,
     WorkerProcess,
 )
-from dask_memdash.text import format_bytes, join
+from dask_memdash.text import format_bytes, join, with_capital
 
 #: Severities, worst first.
 SEVERITIES = ("bad", "warning", "hint")
@@ -77,7 +77,7 @@ class LimitContext:
     @property
     def subject(self) -> str:
         """The same at the beginning of a sentence."""
-        return self.who[:1].upper() + self.who[1:]
+        return with_capital(self.who)
 
     @property
     def limit(self) -> int | None:
@@ -136,7 +136,7 @@ def whose(cap: Cap, *, capital: bool = False) -> str:
         "batch": "its batch job",
         "rlimit": "its rlimit",
     }.get(cap.kind, "its system")
-    return text[:1].upper() + text[1:] if capital else text
+    return with_capital(text) if capital else text
 
 
 def within(pool: MemoryPool) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dask_memdash.analysis.limits.context import meets, option, whose
 from dask_memdash.analysis.limits.limit_environment import IN_MEMORY, SCRATCH_LITTLE
 from dask_memdash.model.limit_facts import Cap, LimitFacts, MiB
-from dask_memdash.text import count, format_bytes
+from dask_memdash.text import count, format_bytes, with_capital
 
 #: Dask's own pause threshold: tasks that run together should stay below it.
 PAUSE = 0.8
@@ -193,7 +193,7 @@ def _budget(
     if reserve:
         kept += f" and {format_bytes(reserve)} for others"
     sentence = f"{has}; {kept}."
-    return budget, source, [sentence[:1].upper() + sentence[1:]]
+    return budget, source, [with_capital(sentence)]
 
 
 def _per_process(facts: LimitFacts) -> int | None:
