@@ -5,6 +5,9 @@ from typing import TypedDict
 
 from dask_memdash.measure._tally import Mapping
 
+#: Of small blocks one is noted for so many bytes that a task allocates.
+SAMPLED: int
+
 class State(TypedDict):
     """What is hooked now."""
 
@@ -95,9 +98,6 @@ def short_by() -> int:
 
 def others() -> int:
     """Return what this thread's last task freed of others', or may have, in bytes."""
-
-def collects(begins: bool) -> None:
-    """Tell that a full collection of Python's begins or ends in this thread."""
 
 def leave_looks_out(yes: bool) -> None:
     """For tests: leave looks out as where they cost too much."""

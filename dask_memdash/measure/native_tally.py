@@ -14,7 +14,6 @@ is mapped directly.
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from collections.abc import Callable
@@ -37,9 +36,6 @@ ARROW_VERSIONS = frozenset({22, 24, 25, 26})
 #: By how much a test's count may be off besides, in bytes: what is allocated for the
 #: test itself, and kept by Python.
 SLACK = 2**16
-
-#: The oldest generation: its collections look through all objects.
-FULL = 2
 
 #: Looks at all loaded objects may take one part in so many of the time.
 LOOKS_SHARE = 1000
@@ -165,20 +161,11 @@ class NativeTally(Tally):
         if not reason:
             self._jobs.put_in()
             self._see_arrow()
-            if self._collection not in gc.callbacks:
-                gc.callbacks.append(self._collection)
         return reason
 
     def _take_out(self) -> None:
         self._jobs.take_out()
-        if self._collection in gc.callbacks:
-            gc.callbacks.remove(self._collection)
         super()._take_out()
-
-    def _collection(self, phase: str, info: dict[str, int]) -> None:
-        """Hear of Python's collections: a full one may free earlier tasks' garbage."""
-        if info["generation"] == FULL:
-            self._native.collects(phase == "start")
 
     def _see_arrow(self) -> bool:
         """Count Arrow's pool from now on, if it is here and was not before.
@@ -257,7 +244,7 @@ def _load() -> tuple[NativeTally | None, str]:
         )
     except ImportError as error:
         return None, f"the native tally cannot be loaded: {error}"
-    if not hasattr(native, "collects"):
+    if not hasattr(native, "SAMPLED"):
         return None, (
             "the native tally was built from other sources than these: install "
             "dask_memdash again"

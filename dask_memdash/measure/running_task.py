@@ -39,9 +39,9 @@ class RunningTask:
     #: was touched, in bytes.
     doubt: int = 0
     #: By how much it may be too low, as looks at large blocks were left out or
-    #: it collected what may be others' garbage, in bytes.
+    #: what it freed of others' is an estimate, in bytes.
     short_by: int = 0
-    #: What it freed of others', or may have, in bytes: the process grew by less.
+    #: What it freed of others', in bytes: the process grew by less.
     others: int = 0
     #: What the process had at most while it ran with others that no count explains, in
     #: bytes: any of them may have had it.

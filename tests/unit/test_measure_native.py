@@ -58,13 +58,15 @@ class Slots:
         self.mapping, self.buffer = tally.map_slots(-1, 8 * SLOT)
         self.missed: int | None = None
 
-    def run(self, work: Callable[[], object], index: int = 0) -> tuple[float, float]:
+    def run(
+        self, work: Callable[[], object], index: int = 0, *, by_objects: bool = False
+    ) -> tuple[float, float]:
         """Run a task; return what it held at most and at its end, in MB."""
         collects = gc.isenabled()
         gc.disable()
         try:
             struct.pack_into("<q", self.buffer, index * SLOT + 16, 0)  # the error
-            assert self.tally.begin(self.mapping, index * SLOT)
+            assert self.tally.begin(self.mapping, index * SLOT, by_objects)
             try:
                 work()
             finally:
@@ -704,7 +706,9 @@ def test_what_was_there_before_is_taken_off_whoever_frees_it(
     count = 30 * MB // size
     before = [b"x" * size for _ in range(count)]
     peak, now = slots.run(before.clear)
-    assert peak < 0.1
+    error = slots.read()[2]
+    assert peak < 0.1 + error
+    assert error < (2 if size == 1_000 else 0.1)  # of small ones it is an estimate
     assert now == pytest.approx(-30, rel=0.06)
 
 

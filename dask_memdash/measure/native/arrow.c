@@ -75,7 +75,7 @@ static void *hook_reallocate(void *status, void *pool, int64_t before, int64_t s
     }
     else if (me.now.task != NULL) {
         moved.prefix = moved.before = weighed;
-        count_small(-(int64_t)weighed);
+        small_moves(old, weighed);
     }
     void *result = former_reallocate(status, pool, before, wanted, alignment, block);
     size_t after = *(void **)status == NULL ? weight(size, alignment) : weighed;

@@ -35,6 +35,7 @@ static void add_locked(task_t *task, int64_t bytes) {
     int64_t net = counters->net + bytes;
     __atomic_store_n(&counters->net, net, __ATOMIC_RELAXED);
     if (unlikely(net + task->others < 0)) { /* it has freed more than it ever had */
+        task->surmised -= net + task->others;
         task->others = -net;
     }
     int64_t held = net + task->others;
@@ -50,16 +51,19 @@ static void move(int64_t *now, int64_t *most, int64_t bytes) {
 }
 
 /* For a task that is known to run: with table_lock held. */
-HIDDEN void add_to_task(task_t *task, int64_t bytes) {
+HIDDEN void add_to_task(task_t *task, int64_t bytes, int64_t others) {
     task_lock(task);
+    task->others += others;
     add_locked(task, bytes);
     task_unlock(task);
 }
 
 /* A block of it goes that was looked at before, with all that was open beside it: what
- * is found from now on was not there together with the block. */
-HIDDEN void take_off_task(task_t *task, int64_t bytes) {
+ * is found from now on was not there together with the block.  `others`: what of that
+ * was there before the task. */
+HIDDEN void take_off_task(task_t *task, int64_t bytes, int64_t others) {
     task_lock(task);
+    task->others += others;
     add_locked(task, -bytes);
     task->most -= bytes;
     task_unlock(task);
@@ -80,7 +84,6 @@ HIDDEN void found_in_task(task_t *task, int64_t more) {
 HIDDEN void settle(task_t *task, int64_t unseen) {
     counters_t *counters = task->counters;
     task_lock(task);
-    unseen += task->others_at_most;
     if (task->most + unseen > task->at_most) {
         task->at_most = task->most + unseen;
     }
@@ -121,9 +124,6 @@ static void add_with_others(int64_t bytes, int64_t others) {
 }
 
 HIDDEN void add_to_mine(int64_t bytes) {
-    if (unlikely(me.collects)) {
-        me.garbage -= bytes;
-    }
     add_with_others(bytes, 0);
 }
 
@@ -147,9 +147,10 @@ HIDDEN void count_step(int64_t bytes) {
     }
 }
 
-HIDDEN void add_if_it_runs(ref_t owner, int64_t bytes) {
+HIDDEN void add_if_it_runs(ref_t owner, int64_t bytes, int64_t others) {
     task_lock(owner.task);
     if (owner.task->generation == owner.generation) {
+        owner.task->others += others;
         add_locked(owner.task, bytes);
     }
     task_unlock(owner.task);

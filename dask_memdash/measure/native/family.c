@@ -94,7 +94,7 @@ HIDDEN void *hook_realloc(void *old, size_t size) {
     }
     else if (me.now.task != NULL) {
         moved.prefix = moved.before = before;
-        count_small(-(int64_t)before);
+        small_moves(old, before);
     }
     void *block = real.realloc(old, size);
     void *kept = block != NULL ? block : size != 0 ? old : NULL; /* else it failed */

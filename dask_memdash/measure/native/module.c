@@ -419,16 +419,6 @@ static PyObject *native_others(NO_ARGUMENTS) {
     return PyLong_FromLongLong((long long)last.others);
 }
 
-static PyObject *native_collects(PyObject *Py_UNUSED(module), PyObject *begins) {
-    if (begins == Py_True) {
-        collection_begins();
-    }
-    else {
-        collection_ends();
-    }
-    Py_RETURN_NONE;
-}
-
 static PyObject *native_leave_looks_out(PyObject *Py_UNUSED(module), PyObject *yes) {
     __atomic_store_n(&looks_left_out, yes == Py_True, __ATOMIC_RELAXED);
     Py_RETURN_NONE;
@@ -483,9 +473,7 @@ static PyMethodDef METHODS[] = {
     {"short_by", native_short_by, METH_NOARGS,
      "short_by() -> by how much it may be too low, as looks were left out or came late."},
     {"others", native_others, METH_NOARGS,
-     "others() -> what this thread's last task freed of others', or may have, in bytes."},
-    {"collects", native_collects, METH_O,
-     "collects(begins): a full collection of Python's begins or ends in this thread."},
+     "others() -> what this thread's last task freed of others', in bytes."},
     {"leave_looks_out", native_leave_looks_out, METH_O,
      "leave_looks_out(yes) -> for tests: leave looks out as where they cost too much."},
     {"files_mapped", native_files_mapped, METH_NOARGS,
@@ -495,10 +483,13 @@ static PyMethodDef METHODS[] = {
     {"state", native_state, METH_NOARGS, "state() -> what is hooked now."},
     {NULL, NULL, 0, NULL}};
 
-static int execute(PyObject *Py_UNUSED(module)) {
+static int execute(PyObject *module) {
     /* Allocators and the variables above belong to the process, not an interpreter. */
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_ImportError, "it is for the main interpreter only");
+        return -1;
+    }
+    if (PyModule_AddIntConstant(module, "SAMPLED", (long)SAMPLED) != 0) {
         return -1;
     }
     return pool_jobs_ready();

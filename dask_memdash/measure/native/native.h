@@ -2,6 +2,7 @@
  *
  *   counters.c   a task's counters, each thread's counts
  *   slots.c      tasks, who owns which block
+ *   sample.c     whose a small block is, of a sample
  *   residency.c  large blocks count what is resident of them
  *   reused.c     what of a block that came with pages in it nobody touched
  *   got.c        finds and points the loaded objects' slots at the wrappers
@@ -54,6 +55,10 @@
 /* What goes uncounted of so many bytes is not worth a look. */
 #define TRIFLE ((int64_t)256 << 10)
 
+/* Of small ones a sample is known: one block for so many bytes. */
+#define SAMPLED_SHIFT 18 /* 32 bits less those of SAMPLED */
+#define SAMPLED ((size_t)1 << (32 - SAMPLED_SHIFT))
+
 /* Small blocks are added up in the thread, and to the task in steps of so many bytes. */
 #define STEP 4096
 
@@ -80,6 +85,25 @@ typedef struct samples {
     struct samples *next;
 } samples_t;
 
+/* Where a small block of the sample is, and of how many bytes. */
+typedef struct {
+    uintptr_t address;
+    uint32_t size;
+    uint32_t of; /* its task's generation and 1; another's: there is none */
+} sampled_t;
+
+/* What is known of a task's small blocks: sample.c. */
+typedef struct {
+    sampled_t *notes;
+    size_t places, noted; /* in the table, and of them taken */
+    int thinned;          /* how often each block came to stand for twice as much */
+    int unnoted;          /* whether there was no memory for a note */
+    int64_t others, others_told; /* what it freed of others', and what of it is counted */
+    int64_t objects, objects_told; /* as much, of objects that count one by one */
+    uint64_t variance;    /* of that estimate; its double deviation: */
+    uint64_t noise;
+} sample_t;
+
 /* A task that runs, or did: never freed, since threads may point at it for good. */
 typedef struct task {
     int lock;            /* guards the counters and the generation */
@@ -91,9 +115,10 @@ typedef struct task {
     int64_t objects, most_objects;
     int64_t arenas, most_arenas; /* … and what arenas say of the same */
     int64_t most; /* that it held, since what is open of it was settled (residency.c) */
-    int64_t others;    /* what it freed that was there before it: off its net, and still … */
-    int64_t others_at_most; /* … in what it holds; what a collection freed may be, too */
-    int collected;     /* whether there was a full collection in it */
+    int64_t others; /* what it freed that was there before it: off its net, and still in
+                     * what it holds; of that, … */
+    int64_t surmised; /* … what is known by its net alone, which fell below nothing */
+    sample_t sample;
     /* guarded by table_lock */
     block_t *blocks;   /* that it owns */
     int64_t untouched; /* reserved by them, and not counted */
@@ -117,7 +142,7 @@ typedef struct {
 typedef struct {
     int64_t doubt;    /* by how much it may be too high, … */
     int64_t short_by; /* … and by how much too low */
-    int64_t others;   /* what the task freed that was, or may have been, there before it */
+    int64_t others;   /* what the task freed that was there before it */
 } ended_t;
 
 /* A block of at least OWNED bytes that belongs to a task which runs. */
@@ -131,6 +156,7 @@ struct block {
     size_t reused;  /* bytes that it came with, and where not NULL their marks */
     samples_t *samples;
     size_t doubt; /* what of its count may never have been touched, beside that */
+    size_t theirs; /* what of its count was there before the task */
     int64_t peak_before; /* of its task, when it came */
     unsigned forked;     /* how often this process had forked when it came */
     task_t *owner;
@@ -144,6 +170,7 @@ typedef struct {
     ref_t owner;
     size_t counted; /* of it, and still is */
     size_t prefix;  /* as in block_t */
+    size_t theirs;  /* as in block_t */
     size_t before;  /* its size */
     void *from;     /* where it was … */
     size_t unwritten; /* … and what of it was, though resident */
@@ -153,8 +180,6 @@ typedef struct {
     ref_t now;       /* task NULL: count nothing */
     int64_t pending; /* of small blocks, not added to the task yet */
     int64_t objects; /* what of it are small objects, if they count one by one */
-    int collects;    /* whether Python looks for garbage just now, and … */
-    int64_t garbage; /* … the small blocks that it has freed */
     int in_arena;    /* whether Python maps an arena just now */
     void *frames;    /* module.c's */
 } thread_t;
@@ -168,7 +193,8 @@ extern HIDDEN const int *watched;   /* how many of them are known */
 
 HIDDEN void count_step(int64_t bytes);
 HIDDEN void *for_good(size_t size);
-HIDDEN void owned_came(void *block, size_t size, ref_t owner, size_t prefix, size_t kept);
+HIDDEN void owned_came(void *block, size_t size, ref_t owner, size_t prefix, size_t kept,
+                       size_t theirs);
 HIDDEN int owned_gone(void *block, size_t size);
 HIDDEN void owned_moves(moved_t *moved, void *block, size_t before, size_t after,
                         int copies);
@@ -178,11 +204,9 @@ HIDDEN void task_unlock(task_t *task);
 HIDDEN void add_to_mine(int64_t bytes);
 HIDDEN void others_go(int64_t bytes);
 HIDDEN int64_t held_by(const task_t *task);
-HIDDEN void collection_begins(void);
-HIDDEN void collection_ends(void);
-HIDDEN void add_if_it_runs(ref_t owner, int64_t bytes);
-HIDDEN void add_to_task(task_t *task, int64_t bytes);
-HIDDEN void take_off_task(task_t *task, int64_t bytes);
+HIDDEN void add_if_it_runs(ref_t owner, int64_t bytes, int64_t others);
+HIDDEN void add_to_task(task_t *task, int64_t bytes, int64_t others);
+HIDDEN void take_off_task(task_t *task, int64_t bytes, int64_t others);
 HIDDEN void found_in_task(task_t *task, int64_t more);
 HIDDEN void settle(task_t *task, int64_t unseen);
 HIDDEN void look_before_peak(task_t *task);
@@ -204,6 +228,47 @@ static inline void count_small(int64_t bytes) {
     }
 }
 
+/* ---- sample.c -------------------------------------------------------------------- */
+
+HIDDEN void sampled_came(uintptr_t address, size_t size);
+HIDDEN void sampled_goes(uintptr_t address, size_t size, int object);
+HIDDEN void sampled_moves(uintptr_t address, size_t size);
+HIDDEN void sample_begins(sample_t *sample);
+HIDDEN int64_t sample_noise(const sample_t *sample);
+
+/* 32 bits of a block's address, as good as thrown. */
+static inline uint32_t dice(uintptr_t address) {
+    return (uint32_t)((address >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> 32);
+}
+
+/* Whether a block is in the sample. */
+static inline int sampled(const void *block, size_t size) {
+    return dice((uintptr_t)block) < (uint64_t)size << SAMPLED_SHIFT;
+}
+
+/* Small blocks that come and go in a thread that counts. */
+static inline void small_came(const void *block, size_t size) {
+    count_small((int64_t)size);
+    if (unlikely(sampled(block, size))) {
+        sampled_came((uintptr_t)block, size);
+    }
+}
+
+/* It is about to be made larger or smaller: whosever it was, it still is. */
+static inline void small_moves(const void *block, size_t size) {
+    count_small(-(int64_t)size);
+    if (unlikely(sampled(block, size))) {
+        sampled_moves((uintptr_t)block, size);
+    }
+}
+
+static inline void small_goes(const void *block, size_t size) {
+    count_small(-(int64_t)size);
+    if (unlikely(sampled(block, size))) {
+        sampled_goes((uintptr_t)block, size, 0);
+    }
+}
+
 /* Whether a block that goes may be anybody's. */
 static inline int anybody_counts(void) {
     return me.now.task != NULL || __atomic_load_n(&owned_blocks, __ATOMIC_RELAXED) != 0 ||
@@ -214,20 +279,20 @@ static inline int anybody_counts(void) {
 /* A block has come, in a thread that counts. */
 static inline void block_came(void *block, size_t size) {
     if (likely(size < OWNED)) {
-        count_small((int64_t)size);
+        small_came(block, size);
     }
     else {
-        owned_came(block, size, me.now, size < RESIDENT ? size : 0, 0);
+        owned_came(block, size, me.now, size < RESIDENT ? size : 0, 0, 0);
     }
 }
 
 /* As much, whose bytes the allocator has set to 0 where they were not. */
 static inline void zeroed_block_came(void *block, size_t size) {
     if (likely(size < OWNED)) {
-        count_small((int64_t)size);
+        small_came(block, size);
     }
     else {
-        owned_came(block, size, me.now, size < RESIDENT ? size : 0, size);
+        owned_came(block, size, me.now, size < RESIDENT ? size : 0, size, 0);
     }
 }
 
@@ -235,7 +300,7 @@ static inline void zeroed_block_came(void *block, size_t size) {
 static inline void block_goes(void *block, size_t size) {
     if (likely(size < OWNED)) {
         if (me.now.task != NULL) {
-            count_small(-(int64_t)size);
+            small_goes(block, size);
         }
     }
     else {

@@ -110,6 +110,11 @@ static void drop(block_t **place) {
     __atomic_store_n(&owned_blocks, owned_blocks - 1, __ATOMIC_RELAXED);
 }
 
+/* What of a block's count was there before its task. */
+static int64_t theirs_of(const block_t *block) {
+    return (int64_t)(block->theirs < block->counted ? block->theirs : block->counted);
+}
+
 /* What a task has held since may be the most that it will have held. */
 HIDDEN void look_before_peak(task_t *task) {
     if (task->untouched != 0 && task->most + task->untouched > task->counters->peak) {
@@ -121,8 +126,10 @@ HIDDEN void look_before_peak(task_t *task) {
 }
 
 /* A large block has come.  `prefix`: how many of its bytes are known to be resident;
- * `kept`: how many were written by whoever had it before, or by the allocator. */
-HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, size_t kept) {
+ * `kept`: how many were written by whoever had it before, or by the allocator; `theirs`:
+ * how many were there before the task. */
+HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, size_t kept,
+                       size_t theirs) {
     size_t reused = 0;
     if (size >= RESIDENT && kept < size) {
         reused = reused_pages((uintptr_t)address, kept, size);
@@ -133,7 +140,8 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, s
         /* Whoever freed the block that was here before did so unseen. */
         block_t **stale = find((uintptr_t)address);
         if (stale != NULL) {
-            take_off_task((*stale)->owner, (int64_t)(*stale)->counted);
+            take_off_task((*stale)->owner, (int64_t)(*stale)->counted,
+                          theirs_of(*stale));
             drop(stale);
         }
         block_t *block = new_block();
@@ -142,7 +150,7 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, s
             look_before_peak(task); /* what went since has had none of it beside */
         }
         if (block == NULL) { /* out of memory: as if it were small */
-            add_to_task(task, (int64_t)size);
+            add_to_task(task, (int64_t)size, 0);
         }
         else {
             block_t **bucket = &buckets[bucket_of((uintptr_t)address, n_buckets)];
@@ -150,6 +158,7 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, s
                                .size = size,
                                .counted = counted,
                                .prefix = counted,
+                               .theirs = theirs < counted ? theirs : counted,
                                .peak_before = task->counters->peak,
                                .forked = times_forked(),
                                .owner = task,
@@ -166,7 +175,7 @@ HIDDEN void owned_came(void *address, size_t size, ref_t owner, size_t prefix, s
             }
             task->untouched += (int64_t)(size - counted);
             __atomic_store_n(&owned_blocks, owned_blocks + 1, __ATOMIC_RELAXED);
-            add_to_task(task, (int64_t)counted);
+            add_to_task(task, (int64_t)counted, -(int64_t)block->theirs);
             if (counted < size) {
                 block_opens(block);
             }
@@ -203,7 +212,7 @@ HIDDEN int owned_gone(void *address, size_t size) {
         }
         look_before_peak(task);
         reused_goes(block, SIZE_MAX);
-        take_off_task(task, (int64_t)block->counted);
+        take_off_task(task, (int64_t)block->counted, theirs_of(block));
         drop(place);
     }
     else if (me.now.task != NULL) {
@@ -236,12 +245,13 @@ HIDDEN void owned_moves(moved_t *moved, void *address, size_t before, size_t aft
         }
         size_t unwritten = copies ? 0 : reused_unwritten(block) + block->doubt;
         reused_goes(block, after < before ? before - after : 0);
-        *moved = (moved_t){{task, task->generation}, block->counted, block->prefix, before,
-                           address, unwritten};
+        *moved = (moved_t){{task, task->generation}, block->counted, block->prefix,
+                           block->theirs, before, address, unwritten};
         drop(place);
     }
     else if (me.now.task != NULL) {
         moved->counted = moved->prefix = counted_of_stranger(address, before);
+        moved->theirs = moved->counted;
         moved->before = before;
     }
     pthread_mutex_unlock(&table_lock);
@@ -264,20 +274,20 @@ HIDDEN void owned_moved(const moved_t *moved, void *address, size_t size, int co
         return;
     }
     if (!copied) {
-        add_if_it_runs(moved->owner, -(int64_t)moved->counted);
+        add_if_it_runs(moved->owner, -(int64_t)moved->counted, (int64_t)moved->theirs);
     }
     if (address != NULL && size >= OWNED) {
         owned_came(address, size, moved->owner, size < RESIDENT ? size : moved->prefix,
-                   moved->before);
+                   moved->before, copied ? 0 : moved->theirs);
         if (unlikely(moved->unwritten != 0) && address == moved->from) {
             doubt_block(address, moved->unwritten);
         }
     }
     else if (address != NULL && me.now.task != NULL) {
-        count_small((int64_t)size);
+        small_came(address, size);
     }
     if (copied) {
-        add_if_it_runs(moved->owner, -(int64_t)moved->counted);
+        add_if_it_runs(moved->owner, -(int64_t)moved->counted, (int64_t)moved->theirs);
     }
 }
 
@@ -301,11 +311,12 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
         begun.generation = task->generation;
         task->untouched = task->filling = task->looked = task->begun = 0;
         task->doubt = task->doubt_of = task->most = task->at_most = task->said = 0;
-        task->others = task->others_at_most = task->collected = 0;
+        task->others = task->surmised = 0;
         task_lock(task);
         task->by_objects = by_objects;
         task->objects = task->most_objects = task->arenas = task->most_arenas = 0;
         task->counters = counters;
+        sample_begins(&task->sample);
         task->place = lines != NULL ? place : NULL;
         if (task->place != NULL) {
             lines->forget(place);
@@ -322,7 +333,6 @@ HIDDEN ref_t task_begin(counters_t *counters, void *place, int by_objects) {
 /* End the current thread's task. */
 HIDDEN ended_t task_end(ref_t ended) {
     task_t *task = ended.task;
-    me.collects = 0;
     if (me.pending != 0) {
         count_step(me.pending);
     }
@@ -335,12 +345,11 @@ HIDDEN ended_t task_end(ref_t ended) {
         drop(find(task->blocks->address));
     }
     int64_t doubt = reused_doubt(task);
-    if (task->others_at_most != 0) {
-        settle(task, 0);
-    }
     task_lock(task);
     int64_t short_by = task->at_most - task->counters->peak;
-    int64_t others = task->others + task->others_at_most;
+    int64_t noise = sample_noise(&task->sample), others = task->others;
+    short_by = short_by > noise ? short_by : noise;
+    doubt = doubt > noise ? doubt : noise;
     if (doubt > task->counters->error) {
         __atomic_store_n(&task->counters->error, doubt, __ATOMIC_RELAXED);
     }
@@ -349,7 +358,7 @@ HIDDEN ended_t task_end(ref_t ended) {
     task->next_free = unused_tasks;
     unused_tasks = task;
     pthread_mutex_unlock(&table_lock);
-    return (ended_t){doubt, short_by > 0 ? short_by : 0, others};
+    return (ended_t){doubt, short_by, others};
 }
 
 /* A forked child has none of its parent's tasks and threads.  What they left may be half

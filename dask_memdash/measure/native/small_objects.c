@@ -79,16 +79,24 @@ ANY_MEMORY static inline size_t weight(const void *object) {
 
 static inline int counts(void) { return me.now.task != NULL && me.now.task->by_objects; }
 
-static inline void add(int64_t bytes) {
-    me.objects += bytes;
-    count_small(bytes);
+static inline void object_came(const void *object, size_t size) {
+    me.objects += (int64_t)size;
+    small_came(object, size);
+}
+
+static inline void object_goes(const void *object, size_t size) {
+    me.objects -= (int64_t)size;
+    count_small(-(int64_t)size);
+    if (unlikely(sampled(object, size))) {
+        sampled_goes((uintptr_t)object, size, 1);
+    }
 }
 
 ANY_MEMORY static inline void came(const void *object, size_t size) {
     uintptr_t pool = (uintptr_t)object >> POOL_BITS;
     if (object != NULL && size - 1 < LARGEST &&
         (*place_of(pool) == pool || learn((uintptr_t)object, size))) {
-        add((int64_t)size_in(pool));
+        object_came(object, size_in(pool));
     }
 }
 
@@ -110,7 +118,7 @@ static void *object_calloc(void *ctx, size_t count, size_t size) {
 
 static void object_free(void *ctx, void *object) {
     if (object != NULL && counts()) {
-        add(-(int64_t)weight(object));
+        object_goes(object, weight(object));
     }
     next.free(ctx, object);
 }
@@ -125,11 +133,12 @@ static void *object_realloc(void *ctx, void *old, size_t size) {
         return object;
     }
     if (old == NULL || before != 0) {
-        add(-(int64_t)before);
+        me.objects -= (int64_t)before;
+        small_moves(old, before);
         came(object, size);
     }
     else { /* from where we do not know, maybe malloc, to the same */
-        add((int64_t)weight(object));
+        object_came(object, weight(object));
     }
     return object;
 }
