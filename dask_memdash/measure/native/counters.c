@@ -103,29 +103,42 @@ HIDDEN void say_filling(task_t *task, int64_t more) {
     __atomic_store_n(&task->counters->filling, task->filling, __ATOMIC_RELAXED);
 }
 
-/* Add to the current thread's task, if it still runs; else this thread, which was
- * started by it, counts no longer. */
-static void add_with_others(int64_t bytes, int64_t others) {
+/* Lock the current thread's task and return it, if it still runs; else this thread, which
+ * was started by it, counts no longer. */
+HIDDEN task_t *lock_mine(void) {
     task_t *task = me.now.task;
+    if (task == NULL) {
+        return NULL;
+    }
     task_lock(task);
-    int runs = task->generation == me.now.generation;
-    if (runs) {
-        task->others += others;
-        add_locked(task, bytes);
-        if (task->by_objects) {
-            move(&task->objects, &task->most_objects, me.objects);
-        }
+    if (likely(task->generation == me.now.generation)) {
+        return task;
     }
     task_unlock(task);
+    me.now.task = NULL;
+    me.pending = me.objects = 0;
+    return NULL;
+}
+
+/* Add to that task, which is locked. */
+HIDDEN void add_to_locked(task_t *task, int64_t bytes) {
+    add_locked(task, bytes);
+    if (task->by_objects) {
+        move(&task->objects, &task->most_objects, me.objects);
+    }
     me.objects = 0;
-    if (!runs) {
-        me.now.task = NULL;
+}
+
+static void add_with_others(int64_t bytes, int64_t others) {
+    task_t *task = lock_mine();
+    if (task != NULL) {
+        task->others += others;
+        add_to_locked(task, bytes);
+        task_unlock(task);
     }
 }
 
-HIDDEN void add_to_mine(int64_t bytes) {
-    add_with_others(bytes, 0);
-}
+HIDDEN void add_to_mine(int64_t bytes) { add_with_others(bytes, 0); }
 
 /* A block goes, in a task's thread, that was there before the task. */
 HIDDEN void others_go(int64_t bytes) { add_with_others(-bytes, bytes); }

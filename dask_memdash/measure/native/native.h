@@ -201,6 +201,8 @@ HIDDEN void owned_moves(moved_t *moved, void *block, size_t before, size_t after
 HIDDEN void owned_moved(const moved_t *moved, void *block, size_t size, int copied);
 HIDDEN void task_lock(task_t *task);
 HIDDEN void task_unlock(task_t *task);
+HIDDEN task_t *lock_mine(void);
+HIDDEN void add_to_locked(task_t *task, int64_t bytes);
 HIDDEN void add_to_mine(int64_t bytes);
 HIDDEN void others_go(int64_t bytes);
 HIDDEN int64_t held_by(const task_t *task);
@@ -248,24 +250,30 @@ static inline int sampled(const void *block, size_t size) {
 
 /* Small blocks that come and go in a thread that counts. */
 static inline void small_came(const void *block, size_t size) {
-    count_small((int64_t)size);
     if (unlikely(sampled(block, size))) {
         sampled_came((uintptr_t)block, size);
+    }
+    else {
+        count_small((int64_t)size);
     }
 }
 
 /* It is about to be made larger or smaller: whosever it was, it still is. */
 static inline void small_moves(const void *block, size_t size) {
-    count_small(-(int64_t)size);
     if (unlikely(sampled(block, size))) {
         sampled_moves((uintptr_t)block, size);
+    }
+    else {
+        count_small(-(int64_t)size);
     }
 }
 
 static inline void small_goes(const void *block, size_t size) {
-    count_small(-(int64_t)size);
     if (unlikely(sampled(block, size))) {
         sampled_goes((uintptr_t)block, size, 0);
+    }
+    else {
+        count_small(-(int64_t)size);
     }
 }
 

@@ -117,34 +117,33 @@ static void others_went(task_t *task, size_t size, int object) {
     }
 }
 
-/* Returns the current thread's task, locked, if it wants to know of a block. */
-static task_t *who_asks(uintptr_t address, size_t size) {
-    task_t *task = me.now.task;
-    if (task == NULL) {
-        return NULL;
-    }
-    task_lock(task);
-    if (task->generation == me.now.generation && !task->sample.unnoted &&
-        in_its_sample(address, size, &task->sample)) {
-        return task;
-    }
-    task_unlock(task);
-    return NULL;
+/* Count what comes or goes with what the thread has not told yet, under one lock. */
+static void count_now(task_t *task, int64_t bytes) {
+    bytes += me.pending;
+    me.pending = 0;
+    add_to_locked(task, bytes);
+}
+
+static int asks(const task_t *task, uintptr_t address, size_t size) {
+    return !task->sample.unnoted && in_its_sample(address, size, &task->sample);
 }
 
 /* A block of the sample has come, in a task's thread. */
 HIDDEN void sampled_came(uintptr_t address, size_t size) {
-    task_t *task = who_asks(address, size);
+    task_t *task = lock_mine();
     if (task == NULL) {
         return;
     }
     sample_t *sample = &task->sample;
     uint32_t of = task->generation + 1;
-    if (!room(sample, of)) {
-        sample->unnoted = 1;
-    }
-    else if (in_its_sample(address, size, sample)) { /* which may have got thinner */
-        put(sample, (sampled_t){address, (uint32_t)size, of});
+    count_now(task, (int64_t)size);
+    if (asks(task, address, size)) {
+        if (!room(sample, of)) {
+            sample->unnoted = 1;
+        }
+        else if (in_its_sample(address, size, sample)) { /* which may have got thinner */
+            put(sample, (sampled_t){address, (uint32_t)size, of});
+        }
     }
     task_unlock(task);
 }
@@ -153,30 +152,35 @@ HIDDEN void sampled_came(uintptr_t address, size_t size) {
  * may be another's, and what comes in its place may or may not be in the sample: to take
  * it for this task's errs by no more than the block. */
 HIDDEN void sampled_moves(uintptr_t address, size_t size) {
-    task_t *task = who_asks(address, size);
-    if (task != NULL) {
-        sampled_t *note = noted(task, address);
-        if (note != NULL) {
-            take_out(&task->sample, note);
-        }
-        task_unlock(task);
+    task_t *task = lock_mine();
+    if (task == NULL) {
+        return;
     }
+    sampled_t *note = asks(task, address, size) ? noted(task, address) : NULL;
+    if (note != NULL) {
+        take_out(&task->sample, note);
+    }
+    count_now(task, -(int64_t)size);
+    task_unlock(task);
 }
 
 /* A block of the sample goes, in a task's thread.  `object`: it is one of Python's small
  * objects, which count one by one for this task. */
 HIDDEN void sampled_goes(uintptr_t address, size_t size, int object) {
-    task_t *task = who_asks(address, size);
+    task_t *task = lock_mine();
     if (task == NULL) {
         return;
     }
-    sampled_t *note = noted(task, address);
-    if (note != NULL) {
-        take_out(&task->sample, note);
+    if (asks(task, address, size)) {
+        sampled_t *note = noted(task, address);
+        if (note != NULL) {
+            take_out(&task->sample, note);
+        }
+        else {
+            others_went(task, size, object);
+        }
     }
-    else {
-        others_went(task, size, object);
-    }
+    count_now(task, -(int64_t)size);
     task_unlock(task);
 }
 

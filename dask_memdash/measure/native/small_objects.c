@@ -86,9 +86,11 @@ static inline void object_came(const void *object, size_t size) {
 
 static inline void object_goes(const void *object, size_t size) {
     me.objects -= (int64_t)size;
-    count_small(-(int64_t)size);
     if (unlikely(sampled(object, size))) {
         sampled_goes((uintptr_t)object, size, 1);
+    }
+    else {
+        count_small(-(int64_t)size);
     }
 }
 
