@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import random
@@ -224,3 +225,18 @@ def test_what_a_task_makes_and_frees_is_never_others(tally, work):
     work()  # what the first call leaves is nobody's
     run(tally, work, by_objects=True)
     assert tally.others() < 0.3 * MB
+
+
+def test_a_begin_that_lands_in_the_sample_misses_nothing(tally):
+    slots = Slots(tally)
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    taken = []  # so that each begin's own block is at another address
+    try:
+        for _ in range(2_000):
+            slots.run(int)
+            assert slots.missed == 0
+            taken += [libc.malloc(size) for size in range(40, 240, 16)]
+    finally:
+        for block in taken:
+            libc.free(block)

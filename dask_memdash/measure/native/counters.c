@@ -103,24 +103,7 @@ HIDDEN void say_filling(task_t *task, int64_t more) {
     __atomic_store_n(&task->counters->filling, task->filling, __ATOMIC_RELAXED);
 }
 
-/* Lock the current thread's task and return it, if it still runs; else this thread, which
- * was started by it, counts no longer. */
-HIDDEN task_t *lock_mine(void) {
-    task_t *task = me.now.task;
-    if (task == NULL) {
-        return NULL;
-    }
-    task_lock(task);
-    if (likely(task->generation == me.now.generation)) {
-        return task;
-    }
-    task_unlock(task);
-    me.now.task = NULL;
-    me.pending = me.objects = 0;
-    return NULL;
-}
-
-/* Add to that task, which is locked. */
+/* Add to the current thread's task, which is locked. */
 HIDDEN void add_to_locked(task_t *task, int64_t bytes) {
     add_locked(task, bytes);
     if (task->by_objects) {
@@ -129,12 +112,19 @@ HIDDEN void add_to_locked(task_t *task, int64_t bytes) {
     me.objects = 0;
 }
 
+/* As much, if it still runs; else this thread, which was started by it, counts no longer. */
 static void add_with_others(int64_t bytes, int64_t others) {
-    task_t *task = lock_mine();
-    if (task != NULL) {
+    task_t *task = me.now.task;
+    task_lock(task);
+    int runs = task->generation == me.now.generation;
+    if (runs) {
         task->others += others;
         add_to_locked(task, bytes);
-        task_unlock(task);
+    }
+    task_unlock(task);
+    me.objects = 0;
+    if (!runs) {
+        me.now.task = NULL;
     }
 }
 

@@ -201,7 +201,6 @@ HIDDEN void owned_moves(moved_t *moved, void *block, size_t before, size_t after
 HIDDEN void owned_moved(const moved_t *moved, void *block, size_t size, int copied);
 HIDDEN void task_lock(task_t *task);
 HIDDEN void task_unlock(task_t *task);
-HIDDEN task_t *lock_mine(void);
 HIDDEN void add_to_locked(task_t *task, int64_t bytes);
 HIDDEN void add_to_mine(int64_t bytes);
 HIDDEN void others_go(int64_t bytes);

@@ -124,13 +124,29 @@ static void count_now(task_t *task, int64_t bytes) {
     add_to_locked(task, bytes);
 }
 
+/* Lock the current thread's task and return it, if it runs.  Else the bytes wait to be told
+ * as any: whoever probes what is counted (module.c) has no task that runs. */
+static task_t *lock_or_count(int64_t bytes) {
+    task_t *task = me.now.task;
+    if (task == NULL) {
+        return NULL;
+    }
+    task_lock(task);
+    if (likely(task->generation == me.now.generation)) {
+        return task;
+    }
+    task_unlock(task);
+    count_small(bytes);
+    return NULL;
+}
+
 static int asks(const task_t *task, uintptr_t address, size_t size) {
     return !task->sample.unnoted && in_its_sample(address, size, &task->sample);
 }
 
 /* A block of the sample has come, in a task's thread. */
 HIDDEN void sampled_came(uintptr_t address, size_t size) {
-    task_t *task = lock_mine();
+    task_t *task = lock_or_count((int64_t)size);
     if (task == NULL) {
         return;
     }
@@ -152,7 +168,7 @@ HIDDEN void sampled_came(uintptr_t address, size_t size) {
  * may be another's, and what comes in its place may or may not be in the sample: to take
  * it for this task's errs by no more than the block. */
 HIDDEN void sampled_moves(uintptr_t address, size_t size) {
-    task_t *task = lock_mine();
+    task_t *task = lock_or_count(-(int64_t)size);
     if (task == NULL) {
         return;
     }
@@ -167,7 +183,7 @@ HIDDEN void sampled_moves(uintptr_t address, size_t size) {
 /* A block of the sample goes, in a task's thread.  `object`: it is one of Python's small
  * objects, which count one by one for this task. */
 HIDDEN void sampled_goes(uintptr_t address, size_t size, int object) {
-    task_t *task = lock_mine();
+    task_t *task = lock_or_count(-(int64_t)size);
     if (task == NULL) {
         return;
     }
