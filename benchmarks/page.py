@@ -50,6 +50,9 @@ PAINT_BUDGET = 2.0
 #: Pages that are open at once, to be compared with one.
 MANY = 5
 
+#: A page that shows all there is, or says that too many are open.
+READY = "html[data-memdash=ready], #memdash-light"
+
 TABS = ("overview", "workers", "tasks", "incidents", "order", "limits")
 
 ARGUMENTS = [
@@ -131,7 +134,7 @@ def browse(url: str, pages: int, seconds: float) -> None:
                 page.on("websocket", lambda socket: _count(socket, received))
             start = time.monotonic()
             page.goto(url)
-            page.wait_for_selector("html[data-memdash=ready]", timeout=120_000)
+            page.wait_for_selector(READY, timeout=120_000, state="attached")
             opened.append((page, time.monotonic() - start))
         first, ready = opened[0]
         paint = first.evaluate(
@@ -172,7 +175,7 @@ async def visit(url: str, pages: int, seconds: float) -> tuple[dict[str, Any], f
         stdout=asyncio.subprocess.PIPE,
     )
     assert child.stdout is not None
-    line = await asyncio.wait_for(child.stdout.readline(), 300)
+    line = await asyncio.wait_for(child.stdout.readline(), 60 + 20 * pages)
     if line.strip() != b"ready":
         raise RuntimeError(f"the browser failed: {line!r}")
     cpu, wall = time.thread_time(), time.monotonic()

@@ -20,6 +20,7 @@ from dask_memdash.views.pane import (
     prefixes_pane,
     workers_pane,
 )
+from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.time_axis import TimeAxis
 
 
@@ -62,7 +63,7 @@ class IndividualPage:
     def __init__(
         self,
         chart: Chart,
-        store: Store,
+        store: SharedStore,
         refresh: float,
         assets: Callable[[str], str],
         boundary: Boundary,
@@ -89,8 +90,9 @@ class IndividualPage:
         context = Context(self._assets("memdash.css"), axis=TimeAxis("zoom"))
 
         def update() -> None:
-            context.axis.keep_up(self._store)
-            view.update()
+            with self._store.drawing():
+                context.axis.keep_up(self._store)
+                view.update()
 
         with together(doc):
             view = self._chart.make(self._store, context)

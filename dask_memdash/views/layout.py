@@ -362,9 +362,12 @@ class Page:
             page.update()
             for root in page.roots():
                 doc.add_root(root)
+
+        def update() -> None:
+            with self._store.drawing():
+                page.update()
+
         doc.add_periodic_callback(
-            self._boundary.guarded(
-                while_watched(doc, page.update), "updating the page"
-            ),
+            self._boundary.guarded(while_watched(doc, update), "updating the page"),
             max(100, round(self._refresh * 1000 / LOOKS)),
         )

@@ -3,7 +3,9 @@
 A store works each answer out when it is asked, and on a busy cluster the version moves
 many times a second.  Ten open pages ask the same questions, each at its own moment.
 :class:`SharedStore` stands between them and the store: it lets the version that pages
-see move on only so often, and asks each question once for each version.
+see move on only so often, and asks each question once for each version.  The more all
+pages together take of the loop to show one, the longer they keep it: fifty pages cost
+the scheduler what one does, and are brought up to date more seldom.
 
 Not thread-safe: all pages live on one event loop.
 """
@@ -11,7 +13,8 @@ Not thread-safe: all pages live on one event loop.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from dask_memdash.store.base import Store
@@ -35,6 +38,10 @@ def _shared(
     return ask
 
 
+#: All open pages together take at most so much of the loop's time.
+SHARE = 0.05
+
+
 class SharedStore:
     """A :class:`~dask_memdash.store.base.Store` whose answers all open pages share.
 
@@ -43,7 +50,8 @@ class SharedStore:
     store
         Where the answers come from.
     interval
-        Least time between two versions that pages see, in seconds.
+        Least time between two versions that pages see, in seconds; more where that
+        would take more than `SHARE` of the loop.
     """
 
     cluster = _shared(Store.cluster)
@@ -70,20 +78,32 @@ class SharedStore:
         self.store = store
         self._interval = interval
         self._version: int | None = None
-        self._next = 0.0
+        self._moved = 0.0
+        # What pages have taken of the loop since, in seconds.
+        self._drawn = 0.0
         self._answers: dict[Hashable, Any] = {}
 
     @property
     def version(self) -> int:
         """Version of the store behind, as all pages see it."""
         now = time.monotonic()
-        if self._version is None or now >= self._next:
+        rest = max(self._interval, self._drawn / SHARE)
+        if self._version is None or now >= self._moved + rest:
             version = self.store.version
             if version != self._version:
                 self._answers.clear()
                 self._version = version
-                self._next = now + self._interval
+                self._moved, self._drawn = now, 0.0
         return self._version
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Take in that a page brings itself up to date, and how long that takes."""
+        begin = time.thread_time()
+        try:
+            yield
+        finally:
+            self._drawn += time.thread_time() - begin
 
     def remember(self, question: Hashable, answer: Callable[[], T]) -> T:
         """Work something out once for each version; views keep what they derive here.

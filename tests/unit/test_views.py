@@ -528,6 +528,26 @@ def test_pages_see_a_new_version_only_so_often(monkeypatch):
     assert store.asked == ["workers", "workers"]
 
 
+def test_pages_that_take_long_to_draw_see_new_versions_more_seldom(monkeypatch):
+    now, spent = 100.0, 5.0
+    monkeypatch.setattr("dask_memdash.views.shared.time.monotonic", lambda: now)
+    monkeypatch.setattr("dask_memdash.views.shared.time.thread_time", lambda: spent)
+    store = fake_store.busy()
+    shared = SharedStore(store, interval=0.8)
+    first = shared.version
+    for _ in range(3):
+        with shared.drawing():
+            spent += 0.05
+    store.change()
+    now = 102.9
+    assert shared.version == first
+    now = 103.1  # 0.15 s are a twentieth of it
+    assert shared.version == first + 1
+    store.change()
+    now = 104.0  # nothing was drawn of that one
+    assert shared.version == first + 2
+
+
 def test_hostile_names_are_text_everywhere(boundary):
     page, doc = open_page(fake_store.hostile(), boundary)
     tell(page, tab="incidents", chosen="4")
