@@ -99,6 +99,11 @@ def test_outputs_are_not_run_ahead_while_what_they_become_is_not_known():
         "The evidence is thin: how large the outputs of `sum` are is not known, so "
         "that they may have been produced too early."
     ) in found.text
+    assert (
+        "At this point the order needs 40 MiB to 840 MiB of storage on the cluster; "
+        "840 MiB were held."
+    ) in found.text
+    assert "however it is run" not in found.text
     assert found.confidence < ahead(replace(sure, near=900 * MiB)).confidence
 
 

@@ -24,24 +24,36 @@ def awaited(case: Case) -> Iterator[Finding]:
         return
     prefix = largest(held)[0]
     order = case.facts.order
-    needs = ""
-    if order is not None:
-        needs = (
-            f" The order of this graph needs {'about ' if order.doubt else ''}"
-            f"{format_bytes(order.minimum)} of storage at its peak, however it is run."
-        )
+    thin = _thin(order, prefix, case)
     yield Finding(
         cause="awaited",
         weight=sum(held.values()) / case.above,
         text=f"{by_prefix(held)} were in memory, because {waiters(case, prefix)} "
-        f"needed them and had not run.{needs}",
+        f"needed them and had not run.{_needs(order, thin=bool(thin))}",
         prefix=prefix,
-        thin=_thin(order, prefix, case),
+        thin=thin,
         advice=(
             *on_joining(case, waiting_for(case, prefix)),
             *on_large_chunks(case, prefix),
             *_advice(case),
         ),
+    )
+
+
+def _needs(order: OrderFacts | None, *, thin: bool) -> str:
+    """Say what the order needs: here where that is not sure, else at its peak."""
+    if order is None:
+        return ""
+    if thin:
+        least = max(order.ideal, order.near)
+        return (
+            f" At this point the order needs {format_bytes(least)} to "
+            f"{format_bytes(order.needed)} of storage on the cluster; "
+            f"{format_bytes(order.held)} were held."
+        )
+    return (
+        f" The order of this graph needs {'about ' if order.doubt else ''}"
+        f"{format_bytes(order.minimum)} of storage at its peak, however it is run."
     )
 
 
