@@ -38,10 +38,6 @@ def _shared(
     return ask
 
 
-#: All open pages together take at most so much of the loop's time.
-SHARE = 0.05
-
-
 class SharedStore:
     """A :class:`~dask_memdash.store.base.Store` whose answers all open pages share.
 
@@ -50,8 +46,10 @@ class SharedStore:
     store
         Where the answers come from.
     interval
-        Least time between two versions that pages see, in seconds; more where that
-        would take more than `SHARE` of the loop.
+        Least time between two versions that pages see, in seconds.
+    share
+        Most of the loop's time that all open pages together may take: where it would be
+        more, a version stays longer.
     """
 
     cluster = _shared(Store.cluster)
@@ -74,9 +72,9 @@ class SharedStore:
     strips = _shared(Store.strips)
     then = _shared(Store.then)
 
-    def __init__(self, store: Store, interval: float = 0.0) -> None:
+    def __init__(self, store: Store, interval: float = 0.0, share: float = 1.0) -> None:
         self.store = store
-        self._interval = interval
+        self._interval, self._share = interval, share
         self._version: int | None = None
         self._moved = 0.0
         # What pages have taken of the loop since, in seconds.
@@ -87,7 +85,7 @@ class SharedStore:
     def version(self) -> int:
         """Version of the store behind, as all pages see it."""
         now = time.monotonic()
-        rest = max(self._interval, self._drawn / SHARE)
+        rest = max(self._interval, self._drawn / self._share)
         if self._version is None or now >= self._moved + rest:
             version = self.store.version
             if version != self._version:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 #: Where the page is, beneath the dashboard's prefix; also its name in the navigation.
 PAGE = "memdash"
 
+#: All open pages together take at most so much of the scheduler's loop.
+PAGES_SHARE = 0.05
+
 #: Parts of BokehJS that the page loads, for Panel needs them; WebGL and TeX stay away.
 COMPONENTS = ("bokeh", "bokeh-widgets", "bokeh-tables")
 
@@ -277,7 +280,7 @@ def _serve_page(
 
     variables = template_variables(scheduler)
     refresh = settings.page_refresh
-    shared = SharedStore(store, interval=0.8 * refresh)
+    shared = SharedStore(store, interval=0.8 * refresh, share=PAGES_SHARE)
     shown: dict[str, making.Page] = {
         f"/{PAGE}": Page(shared, refresh, variables["pages"], asset_url, boundary)
     }

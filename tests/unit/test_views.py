@@ -533,7 +533,7 @@ def test_pages_that_take_long_to_draw_see_new_versions_more_seldom(monkeypatch):
     monkeypatch.setattr("dask_memdash.views.shared.time.monotonic", lambda: now)
     monkeypatch.setattr("dask_memdash.views.shared.time.thread_time", lambda: spent)
     store = fake_store.busy()
-    shared = SharedStore(store, interval=0.8)
+    shared = SharedStore(store, interval=0.8, share=0.05)
     first = shared.version
     for _ in range(3):
         with shared.drawing():
