@@ -28,6 +28,7 @@ from distributed.worker_state_machine import (
 )
 
 from dask_memdash.boundary import boundary
+from dask_memdash.guard.leftovers import Leftovers
 from dask_memdash.guard.protocol import BRAKED as OPERATION
 from dask_memdash.guard.thresholds import Thresholds
 from dask_memdash.measure.brake import Brake, Refused, brake
@@ -85,6 +86,9 @@ class Braking:
         self.stopped: dict[Any, Refused] = {}
         # Whatever becomes of it: what a stopped task did is discarded.
         self.tell = boundary.guarded(self._tell, "telling that a task was stopped")
+        self.collect = boundary.guarded(
+            Leftovers().collect_soon, "collecting what a stopped task left behind"
+        )
         self.begins = boundary.guarded(self._begins, "the brake at a task's begin")
         self.ends = boundary.guarded(self._ends, "the brake at a task's end")
 
@@ -117,6 +121,7 @@ class Braking:
         needs = max(0, refused.held) + refused.asked
         traceback = getattr(event, "traceback_text", "") or ""
         self.tell(event.key, needs, traceback)
+        self.collect()
         again = RescheduleEvent(key=event.key, stimulus_id=event.stimulus_id)
         return Stopped(event.key, needs, again)
 

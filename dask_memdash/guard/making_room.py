@@ -7,7 +7,8 @@ start, or an input or output that is to be moved, would not fit.
 
 What is in use frees nothing when it is put on disk, so it is made the newest first.
 What is on disk and still in memory, though no task uses it and it is not being sent, is
-taken for room to come: what has just ended may hold it, or it waits to be collected.
+taken for room to come: what has just ended may hold it, or it waits to be collected,
+as the inputs of a task that has failed do.
 
 Runs on the worker's event loop.
 """
@@ -69,7 +70,7 @@ class RoomMaker:
             freed = before - (self._process.recent_rss(0.0) or 0)
             if freed >= lacks or time.monotonic() - now > TAKES:
                 break
-        if freed < lacks and self._lingers(in_use):
+        if freed < lacks:
             # as the host does where what it spills frees nothing; at a limited rate
             self._worker.memory_manager._throttled_gc.collect()
         return gone

@@ -262,6 +262,7 @@ class WorkerGuard:
             if self.holding.hold(first.key, prefix, decision, now) and not self._acts:
                 self._note(WOULD_WAIT, first, decision)
         if chosen is not None:
+            self._snapshots.waits_for_room(None)
             waited = self.holding.start(chosen.key, decision.reason, now)
             if passes:
                 self.holding.passed(looked_at[0].key, decision.need)
@@ -303,10 +304,10 @@ class WorkerGuard:
         looked_at: list[TaskState] = []
         candidates = self._snapshots.candidates(state, looked_at, paused=paused)
         decision = decide(self._snapshot(state, paused=paused), candidates)
-        if decision.reason not in (MAKES_ROOM, MOVING):
-            self._snapshots.making_room_since = None
-        elif self._snapshots.making_room_since is None:
-            self._snapshots.making_room_since = time.monotonic()
+        # Whoever only looks whether a task would start ends no wait: its start does.
+        if decision.start is None:
+            waits = decision.reason in (MAKES_ROOM, MOVING)
+            self._snapshots.waits_for_room(time.monotonic() if waits else None)
         return decision, looked_at
 
     def _snapshot(self, state: WorkerState, *, paused: bool) -> Snapshot:
@@ -337,7 +338,7 @@ class WorkerGuard:
             return
         waiting = bool(state.ready or state.constrained)
         if not waiting:
-            self._snapshots.making_room_since = None
+            self._snapshots.waits_for_room(None)
         paused = not state.running
         if waiting or (paused and state.data_needed) or self._moves.waits:
             self._stillness.look(now, state.executed_count, self._reading.doing())

@@ -69,8 +69,13 @@ class Snapshots:
         self._room = room
         #: What is sent; None before the guard stands in for it.
         self.sending: Sending | None = None
-        #: Since when the first has waited for room to be made; None: it does not.
-        self.making_room_since: float | None = None
+        # Since when the first has waited for room to be made; None: it does not.
+        self._making_room_since: float | None = None
+
+    def waits_for_room(self, now: float | None) -> None:
+        """Take note that the first waits for room to be made; None: no more."""
+        if now is None or self._making_room_since is None:
+            self._making_room_since = now
 
     def in_use(self, state: WorkerState) -> set[Any]:
         """Return keys of outputs that tasks use, or that are being sent."""
@@ -86,7 +91,7 @@ class Snapshots:
         large = any(task.held > SMALL for task in running)
         rss = self._process.recent_rss(0.0 if large else RECENT) or 0
         now = time.monotonic()
-        since = self.making_room_since
+        since = self._making_room_since
         return Snapshot(
             process=rss,
             limit=lines.limit,

@@ -46,6 +46,8 @@ class Plan:
     keeps: bool = False
     #: Whether stored outputs are put on disk when memory gets scarce.
     spills: bool = False
+    #: Whether what is on disk stays in memory all the same, as something holds it.
+    sticks: bool = False
     #: When another worker asks for the output of which task.
     asks: tuple[tuple[float, int], ...] = ()
     #: What the guard is told beforehand, in MB.

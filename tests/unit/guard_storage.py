@@ -32,10 +32,13 @@ class SpillBuffer(MutableMapping[Any, Any]):
     ----------
     weigh
         Returns the size of a key, in bytes.
+    sticks
+        Whether what is put on disk stays in memory, as something holds it.
     """
 
-    def __init__(self, weigh: Callable[[Any], int]) -> None:
+    def __init__(self, weigh: Callable[[Any], int], *, sticks: bool = False) -> None:
         self._weigh = weigh
+        self._sticks = sticks
         self.fast = Fast()
         sizes: dict[Any, tuple[int, int]] = {}
         self.slow = SimpleNamespace(data=SimpleNamespace(weight_by_key=sizes), cache={})
@@ -49,6 +52,7 @@ class SpillBuffer(MutableMapping[Any, Any]):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._on_disk.pop(key, None)
+        self.slow.cache.pop(key, None)
         self._values[key] = value
         self.fast[key] = value
         self.fast.weights[key] = self._weigh(key)
@@ -66,6 +70,7 @@ class SpillBuffer(MutableMapping[Any, Any]):
     def __delitem__(self, key: Any) -> None:
         del self._values[key]
         self._on_disk.pop(key, None)
+        self.slow.cache.pop(key, None)
         self.fast.weights.pop(key, None)
         self.fast.pop(key, None)
 
@@ -77,7 +82,9 @@ class SpillBuffer(MutableMapping[Any, Any]):
 
     def evict(self) -> int:
         """Put what was used longest ago on disk; return its size in bytes."""
-        key, _ = self.fast.popitem(last=False)
+        key, value = self.fast.popitem(last=False)
+        if self._sticks:
+            self.slow.cache[key] = value
         size = self.fast.weights.pop(key)
         self._on_disk[key] = size, size
         self.evicted += 1

@@ -25,6 +25,7 @@ from guard_plans import MB, Plan
 from guard_storage import Pause, Request, SpillBuffer
 
 from dask_memdash.guard import making_room, moves, on_worker, sending, snapshots
+from dask_memdash.guard.leftovers import Leftovers
 from dask_memdash.measure.brake import Refused
 
 OWN, OTHER = "tcp://own:1", "tcp://other:1"
@@ -59,7 +60,7 @@ class World:
             validate=True,
             resources=resources,
             transfer_incoming_bytes_limit=100 * MB,
-            data=SpillBuffer(self._size) if plan.spills else None,
+            data=SpillBuffer(self._size, sticks=plan.sticks) if plan.spills else None,
         )
         self.worker = SimpleNamespace(
             state=self.state,
@@ -72,6 +73,7 @@ class World:
                 memory_pause_fraction=0.8,
                 memory_spill_fraction=0.7 if plan.spills else False,
                 memory_target_fraction=0.6 if plan.spills else False,
+                _throttled_gc=SimpleNamespace(collect=lambda: None),
             ),
             handle_stimulus=self.handle,
             batched_send=self.told.append,
@@ -89,6 +91,7 @@ class World:
         for module in (on_worker, snapshots, moves, sending, making_room):
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(on_worker.WorkerGuard, "_again", lambda guard: None)
+        monkeypatch.setattr(Leftovers, "collect_soon", lambda leftovers: None)
         process = SimpleNamespace(
             n_members=1,
             recent_rss=lambda age: self.rss(),
@@ -170,7 +173,9 @@ class World:
 
     @property
     def _in_memory(self) -> Any:
-        return getattr(self.state.data, "fast", self.state.data)
+        if not self.plan.spills:
+            return self.state.data
+        return {*self.state.data.fast, *self.state.data.slow.cache}
 
     def _size(self, key: Any) -> int:
         task = self.state.tasks.get(key)

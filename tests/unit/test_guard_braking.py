@@ -12,6 +12,7 @@ from distributed.worker_state_machine import (
 from dask_memdash.boundary import boundary
 from dask_memdash.guard import braking
 from dask_memdash.guard.braking import MOST_SPARED, Braking, where
+from dask_memdash.guard.leftovers import Leftovers
 from dask_memdash.guard.thresholds import Thresholds
 from dask_memdash.guard.too_large import STOPS, TooLarge
 from dask_memdash.measure.brake import Refused
@@ -67,11 +68,14 @@ def world(monkeypatch):
     )
     running = SimpleNamespace(brake=None)
     process = SimpleNamespace(baseline=SimpleNamespace(bytes=60 * MB))
+    collections = []
+    monkeypatch.setattr(Leftovers, "collect_soon", lambda own: collections.append(1))
     made = Braking(worker, running, process)
     made.set(Thresholds(1000 * MB, 800 * MB, 950 * MB))
     return SimpleNamespace(
         braking=made,
         brake=brake,
+        collections=collections,
         sent=sent,
         running=running,
         tasks=tasks,
@@ -151,6 +155,7 @@ def test_whatever_a_stopped_task_did_it_runs_again_and_the_scheduler_knows(world
             },
         }
     ]
+    assert world.collections == [1]  # of what it left behind
     # once: the next outcome counts
     assert world.braking.outcome(success("sum-1")) is None
     ends(world, "sum-1")

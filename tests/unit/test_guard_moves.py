@@ -29,7 +29,11 @@ def world(clock):
     data = SpillBuffer(lambda key: 10 * MB)
     for key in "abcd":
         data[key] = key.upper()
-    manager = SimpleNamespace(memory_spill_fraction=0.7, memory_target_fraction=0.6)
+    manager = SimpleNamespace(
+        memory_spill_fraction=0.7,
+        memory_target_fraction=0.6,
+        _throttled_gc=SimpleNamespace(collect=lambda: None),
+    )
     worker = SimpleNamespace(data=data, memory_manager=manager)
     process = SimpleNamespace(
         recent_rss=lambda age: 100 * MB + data.fast.total_weight, age=None

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from dask_memdash.boundary import boundary
 from dask_memdash.errors import TaskTooLarge
 from dask_memdash.guard import on_worker
+from dask_memdash.guard.decision import MAKING_ROOM
 
 #: Worlds that are made up: always the same few, or so many new ones.
 WORLDS = os.environ.get("GUARD_WORLDS")
@@ -69,6 +70,7 @@ def plans(draw):
         cancels=draw(instants),
         keeps=draw(st.booleans()),
         spills=draw(st.booleans()),
+        sticks=draw(st.booleans()),
         asks=tuple(draw(asks)),
         learnt=draw(learnt),
     )
@@ -304,6 +306,14 @@ def test_room_is_made_before_a_task_starts_rather_than_while_it_runs(monkeypatch
     made, ended = world(monkeypatch, *STORED, **more)
     assert (ended, made.most, made.state.data.evicted) == ("done", 700 * MB, 2)
     assert made.now < 1005.5
+
+
+def test_a_task_starts_although_what_goes_to_disk_frees_nothing(monkeypatch):
+    """Something holds it; what is hoped for is waited for once, and not for ever."""
+    more = {"keeps": True, "spills": True, "sticks": True, **KNOWN}
+    made, ended = world(monkeypatch, *STORED, **more)
+    assert (ended, made.most) == ("done", 1200 * MB)
+    assert 1005 < made.now < 1005 + MAKING_ROOM + 6
 
 
 def test_an_output_is_read_back_for_others_when_it_fits(monkeypatch):
