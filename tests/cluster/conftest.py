@@ -46,6 +46,7 @@ def workers_are_forked() -> Iterator[None]:
 @pytest.fixture
 def start() -> Iterator[Callable[..., Session]]:
     """Start a LocalCluster with MemDash registered (``register=False``: without)."""
+    boundary.clear()  # of what tests of other things have left in this process
     with contextlib.ExitStack() as stack:
 
         def start(register: bool = True, **options: Any) -> Session:
