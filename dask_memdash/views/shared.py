@@ -38,6 +38,11 @@ def _shared(
     return ask
 
 
+#: Seconds after which pages see a new version, whatever it takes to draw one: merely to
+#: look may take all of their share where there are many.
+LONGEST = 10.0
+
+
 class SharedStore:
     """A :class:`~dask_memdash.store.base.Store` whose answers all open pages share.
 
@@ -49,7 +54,7 @@ class SharedStore:
         Least time between two versions that pages see, in seconds.
     share
         Most of the loop's time that all open pages together may take: where it would be
-        more, a version stays longer.
+        more, a version stays longer, up to `LONGEST` seconds.
     """
 
     cluster = _shared(Store.cluster)
@@ -85,7 +90,7 @@ class SharedStore:
     def version(self) -> int:
         """Version of the store behind, as all pages see it."""
         now = time.monotonic()
-        rest = max(self._interval, self._drawn / self._share)
+        rest = max(self._interval, min(LONGEST, self._drawn / self._share))
         if self._version is None or now >= self._moved + rest:
             version = self.store.version
             if version != self._version:

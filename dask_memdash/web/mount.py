@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 #: Where the page is, beneath the dashboard's prefix; also its name in the navigation.
 PAGE = "memdash"
 
-#: All open pages together take at most so much of the scheduler's loop.
+#: Share of the scheduler's loop that all open pages together take, unless they would be
+#: far behind for it.
 PAGES_SHARE = 0.05
 
 #: Parts of BokehJS that the page loads, for Panel needs them; WebGL and TeX stay away.

@@ -45,7 +45,7 @@ from dask_memdash.views.individual import CHARTS, IndividualPage
 from dask_memdash.views.layout import OpenPage, Page
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
-from dask_memdash.views.shared import SharedStore
+from dask_memdash.views.shared import LONGEST, SharedStore
 from dask_memdash.views.summary import NoticesView, SummaryView, together
 from dask_memdash.views.tasks_tab import PrefixView
 from dask_memdash.views.worker_bars import WorkersView
@@ -546,6 +546,11 @@ def test_pages_that_take_long_to_draw_see_new_versions_more_seldom(monkeypatch):
     store.change()
     now = 104.0  # nothing was drawn of that one
     assert shared.version == first + 2
+    with shared.drawing():
+        spent += 60.0
+    store.change()
+    now = 104.0 + LONGEST  # they are not left behind for ever
+    assert shared.version == first + 3
 
 
 def test_hostile_names_are_text_everywhere(boundary):
