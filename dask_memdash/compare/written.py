@@ -25,6 +25,7 @@ from dask_memdash.text import (
     format_instant,
     join,
     plain,
+    with_capital,
 )
 
 #: Weight below which what cannot be told is not listed: of a worker's limit.
@@ -99,7 +100,7 @@ def _lines(found: Comparison, everything: bool, rows: int) -> Iterator[str]:
     for one in chosen[:rows]:
         if one.verdict != area:
             area = one.verdict
-            yield f"\n{area[0].upper()}{area[1:]}"
+            yield f"\n{with_capital(area)}"
         yield f"  {one.text}"
     yield ""
     left = len(found.differences) - min(rows, len(chosen))

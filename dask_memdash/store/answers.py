@@ -16,6 +16,7 @@ from dask_memdash.errors import UnknownIncidentError
 from dask_memdash.store.base import Store
 from dask_memdash.store.prefix_shapes import Prefix
 from dask_memdash.store.worker_shapes import TimeToLimit, Worker
+from dask_memdash.text import with_capital
 
 #: Failures that are told at most, and those that are looked at, the newest.
 TOLD = 3
@@ -153,7 +154,7 @@ def change(advice: str) -> Change:
 def first_sentences(text: str, most: int = SENTENCES) -> str:
     """Return the first sentences of a diagnosis, beneath a head that says 'why'."""
     told = text.removeprefix("Cause: ")
-    return " ".join(_END_OF_SENTENCE.split(told[:1].upper() + told[1:])[:most])
+    return " ".join(_END_OF_SENTENCE.split(with_capital(told))[:most])
 
 
 def responsible_line(

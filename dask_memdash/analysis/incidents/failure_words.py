@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from dask_memdash import terms
-from dask_memdash.text import code, count, format_bytes, format_duration, join, short
+from dask_memdash.text import (
+    code,
+    count,
+    format_bytes,
+    format_duration,
+    join,
+    short,
+    with_capital,
+)
 
 #: Characters of a log line at most.
 MAX_LINE = 200
@@ -54,7 +62,7 @@ def what_happened(
         number = max(tasks.get("killed-worker", 0), 1)
         parts.append(f"Dask gave {count(number, 'task')} up (KilledWorker)")
     sentence = join(parts) or "nothing that is still known"
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    return f"{with_capital(sentence)}."
 
 
 def _deaths(deaths: Mapping[str, int], workers: int) -> str:

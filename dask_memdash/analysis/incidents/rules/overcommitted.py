@@ -9,7 +9,7 @@ from dask_memdash.analysis.incidents.finding import Finding
 from dask_memdash.analysis.incidents.need import ramp
 from dask_memdash.analysis.incidents.relief import limit_above_memory
 from dask_memdash.analysis.incidents.rules.children import children
-from dask_memdash.text import format_bytes, format_share
+from dask_memdash.text import format_bytes, format_share, with_capital
 
 #: Shares of the terminate threshold between which the kernel's kill is less and less
 #: the limit's fault.
@@ -25,7 +25,7 @@ def overcommitted(case: Case) -> Iterator[Finding]:
         yield Finding(
             cause="overcommitted",
             weight=1.0,
-            text=f"{case.detail[:1].upper()}{case.detail[1:]}. The worker had reached "
+            text=f"{with_capital(case.detail)}. The worker had reached "
             "none of its own thresholds.",
         )
         yield from children(case)
