@@ -14,6 +14,8 @@ import gc
 import time
 from typing import Any
 
+from dask_memdash.boundary import boundary
+
 #: Seconds of rest for each second that a collection takes.
 REST = 10.0
 
@@ -24,6 +26,9 @@ class Leftovers:
     def __init__(self) -> None:
         self._timer: Any = None
         self._not_before = 0.0
+        self._collect = boundary.guarded(
+            self._collect_now, "collecting what a stopped task left behind"
+        )
 
     def collect_soon(self) -> None:
         """Collect when what runs in this moment has returned, and not too often."""
@@ -31,7 +36,7 @@ class Leftovers:
             delay = max(0.0, self._not_before - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self._collect)
 
-    def _collect(self) -> None:
+    def _collect_now(self) -> None:
         self._timer = None
         begin = time.monotonic()
         gc.collect()

@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 
+from dask_memdash.boundary import boundary
 from dask_memdash.guard import leftovers
 from dask_memdash.guard.leftovers import REST, Leftovers
 
@@ -75,3 +76,32 @@ def test_many_at_once_are_one_collection_and_the_next_waits(monkeypatch):
 
     asyncio.run(asyncio.wait_for(run(), 20))
     assert collections[1] - collections[0] >= REST * 0.01
+
+
+def test_a_collection_that_fails_is_noted_and_the_next_is_made(monkeypatch):
+    made = []
+
+    def collect():
+        made.append(1)
+        raise RuntimeError
+
+    monkeypatch.setattr(leftovers.gc, "collect", collect)
+    failures = []
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(
+            lambda *told: failures.append(1)
+        )
+        own = Leftovers()
+        for n in (1, 2):
+            own.collect_soon()
+            await asyncio.sleep(0.01)
+            assert len(made) == n
+
+    boundary.clear()
+    try:
+        asyncio.run(run())
+        assert failures == []
+        assert "collecting what a stopped task left behind" in boundary.texts()[0]
+    finally:
+        boundary.clear()
