@@ -39,14 +39,14 @@ def top(address: str | None, interval: float, once: bool) -> None:
     Where it writes to no terminal (a pipe, a file), and with --once, it writes
     everything once and ends. Only the live view needs Rich (pip install rich).
 
-    \\b
+    \b
     Exit status:
       0    quit, or written once
       2    options that make no sense
       3    the cluster cannot be asked: the message says why
       130  interrupted
 
-    \\b
+    \b
     Examples:
       dask memdash top
       dask memdash top tcp://localhost:8786 --interval 5s
@@ -76,13 +76,13 @@ def watch(address: str | None, interval: float, as_json: bool) -> None:
     ADDRESS is a scheduler or a dashboard, as of "top". For logs and tmux: it goes on
     when the scheduler restarts, with a line that says so, until Ctrl-C.
 
-    \\b
+    \b
     Exit status:
       2    options that make no sense
       3    the cluster cannot be asked at the start: the message says why
       130  interrupted
 
-    \\b
+    \b
     Examples:
       dask memdash watch
       dask memdash watch tcp://localhost:8786 >> failures.log

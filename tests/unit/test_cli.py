@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -122,6 +123,23 @@ def test_help_of_every_demo_says_what_exit_statuses_mean(name: str) -> None:
         *("  3    it cannot run", "  130  interrupted"),
     ):
         assert status in result.output
+
+
+def every_command(found: click.Command, *names: str) -> Iterator[tuple[str, ...]]:
+    yield names
+    if isinstance(found, click.Group):
+        for name, one in found.commands.items():
+            yield from every_command(one, *names, name)
+
+
+@pytest.mark.parametrize("command", [*every_command(main.main)], ids=" ".join)
+def test_help_of_every_command_keeps_its_lists_as_lines(
+    command: tuple[str, ...],
+) -> None:
+    text = dask_memdash(*command, "--help").output
+    assert "\\b" not in text
+    for head in ("Exit status:", "Example:", "Examples:"):
+        assert text.count(head) == text.count(f"\n  {head}\n")
 
 
 @pytest.mark.parametrize("command", [*(("demo", name) for name in DEMOS), ("limits",)])
