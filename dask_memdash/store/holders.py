@@ -8,7 +8,7 @@ in bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from dask_memdash.errors import UnknownPrefixError
@@ -44,6 +44,7 @@ class Holder:
     prefix: Prefix | None = None
     #: How many prefixes, in the row of the smaller ones.
     number: int = 1
+    #: Of the smaller ones: all of their deaths together.
     blame: Blame | None = None
 
 
@@ -88,7 +89,8 @@ def holders(store: Store, most: int = MOST) -> Holders:
         for name, size in {**whole, "executing": executing}.items()
     }
     if number > 0:
-        rows.append(Holder("smaller", "", number=number, **left))
+        others = _together(blamed, {prefix["prefix"] for prefix in prefixes})
+        rows.append(Holder("smaller", "", number=number, blame=others, **left))
     elif left["managed"] or left["spilled"]:
         rows.append(Holder("unknown", "", left["managed"], left["spilled"]))
     if breakdown["transfer"]:
@@ -108,6 +110,14 @@ def holders(store: Store, most: int = MOST) -> Holders:
         spilled=breakdown["spilled"],
         executing=breakdown["executing"],
     )
+
+
+def _together(blamed: dict[str, Blame], shown: Collection[str]) -> Blame | None:
+    """Return the deaths of prefixes that have no row, and their newest failure."""
+    rest = [blame for name, blame in blamed.items() if name not in shown]
+    if not rest:
+        return None
+    return Blame(sum(blame.deaths for blame in rest), rest[0].failure)
 
 
 def _of_prefix(prefix: Prefix, blame: Blame | None) -> Holder:

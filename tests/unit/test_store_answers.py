@@ -204,6 +204,21 @@ def test_deaths_of_one_prefix_in_several_failures_are_counted_together():
     assert (row.name, row.blame.deaths, row.blame.failure) == ("rechunk-split", 9, "3")
 
 
+def test_deaths_of_prefixes_without_a_row_stand_beside_the_smaller_ones():
+    store = fake_store.busy()
+    store.all_prefixes = [prefix(f"p{n}", (20 - n) * MiB) for n in range(20)]
+    killers = ["p1", *(f"p{n}" for n in range(10, 17))]
+    store.all_failures = [
+        failure(n, [], responsible={"prefix": name, "key": None}, deaths=n)
+        for n, name in enumerate(killers, 1)
+    ]
+    rows = holders(store, 3).rows
+    assert [row.name for row in rows if row.blame] == ["p1", "p10", "p11", "p12", ""]
+    (others,) = [row for row in rows if row.kind == "smaller"]
+    assert (others.number, others.blame.deaths) == (14, 5 + 6 + 7 + 8)
+    assert others.blame.failure == "5"
+
+
 def test_nothing_is_held_before_the_first_report():
     known = holders(fake_store.empty())
     assert (known.rows, known.stored, known.executing) == ((), None, None)
