@@ -9,13 +9,14 @@ import panel as pn
 
 from dask_memdash.store.base import Store
 from dask_memdash.store.limit_shapes import LimitAudit
+from dask_memdash.store.natural_order import natural
 from dask_memdash.views.base import Context, Text, View
 from dask_memdash.views.table import ServedTable
 from dask_memdash.views.table_columns import LIMITS
 from dask_memdash.views.tabular import address
 
-#: Machines that are listed at most.
-MACHINES = 20
+#: Machines that are listed at most, so that the workers stay near.
+MACHINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ def machines(audits: Sequence[LimitAudit]) -> list[Machine]:
     for audit in audits:
         there.setdefault(audit["machine"] or audit["host"], []).append(audit)
     found = [_machine(members) for members in there.values()]
-    return sorted(found, key=lambda m: (-(m.limits or 0) / (m.memory or 2**63), m.name))
+    return sorted(
+        found, key=lambda m: (-(m.limits or 0) / (m.memory or 2**63), natural(m.name))
+    )
 
 
 def _machine(members: Sequence[LimitAudit]) -> Machine:

@@ -474,6 +474,21 @@ def test_limits_speak_of_a_machine_once_for_all_of_its_workers():
     text = view.about.pane.object
     assert text.count('<tr role="row">') == 3
     assert "75 %" in text
+    assert text.index("From the machine to the worker") < text.index("75 %")
+
+
+def test_of_many_machines_a_few_are_listed_in_the_order_people_count():
+    store = fake_store.busy()
+    store.all_limits = [
+        fake_parts.audit(n, machine=f"m{n}", host=f"node-{n}") for n in range(1, 31)
+    ]
+    view = LimitsView(store, Context(CSS, Shown("limits")))
+    view.update()
+    text = view.about.pane.object
+    assert text.count('<tr role="row">') == 1 + limits_tab.MACHINES
+    assert text.index("node-2<") < text.index("node-8<")
+    assert "node-10<" not in text
+    assert "and 22 machines of which less is given out" in text
 
 
 def test_a_machine_is_no_cap_of_each_of_its_workers():
