@@ -129,7 +129,8 @@ def of_threads(row: Prefix) -> str:
     if fits(row) is None:
         return ""
     threads = dict[str, Any](row).get("threads")
-    return f"of {threads}, or fewer" if at_a_death(row) else f"of {threads}"
+    fewer = bool(fits(row) and at_a_death(row))
+    return f"of {threads}, or fewer" if fewer else f"of {threads}"
 
 
 def totals(store: Store) -> dict[str, Any]:

@@ -57,6 +57,11 @@ def test_a_failure_opens_with_its_story_and_links_to_its_incidents():
     assert view.story.pane.object.strip() == ""
 
 
+def test_the_largest_task_of_an_incident_leads_to_its_prefix():
+    view = view_of(fake_store.failing(3), "failure-2")
+    assert 'href="#prefix-rechunk-split"' in view.failure_more.pane.object
+
+
 def test_a_failure_that_is_not_known_is_said_to_be_unknown():
     view = view_of(fake_store.failing(1), "failure-<b>9")
     assert "is not known" in view.failure.pane.object

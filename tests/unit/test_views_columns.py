@@ -241,3 +241,5 @@ def test_threads_that_fit_beside_a_death_are_said_to_be_at_most_so_many():
     died = {**row, "execution": {**row["execution"], "peak": peak}}
     assert prefix_figures.of_threads(died) == f"of {row['threads']}, or fewer"
     assert prefix_figures.of_threads(row) == f"of {row['threads']}"
+    none = {**died, "fit": 0}
+    assert prefix_figures.of_threads(none) == f"of {row['threads']}", "none is least"
