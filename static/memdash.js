@@ -258,6 +258,7 @@
 
   function write_facts(source) {
     fit_charts();  // those of a tab are made when it is shown first
+    offer_pictures();
     source.data.name.forEach((name, i) => {
       const text = source.data.text[i];
       for (const place of document.querySelectorAll(`[data-fact="${name}"]`)) {
@@ -432,13 +433,28 @@
     }, "image/png");
   }
 
+  /** Offer to save a chart while it is there; a failure's details, for one, have none. */
+  function offer_pictures() {
+    for (const button of document.querySelectorAll(".md-png")) {
+      const figure = model(`memdash-chart-${button.dataset.of}`);
+      if (figure && button.followed !== figure.id) {
+        const follow = () => {
+          button.hidden = !figure.visible;
+        };
+        button.followed = figure.id;
+        figure.properties.visible.change.connect(follow);
+        follow();
+      }
+    }
+  }
+
   function connect_charts() {
     for (const chart of document.querySelectorAll("[data-chart]")) {
       const card = chart.closest(".md-card");
       const before = [...card.querySelectorAll("h2, h3")].filter(
         (one) => one.compareDocumentPosition(chart) & Node.DOCUMENT_POSITION_FOLLOWING,
       );
-      const title = before.pop()?.textContent ?? card.getAttribute("aria-label");
+      const title = before.pop()?.firstChild.textContent.trim() ?? card.getAttribute("aria-label");
       const button = document.createElement("button");
       button.type = "button";
       button.className = "md-png";
@@ -446,8 +462,15 @@
       button.title = "This chart as a picture";
       button.setAttribute("aria-label", `Save chart as PNG: ${title}`);
       button.addEventListener("click", () => save(chart.dataset.chart, title));
-      chart.before(button);
+      button.dataset.of = chart.dataset.chart;
+      button.hidden = true;
+      if (card.matches(".md-details")) {
+        chart.after(button);  // at the top stand the details' own buttons
+      } else {
+        chart.before(button);
+      }
     }
+    offer_pictures();
   }
 
   /** Milliseconds after which a page that BokehJS has no document for says so. */

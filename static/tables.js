@@ -20,6 +20,16 @@ window.memdash_tables = (() => {
     return element;
   }
 
+  /** Write text; an address that has no room for all on one line breaks before its port. */
+  function set_address(element, text) {
+    const port = text.search(/:\d+$/);
+    if (port < 1) {
+      set_text(element, text);
+    } else if (element.textContent !== text) {
+      element.replaceChildren(text.slice(0, port), document.createElement("wbr"), text.slice(port));
+    }
+  }
+
   /** Set text only where it differs, so that nothing flickers and selections stay. */
   function set_text(element, text) {
     if (element.textContent !== text) {
@@ -401,7 +411,7 @@ window.memdash_tables = (() => {
         cell.append(second);
       }
       if (second) {
-        set_text(second, more);
+        set_address(second, more);
         set_attribute(second, "title", more.length > 40 ? more : null);  // two lines of it are shown
       }
     }

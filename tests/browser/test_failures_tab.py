@@ -88,3 +88,22 @@ def test_last_seconds_show_whose_the_memory_was_and_lead_there(show, look, width
     page.mouse.click(box["x"] + place[0], box["y"] + place[1])
     story = page.locator("[data-tab=tasks] .md-details")
     story.get_by_role("heading", name="rechunk-split").wait_for()
+
+
+def test_a_chart_is_saved_from_beneath_the_details_and_only_where_there_is_one(
+    show, look
+):
+    page = look(show(fake_store.failing(1)) + "#failure-1")
+    opened = page.locator(".md-details:visible")
+    opened.get_by_role("heading", name="Failure 1").wait_for()
+    button = opened.locator(".md-png")
+    button.wait_for(state="hidden")
+    opened.get_by_role("link", name="terminated by its nanny").first.click()
+    opened.get_by_text("The worker's last seconds").wait_for()
+    button.wait_for(state="visible")
+    box, chart = button.bounding_box(), opened.locator(".md-figure").bounding_box()
+    assert box["y"] >= chart["y"] + chart["height"], "on nothing that is to be read"
+    names = page.locator(".md-png").evaluate_all(
+        "all => all.map(one => one.getAttribute('aria-label'))"
+    )
+    assert "Save chart as PNG: Order" in names
