@@ -134,9 +134,9 @@ def _fullness(worker: Row) -> float:
 
 def _worker(worker: Row) -> dict[str, Any]:
     breakdown = worker["breakdown"]
-    full = _fullness(worker)
+    full, name = _fullness(worker), str(worker["name"])
     return {
-        "name": shorten(str(worker["name"])),
+        "name": f"worker {name}" if name.isdigit() else shorten(name),
         "state": "" if worker["status"] == "running" else str(worker["status"]),
         "size": format_bytes(breakdown["process"]),
         "share": format_share(full) if full >= 0 else "",
@@ -155,4 +155,5 @@ def _prefix(prefix: Row) -> dict[str, Any]:
         "stored": format_bytes(prefix["storage"]["managed"]),
         "executing": format_bytes(prefix["execution"]["executing"]),
         "size": format_bytes(prefix["bytes"]),
+        "no_task": prefix["kind"] != "task",
     }

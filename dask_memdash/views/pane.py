@@ -208,8 +208,9 @@ def _worker(worker: Any) -> dict[str, Any]:
     state = state_of(worker)
     whole = max(limit or 0, process or 0) or 1
     sizes = ((n, worker["breakdown"][n] or 0) for n in terms.PARTS)
+    name = str(worker["name"])
     return {
-        "name": str(worker["name"]),
+        "name": f"worker {name}" if name.isdigit() else name,
         "state": "" if state == "running" else state,
         "figures": [
             format_bytes(process),

@@ -32,6 +32,7 @@ from dask_memdash.client.svg_chart import (
     size_step,
 )
 from dask_memdash.plugins.scheduler.notebook import summary
+from dask_memdash.text import format_bytes
 
 MiB = 2**20
 
@@ -158,6 +159,33 @@ def test_a_scheduler_that_does_not_answer_is_not_waited_for_long(monkeypatch):
 
     client.scheduler = SimpleNamespace(address="tcp://s:1", memdash_query=never)
     assert "has not answered" in Connection(client, tells=False)._repr_html_()
+
+
+def test_what_stands_in_backticks_is_code_on_cards():
+    store = fake_store.failing(1)
+    failed = store.all_failures[0]
+    failed["closed"] = None
+    failed["diagnosis"]["advice"] = [
+        "More memory: `--memory-limit 2GiB`. `<b>` needs it."
+    ]
+    html = shown(store)
+    assert (
+        "More memory: <code>--memory-limit 2GiB</code>. <code>&lt;b&gt;</code>" in html
+    )
+    assert "`" not in html
+
+
+def test_cards_call_workers_and_what_is_no_tasks_as_the_page_does():
+    store = fake_store.busy()
+    store.all_workers[0]["name"] = "7"
+    cluster = store.cluster()
+    row = {**store.all_prefixes[0], "prefix": "baseline", "kind": "other"}
+    html = cards(
+        Shown("s", cluster=cluster, workers=store.all_workers[:1], prefixes=[row])
+    )
+    assert "worker 7" in html
+    said = " ".join(Tags(html).text.split())
+    assert f"baseline no task's {format_bytes(row['bytes'])}" in said
 
 
 def test_hostile_names_are_text_on_cards():
