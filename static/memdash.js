@@ -34,16 +34,73 @@
     }
   }
 
+  /** What a tab says once all of it is drawn; until then memdash.css shows its title alone. */
+  const WHOLE = "wholly";
+
+  /** Milliseconds after which a tab is shown even if it is not whole. */
+  const LONGEST = 10_000;
+
+  /** Whether the page is connected, and what its controls do. */
+  let started = false;
+
+  /** Say that the page is alive, once it is and a tab is shown whole. */
+  function say_ready() {
+    if (started && document.querySelector(`[data-drawn=${WHOLE}]`)) {
+      document.querySelector(".md-first")?.remove();
+      document.documentElement.dataset.memdash = "ready";
+    }
+  }
+
+  /** Whether a view has all that the server sent for it, with its styles. */
+  function complete(view) {
+    if (view.el.isConnected && !view.el.checkVisibility()) {
+      return true;  // it takes no room
+    }
+    const {child_models = [], child_views = []} = view;
+    const styled = view.container?.style.visibility !== "hidden";  // Panel's, until then
+    return styled && view.has_finished() && child_views.length === child_models.length && child_views.every(complete);
+  }
+
+  /** Show a tab once it is whole and two frames are of one height: what comes piece by
+   * piece would push what stands below it. */
+  function reveal(panel, since = window.performance.now(), height = null) {
+    window.requestAnimationFrame(() => {
+      if (panel.hidden) {
+        delete panel.dataset.drawn;
+        return;
+      }
+      const whole = started && !waits() && [...document.querySelectorAll("[data-root-id]")].every((place) => {
+        const view = window.Bokeh.index.find_one_by_id(place.dataset.rootId);
+        return !place.parentElement.checkVisibility() || (view && complete(view));
+      });
+      if ((whole && panel.scrollHeight === height) || window.performance.now() - since > LONGEST) {
+        panel.dataset.drawn = WHOLE;
+        show_waiting();
+        say_ready();
+      } else {
+        reveal(panel, since, whole ? panel.scrollHeight : null);
+      }
+    });
+  }
+
   /** What the server has drawn last, as its facts say. */
   let drawn = "";
 
+  function waits() {
+    return drawn !== `${state.tab} ${state.chosen.slice(0, 1000)}`;
+  }
+
   /** Say that what was asked for is not here yet. */
   function show_waiting() {
-    const waits = drawn !== `${state.tab} ${state.chosen.slice(0, 1000)}`;
     const name = state.chosen.replace(/^failure-/, "");
     for (const panel of document.querySelectorAll("[data-tab]")) {
-      const here = waits && panel.dataset.tab === state.tab;
+      const shown = panel.dataset.tab === state.tab;
+      const here = shown && (waits() || panel.dataset.drawn !== WHOLE);
       panel.toggleAttribute("data-waits", here);
+      if (shown && panel.dataset.drawn === undefined) {
+        panel.dataset.drawn = "partly";
+        reveal(panel);
+      }
       const what = panel.querySelector(".md-details .md-loading > span");
       if (what && here && state.chosen !== "") {
         what.textContent = `Loading ${state.kind} ${name.slice(0, 80)}…`;
@@ -502,9 +559,11 @@
     window.addEventListener("hashchange", go_to_address);
     document.addEventListener("keydown", close_chosen);
     window.memdash.started();
-    document.documentElement.dataset.memdash = "ready";
+    started = true;
+    say_ready();
   }
 
+  follow_address();  // before the first paint
   // Once: Panel's shim of ES modules fires this event again.
   document.addEventListener("DOMContentLoaded", start, {once: true});
 })();

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import panel as pn
 from bokeh.document import Document
@@ -177,6 +178,13 @@ class OpenPage:
         """Show another moment: in tables and bars, and marked in charts over time."""
         self.store.choose(at)
         self.context.axis.choose(at)
+
+    def first(self) -> dict[str, Any]:
+        """Return what the template shows from the first paint on."""
+        facts = dict(zip(self.facts.data["name"], self.facts.data["text"], strict=True))
+        notices = self.views.get("notices")
+        text = notices.about.pane.object if isinstance(notices, NoticesView) else ""
+        return {"facts": facts, "notices": text}
 
     def roots(self) -> list[Column]:
         """Return what the template puts on the page, by the names that they have."""
@@ -362,6 +370,7 @@ class Page:
             page.update()
             for root in page.roots():
                 doc.add_root(root)
+        doc.template_variables.update(page.first())
 
         def update() -> None:
             with self._store.drawing():

@@ -109,6 +109,7 @@ class RecordPage:
             page.update()
             for root in page.roots():
                 doc.add_root(root)
+        doc.template_variables.update(page.first())
         if recorded.reader.manifest.ended is None:
             doc.add_periodic_callback(
                 self._boundary.guarded(page.update, "following a record"), LOOK

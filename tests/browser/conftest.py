@@ -97,12 +97,13 @@ class Watch:
 def look(browser, cluster, show):
     """Return a function that opens a page and waits until it is alive.
 
-    It asks for what serves pages, so that pages are closed before that goes.
+    `before` is called with the page before it goes anywhere.  It asks for what serves
+    pages, so that pages are closed before that goes.
     """
     watch = Watch()
     contexts = []
 
-    def look(url, width=1400, scheme="light", ready=True):
+    def look(url, width=1400, scheme="light", ready=True, before=None):
         context = browser.new_context(
             viewport={"width": width, "height": 1000},
             color_scheme=scheme,
@@ -112,6 +113,8 @@ def look(browser, cluster, show):
         context.set_default_timeout(TIMEOUT_MS)
         page = context.new_page()
         watch.page(page, urlsplit(url).netloc)
+        if before is not None:
+            before(page)
         page.goto(url)
         if ready:
             page.wait_for_selector("html[data-memdash=ready]")
