@@ -9,6 +9,7 @@ change; :attr:`PastStore.notes` says what is missing.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
@@ -21,7 +22,7 @@ from dask_memdash.model.processes import (
     Departed,
     WorkerState,
 )
-from dask_memdash.model.series import Series
+from dask_memdash.model.series import Series, thin
 from dask_memdash.store.base import Store
 from dask_memdash.store.cluster_shapes import Cluster, History
 from dask_memdash.store.limit_shapes import LimitAudit
@@ -125,9 +126,10 @@ class PastStore:
     ) -> History:
         """Return the breakdown over time, up to that moment."""
         whole: dict[str, Any] = {**self._now.history(worker, since, 10**6)}
-        until = sum(time <= self._end for time in whole["time"])
+        times = whole["time"][: bisect_right(whole["time"], self._end)]
+        chosen = thin(times, whole["process"], points)
         columns = {
-            name: values[max(0, until - points) : until]
+            name: [values[index] for index in chosen]
             for name, values in whole.items()
             if name not in ("pauses", "n_pauses")
         }

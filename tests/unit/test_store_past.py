@@ -123,6 +123,16 @@ def test_what_history_does_not_tell_is_said(live):
     assert live.then(NOW - 20, NOW - 20).notes == ()
 
 
+def test_history_up_to_a_moment_begins_where_it_began(live):
+    whole = live.history()["time"]
+    assert whole[0] == NOW - 90
+    past = live.then(NOW - 20, NOW - 20).history(points=3)
+    assert past["time"][0] == whole[0]
+    assert past["time"][-1] == max(time for time in whole if time <= NOW - 20)
+    assert len(past["time"]) == 3
+    assert 700 * MiB in past["process"]
+
+
 def test_last_minute_of_a_row_ends_at_the_moment(live):
     past = live.then(NOW - 55, NOW - 55).history(A)
     assert past["time"] == [NOW - 90, NOW - 60]
