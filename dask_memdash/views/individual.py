@@ -13,13 +13,13 @@ from bokeh.document import Document
 from dask_memdash.boundary import Boundary
 from dask_memdash.store.base import Store
 from dask_memdash.views.base import Context, View, environment, while_watched
-from dask_memdash.views.layout import hand_out, together
 from dask_memdash.views.pane import (
     history_pane,
     order_pane,
     prefixes_pane,
     workers_pane,
 )
+from dask_memdash.views.sending import hand_out, together
 from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.time_axis import TimeAxis
 

@@ -17,7 +17,8 @@ from dask_memdash.store.recorded import RecordedStore
 from dask_memdash.text import format_duration, format_instant, shorten
 from dask_memdash.views.base import environment
 from dask_memdash.views.browser_state import TABS, moment_of
-from dask_memdash.views.layout import OpenPage, together
+from dask_memdash.views.layout import OpenPage
+from dask_memdash.views.sending import together
 from dask_memdash.views.shared import SharedStore
 
 #: Sections that show all of the run, with the chosen moment marked.
