@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 import jinja2
 import panel as pn
-from bokeh.document import Document
+import param
 from bokeh.models import ColumnDataSource
 
 from dask_memdash import terms, text
@@ -31,11 +32,6 @@ Guard = Callable[[Callable[..., Any], str], Callable[..., Any]]
 #: long the view then rests.
 LONG = 0.05
 REST = 20.0
-
-#: Pings, of two a second, without an answer: from how many on updates wait, and from
-#: how many on nobody is thought to be there.
-BEHIND = 6
-LOST = 120
 
 
 @cache
@@ -99,39 +95,6 @@ def tooltip(
     return template.render(rows=rows, head=head, words=words, swatch=swatch)
 
 
-def while_watched(doc: Document, update: Callable[[], object]) -> Callable[[], None]:
-    """Have an update of a document happen only while a browser reads.
-
-    Bokeh keeps a session for half a minute after its browser has left, and goes on
-    with its periodic callbacks.  What is sent to a browser that does not read is kept
-    for it, first by the kernel, then by the server.  The server pings every browser
-    twice a second, and one that reads answers each ping: updates wait while some are
-    unanswered, and a web socket that has answered none for a minute is closed.
-    """
-
-    def updating() -> None:
-        session = getattr(doc.session_context, "session", None)
-        if session is None:
-            update()
-            return
-        behind = 0
-        for connection in list(getattr(session, "_subscribed_connections", ())):
-            pings = unanswered(connection)
-            behind = max(behind, pings)
-            if pings > LOST:
-                connection._socket.ws_connection.abort()
-        if session.connection_count and behind <= BEHIND:
-            update()
-
-    return updating
-
-
-def unanswered(connection: Any) -> int:
-    """Return how many pings a browser has not answered since its last answer."""
-    last: int = getattr(connection._socket, "latest_pong", -1)
-    return int(getattr(connection, "_ping_count", 0)) - 1 - last
-
-
 class Text:
     """A piece of HTML that a template writes, changed in place.
 
@@ -160,8 +123,13 @@ class Text:
     def write(self, **values: Any) -> None:
         """Fill the template in; the browser hears of it only if the text differs."""
         text = self._template.render(**values)
-        if text != self.pane.object:
+        if text == self.pane.object:
+            return
+        # Panel would work out all properties of its models anew for every text.
+        with param.parameterized.discard_events(self.pane):
             self.pane.object = text
+        for model, _ in self.pane._models.values():
+            model.text = html.escape(text)
 
 
 def sync(source: ColumnDataSource, data: Mapping[str, Sequence[Any]]) -> None:
@@ -206,6 +174,8 @@ class Context:
     axis: TimeAxis = field(default_factory=TimeAxis)
     #: Whether a browser tells what is done to the charts; none does in a report.
     live: bool = True
+    #: Whether a view has put off what is new, for it took long.
+    resting: bool = False
     #: Wraps what a browser calls, so that it never raises.
     guarded: Guard = lambda function, where: function
     #: Sources of the tables, by name, which are there before their views are made.
@@ -252,6 +222,7 @@ class View(ABC):
             return False
         resting = time.monotonic() < self._rests_until
         if resting and self._drawn is not None and self._drawn[1] == asked:
+            self.context.resting = True
             return False
         start = time.thread_time()
         self.draw()
@@ -261,7 +232,7 @@ class View(ABC):
         self._drawn = now
         return True
 
-    def once(self, question: str, answer: Callable[[], T]) -> T:
+    def once(self, question: Hashable, answer: Callable[[], T]) -> T:
         """Work something out once for all pages that show the same version.
 
         Only what depends on the store alone may be had from here, and nobody may

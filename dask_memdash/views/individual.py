@@ -12,13 +12,14 @@ from bokeh.document import Document
 
 from dask_memdash.boundary import Boundary
 from dask_memdash.store.base import Store
-from dask_memdash.views.base import Context, View, environment, while_watched
+from dask_memdash.views.base import Context, View, environment
 from dask_memdash.views.pane import (
     history_pane,
     order_pane,
     prefixes_pane,
     workers_pane,
 )
+from dask_memdash.views.rounds import Follow
 from dask_memdash.views.sending import hand_out, together
 from dask_memdash.views.shared import SharedStore
 from dask_memdash.views.time_axis import TimeAxis
@@ -52,8 +53,8 @@ class IndividualPage:
         What is on it.
     store
         What it shows.
-    refresh
-        Seconds between two updates.
+    follow
+        Has it brought up to date for as long as it is open.
     assets
         Gives the URL of a static file, relative to the page.
     boundary
@@ -64,13 +65,13 @@ class IndividualPage:
         self,
         chart: Chart,
         store: SharedStore,
-        refresh: float,
+        follow: Follow,
         assets: Callable[[str], str],
         boundary: Boundary,
     ) -> None:
         self._chart = chart
         self._store = store
-        self._refresh = refresh
+        self._follow = follow
         self._assets = assets
         self._boundary = boundary
 
@@ -89,19 +90,15 @@ class IndividualPage:
     def _fill(self, doc: Document) -> None:
         context = Context(self._assets("memdash.css"), axis=TimeAxis("zoom"))
 
-        def update() -> None:
-            with self._store.drawing():
-                context.axis.keep_up(self._store)
-                view.update()
+        def update() -> bool:
+            context.resting = False
+            context.axis.keep_up(self._store)
+            view.update()
+            return context.resting
 
         with together(doc):
             view = self._chart.make(self._store, context)
             update()
             doc.add_root(hand_out(view.root, doc))
         doc.roots[-1].name = "chart"
-        doc.add_periodic_callback(
-            self._boundary.guarded(
-                while_watched(doc, update), f"updating {self._chart.title}"
-            ),
-            max(100, round(self._refresh * 1000)),
-        )
+        self._follow(doc, update, f"updating {self._chart.title}")

@@ -1,8 +1,8 @@
 """The page: its sections in order, and the life of one open page.
 
 `SECTIONS` is the one list of what is on the page and on which tab; the template puts
-every section where its name is.  Nothing is read while no browser looks: the updates
-of a page are a periodic callback of its session, which ends with it.  Of an open page,
+every section where its name is.  Nothing is read while no browser looks: its
+updates end with its session (see :mod:`dask_memdash.views.rounds`).  Of an open page,
 only the tab that is shown is kept up to date, and what is on the other tabs is made
 when they are shown first.
 """
@@ -31,7 +31,6 @@ from dask_memdash.views.base import (
     View,
     environment,
     sync,
-    while_watched,
 )
 from dask_memdash.views.browser_state import TABS, read
 from dask_memdash.views.cluster_history import HistoryView
@@ -41,6 +40,7 @@ from dask_memdash.views.incidents_tab import IncidentsView
 from dask_memdash.views.intermediates import IntermediatesView
 from dask_memdash.views.limits_tab import LimitsView
 from dask_memdash.views.order_tab import OrderView
+from dask_memdash.views.rounds import Follow
 from dask_memdash.views.selected_time import Moment, SelectedStore
 from dask_memdash.views.sending import hand_out, in_one, together
 from dask_memdash.views.shared import SharedStore
@@ -64,10 +64,6 @@ class Section:
     #: Whether it tells of the moment that is chosen, and not of now.
     selected: bool = False
 
-
-#: How often a page looks for a new version within the time between two updates: all
-#: open pages then draw the same one, so that it is worked out once.
-LOOKS = 4
 
 #: Name of a section in the template → on which tab it is, and what makes its view.
 SECTIONS = {
@@ -152,10 +148,15 @@ class OpenPage:
         yield from self._sections("")
         yield from self._sections(self.context.shown.tab)
 
-    def update(self) -> None:
-        """Bring what is shown up to date, unless the reader has paused it."""
+    def update(self) -> bool:
+        """Bring what is shown up to date, unless the reader has paused it.
+
+        Returns whether some of it has been put off, so that it is to be tried again.
+        """
+        self.context.resting = False
         if not self.context.shown.paused:
             self.draw()
+        return self.context.resting
 
     def draw(self) -> None:
         """Bring what is shown up to date."""
@@ -251,8 +252,8 @@ class Page:
     ----------
     store
         What all pages show; see :class:`~dask_memdash.views.shared.SharedStore`.
-    refresh
-        Seconds between two updates of an open page.
+    follow
+        Has a page brought up to date for as long as it is open.
     pages
         Names of the dashboard's other pages, beside this one.
     assets
@@ -264,13 +265,13 @@ class Page:
     def __init__(
         self,
         store: SharedStore,
-        refresh: float,
+        follow: Follow,
         pages: Sequence[str],
         assets: Callable[[str], str],
         boundary: Boundary,
     ) -> None:
         self._store = store
-        self._refresh = refresh
+        self._follow = follow
         self._pages = pages
         self._assets = assets
         self._boundary = boundary
@@ -314,12 +315,4 @@ class Page:
             for root in page.roots():
                 doc.add_root(root)
         doc.template_variables.update(page.first())
-
-        def update() -> None:
-            with self._store.drawing():
-                page.update()
-
-        doc.add_periodic_callback(
-            self._boundary.guarded(while_watched(doc, update), "updating the page"),
-            max(100, round(self._refresh * 1000 / LOOKS)),
-        )
+        self._follow(doc, page.update, "updating the page")

@@ -1,14 +1,24 @@
-"""What a page's document sends to its browser."""
+"""What a page's document sends to its browser: changes in one message.
+
+Bokeh sends a message of its own for every change, and Panel has every text wait for a
+turn of its own.  A page that is brought up to date changes twenty things; here they are
+one message, which costs one writing, and of which no browser shows a half.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import panel as pn
+from bokeh.core.serialization import Serializer
 from bokeh.document import Document
+from bokeh.document.events import DocumentChangedEvent, DocumentPatchedEvent
+from bokeh.document.json import PatchJson
 from bokeh.model import Model
 from bokeh.models import ImportedStyleSheet
+from bokeh.protocol.messages.patch_doc import patch_doc
 from panel.io.resources import LOCAL_DIST, patch_stylesheet
 from panel.io.state import set_curdoc
 
@@ -22,17 +32,64 @@ def hand_out(root: pn.viewable.Viewable, doc: Document) -> Model:
     model = root.get_root(doc)
     root._documents[doc] = model
     doc.on_session_destroyed(root._server_destroy)
+    # Panel believes that only sessions of its own pages are connected.
+    pn.state._connected[doc] = True
     return model
 
 
 @contextmanager
 def in_one(doc: Document) -> Iterator[None]:
-    """Send a document's changes in one message, so that no half of them is seen."""
+    """Send a document's changes in one message, so that no half of them is seen.
+
+    Panel is told which document this is about, for Bokeh names another one from the
+    moment that a callback of any page has raised.
+    """
     doc.hold("combine")
+    try:
+        with set_curdoc(doc):
+            yield
+    finally:
+        session = getattr(doc.session_context, "session", None)
+        with _in_one_patch(doc, session):
+            doc.unhold()
+
+
+@contextmanager
+def _in_one_patch(doc: Document, session: Any) -> Iterator[None]:
+    """Have a session told of a document's changes by one message to each browser."""
+    receivers = getattr(doc.callbacks, "_change_callbacks", {})
+    if session not in receivers:
+        yield
+        return
+    events: list[DocumentChangedEvent] = []
+    tell, receivers[session] = receivers[session], events.append
     try:
         yield
     finally:
-        doc.unhold()
+        receivers[session] = tell
+    patches = []
+    for event in events:
+        if isinstance(event, DocumentPatchedEvent):
+            patches.append(event)
+        else:
+            event.dispatch(session)
+    for connection in list(session._subscribed_connections):
+        told = connection is session._current_patch_connection  # it knows its own
+        news = [event for event in patches if not (told and event.setter is session)]
+        if news:
+            message = _patch(doc, news)
+            session._pending_writes.append(connection._socket.send_message(message))
+
+
+def _patch(doc: Document, events: Sequence[DocumentPatchedEvent]) -> Any:
+    """Make a message of changes as Bokeh does, but with the arrays within it.
+
+    Bokeh sends each array by itself, in two pieces: a row of the strips is one.
+    """
+    serializer = Serializer(references=doc.models.synced_references, deferred=False)
+    content = PatchJson(events=serializer.encode(list(events)))
+    doc.models.flush_synced(lambda model: not serializer.has_ref(model))
+    return patch_doc(patch_doc.create_header(), {}, content)
 
 
 @contextmanager
@@ -41,16 +98,12 @@ def together(doc: Document) -> Iterator[None]:
 
     Panel patches the addresses of its own stylesheets only for pages that it hands out
     itself: neither for a session that is made anew when a browser comes back, nor for
-    what is added to a page later.  It is told which document this is about, for Bokeh
-    names another one from the moment that a callback of any page has raised.
+    what is added to a page later.
     """
-    doc.hold("combine")
-    try:
-        with set_curdoc(doc), doc.models.freeze():
+    with in_one(doc):
+        with doc.models.freeze():
             yield
         _from_this_server(doc)
-    finally:
-        doc.unhold()
 
 
 def _from_this_server(doc: Document) -> None:

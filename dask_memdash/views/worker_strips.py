@@ -409,11 +409,18 @@ class WorkerStripsView(View):
             self.ticker.ticks = ticks
             self.y_range.start = number + dense - 0.5
             self.figure.height = height
-        self.strips.data = rows(found)
-        self.rest.data = rest(found)
-        sync(self.hits, hits(found))
-        sync(self.pauses, pauses(found, axis.end))
-        sync(self.deaths, deaths(found))
+        drawn = self.once(
+            ("drawn of the strips", axis.start, axis.end),
+            lambda: (
+                *(rows(found), rest(found), hits(found)),
+                *(pauses(found, axis.end), deaths(found)),
+            ),
+        )
+        images, sources = drawn[:2], (self.hits, self.pauses, self.deaths)
+        for source, data in zip((self.strips, self.rest), images, strict=True):
+            source.data = {name: list(column) for name, column in data.items()}
+        for source, data in zip(sources, drawn[2:], strict=True):
+            sync(source, data)
 
 
 def _image(column: str, y: str, height: float, colour: str, shades: int) -> Image:

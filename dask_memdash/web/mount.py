@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 #: Where the page is, beneath the dashboard's prefix; also its name in the navigation.
 PAGE = "memdash"
 
-#: Share of the scheduler's loop that all open pages together take, unless they would be
-#: far behind for it.
-PAGES_SHARE = 0.05
+#: Share of the scheduler's loop that all open pages together take to be drawn, unless
+#: they would be far behind for it; what the server does to send it comes on top.
+PAGES_SHARE = 0.04
 
 #: Parts of BokehJS that the page loads, for Panel needs them; WebGL and TeX stay away.
 COMPONENTS = ("bokeh", "bokeh-widgets", "bokeh-tables")
@@ -276,21 +276,26 @@ def _serve_page(
 
     from dask_memdash.views.individual import CHARTS, IndividualPage
     from dask_memdash.views.layout import Page
+    from dask_memdash.views.rounds import Rounds
     from dask_memdash.views.shared import SharedStore
     from dask_memdash.web import making
 
     variables = template_variables(scheduler)
     refresh = settings.page_refresh
     shared = SharedStore(store, interval=0.8 * refresh, share=PAGES_SHARE)
+    rounds = Rounds(shared, refresh, boundary)
+    mounted._undo.append(rounds.close)
     shown: dict[str, making.Page] = {
-        f"/{PAGE}": Page(shared, refresh, variables["pages"], asset_url, boundary)
+        f"/{PAGE}": Page(shared, rounds.follow, variables["pages"], asset_url, boundary)
     }
     if settings.record_to is not None:
         from dask_memdash.web.earlier_runs import LinkedPage
 
         shown[f"/{PAGE}"] = LinkedPage(shown[f"/{PAGE}"])
     for path, chart in CHARTS.items():
-        shown[f"/{path}"] = IndividualPage(chart, shared, refresh, asset_url, boundary)
+        shown[f"/{path}"] = IndividualPage(
+            chart, shared, rounds.follow, asset_url, boundary
+        )
     pages = OpenPages(settings.page_limit)
     application = BokehApplication(
         dict.fromkeys(shown, making.nothing),

@@ -36,7 +36,7 @@ from dask_memdash.views import (
     worker_bars,
 )
 from dask_memdash.views.answers import AnswersView
-from dask_memdash.views.base import Context, while_watched
+from dask_memdash.views.base import Context
 from dask_memdash.views.browser_state import Shown
 from dask_memdash.views.cluster_history import HistoryView
 from dask_memdash.views.holders import HoldersView, settle
@@ -64,6 +64,10 @@ def boundary():
 
 def assets(name):
     return f"memdash/static/{name}?v=1"
+
+
+def never(doc, update, what):
+    """Bring a page up to date by hand alone."""
 
 
 def view_of(make, store, **shown):
@@ -614,64 +618,19 @@ def test_page_that_cannot_be_made_says_so():
 
     boundary = Boundary()
     doc = Document()
-    page = Page(SharedStore(fake_store.busy()), 1.0, [], broken, boundary)
+    page = Page(SharedStore(fake_store.busy()), never, [], broken, boundary)
     page.open(doc)
     assert doc.template_variables["failed"]
     assert doc.roots == []
     assert boundary.texts()
 
 
-def test_session_that_its_browser_has_left_is_not_kept_up(boundary):
-    store = fake_store.busy()
-    session = SimpleNamespace(connection_count=1)
-    context = SimpleNamespace(session=session, request=SimpleNamespace(arguments={}))
-    doc = Document()
-    doc._session_context = lambda: context
-    Page(SharedStore(store), 0.0, [], assets, boundary).open(doc)
-    (periodic,) = doc.session_callbacks
-    facts = doc.select_one({"name": "memdash-facts"})
-
-    def incidents_shown():
-        return dict(zip(facts.data["name"], facts.data["text"], strict=True))[
-            "incidents"
-        ]
-
-    for number, connections, shown in ((1, 1, "1"), (2, 0, "1"), (3, 1, "3")):
-        store.all_incidents.append(fake_parts.incident(number))
-        store.change()
-        session.connection_count = connections
-        periodic.callback()
-        assert incidents_shown() == shown
-
-
-def test_updates_wait_for_a_browser_that_reads_and_a_lost_one_is_let_go():
-    closed, updates = [], []
-    socket = SimpleNamespace(
-        latest_pong=-1,
-        ws_connection=SimpleNamespace(abort=lambda: closed.append(True)),
-    )
-    connection = SimpleNamespace(_socket=socket, _ping_count=0)
-    session = SimpleNamespace(connection_count=1, _subscribed_connections=[connection])
-    doc = Document()
-    context = SimpleNamespace(session=session)
-    doc._session_context = lambda: context
-    update = while_watched(doc, lambda: updates.append(connection._ping_count))
-    for pings, pong in ((0, -1), (6, -1), (7, -1), (9, 3), (120, -1)):
-        connection._ping_count, socket.latest_pong = pings, pong
-        update()
-    assert updates == [0, 6, 9]
-    assert closed == []
-    connection._ping_count = 121
-    update()
-    assert closed == [True]
-
-
 def test_pages_open_after_another_page_has_failed(boundary, mislead):
     shared = SharedStore(fake_store.after_incident())
     order = CHARTS["individual-memdash-order"]
     pages = [
-        Page(shared, 1.0, [], assets, boundary),
-        IndividualPage(order, shared, 1.0, assets, boundary),
+        Page(shared, never, [], assets, boundary),
+        IndividualPage(order, shared, never, assets, boundary),
     ]
     first = Document()
     pages[0].open(first)
@@ -686,7 +645,7 @@ def test_pages_open_after_another_page_has_failed(boundary, mislead):
 def test_page_names_only_its_own_files_and_the_dashboards_other_pages(boundary):
     doc = Document()
     pages = ["status", "memdash"]
-    Page(SharedStore(fake_store.busy()), 1.0, pages, assets, boundary).open(doc)
+    Page(SharedStore(fake_store.busy()), never, pages, assets, boundary).open(doc)
     variables = {**doc.template_variables, "title": "MemDash", "failed": True}
     html = doc.template.render(macros=no_macros(), bokeh_js="", **variables)
     urls = re.findall(r'(?:src|href)="([^"]+)"', html)
@@ -698,7 +657,7 @@ def test_page_names_only_its_own_files_and_the_dashboards_other_pages(boundary):
 
 def test_styles_come_from_this_server_even_in_a_session_made_anew(boundary):
     doc = Document()
-    Page(SharedStore(fake_store.busy()), 1.0, [], assets, boundary).open(doc)
+    Page(SharedStore(fake_store.busy()), never, [], assets, boundary).open(doc)
     for tab in browser_state.TABS:  # what is made later, too
         tell_document(doc, tab)
         urls = {sheet.url for sheet in doc.select({"type": ImportedStyleSheet})}

@@ -121,7 +121,7 @@ def test_a_pane_is_the_one_root_of_its_document(path):
     page = IndividualPage(
         CHARTS[path],
         SharedStore(fake_store.busy()),
-        1.0,
+        lambda doc, update, what: None,
         lambda name: f"memdash/static/{name}",
         boundary,
     )
