@@ -23,7 +23,7 @@
 
   // --- what is shown ----------------------------------------------------------------
 
-  const state = {tab: "overview", chosen: "", window: null, at: null, paused: false, follow: 0, zoom: 0, tables: {}};
+  const state = {tab: "overview", chosen: "", window: null, at: null, paused: false, hidden: document.hidden, follow: 0, zoom: 0, tables: {}};
 
   /** Tell the server what this browser shows. */
   function tell() {
@@ -233,6 +233,10 @@
     document.getElementById("pause").addEventListener("click", () => {
       state.paused = !state.paused;
       show_time();
+      tell();
+    });
+    document.addEventListener("visibilitychange", () => {
+      state.hidden = document.hidden;  // the server draws nothing that nobody sees
       tell();
     });
     show_time();

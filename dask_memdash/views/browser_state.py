@@ -65,6 +65,8 @@ class Shown:
     #: an instant; None for now.
     at: tuple[float, float] | None = None
     paused: bool = False
+    #: Whether nobody sees it, for another tab of the browser is in front.
+    hidden: bool = False
     #: Grows when the reader asks to leave a zoom, and to zoom into the chosen span.
     follow: int = 0
     zoom: int = 0
@@ -98,6 +100,7 @@ def read(text: str) -> Shown:
         window=_window(told.get("window")),
         at=_moment(told.get("at")),
         paused=told.get("paused") is True,
+        hidden=told.get("hidden") is True,
         follow=_natural(told.get("follow"), 10**9),
         zoom=_natural(told.get("zoom"), 10**9),
         tables={

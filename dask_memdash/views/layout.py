@@ -149,12 +149,12 @@ class OpenPage:
         yield from self._sections(self.context.shown.tab)
 
     def update(self) -> bool:
-        """Bring what is shown up to date, unless the reader has paused it.
+        """Bring what is shown up to date, unless it is paused or nobody sees it.
 
         Returns whether some of it has been put off, so that it is to be tried again.
         """
         self.context.resting = False
-        if not self.context.shown.paused:
+        if not (self.context.shown.paused or self.context.shown.hidden):
             self.draw()
         return self.context.resting
 

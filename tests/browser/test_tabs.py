@@ -253,6 +253,26 @@ def test_pause_holds_all_figures_until_resumed(look, show):
     assert total.inner_text().startswith("200 MiB")
 
 
+def test_a_page_that_nobody_sees_is_drawn_when_it_is_seen_again(look, show):
+    store = fake_store.busy()
+    url = show(store)
+    page, other = look(url), look(url)
+    total = page.locator(".md-big").first
+    behind = """hidden => {
+        Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(behind, True)
+    grow(store, 100)
+    page.get_by_role("button", name="10 min").click()  # the server has heard of both
+    page.locator(".md-big", has_text="400 MiB").first.wait_for()
+    grow(store, 200)
+    other.locator(".md-big", has_text="800 MiB").first.wait_for()
+    assert total.inner_text().startswith("400 MiB")
+    page.evaluate(behind, False)
+    page.locator(".md-big", has_text="800 MiB").first.wait_for()
+
+
 def axis(page):
     return page.evaluate(
         """() => { const figure = Bokeh.documents[0].get_model_by_name(

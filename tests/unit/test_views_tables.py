@@ -221,6 +221,7 @@ def test_what_a_browser_tells_is_read():
         "chosen": "graph-1",
         "window": 60,
         "paused": True,
+        "hidden": True,
         "follow": 3,
         "tables": {"graphs": {"sort": "tasks", "descending": True, "page": 2}},
     }
@@ -232,6 +233,7 @@ def test_what_a_browser_tells_is_read():
     )
     assert shown.chosen_on("workers") == ""
     assert shown.paused
+    assert shown.hidden
     assert shown.table("graphs") == TableQuery("tasks", True, "", 2)
     assert shown.table("workers") == TableQuery()
 
@@ -246,7 +248,8 @@ def test_what_a_browser_tells_is_read():
         "null",
         "[" * 100_000,
         '{"tab": 7, "chosen": {}, "window": "x", "tables": [], "follow": null}',
-        '{"tab": "../etc", "window": -5, "paused": "yes", "tables": {"workers": 3}}',
+        '{"tab": "../etc", "window": -5, "paused": "yes", "hidden": 1, '
+        '"tables": {"workers": 3}}',
         '{"window": true, "follow": 1e400, "tables": null}',
     ],
 )
@@ -254,6 +257,7 @@ def test_nonsense_from_a_browser_shows_the_overview(text):
     shown = browser_state.read(text)
     assert (shown.tab, shown.chosen, shown.window) == ("overview", "", None)
     assert not shown.paused
+    assert not shown.hidden
     assert shown.table("workers") == TableQuery()
 
 
