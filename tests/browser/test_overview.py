@@ -45,7 +45,7 @@ def test_first_words_fit_every_width(look, show, scheme):
         (failing(5), "2 more failures"),
     ):
         page = look(show(store), 380, scheme)
-        words = overview(page).get_by_text(said).first
+        words = overview(page).get_by_text(said).locator("visible=true").first
         words.wait_for()
         for width in (380, 900, 1400, 1920):
             page.set_viewport_size({"width": width, "height": 1000})
