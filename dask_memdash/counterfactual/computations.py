@@ -12,6 +12,7 @@ from typing import Any
 
 from dask_memdash.errors import UnknownGraphError
 from dask_memdash.store.base import Store
+from dask_memdash.terms import DEATHS
 
 #: Why the order of what ran is not used.
 NO_ORDER = "no order was recorded"
@@ -102,7 +103,7 @@ def elsewhere(
     if not others:
         return ()
     began = next((g["time"] for g in graphs if g["id"] == failed["graph"]), None)
-    died = {s["prefix"] for i in incidents for s in i.get("suspects", ())}
+    died = _cut_short(incidents)
     if began is None:
         return tuple(sorted(died))
     finished = {
@@ -112,3 +113,27 @@ def elsewhere(
         if task["start"] >= began and not task["running"] and task["peak"]
     }
     return tuple(sorted(died - finished))
+
+
+def cut_short_elsewhere(
+    incidents: Sequence[Any], cut: Iterable[str]
+) -> tuple[str, ...]:
+    """Return which of the prefixes that were cut short were so in other failures alone.
+
+    None where it is not known of every death what ran when it happened.
+
+    Parameters
+    ----------
+    incidents
+        Those of the failure.
+    cut
+        All prefixes that deaths have cut short.
+    """
+    deaths = [incident for incident in incidents if incident["kind"] in DEATHS]
+    if not all(incident.get("suspects") for incident in deaths):
+        return ()
+    return tuple(sorted(set(cut) - _cut_short(incidents)))
+
+
+def _cut_short(incidents: Iterable[Any]) -> set[str]:
+    return {s["prefix"] for i in incidents for s in i.get("suspects", ())}

@@ -15,6 +15,7 @@ from typing import Any
 from dask_memdash.counterfactual.computations import (
     NO_ORDER,
     Order,
+    cut_short_elsewhere,
     elsewhere,
     order_of,
     roots_of,
@@ -115,6 +116,9 @@ class Evidence:
     #: Prefixes of tasks that died and that ran in other computations too: what is known
     #: of those that finished may be of other sizes.
     elsewhere: tuple[str, ...] = ()
+    #: Prefixes that were cut short in other failures alone: whether what failed here
+    #: has tasks of them is not known.
+    cut_elsewhere: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -256,6 +260,8 @@ def gather_of(
     together = list(map(add, history["managed"], history["spilled"]))
     prefixes = [p for p in store.prefixes(MOST_PREFIXES) if p["kind"] == "task"]
     order, why = order_of(store, failed, history["time"], together)
+    tasks = tuple(_task_sizes(prefix, rooted) for prefix in prefixes)
+    cut = [task.prefix for task in tasks if task.censored]
     return Evidence(
         workers=len({w["name"] for w in known}),
         threads=threads,
@@ -265,7 +271,7 @@ def gather_of(
         target=_share(shares["target"], limit),
         spilling=spilling,
         seen=seen,
-        tasks=tuple(_task_sizes(prefix, rooted) for prefix in prefixes),
+        tasks=tasks,
         order=order,
         deaths=tuple(i["diagnosis"]["cause"] for i in incidents if i["kind"] in DEATHS),
         stuck=any(i["kind"] in ("stuck", "memory-error") for i in incidents),
@@ -276,6 +282,7 @@ def gather_of(
         running=any(p["execution"]["running"] for p in prefixes),
         no_order=why,
         elsewhere=() if failed is None else elsewhere(store, failed, known, incidents),
+        cut_elsewhere=() if failed is None else cut_short_elsewhere(incidents, cut),
     )
 
 

@@ -40,7 +40,8 @@ def execution(evidence: Evidence, threads: int, chunks: float) -> Execution:
         at_once = min(threads, max(1, round(total / min(1.0, chunks))))
         before = min(before, total)
     known = sorted(evidence.tasks, key=_largest, reverse=True)
-    largest = known[0].prefix if known and _largest(known[0]) else ""
+    theirs = [t for t in known if t.prefix not in evidence.cut_elsewhere]
+    largest = theirs[0].prefix if theirs and _largest(theirs[0]) else ""
     unknown = _unknown(known, evidence)
     low = round(_at_least(evidence, at_once, before) * _lower(known, chunks))
     if unknown:
@@ -61,7 +62,7 @@ def _unknown(known: Sequence[TaskSizes], evidence: Evidence) -> str:
                 f"tasks of {code(task.prefix)} that finished may be those of another "
                 "computation, of other sizes"
             )
-        if task.censored:
+        if task.censored and task.prefix not in evidence.cut_elsewhere:
             return (
                 f"{code(task.prefix)} was cut short, so that nobody knows what it "
                 "would have come to"
@@ -74,6 +75,12 @@ def _unknown(known: Sequence[TaskSizes], evidence: Evidence) -> str:
         return "no task was seen to run"
     if not evidence.complete and not any(task.finished for task in known):
         return "no task finished"
+    if evidence.cut_elsewhere:
+        prefix = code(evidence.cut_elsewhere[0])
+        return (
+            f"{prefix} was cut short in another failure, and it is not known whether "
+            "tasks of it were to run here"
+        )
     return ""
 
 
