@@ -8,6 +8,7 @@ from typing import Any
 from dask_memdash import terms
 from dask_memdash.store.base import Store
 from dask_memdash.store.limit_shapes import LimitAudit
+from dask_memdash.text import shorten
 from dask_memdash.views.prefix_columns import TASKS
 from dask_memdash.views.tabular import Column, ColumnSet, Table, address
 from dask_memdash.views.worker_columns import WORKERS, worker_label
@@ -23,6 +24,16 @@ def _key(name: str) -> Callable[[Mapping[str, Any]], Any]:
 def kind(incident: Mapping[str, Any]) -> str:
     """Say in words what happened."""
     return terms.label(terms.KINDS, str(incident["kind"]))
+
+
+#: Characters of a prefix in a failure's title.
+TITLE = 40
+
+
+def _failed(failure: Mapping[str, Any]) -> str:
+    """Say whose failure it is, so that rows of one kind can be told apart."""
+    prefix = failure["responsible"]["prefix"]
+    return f"{shorten(prefix, TITLE)}: {kind(failure)}" if prefix else kind(failure)
 
 
 def cause(incident: Mapping[str, Any]) -> str:
@@ -53,7 +64,7 @@ FAILURES = Table(
     page=_newest_failures,
     link=lambda failure: address("failure", failure["id"]),
     columns=(
-        Column("what", "Failure", "text", kind, more=lambda f: f["text"]),
+        Column("what", "Failure", "text", _failed, more=lambda f: f["text"]),
         Column("opened", "Began", "instant", _key("opened")),
         Column(
             "closed",

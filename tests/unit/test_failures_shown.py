@@ -57,6 +57,22 @@ def test_a_failure_opens_with_its_story_and_links_to_its_incidents():
     assert view.story.pane.object.strip() == ""
 
 
+def test_failures_of_one_kind_are_told_apart_by_whose_they_are():
+    store = fake_store.failing(3)
+    names = ["resample", "<b>" + "x" * 60, None]
+    for failure, name in zip(store.failures(), names, strict=True):
+        failure["responsible"] = {**failure["responsible"], "prefix": name}
+    view = view_of(store, "failure-3")
+    assert view.failures.source.data["what"] == [
+        "resample: task given up (KilledWorker)",
+        f"<b>{'x' * 17}…{'x' * 19}: task given up (KilledWorker)",
+        "task given up (KilledWorker)",
+    ]
+    heading = "Failure 3: <code>resample</code>, task given up (KilledWorker)"
+    assert heading in view.failure.pane.object
+    assert "<b>" not in view_of(store, "failure-2").failure.pane.object
+
+
 def test_the_largest_task_of_an_incident_leads_to_its_prefix():
     view = view_of(fake_store.failing(3), "failure-2")
     assert 'href="#prefix-rechunk-split"' in view.failure_more.pane.object
