@@ -39,7 +39,7 @@ NEUTRAL_GROUND = "#5b6672"
 
 def nice_ceiling(value: float) -> float:
     """Return a round bound above a size, so that an axis seldom changes."""
-    step = 2.0**16
+    step = 16.0 if value > 0 else 2.0**16  # there are graphs of a hundred bytes
     while step * 12 < value:
         step *= 2
     return step * max(1, -(-value // step))

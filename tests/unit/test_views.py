@@ -729,4 +729,4 @@ def test_views_import_neither_distributed_nor_pandas():
 @pytest.mark.parametrize("size", [1, 5 * MiB, 613 * MiB, 70 * 2**30])
 def test_bound_of_an_axis_is_round_and_close(size):
     bound = theme.nice_ceiling(size)
-    assert size <= bound <= max(1.2 * size, 2**16)
+    assert size <= bound <= max(1.2 * size, 16)
