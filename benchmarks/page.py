@@ -167,10 +167,20 @@ def _count(socket: Any, received: list[int]) -> None:
     socket.on("framereceived", frame)
 
 
-async def visit(url: str, pages: int, seconds: float) -> tuple[dict[str, Any], float]:
-    """Let a browser look for a while; give what it saw, and the loop's load."""
+async def visit(
+    url: str, pages: int, seconds: float, *, sockets: bool = False
+) -> tuple[dict[str, Any], float]:
+    """Let a browser look for a while; give what it saw, and the loop's load.
+
+    Parameters
+    ----------
+    sockets
+        Whether web sockets that draw nothing look in its place.
+    """
+    look = (__file__.replace("page.py", "page_sockets.py"), url)
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, __file__, "--browse", url),
+        sys.executable,
+        *(look if sockets else (__file__, "--browse", url)),
         *("--pages", str(pages), "--seconds", str(seconds)),
         stdout=asyncio.subprocess.PIPE,
     )
@@ -308,20 +318,28 @@ async def print_costs(
     )  # fmt: skip
     common.row("none open", 0, f"{nobody} refreshes", f"{idle:.1%}", "", "", "")
     first: dict[str, Any] | None = None
-    for tab, pages in [*((tab, 1) for tab in options.tabs), ("overview", options.many)]:
+    looks = [(tab, 1, False) for tab in options.tabs]
+    looks += [("overview", pages, True) for pages in (1, options.many)]
+    looks += [("overview", options.many, False)]
+    for tab, pages, sockets in looks:
         refreshes.taken.clear()
-        answer, load = await visit(f"{url}#{tab}", pages, options.seconds)
+        answer, load = await visit(
+            f"{url}#{tab}", pages, options.seconds, sockets=sockets
+        )
         first = first or answer
         taken = sorted(refreshes.taken) or [0.0]
         common.row(
-            tab,
+            "bare web sockets" if sockets else tab,
             pages,
             f"{1e3 * statistics.median(taken):.1f}, "
             f"{1e3 * taken[int(0.95 * (len(taken) - 1))]:.1f}, {1e3 * taken[-1]:.1f}",
             f"{load:.1%}",
             f"{load - idle:.1%}",
             f"{answer['bytes'] / 1e3:.1f}",
-            f"{answer['heap_before'] / 1e6:.1f} to {answer['heap_after'] / 1e6:.1f}",
+            ""
+            if sockets
+            else f"{answer['heap_before'] / 1e6:.1f} to "
+            f"{answer['heap_after'] / 1e6:.1f}",
         )
         progress(f"{tab}, {pages} open")
         await all_gone(running)
