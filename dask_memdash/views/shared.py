@@ -40,7 +40,7 @@ def _shared(
 
 #: Seconds after which pages see a new version, whatever it takes to draw one: merely to
 #: look may take all of their share where there are many.
-LONGEST = 10.0
+LONGEST = 15.0
 
 
 class SharedStore:
