@@ -130,7 +130,7 @@ class Rounds:
             if page not in self._pages or not (page.again or page.version != version):
                 continue
             session = page.session
-            if page.sending is not None or session is None or not reads(session):
+            if session is None or not reads(session) or page.sending is not None:
                 continue
             begun = time.thread_time()
             page.version = version

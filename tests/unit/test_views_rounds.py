@@ -171,6 +171,10 @@ async def test_a_browser_that_takes_nothing_holds_up_no_other(pages):
         await pages.round()
         assert other.updates == number
     assert stuck.updates == 1
+    stuck.connection._ping_count = LOST + 2
+    await pages.round()
+    assert stuck.browser.let_go  # though it has not taken all yet
+    stuck.connection._ping_count = 1
     stuck.browser.takes.set()
     await asyncio.wait_for(stuck.session.with_document_locked(lambda: None), PATIENCE)
     await pages.round()
